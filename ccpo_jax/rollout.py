@@ -1,0 +1,300 @@
+"""Rollouts: a team answers a batch of problems, in the factual world and in the worlds that mask an agent.
+
+Agents speak in stages: everyone whose partners have already spoken. A stage is one jitted call. What no mask touches is
+decoded once for all worlds; what a mask changes is decoded again as further rows of the same call, behind the same
+question cache. Voting decodes nothing extra.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ccpo_jax import prompts as text
+from ccpo_jax.records import Outcome, Policy, Samples
+from ccpo_jax.sampler import Prompts, sample, sampling
+from ccpo_jax.topology import Topology, agent_masks, team_reward, variants
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+    """What one agent needs to read and to speak. Static."""
+
+    policy: Policy
+    tokenizer: text.TextCodec
+    template: text.Template
+    max_tokens: int  # T, tokens at which its response is cut
+    parameter_set: int  # index into the tuple of parameter sets
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether its rows differ in their prompt (they quote partners), not only in their samples."""
+        return bool(self.template.message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Team:
+    """A topology and its agents. Static."""
+
+    topology: Topology
+    agents: tuple[Agent, ...]
+    prompt_length: int  # L, most tokens a problem's prompt may take before any message
+
+    @property
+    def stages(self) -> tuple[tuple[int, ...], ...]:
+        """Agents grouped by when they can speak."""
+        depth: dict[int, int] = {}
+        for agent, partners in enumerate(self.topology.reads):
+            depth[agent] = 1 + max((depth[p] for p in partners), default=-1)
+        return tuple(tuple(a for a in depth if depth[a] == d) for d in sorted(set(depth.values())))
+
+
+class Turn(NamedTuple):
+    """Everything one agent said to one batch. Host arrays; row r of a prompt is (variant, sample), variant 0 first."""
+
+    prompts: Prompts
+    samples: Samples
+    texts: list[list[str]]  # [B][R]
+    variant: tuple[int, ...]  # [W] which variant each world reads
+    counts: tuple[int, ...]  # samples of each variant; they add up to R
+
+    def rows(self, world: int) -> slice:
+        """The rows that belong to `world`."""
+        first = sum(self.counts[: self.variant[world]])
+        return slice(first, first + self.counts[self.variant[world]])
+
+
+class Rollout(NamedTuple):
+    """One batch of team rollouts over all worlds."""
+
+    turns: tuple[Turn, ...]  # [A]
+    masks: np.ndarray  # [W, A] bool
+
+    @property
+    def decoded_tokens(self) -> int:
+        """Tokens decoded for this batch, end tokens included."""
+        return int(sum(turn.samples.length.sum() for turn in self.turns))
+
+
+def bucket(length: int, limit: int) -> int:
+    """`length` rounded up to two significant bits (at most a third of padding, few shapes), never above `limit`.
+
+    Example:
+      >>> [bucket(n, 100) for n in (0, 3, 5, 9, 50, 97)]
+      [0, 3, 6, 12, 64, 100]
+    """
+    if length <= 2:
+        return min(length, limit)
+    unit = 1 << (length.bit_length() - 2)
+    return min(-(-length // unit) * unit, limit)
+
+
+def rollout(
+    team: Team,
+    weights: Sequence,
+    problems: Sequence[str],
+    key: jax.Array,
+    *,
+    group_size: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    ablated: tuple[int, ...] = (),
+    solo_samples: int | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+    stack_agents: bool = True,
+) -> Rollout:
+    """Lets the team answer every problem `group_size` times, in the factual world and with each of `ablated` masked.
+
+    Args:
+      team: who speaks.
+      weights: P decode weights, from ``policy.publish``.
+      problems: B problem texts.
+      key: typed PRNG key of this batch. Row (agent, world, prompt, sample) derives its own key, so its tokens do not
+        depend on which other worlds, samples or devices take part.
+      group_size: G, samples per prompt in the factual world.
+      temperature: 0 = greedy.
+      top_p: mass of the sampled distribution; 1 = all of it.
+      ablated: agents that get a masked world each; () decodes the factual world alone.
+      solo_samples: samples per prompt of what a mask changes; None = G.
+      sharding: placement of the batch axis.
+      stack_agents: agents of one architecture with separate parameters sample in one vmapped call.
+
+    Returns:
+      `Rollout` on the host.
+    """
+    masks = agent_masks(team.topology.num_agents, ablated)
+    turns: dict[int, Turn] = {}
+    for stage in team.stages:
+        pending = {a: _compose(team, a, masks, problems, turns, group_size, solo_samples) for a in stage}
+        for agents in _calls(team, stage, stack_agents):
+            samples = _sample_agents(team, agents, weights, pending, key, temperature, top_p, sharding)
+            for agent, spoken in zip(agents, samples, strict=True):
+                turns[agent] = _hear(team.agents[agent], pending[agent], spoken)
+    return Rollout(tuple(turns[a] for a in range(len(turns))), masks)
+
+
+def _compose(team, index, masks, problems, turns, group_size, solo_samples) -> Turn:
+    """Prompts of one agent for all rows; samples and texts still empty."""
+    agent, topology = team.agents[index], team.topology
+    worlds, variant = variants(topology, index, masks)
+    counts = (group_size,) + (solo_samples or group_size,) * (len(worlds) - 1)
+    head = text.prefix if agent.has_tail else text.whole
+    prefixes = [head(agent.template, agent.tokenizer, problem) for problem in problems]
+    longest = max(len(row) for row in prefixes)
+    if longest > team.prompt_length:
+        raise ValueError(
+            f"prompt_length: a prompt of agent {index} takes {longest} tokens, the limit is {team.prompt_length}; "
+            f"type --config.prompt_length={longest}"
+        )
+    prefix, prefix_length = text.pad_right(prefixes, bucket(longest, team.prompt_length), agent.tokenizer.pad_id)
+    tails = [[[] for _ in range(sum(counts))] for _ in problems]
+    if agent.has_tail:
+        quoted = _quotes(team, index, turns)
+        for b in range(len(problems)):
+            rows = [(world, g) for world, count in zip(worlds, counts, strict=True) for g in range(count)]
+            tails[b] = [text.tail(agent.template, _heard(quoted, turns, masks, world, b, g)) for world, g in rows]
+    flat = [row for rows in tails for row in rows]
+    limit = max(len(row) for row in flat)
+    tail, tail_length = text.pad_left(flat, bucket(limit, 1 << 30), agent.tokenizer.pad_id)
+    shape = (len(problems), sum(counts))
+    prompts = Prompts(prefix, prefix_length, tail.reshape(shape + tail.shape[1:]), tail_length.reshape(shape))
+    return Turn(prompts, samples=None, texts=[], variant=variant, counts=counts)
+
+
+def _quotes(team: Team, reader: int, turns: dict[int, Turn]) -> dict[int, list[list[list[int]]]]:
+    """Every partner's messages as the reader's own inert tokens: partner -> [B][R] token lists."""
+    tokenizer = team.agents[reader].tokenizer
+    quotes = {}
+    for partner in team.topology.reads[reader]:
+        texts = turns[partner].texts
+        flat = text.quote(tokenizer, [t for rows in texts for t in rows], team.agents[partner].max_tokens)
+        rows = len(texts[0])
+        quotes[partner] = [flat[b * rows : (b + 1) * rows] for b in range(len(texts))]
+    return quotes
+
+
+def _heard(quotes, turns, masks, world: int, b: int, g: int) -> list[list[int] | None]:
+    """Messages that sample g of prompt b reads in `world`; None where the partner is masked."""
+    messages: list[list[int] | None] = []
+    for partner, rows in quotes.items():
+        own = turns[partner].rows(world)
+        row = own.start + g % (own.stop - own.start)
+        messages.append(rows[b][row] if masks[world, partner] else None)
+    return messages
+
+
+def _calls(team: Team, stage: tuple[int, ...], stack_agents: bool) -> list[tuple[int, ...]]:
+    """Agents of a stage that sample in one call: same network, tokenizer and response limit, and same rows."""
+    calls: dict[tuple, list[int]] = {}
+    for index in stage:
+        agent = team.agents[index]
+        alone = None if stack_agents else agent.parameter_set
+        calls.setdefault((agent.policy, agent.tokenizer, agent.max_tokens, alone), []).append(index)
+    return [tuple(agents) for agents in calls.values()]
+
+
+def _sample_agents(team, agents, weights, pending, key, temperature, top_p, sharding) -> list[Samples]:
+    """One jitted call for `agents`; their prompts are padded to common lengths first."""
+    first = team.agents[agents[0]]
+    tokenizer = first.tokenizer
+    settings = sampling(temperature=temperature, top_p=top_p, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id)
+    length = max(pending[a].prompts.prefix.shape[1] for a in agents)
+    tail = max(pending[a].prompts.tail.shape[2] for a in agents)
+    widened = [_widen(pending[a].prompts, length, tail, tokenizer.pad_id) for a in agents]
+    ids = [_row_ids(a, pending[a]) for a in agents]
+    sets = tuple(team.agents[a].parameter_set for a in agents)
+    prompts = jax.tree.map(lambda *xs: np.stack(xs), *widened)
+    prompts, ids = _place((prompts, np.stack(ids)), sharding)
+    shared = len(set(sets)) == 1
+    chosen = (weights[sets[0]],) if shared else tuple(weights[s] for s in sets)
+    out = jax.device_get(_sample_call(first.policy, chosen, prompts, key, ids, settings, max_tokens=first.max_tokens))
+    return [Samples(*(field[i] for field in out)) for i in range(len(agents))]
+
+
+def _widen(prompts: Prompts, length: int, tail: int, pad_id: int) -> Prompts:
+    right = length - prompts.prefix.shape[1]
+    left = tail - prompts.tail.shape[2]
+    return prompts._replace(
+        prefix=np.pad(prompts.prefix, ((0, 0), (0, right)), constant_values=pad_id),
+        tail=np.pad(prompts.tail, ((0, 0), (0, 0), (left, 0)), constant_values=pad_id),
+    )
+
+
+def _row_ids(agent: int, turn: Turn) -> np.ndarray:
+    """[B, R, 4]: (agent, variant, prompt, sample), the path from the batch key to each row's own key."""
+    batch = len(turn.prompts.prefix)
+    variant = np.repeat(np.arange(len(turn.counts)), turn.counts)
+    sample_index = np.concatenate([np.arange(count) for count in turn.counts])
+    ids = np.zeros((batch, len(variant), 4), np.uint32)
+    ids[..., 0], ids[..., 1] = agent, variant
+    ids[..., 2], ids[..., 3] = np.arange(batch)[:, None], sample_index
+    return ids
+
+
+def _place(tree, sharding):
+    """To the device(s), the prompt axis (axis 1, after the agents) laid over the mesh."""
+    if sharding is None:
+        return tree
+    spec = jax.sharding.PartitionSpec(None, *sharding.spec)
+    return jax.device_put(tree, jax.sharding.NamedSharding(sharding.mesh, spec))
+
+
+@functools.partial(jax.jit, static_argnames=("policy", "max_tokens"))
+def _sample_call(policy, weights, prompts: Prompts, key, ids, settings, *, max_tokens: int) -> Samples:
+    """Samples A' agents at once: folded into the batch when they share parameters, vmapped when they do not."""
+    agents, batch = ids.shape[:2]
+
+    def row_key(path):
+        for part in range(4):
+            key_ = jax.random.fold_in(key if part == 0 else key_, path[part])
+        return key_
+
+    keys = jax.vmap(row_key)(ids.reshape(-1, 4)).reshape(ids.shape[:-1])
+    if len(weights) > 1:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+        return sample(policy, stacked, prompts, keys, settings, max_tokens=max_tokens, stacked=True)
+    folded = jax.tree.map(lambda x: x.reshape((agents * batch,) + x.shape[2:]), (prompts, keys))
+    out = sample(policy, weights[0], *folded, settings, max_tokens=max_tokens)
+    return jax.tree.map(lambda x: x.reshape((agents, batch) + x.shape[1:]), out)
+
+
+def _hear(agent: Agent, turn: Turn, samples: Samples) -> Turn:
+    """Adds what was sampled, and its text, to a composed turn."""
+    batch, rows = samples.length.shape
+    ids = [samples.tokens[b, r, : samples.length[b, r]] for b in range(batch) for r in range(rows)]
+    flat = agent.tokenizer.decode_batch(ids)
+    return turn._replace(samples=samples, texts=[flat[b * rows : (b + 1) * rows] for b in range(batch)])
+
+
+def outcome(topology: Topology, spoken: Rollout, correct: Sequence, answer_id: Sequence) -> Outcome:
+    """Puts per-row verdicts into the team's outcome in every world. Truncated answers count as wrong.
+
+    Args:
+      topology: the team's rule.
+      spoken: the rollout.
+      correct: per agent ``[B, R]`` in {0, 1}, the verifier's verdict on each text.
+      answer_id: per agent ``[B, R]`` int, answer classes within each prompt, -1 = none.
+
+    Returns:
+      `Outcome` with fields ``[W, B, G(, A)]`` on the host. Where a masked world has fewer samples than G, each of
+      them stands for the mean of the world's samples.
+    """
+    worlds, agents = spoken.masks.shape
+    batch, group = len(spoken.turns[0].prompts.prefix), spoken.turns[0].counts[0]
+    right = np.zeros((worlds, batch, group, agents), np.float32)
+    classes = np.full((worlds, batch, group, agents), -1, np.int32)
+    for a, turn in enumerate(spoken.turns):
+        good = np.where(turn.samples.truncated, 0.0, correct[a]).astype(np.float32)
+        label = np.where(turn.samples.truncated, -1, answer_id[a])
+        for w in range(worlds):
+            rows = turn.rows(w)
+            if rows.stop - rows.start == group:
+                right[w, ..., a], classes[w, ..., a] = good[:, rows], label[:, rows]
+            else:
+                right[w, ..., a] = good[:, rows].mean(axis=1, keepdims=True)
+    reward = np.asarray(team_reward(topology, right, classes, spoken.masks))
+    return Outcome(reward, right, classes, spoken.masks)

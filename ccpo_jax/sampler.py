@@ -1,0 +1,225 @@
+"""The sampler: shared-prefix prefill and a decode loop, jit-compiled once per shape.
+
+Each prompt ``b`` has one *prefix* (computed once) and R rows. A row may add a *tail* of its own (a partner's message,
+say) before it decodes. The prefix cache is stored once per prompt and read by all of its rows together; tail and
+response share one suffix buffer per row, left-padded so that every row's response starts at the same slot. The cursor is
+therefore one scalar for the whole batch and each cache write is a slice.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ccpo_jax.records import Array, Policy, Samples
+
+_SMALLEST = 1e-30  # probabilities below this are never drawn; keeps log() finite
+_BISECTIONS = 24  # halvings of the top-p threshold: 2**-24 is float32's own resolution
+
+
+class Prompts(NamedTuple):
+    """Tokens to condition on. With a leading agent axis on every field when several parameter sets sample at once."""
+
+    prefix: Array  # [B, L] int32, right-padded
+    prefix_length: Array  # [B] int32, at least 1
+    tail: Array  # [B, R, S] int32, left-padded; S = 0: rows have no tail
+    tail_length: Array  # [B, R] int32, at least 1 unless S = 0
+
+
+class Sampling(NamedTuple):
+    """Traced settings: changing them never recompiles."""
+
+    temperature: Array  # [] float32; 0 = greedy
+    top_p: Array  # [] float32 in (0, 1]; 1 = the full distribution
+    eos_ids: Array  # [E] int32, any of them ends a response
+    pad_id: Array  # [] int32
+
+
+class _Loop(NamedTuple):
+    step: Array  # [] int32, index of the newest token
+    token: Array  # [..., B, R] int32, the newest token
+    done: Array  # [..., B, R] bool
+    tokens: Array  # [..., B, R, T] int32
+    logprobs: Array  # [..., B, R, T] float32
+    cache: tuple
+
+
+def sampling(*, temperature: float = 1.0, top_p: float = 1.0, eos_ids: tuple[int, ...], pad_id: int) -> Sampling:
+    """Checked `Sampling` settings.
+
+    Raises:
+      ValueError: temperature below 0, top_p outside (0, 1], or no end token.
+    """
+    if temperature < 0:
+        raise ValueError(f"sample.temperature: must be >= 0 (0 = greedy), received {temperature}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"sample.top_p: must be in (0, 1], received {top_p}; use 1.0 for the full distribution")
+    if not eos_ids:
+        raise ValueError("eos_ids: the tokenizer names no end token; add eos_token_id to generation_config.json")
+    return Sampling(jnp.float32(temperature), jnp.float32(top_p), jnp.asarray(eos_ids, jnp.int32), jnp.int32(pad_id))
+
+
+def token_distribution(logits: Array, temperature: Array, top_p: Array) -> tuple[Array, Array]:
+    """The distribution tokens are drawn from.
+
+    Args:
+      logits: ``[..., V]`` float32.
+      temperature: ``[]``; 0 leaves the logits as they are (the draw is then the argmax).
+      top_p: ``[]``; the smallest set of most likely tokens with at least this mass is kept.
+
+    Returns:
+      ``(probabilities, logprobs)``, both ``[..., V]`` float32; a token outside the top-p set has probability 0.
+    """
+    scaled = logits / jnp.where(temperature > 0, temperature, 1.0)
+    logprobs = scaled - jax.nn.logsumexp(scaled, axis=-1, keepdims=True)
+    probs = jnp.exp(logprobs)
+
+    def truncate():
+        threshold = _top_p_threshold(probs, top_p)
+        kept = jnp.where(probs >= threshold, probs, 0.0)
+        mass = jnp.sum(kept, axis=-1, keepdims=True)
+        return kept / mass, jnp.where(kept > 0, logprobs - jnp.log(mass), jnp.log(_SMALLEST))
+
+    return jax.lax.cond(top_p < 1.0, truncate, lambda: (probs, logprobs))
+
+
+def _top_p_threshold(probs: Array, top_p: Array) -> Array:
+    """Largest probability whose upper set still holds `top_p` of the mass, by bisection (no sort of V entries)."""
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) / 2
+        enough = jnp.sum(jnp.where(probs >= middle, probs, 0.0), axis=-1, keepdims=True) >= top_p
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    high = jnp.max(probs, axis=-1, keepdims=True)
+    return jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.zeros_like(high), high))[0]
+
+
+def draw(logits: Array, uniform: Array, settings: Sampling) -> tuple[Array, Array]:
+    """Draws one token per row by inverting the cumulative distribution.
+
+    Args:
+      logits: ``[..., V]`` float32.
+      uniform: ``[...]`` float32 in [0, 1), one number per row.
+      settings: temperature 0 takes the most likely token instead.
+
+    Returns:
+      ``(token [...] int32, logprob [...] float32)``, the log-probability under the distribution drawn from.
+    """
+    probs, logprobs = token_distribution(logits, settings.temperature, settings.top_p)
+    cumulative = jnp.cumsum(probs, axis=-1)
+    total = cumulative[..., -1:]
+    target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, jnp.zeros_like(total)))
+    sampled = jnp.sum(cumulative <= target, axis=-1)
+    token = jnp.where(settings.temperature > 0, sampled, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
+    return token, jnp.take_along_axis(logprobs, token[..., None], axis=-1)[..., 0]
+
+
+def _uniforms(keys: Array, step: Array) -> Array:
+    """One number per row that depends on the row's own key and the step alone, never on its neighbours."""
+    flat = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, step)))(keys.reshape(-1))
+    return flat.reshape(keys.shape)
+
+
+def _prefill(policy: Policy, weights, prompts: Prompts, slots: int) -> tuple[Array, tuple, tuple]:
+    """Runs prefix and tails. Returns (hidden [B, R, D] that predicts each first token, prefix cache, suffix cache)."""
+    batch, length = prompts.prefix.shape
+    rows, tail = prompts.tail.shape[1:]
+    positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, 1, length))
+    zero = jnp.zeros((batch, 1), jnp.int32)
+    hidden, prefix = policy.extend(
+        weights, prompts.prefix[:, None], positions, policy.init_cache(batch, 1, length), jnp.int32(0), zero
+    )
+    suffix = policy.init_cache(batch, rows, slots)
+    if tail == 0:
+        last = jnp.take_along_axis(hidden[:, 0], (prompts.prefix_length - 1)[:, None, None], axis=1)
+        return jnp.broadcast_to(last, (batch, rows, last.shape[-1])), prefix, suffix
+    start = tail - prompts.tail_length
+    positions = prompts.prefix_length[:, None, None] + jnp.maximum(jnp.arange(tail) - start[..., None], 0)
+    hidden, suffix = policy.extend(
+        weights, prompts.tail, positions, suffix, jnp.int32(0), start, prefix, prompts.prefix_length
+    )
+    return hidden[:, :, -1], prefix, suffix
+
+
+def sample(
+    policy: Policy,
+    weights,
+    prompts: Prompts,
+    keys: Array,
+    settings: Sampling,
+    *,
+    max_tokens: int,
+    stacked: bool = False,
+) -> Samples:
+    """Samples one response per row. Pure: wrap it in jit with `policy`, `max_tokens` and `stacked` static.
+
+    Args:
+      policy: the network's functions.
+      weights: decode weights from ``policy.publish``; with a leading agent axis when `stacked`.
+      prompts: what to condition on; with a leading agent axis on every field when `stacked`.
+      keys: ``[B, R]`` typed PRNG keys, one per row; with a leading agent axis when `stacked`. A row's tokens depend on
+        its prompt, its key and the settings, not on the rest of the batch.
+      settings: traced temperature, top-p, end tokens, pad token.
+      max_tokens: T, the length at which a response is cut.
+      stacked: several parameter sets of one architecture sample together, vmapped inside one loop.
+
+    Returns:
+      `Samples` ``[B, R, T]``, with a leading agent axis when `stacked`.
+    """
+    lift: Callable = jax.vmap if stacked else lambda f, **_: f
+    tail = prompts.tail.shape[-1]
+    hidden, prefix, cache = lift(lambda w, p: _prefill(policy, w, p, tail + max_tokens))(weights, prompts)
+    logits = lift(policy.logits)
+    if tail:
+        start = tail - prompts.tail_length
+    else:
+        start = jnp.zeros(keys.shape, jnp.int32)
+    first_position = prompts.prefix_length[..., None] + (prompts.tail_length if tail else 0)
+
+    def extend(token, step, cache):
+        def one(weights, token, position, cache, start, prefix, prefix_length):
+            return policy.extend(
+                weights, token[..., None], position[..., None], cache, tail + step, start, prefix, prefix_length
+            )
+
+        position = jnp.broadcast_to(first_position + step, token.shape)
+        hidden, cache = lift(one)(weights, token, position, cache, start, prefix, prompts.prefix_length)
+        return hidden[..., 0, :], cache
+
+    def emit(loop: _Loop, step: Array, hidden: Array) -> _Loop:
+        token, logprob = draw(logits(weights, hidden), _uniforms(keys, step), settings)
+        token = jnp.where(loop.done, settings.pad_id, token)
+        logprob = jnp.where(loop.done, 0.0, logprob)
+        column = (0,) * (token.ndim) + (step,)
+        return loop._replace(
+            step=step,
+            token=token,
+            done=loop.done | jnp.any(token[..., None] == settings.eos_ids, axis=-1),
+            tokens=jax.lax.dynamic_update_slice(loop.tokens, token[..., None], column),
+            logprobs=jax.lax.dynamic_update_slice(loop.logprobs, logprob[..., None], column),
+        )
+
+    def body(loop: _Loop) -> _Loop:
+        hidden, cache = extend(loop.token, loop.step, loop.cache)
+        return emit(loop._replace(cache=cache), loop.step + 1, hidden)
+
+    empty = _Loop(
+        step=jnp.int32(0),
+        token=jnp.zeros(keys.shape, jnp.int32),
+        done=jnp.zeros(keys.shape, bool),
+        tokens=jnp.full(keys.shape + (max_tokens,), settings.pad_id, jnp.int32),
+        logprobs=jnp.zeros(keys.shape + (max_tokens,), jnp.float32),
+        cache=cache,
+    )
+    loop = emit(empty, jnp.int32(0), hidden)
+    loop = jax.lax.while_loop(lambda s: (s.step + 1 < max_tokens) & ~jnp.all(s.done), body, loop)
+    return _finish(loop, settings, max_tokens)
+
+
+def _finish(loop: _Loop, settings: Sampling, max_tokens: int) -> Samples:
+    ends = jnp.any(loop.tokens[..., None] == settings.eos_ids, axis=-1)
+    length = jnp.where(jnp.any(ends, axis=-1), jnp.argmax(ends, axis=-1) + 1, max_tokens)
+    return Samples(loop.tokens, loop.logprobs, length.astype(jnp.int32), ~loop.done)

@@ -1,0 +1,1 @@
+"""Configurations: data only. `run.py --config=configs/NAME.py[:preset]` reads them; nothing here imports the library."""

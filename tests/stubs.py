@@ -1,0 +1,30 @@
+"""A network small enough to reason about: the next token depends on the last one alone."""
+
+import jax
+import jax.numpy as jnp
+
+from ccpo_jax.records import Policy
+
+
+def markov_policy() -> Policy:
+    """Parameters are ``{"table": [V, V]}``: row i holds the logits after token i."""
+
+    def extend(weights, tokens, positions, cache, cursor, start, prefix=None, prefix_length=None):
+        (seen,) = cache
+        seen = jax.lax.dynamic_update_slice(seen, tokens, (0, 0, cursor))
+        return weights["table"][tokens], (seen,)
+
+    return Policy(
+        publish=lambda params: params,
+        init_cache=lambda batch, rows, slots: (jnp.zeros((batch, rows, slots), jnp.int32),),
+        extend=extend,
+        hidden=lambda params, tokens, positions, segments: params["table"][tokens],
+        logits=lambda params, hidden: hidden.astype(jnp.float32),
+    )
+
+
+POLICY = markov_policy()
+
+
+def markov_params(vocabulary: int, seed: int = 0, scale: float = 1.0) -> dict:
+    return {"table": scale * jax.random.normal(jax.random.key(seed), (vocabulary, vocabulary))}

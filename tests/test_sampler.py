@@ -1,0 +1,140 @@
+"""Sampler: what it draws, what it reports, and what it must not depend on."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ccpo_jax.sampler import Prompts, draw, sample, sampling, token_distribution
+from tests.stubs import POLICY, markov_params
+
+V, PAD, EOS = 7, 0, 1
+
+
+@functools.partial(jax.jit, static_argnames=("max_tokens", "stacked"))
+def run(weights, prompts, keys, settings, *, max_tokens, stacked=False):
+    return sample(POLICY, weights, prompts, keys, settings, max_tokens=max_tokens, stacked=stacked)
+
+
+def keys_for(batch, rows, seed=0):
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(batch * rows)).reshape(batch, rows)
+
+
+def prompts_for(batch, rows, length=4):
+    prefix = jnp.asarray(np.random.default_rng(0).integers(2, V, (batch, length)), jnp.int32)
+    return Prompts(
+        prefix,
+        jnp.full((batch,), length, jnp.int32),
+        jnp.zeros((batch, rows, 0), jnp.int32),
+        jnp.zeros((batch, rows), jnp.int32),
+    )
+
+
+def settings(**changes):
+    return sampling(**{"temperature": 1.0, "eos_ids": (EOS,), "pad_id": PAD} | changes)
+
+
+def test_frequencies_match_the_distribution():
+    logits = jnp.array([0.0, 1.0, -1.0, 2.0, -30.0])
+    uniform = (jnp.arange(20_000) + 0.5) / 20_000
+    token, logprob = draw(jnp.broadcast_to(logits, (20_000, 5)), uniform, settings())
+    np.testing.assert_allclose(np.bincount(token, minlength=5) / 20_000, jax.nn.softmax(logits), atol=1e-4)
+    np.testing.assert_allclose(logprob, jax.nn.log_softmax(logits)[token], atol=1e-6)
+
+
+def test_extreme_uniforms_never_leave_the_support():
+    logits = jnp.array([[-jnp.inf, 0.0, 1.0, -jnp.inf]])
+    for u in (0.0, float(np.nextafter(np.float32(1), np.float32(0)))):
+        token, logprob = draw(logits, jnp.array([u], jnp.float32), settings())
+        assert int(token[0]) in (1, 2) and np.isfinite(logprob[0])
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.8, 0.97, 1.0])
+def test_top_p_keeps_the_smallest_sufficient_set(top_p):
+    logits = jax.random.normal(jax.random.key(3), (64, 50)) * 2
+    probs, logprobs = token_distribution(logits, jnp.float32(0.7), jnp.float32(top_p))
+    full = np.asarray(jax.nn.softmax(logits / 0.7))
+    for row, kept in zip(full, np.asarray(probs), strict=True):
+        order = np.argsort(-row)
+        need = int(np.searchsorted(np.cumsum(row[order]), top_p - 1e-6)) + 1
+        expected = np.zeros_like(row)
+        expected[order[:need]] = row[order[:need]] / row[order[:need]].sum()
+        np.testing.assert_allclose(kept, expected, atol=2e-5)
+    np.testing.assert_allclose(jnp.exp(logprobs) * (probs > 0), probs, atol=1e-6)
+
+
+def test_greedy_takes_the_argmax_and_reports_its_logprob():
+    weights = markov_params(V)
+    out = run(weights, prompts_for(3, 2), keys_for(3, 2), settings(temperature=0.0), max_tokens=6)
+    token = np.asarray(prompts_for(3, 2).prefix)[:, -1]
+    for t in range(6):
+        token = np.asarray(weights["table"])[token].argmax(-1)
+        live = np.asarray(out.length)[:, 0] > t
+        np.testing.assert_array_equal(np.asarray(out.tokens)[live, 0, t], token[live])
+
+
+def test_logprobs_are_of_the_sampled_distribution():
+    weights = markov_params(V)
+    out = run(weights, prompts_for(4, 8), keys_for(4, 8), settings(temperature=0.7), max_tokens=10)
+    before = jnp.concatenate([jnp.broadcast_to(prompts_for(4, 8).prefix[:, -1:, None], (4, 8, 1)), out.tokens], -1)
+    expected = jax.nn.log_softmax(weights["table"] / 0.7)[before[..., :-1], out.tokens]
+    live = jnp.arange(10) < out.length[..., None]
+    np.testing.assert_allclose(out.logprobs, jnp.where(live, expected, 0.0), atol=1e-5)
+
+
+def test_stops_at_any_end_token_pads_after_it_and_flags_truncation():
+    out = run(markov_params(V), prompts_for(8, 8), keys_for(8, 8), settings(eos_ids=(1, 5)), max_tokens=6)
+    tokens, length = np.asarray(out.tokens), np.asarray(out.length)
+    assert 0 < np.asarray(out.truncated).mean() < 1
+    for row, n, cut in zip(tokens.reshape(-1, 6), length.ravel(), np.asarray(out.truncated).ravel(), strict=True):
+        ends = np.isin(row[:n], (1, 5))
+        assert not ends[:-1].any() and (row[n:] == PAD).all()
+        assert cut == (not ends[-1]) and (n == 6 or not cut)
+
+
+def test_a_row_depends_on_its_own_key_and_prompt_alone():
+    whole = run(markov_params(V), prompts_for(4, 6), keys_for(4, 6), settings(), max_tokens=8)
+    few = Prompts(*(x[1:3] if x.ndim < 2 or x.shape[1] != 6 else x[1:3, 2:5] for x in prompts_for(4, 6)))
+    part = run(markov_params(V), few, keys_for(4, 6)[1:3, 2:5], settings(), max_tokens=8)
+    np.testing.assert_array_equal(part.tokens, whole.tokens[1:3, 2:5])
+
+
+def test_stacked_agents_equal_separate_calls():
+    weights = [markov_params(V, seed) for seed in (1, 2)]
+    prompts, keys = prompts_for(3, 4), keys_for(3, 4)
+    both = run(
+        jax.tree.map(lambda *x: jnp.stack(x), *weights),
+        jax.tree.map(lambda x: jnp.stack([x, x]), prompts),
+        jnp.stack([keys, keys]),
+        settings(),
+        max_tokens=8,
+        stacked=True,
+    )
+    for i, own in enumerate(weights):
+        alone = run(own, prompts, keys, settings(), max_tokens=8)
+        for one, other in zip(alone, both, strict=True):
+            np.testing.assert_array_equal(one, other[i])
+
+
+def test_changing_settings_does_not_recompile():
+    run.clear_cache()
+    for temperature, top_p in ((1.0, 1.0), (0.5, 0.9), (0.0, 1.0)):
+        run(markov_params(V), prompts_for(2, 2), keys_for(2, 2), settings(temperature=temperature, top_p=top_p), max_tokens=4)
+    assert run._cache_size() == 1
+
+
+def test_loop_stops_as_soon_as_every_row_has_ended():
+    always_end = {"table": jnp.full((V, V), -30.0).at[:, EOS].set(30.0)}
+    out = run(always_end, prompts_for(2, 3), keys_for(2, 3), settings(), max_tokens=5)
+    np.testing.assert_array_equal(out.length, 1)
+    assert not out.truncated.any()
+
+
+@pytest.mark.parametrize(
+    "bad", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"eos_ids": ()}], ids=lambda b: next(iter(b))
+)
+def test_bad_settings_name_the_field(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        settings(**bad)
