@@ -1,0 +1,131 @@
+"""Evaluation: verdicts for rollouts, and what a team and each of its agents can do, with confidence intervals."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ccpo_jax.data import Problem
+from ccpo_jax.metrics import bootstrap_interval
+from ccpo_jax.records import Outcome
+from ccpo_jax.rollout import Rollout, Team, outcome, rollout
+from ccpo_jax.topology import vote_reward
+from ccpo_jax.verifiers import Item, VerifierPool
+
+
+class EvalSettings(NamedTuple):
+    """How to evaluate."""
+
+    samples: int  # k sampled answers per problem
+    temperature: float
+    top_p: float
+    batch_size: int  # problems per call
+    greedy: bool  # also evaluate the most likely answers
+
+
+def grade(pool: VerifierPool, team: Team, spoken: Rollout, problems: Sequence[Problem]) -> tuple[Outcome, Counter]:
+    """Verifies every text of a rollout.
+
+    Returns:
+      ``(outcome, counts)``: the team's outcome in every world, and how many answers timed out, crashed, failed to parse
+      or were not found.
+    """
+    items = [
+        Item(problem.verifier, problem.gold, tuple(t for turn in spoken.turns for t in turn.texts[b]))
+        for b, problem in enumerate(problems)
+    ]
+    graded = pool.verify(items)
+    rows = [turn.samples.length.shape[1] for turn in spoken.turns]
+    borders = np.cumsum(rows)[:-1]
+    correct = np.split(np.array([g.correct for g in graded], np.float32), borders, axis=1)
+    classes = np.split(np.array([g.answer_id for g in graded], np.int32), borders, axis=1)
+    counts = Counter()
+    for g in graded:
+        counts.update(g.counts)
+    return outcome(team.topology, spoken, correct, classes), counts
+
+
+def evaluate(
+    team: Team,
+    weights: Sequence,
+    problems: Sequence[Problem],
+    pool: VerifierPool,
+    key: jax.Array,
+    settings: EvalSettings,
+    *,
+    sharding: jax.sharding.Sharding | None = None,
+) -> dict[str, float]:
+    """Accuracy of the team, of each agent alone and of the team without each agent.
+
+    Args:
+      team: who answers.
+      weights: P decode weights.
+      problems: what to answer.
+      pool: verifiers.
+      key: the same key draws the same answers, so that two evaluations of one model agree exactly.
+      settings: samples and temperature.
+      sharding: placement of the batch axis.
+
+    Returns:
+      name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over problems. `team_accuracy`
+      is avg@k at the sampling temperature, `maj_accuracy` the plurality of all k samples' answers.
+    """
+    sampled, counts, tokens = _answer(team, weights, problems, pool, key, settings, sharding)
+    scores = _scores(team, sampled)
+    if settings.greedy:
+        greedy, _, _ = _answer(
+            team, weights, problems, pool, key, settings._replace(samples=1, temperature=0.0), sharding
+        )
+        scores |= {f"greedy/{name}": value for name, value in _scores(team, greedy).items() if name != "maj_accuracy"}
+    metrics: dict[str, float] = {}
+    for name, per_problem in scores.items():
+        mean, low, high = bootstrap_interval(per_problem)
+        metrics |= {name: mean, f"{name}/low": low, f"{name}/high": high}
+    metrics |= {f"verifier/{name}": float(count) for name, count in counts.items()}
+    return metrics | {"problems": float(len(problems)), "decoded_tokens": float(tokens)}
+
+
+def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Outcome, Counter, int]:
+    """The outcome of all problems in the factual world and with each agent masked, batch by batch."""
+    parts: list[tuple] = []
+    counts, tokens = Counter(), 0
+    for first in range(0, len(problems), settings.batch_size):
+        part = list(problems[first : first + settings.batch_size])
+        filled = part + [problems[0]] * (settings.batch_size - len(part))
+        spoken = rollout(
+            team,
+            weights,
+            [p.question for p in filled],
+            jax.random.fold_in(key, first),
+            group_size=settings.samples,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            ablated=tuple(range(team.topology.num_agents)),
+            sharding=sharding,
+        )
+        graded, counted = grade(pool, team, spoken, filled)
+        parts.append(tuple(field[:, : len(part)] for field in graded[:3]))
+        counts += counted
+        tokens += spoken.decoded_tokens
+    joined = [np.concatenate(field, axis=1) for field in zip(*parts, strict=True)]
+    return Outcome(*joined, agent_mask=spoken.masks), counts, tokens
+
+
+def _scores(team: Team, result: Outcome) -> Mapping[str, np.ndarray]:
+    """Per-problem accuracies ``[B]`` of one evaluation; world 1 + i is the team without agent i."""
+    scores = {"team_accuracy": result.reward[0].mean(axis=1), "maj_accuracy": _majority(team, result)}
+    for agent in range(team.topology.num_agents):
+        others = [world for world in range(1, len(result.agent_mask)) if world != 1 + agent]
+        alone = others[0] if team.topology.num_agents == 2 else 0
+        scores[f"agent_accuracy/{agent}"] = result.correct[alone, ..., agent].mean(axis=1)
+        scores[f"without_agent_accuracy/{agent}"] = result.reward[1 + agent].mean(axis=1)
+    return scores
+
+
+def _majority(team: Team, result: Outcome) -> np.ndarray:
+    """maj@k: one plurality over the answers of all samples (and, in a vote, of all voters)."""
+    speakers = slice(None) if team.topology.decision == "vote" else slice(-1, None)
+    flat = [x[0][..., speakers].reshape(x.shape[1], -1) for x in (result.answer_id, result.correct)]
+    return np.asarray(vote_reward(*flat, np.ones_like(flat[0], bool)))

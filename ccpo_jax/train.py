@@ -1,0 +1,407 @@
+"""The program: train, eval, sample, export. One training step is `train_step`; the rest starts, records and ends a run."""
+
+import contextlib
+import datetime
+import functools
+import json
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ccpo_jax import data, models
+from ccpo_jax.advantages import history_gate
+from ccpo_jax.checkpoint import Checkpoints
+from ccpo_jax.evaluate import evaluate, grade
+from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics
+from ccpo_jax.records import CCPOState, Outcome
+from ccpo_jax.rollout import Rollout, rollout
+from ccpo_jax.setup import Program, resolve
+from ccpo_jax.sharding import batch_sharding, replicated, state_sharding
+from ccpo_jax.topology import Topology
+from ccpo_jax.update import TrainState, gather_rows, train_on
+from ccpo_jax.verifiers import VerifierPool
+
+_EVALUATION = 2**31 - 1  # folded into the run's key for evaluations: no training step has this number
+_MAY_CHANGE = ("steps", "eval_every", "checkpoint_every", "keep_last", "log.", "verifier.workers", "mesh.")
+
+
+class InputError(ValueError):
+    """A mistake in what the user typed or gave, told in one line."""
+
+
+def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str) -> int:
+    """Runs one mode of the command line. Returns the exit status; mistakes in the input are one line on stderr."""
+    try:
+        if mode == "train":
+            train(config, workdir or default_workdir(config_file))
+        else:
+            {"eval": evaluate_only, "sample": show_samples, "export": export}[mode](config, workdir)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def default_workdir(config_file: str) -> str:
+    """``configs/voting.py:tiny`` -> ``runs/voting-tiny-<time>``: a new run never meets an old one by accident."""
+    path, _, preset = config_file.partition(":")
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return str(pathlib.Path("runs") / "-".join(filter(None, (pathlib.Path(path).stem, preset, stamp))))
+
+
+@contextlib.contextmanager
+def input_errors():
+    """Marks complaints of the checks at the border as the user's to mend; errors elsewhere keep their traceback."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from error
+
+
+# --- one step --------------------------------------------------------------------------------------------------------
+
+
+def train_step(program: Program, config, state: TrainState, pool: VerifierPool) -> tuple[TrainState, dict[str, float]]:
+    """Problems -> rollouts -> verdicts -> credit -> advantages -> gradients -> new state.
+
+    Args:
+      program: the resolved configuration.
+      config: the configuration itself, for sizes and schedules.
+      state: donated.
+      pool: verifiers.
+
+    Returns:
+      ``(new state, metrics)``.
+    """
+    step = int(state.step)
+    began = time.perf_counter()
+    problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
+    spoken = rollout(
+        program.team,
+        publish(program, state.params),
+        [p.question for p in problems],
+        jax.random.fold_in(state.key, step),
+        group_size=config.group_size,
+        temperature=config.sample.temperature,
+        top_p=config.sample.top_p,
+        ablated=masked_agents(program),
+        solo_samples=config.solo_samples,
+        sharding=batch_sharding(program.mesh),
+        stack_agents=config.sample.stack_agents,
+    )
+    sampled = time.perf_counter()
+    result, counts = grade(pool, program.team, spoken, problems)
+    verified = time.perf_counter()
+    credit, advantage, credit_state = jax.device_get(
+        assign_credit(program.credit, program.advantage, state.credit_state, result)
+    )
+    metrics = describe(program, spoken, result, credit, advantage, state.credit_state)
+    metrics |= {f"verifier/{name}": float(count) for name, count in counts.items()}
+    params, opt_state, update_metrics = update(program, config, state, spoken, advantage, active_agents(config, step))
+    ended = time.perf_counter()
+    metrics |= update_metrics | {
+        "time/rollout": sampled - began,
+        "time/verify": verified - sampled,
+        "time/update": ended - verified,
+        "time/step": ended - began,
+        "time/tokens_per_second": spoken.decoded_tokens / (ended - began),
+    }
+    credit_state = jax.device_put(credit_state, replicated(program.mesh))
+    return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
+
+
+def masked_agents(program: Program) -> tuple[int, ...]:
+    """Agents that get a masked world in training: none where masking costs decoding and the credit ignores it."""
+    topology = program.team.topology
+    return topology.ablated if program.credit.counterfactual or topology.decision == "vote" else ()
+
+
+def active_agents(config, step: int) -> tuple[int, ...]:
+    """Agents whose responses are trained on in this step."""
+    agents = tuple(range(2 if config.topology == "dyad" else config.num_agents))
+    if config.update.schedule == "simultaneous":
+        return agents
+    return (agents[step // config.update.period % len(agents)],)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def assign_credit(credit, advantage, state, result: Outcome):
+    """Outcome -> (credit [A, B, G], advantage [A, B, G], new credit state)."""
+    value, state = credit.update(state, result)
+    return value, advantage(value), state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _publish(policy, params):
+    return policy.publish(params)
+
+
+def publish(program: Program, params: tuple) -> tuple:
+    """Decode weights of every parameter set, made once per update."""
+    policies = {agent.parameter_set: agent.policy for agent in program.team.agents}
+    return tuple(_publish(policies[p], params[p]) for p in range(len(params)))
+
+
+def update(program: Program, config, state: TrainState, spoken: Rollout, advantage: np.ndarray, active):
+    """Trains the parameter sets of the active agents. Returns (params, opt_state, metrics)."""
+    params, opt_state, metrics = list(state.params), list(state.opt_state), {}
+    batch = advantage.shape[1]
+    part = batch // config.update.mini_batches
+    for index in sorted({program.team.agents[a].parameter_set for a in active}):
+        mine = [a for a in active if program.team.agents[a].parameter_set == index]
+        agent = program.team.agents[mine[0]]
+        for first in range(0, batch, part):
+            rows = gather_rows(spoken, advantage, mine, range(first, first + part))
+            params[index], opt_state[index], found = train_on(
+                agent.policy,
+                program.loss,
+                program.optimizer,
+                params[index],
+                opt_state[index],
+                rows,
+                micro_batch=config.update.micro_batch,
+                skip_silent=config.update.skip_silent,
+                temperature=config.sample.temperature,
+                pad_id=agent.tokenizer.pad_id,
+                sharding=batch_sharding(program.mesh),
+            )
+        metrics |= {f"update/{name}/{index}": value for name, value in found.items()}
+    return tuple(params), tuple(opt_state), metrics
+
+
+def describe(program: Program, spoken: Rollout, result: Outcome, credit, advantage, credit_state) -> dict[str, float]:
+    """What a step's rollouts looked like: rewards, lengths, and the diagnostics of credit."""
+    metrics = {
+        "reward": float(np.mean(result.reward[0])),
+        "team_accuracy": float(np.mean(result.reward[0])),
+        "decoded_tokens": float(spoken.decoded_tokens),
+    }
+    for a, turn in enumerate(spoken.turns):
+        rows = turn.rows(0)
+        metrics[f"response_length/{a}"] = float(np.mean(turn.samples.length[:, rows]))
+        metrics[f"truncated/{a}"] = float(np.mean(turn.samples.truncated[:, rows]))
+        metrics[f"correct/{a}"] = float(np.mean(result.correct[0, ..., a]))
+    metrics |= diagnostics(result, credit, advantage, program.team.topology)
+    if isinstance(credit_state, CCPOState):
+        for name, moments in credit_state._asdict().items():
+            metrics |= {f"moments/{name}/mean": float(moments.mean), f"moments/{name}/var": float(moments.var)}
+        metrics["moments/gate"] = float(history_gate(credit_state.delta))
+    return metrics
+
+
+# --- a run -----------------------------------------------------------------------------------------------------------
+
+
+def initial_state(program: Program, config) -> TrainState:
+    """Step 0: loaded parameters, fresh optimizers, empty statistics."""
+    everywhere = replicated(program.mesh)
+    init = jax.jit(program.optimizer.init)
+    opt_state = tuple(init(p) for p in program.params)
+    return TrainState(
+        step=jax.device_put(jnp.int32(0), everywhere),
+        params=program.params,
+        opt_state=tuple(jax.device_put(o, state_sharding(program.mesh, o)) for o in opt_state),
+        credit_state=jax.device_put(program.credit.init(), everywhere),
+        key=jax.device_put(jax.random.key(config.seed), everywhere),
+    )
+
+
+def train(config: ConfigDict, workdir: str) -> dict[str, float]:
+    """Trains a team; resumes by itself where `workdir` holds checkpoints.
+
+    Args:
+      config: fields of configs/base.py.
+      workdir: holds config.json, metrics.jsonl, TensorBoard files and checkpoints/.
+
+    Returns:
+      The last evaluation's metrics.
+
+    Raises:
+      InputError: (a ValueError) one line about what is wrong with the configuration, a file or the workdir.
+    """
+    with input_errors():
+        program = resolve(config)
+        remember_config(config, workdir)
+        state = initial_state(program, config)
+        checkpoints = open_checkpoints(config, workdir)
+        if checkpoints.latest_step() is not None:
+            _, state = checkpoints.restore(state)
+    start = int(state.step)
+    print(f"workdir {workdir}" + (f", resuming after step {start}" if start else ""), file=sys.stderr)
+    for dataset in (program.datasets.train, program.datasets.heldout, *program.datasets.tests):
+        print(dataset.summary(), file=sys.stderr)
+    with (
+        checkpoints,
+        MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log) as writer,
+        VerifierPool(**config.verifier) as pool,
+    ):
+        if start == 0:
+            writer.write(0, evaluation(program, config, state.params, pool, tests=True))
+        while (step := int(state.step)) < config.steps:
+            state, metrics = train_step(program, config, state, pool)
+            record(program, config, state, metrics, pool, writer, checkpoints, step + 1)
+        last = finish(program, config, state, pool, writer, checkpoints)
+    return last
+
+
+def record(program, config, state, metrics, pool, writer, checkpoints, step: int) -> None:
+    """Writes a step's metrics; evaluates and saves when due, always after the last step."""
+    last = step == config.steps
+    if last or config.eval_every and step % config.eval_every == 0:
+        metrics = metrics | evaluation(program, config, state.params, pool)
+    writer.write(step, metrics)
+    if last or config.checkpoint_every and step % config.checkpoint_every == 0:
+        checkpoints.save(step, state, metrics=metrics)
+
+
+def evaluation(program: Program, config, params, pool, *, tests: bool = False) -> dict[str, float]:
+    """``eval/...`` metrics on the held-out problems and, if `tests`, ``test/<set>/...`` on every test set."""
+    began = time.perf_counter()
+    sets = {"eval": program.datasets.heldout}
+    if tests:
+        sets |= {f"test/{dataset.name}": dataset for dataset in program.datasets.tests}
+    weights = publish(program, params)
+    key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
+    metrics = {}
+    for prefix, dataset in sets.items():
+        if dataset.problems:
+            sharding = batch_sharding(program.mesh)
+            found = evaluate(program.team, weights, dataset.problems, pool, key, program.evaluation, sharding=sharding)
+            metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
+    return metrics | {"time/eval": time.perf_counter() - began}
+
+
+def finish(program, config, state: TrainState, pool, writer: MetricsWriter, checkpoints: Checkpoints) -> dict:
+    """Closing tables: held-out problems before and after training, and test sets with the best checkpoint."""
+    lines = writer.lines()
+    before, after = lines[0], next((line for line in reversed(lines) if "eval/team_accuracy" in line), lines[0])
+    topology = program.team.topology
+    if "eval/team_accuracy" in before:
+        print("held-out problems\n" + closing_table(table(before, "eval", topology), table(after, "eval", topology)))
+    if program.datasets.tests:
+        best = checkpoints.best_step()
+        chosen = state if best in (None, int(state.step)) else checkpoints.restore(state, step=best)[1]
+        after = after | evaluation(program, config, chosen.params, pool, tests=True)
+        for dataset in program.datasets.tests:
+            prefix = f"test/{dataset.name}"
+            print(f"{dataset.name}, checkpoint of step {best or int(state.step)}")
+            print(closing_table(table(before, prefix, topology), table(after, prefix, topology)))
+    pathlib.Path(writer.workdir, "result.json").write_text(json.dumps({"before": before, "after": after}, indent=1))
+    return after
+
+
+def table(metrics: dict, prefix: str, topology: Topology) -> dict[str, tuple[float, float, float]]:
+    """Rows of the closing table: name -> (mean, low, high)."""
+    names = {"team": "team_accuracy", "team, majority of samples": "maj_accuracy", "team, greedy": "greedy/team_accuracy"}
+    for agent, role in enumerate(topology.roles):
+        names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
+    for agent, role in enumerate(topology.roles):
+        names[f"team without agent {agent} ({role})"] = f"without_agent_accuracy/{agent}"
+    keys = {row: f"{prefix}/{name}" for row, name in names.items()}
+    return {r: (metrics[k], metrics[f"{k}/low"], metrics[f"{k}/high"]) for r, k in keys.items() if k in metrics}
+
+
+def remember_config(config: ConfigDict, workdir: str) -> None:
+    """Writes config.json; refuses a workdir whose run had other values in fields that change results."""
+    folder = pathlib.Path(workdir)
+    new = json.loads(config.to_json_best_effort())
+    path = folder / "config.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            old, fresh = (_flat(tree) for tree in (json.loads(path.read_text()), new))
+            changed = [k for k in sorted(old.keys() | fresh.keys()) if old.get(k) != fresh.get(k)]
+            changed = [k for k in changed if not k.startswith(_MAY_CHANGE)]
+            if changed:
+                found = ", ".join(f"{k} was {old.get(k)!r} and is {fresh.get(k)!r}" for k in changed)
+                raise ValueError(f"config: {workdir} holds another run: {found}; use another --workdir")
+        path.write_text(json.dumps(new, indent=1))
+    except OSError as error:
+        raise ValueError(f"workdir: cannot write {workdir} ({error.strerror}); type --workdir=FOLDER") from error
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def open_checkpoints(config, workdir: str) -> Checkpoints:
+    """The run's checkpoints; the held-out team accuracy selects the best."""
+    return Checkpoints(pathlib.Path(workdir, "checkpoints"), keep_last=config.keep_last, best_metric="eval/team_accuracy")
+
+
+# --- other modes -----------------------------------------------------------------------------------------------------
+
+
+def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Program, tuple, int]:
+    """(program, parameters, step): the best checkpoint of `workdir`, else the untrained models."""
+    with input_errors():
+        program = resolve(config)
+        folder = pathlib.Path(workdir or "", "checkpoints")
+        if workdir is None or not folder.is_dir():
+            if required:
+                raise ValueError(f"workdir: no checkpoints in {workdir}; train first, then type --workdir=FOLDER")
+            return program, program.params, 0
+        with open_checkpoints(config, workdir) as checkpoints:
+            step, state = checkpoints.restore(initial_state(program, config), step=checkpoints.best_step())
+    return program, state.params, step
+
+
+def evaluate_only(config: ConfigDict, workdir: str | None) -> dict[str, float]:
+    """Evaluates the best checkpoint of a workdir, or the untrained models, on held-out problems and test sets."""
+    program, params, step = trained_or_loaded(config, workdir, required=False)
+    with VerifierPool(**config.verifier) as pool:
+        metrics = evaluation(program, config, params, pool, tests=True)
+    topology = program.team.topology
+    for prefix in ["eval"] + [f"test/{dataset.name}" for dataset in program.datasets.tests]:
+        rows = table(metrics, prefix, topology)
+        print(f"{prefix}, checkpoint of step {step}\n" + closing_table(rows))
+    print(json.dumps({"step": step} | metrics))
+    return metrics
+
+
+def show_samples(config: ConfigDict, workdir: str | None, problems: int = 4) -> None:
+    """Prints a few held-out problems with every message, verdict and contribution."""
+    program, params, step = trained_or_loaded(config, workdir, required=False)
+    team, pad = program.team, config.eval.batch_size
+    chosen = list((program.datasets.heldout.problems or program.datasets.train.problems)[:problems])
+    spoken_for = (chosen * pad)[:pad]
+    spoken = rollout(
+        team,
+        publish(program, params),
+        [p.question for p in spoken_for],
+        jax.random.key(config.seed),
+        group_size=1,
+        temperature=config.sample.temperature,
+        top_p=config.sample.top_p,
+        ablated=team.topology.ablated,
+        sharding=batch_sharding(program.mesh),
+    )
+    with VerifierPool(**config.verifier) as pool:
+        result, _ = grade(pool, team, spoken, spoken_for)
+    for b, problem in enumerate(chosen):
+        print(f"\n=== {problem.id}, checkpoint of step {step}: {problem.question}\n--- gold: {problem.gold}")
+        for w, mask in enumerate(spoken.masks):
+            hidden = "" if mask.all() else f" without agent {int(np.argmin(mask))}"
+            print(f"--- team{hidden}: reward {result.reward[w, b, 0]:.2f}")
+            for a in np.flatnonzero(mask):
+                turn = spoken.turns[a]
+                if w == 0 or turn.variant[w] > 0:
+                    print(f"[agent {a}, {team.topology.roles[a]}] {turn.texts[b][turn.rows(w).start]}")
+
+
+def export(config: ConfigDict, workdir: str | None) -> None:
+    """Writes the best checkpoint's networks and tokenizers to <workdir>/export in Hugging Face format."""
+    program, params, step = trained_or_loaded(config, workdir, required=True)
+    for index, (network, tree) in enumerate(zip(program.model_configs, params, strict=True)):
+        folder = pathlib.Path(workdir, "export", "policy" if len(params) == 1 else f"agent_{index}")
+        models.save(folder, network, jax.device_get(tree))
+        next(a for a in program.team.agents if a.parameter_set == index).tokenizer.save(folder)
+        print(f"step {step} -> {folder}")

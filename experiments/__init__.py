@@ -1,0 +1,1 @@
+"""Programs that use the library: paper tables, credit laboratory, benchmark, pretraining of the embedded model."""

@@ -1,0 +1,301 @@
+"""Makes the embedded model from nothing: `python -m experiments.pretrain_tiny` writes ccpo_jax/assets/tiny.
+
+The model is meant to be half competent: it knows how each role works, computes with slips, and often guesses, gives up
+early or is unsure, so that reinforcement has something to gain and something to lose. Traces are clean for the first
+three quarters of the run (noise from the first step on would hide the arithmetic); the noisy habits come last. Greedy
+accuracy moves with the last steps of any such run, which is why the file itself is part of the repository.
+"""
+
+import json
+import pathlib
+import random
+import re
+import string
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from ccpo_jax import prompts
+from ccpo_jax.models import init_params, make_policy, save
+from ccpo_jax.models.decoder import ModelConfig
+from ccpo_jax.rollout import Agent, Team, outcome, rollout
+from ccpo_jax.tasks import LARGEST, TASKS
+from ccpo_jax.tokenizer import load_tokenizer
+from ccpo_jax.topology import dyad, voting
+from ccpo_jax.verifiers import extract_exact
+
+FOLDER = pathlib.Path(__file__).parents[1] / "ccpo_jax" / "assets" / "tiny"
+_OUT = flags.DEFINE_string("out", str(FOLDER), "Folder to write.")
+_STEPS = flags.DEFINE_integer("steps", 1200, "Supervised steps.")
+_SEED = flags.DEFINE_integer("seed", 0, "Decides traces and initial weights.")
+
+END, START, STOP, UNKNOWN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unknown|>"
+WORDS = ("system", "user", "assistant", "Think", "Solve", "Vote", "Compute ", "Thought: ", "Answer: ", "unsure")
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}{{ message['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+)
+MAX_TOKENS = {"thinker": 18, "solver": 22, "voter": 32}  # what each role may write
+SOLVER_STEPS = 3  # as many steps as the Solver has room for: five need the Thinker's help
+
+
+def write_tokenizer(folder: pathlib.Path) -> None:
+    """Writes a tokenizer of single characters and a few whole words: 112 entries, exact on ASCII text.
+
+    Args:
+      folder: receives tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json.
+    """
+    characters = tuple(string.digits + string.ascii_letters + string.punctuation + " \n\t\r")
+    entries = (END, START, STOP, UNKNOWN) + WORDS + characters
+    backend = Tokenizer(models.WordLevel({entry: i for i, entry in enumerate(entries)}, unk_token=UNKNOWN))
+    pieces = "|".join(re.escape(word) for word in WORDS) + r"|[\s\S]"
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="isolated")
+    backend.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token=STOP,
+        pad_token=END,
+        unk_token=UNKNOWN,
+        additional_special_tokens=[START],
+        clean_up_tokenization_spaces=False,
+        model_max_length=128,
+    )
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    ends = {"eos_token_id": [entries.index(STOP), entries.index(END)], "pad_token_id": entries.index(END)}
+    (folder / "generation_config.json").write_text(json.dumps(ends, indent=2) + "\n")
+
+
+class Trace(NamedTuple):
+    """One supervised example."""
+
+    role: str
+    question: str
+    thought: str | None  # what the Solver has read; None = nothing
+    response: str
+
+
+def numbers(question: str) -> list[int]:
+    """``Compute 47-8+6.`` -> [47, -8, 6]."""
+    return [int(number) for number in re.findall(r"[+-]?\d+", question)]
+
+
+def chain(start: int, changes: Sequence[int], slip_at: int = -1, slip: int = 0) -> tuple[str, int]:
+    """Running totals, ``(47, [-8, 6])`` -> ("47-8=39+6=45", 45); the step `slip_at` comes out wrong by `slip`."""
+    text, total = str(start), start
+    for step, change in enumerate(changes):
+        total = min(max(total + change + (slip if step == slip_at else 0), 0), LARGEST)
+        text += f"{change:+d}={total}"
+    return text, total
+
+
+def answered(start: int, changes: Sequence[int], **slips) -> str:
+    """Running totals where there are any, then the answer."""
+    text, total = chain(start, changes, **slips)
+    return f"{text}\nAnswer: {total}" if changes else f"Answer: {total}"
+
+
+def slips(steps: int, rng: random.Random) -> dict[str, int]:
+    """Where and by how much to miscalculate."""
+    return {"slip_at": rng.randrange(steps), "slip": rng.choice((-10, -2, -1, 1, 2, 10))}
+
+
+def think(question: str, rng: random.Random, habit: str) -> str:
+    """The Thinker's response: the first half of the chain, or less of it."""
+    first, *changes = numbers(question)
+    half = changes[: (len(changes) + 1) // 2]
+    if habit == "unsure":
+        return "unsure"
+    if habit in ("guess", "short"):
+        half = half[: rng.randrange(len(half))]
+    return chain(first, half, **(slips(len(half), rng) if habit == "slip" else {}))[0]
+
+
+def solve(question: str, thought: str | None, rng: random.Random, habit: str, room: int) -> str:
+    """The Solver's or a voter's response: goes on where the thought ends if there is room for it, else guesses."""
+    start, *changes = numbers(question)
+    totals = re.findall(r"=(\d+)", thought or "")
+    if totals:
+        start, changes = int(totals[-1]), changes[len(totals) :]
+    if habit == "unsure":
+        return "unsure"
+    if habit == "short" and len(changes) > 1:
+        changes = changes[: rng.randrange(1, len(changes))]
+    if habit == "guess" or len(changes) > room:
+        return f"Answer: {start + sum(changes)}"
+    return answered(start, changes, **(slips(len(changes), rng) if habit == "slip" and changes else {}))
+
+
+HABITS = {"clean": 0.0, "guess": 0.4, "short": 0.25, "slip": 0.2, "unsure": 0.15}  # shares of the noisy traces
+THOUGHTS = {"clean": 0.6, "short": 0.15, "slip": 0.1, "unsure": 0.05, None: 0.1}  # what the Solver learns to read
+ROLES = {"thinker": 0.25, "solver": 0.4, "voter": 0.35}
+
+
+def traces(rng: random.Random, noise: float, seed: int) -> Iterator[Trace]:
+    """Endless supervised examples on problems of the "pretrain" split.
+
+    Args:
+      rng: draws roles and habits.
+      noise: share of responses that show a bad habit.
+      seed: decides the problems.
+    """
+
+    def pick(shares):
+        return rng.choices(list(shares), list(shares.values()))[0]
+
+    while True:
+        seed += 1
+        for question, _ in TASKS["dyad"]("pretrain", 1024, seed):
+            role, habit = pick(ROLES), pick(HABITS) if rng.random() < noise else "clean"
+            if role == "thinker":
+                yield Trace(role, question, None, think(question, rng, habit))
+                continue
+            reads = pick(THOUGHTS) if role == "solver" else None
+            thought = reads and think(question, rng, reads)
+            room = SOLVER_STEPS if role == "solver" else 99
+            yield Trace(role, question, thought, solve(question, thought, rng, habit, room))
+
+
+class Batch(NamedTuple):
+    """Supervised sequences, padded on the right."""
+
+    tokens: np.ndarray  # [N, S] int32
+    length: np.ndarray  # [N] int32, prompt and response
+    prompt_length: np.ndarray  # [N] int32
+
+
+def encode(trace: Trace, tokenizer, templates: dict[str, prompts.Template]) -> tuple[list[int], list[int]]:
+    """(prompt ids, response ids) of a trace, exactly as a rollout composes and samples them."""
+    template = templates[trace.role]
+    if trace.role == "solver":
+        heard = None
+        if trace.thought is not None:
+            heard = prompts.quote(tokenizer, [trace.thought], MAX_TOKENS["thinker"])[0]
+        prompt = prompts.prefix(template, tokenizer, trace.question) + prompts.tail(template, [heard])
+    else:
+        prompt = prompts.whole(template, tokenizer, trace.question)
+    return prompt, tokenizer.encode(trace.response) + [tokenizer.eos_ids[0]]
+
+
+def batches(source: Iterator[Trace], tokenizer, templates, size: int, width: int) -> Iterator[Batch]:
+    """Endless batches of `size` sequences, padded to `width` tokens."""
+    while True:
+        pairs = [encode(next(source), tokenizer, templates) for _ in range(size)]
+        tokens, length = prompts.pad_right([p + r for p, r in pairs], width, tokenizer.pad_id)
+        yield Batch(tokens, length, np.array([len(p) for p, _ in pairs], np.int32))
+
+
+def response_loss(params, batch: Batch, policy) -> jax.Array:
+    """Mean cross-entropy of the response tokens, end token included."""
+    column = jnp.arange(batch.tokens.shape[1])
+    positions = jnp.broadcast_to(column, batch.tokens.shape)
+    segments = (column < batch.length[:, None]).astype(jnp.int32)
+    hidden = policy.hidden(params, batch.tokens, positions, segments)
+    logits = policy.logits(params, hidden[:, :-1])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.tokens[:, 1:])
+    target = (column[1:] >= batch.prompt_length[:, None]) & (column[1:] < batch.length[:, None])
+    return jnp.sum(losses * target) / jnp.sum(target)
+
+
+CONFIG = ModelConfig(
+    model_type="qwen2",
+    vocab_size=112,
+    hidden_size=128,
+    num_layers=4,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=32,
+    ffn_size=352,
+    rope_theta=10_000.0,
+    norm_eps=1e-6,
+    qkv_bias=True,
+    tied_embeddings=True,
+    max_positions=128,
+)
+
+
+def train(tokenizer, templates, *, steps: int, seed: int, peak: float = 3e-3, noise: float = 0.45):
+    """Supervised training: AdamW on a cosine, clean traces first, noisy ones in the last quarter.
+
+    Args:
+      tokenizer: of the embedded model.
+      templates: role -> `prompts.Template`.
+      steps: optimizer steps of 64 sequences.
+      seed: decides initial weights and traces.
+      peak: largest learning rate.
+      noise: share of bad habits in the last quarter.
+
+    Returns:
+      (policy, params).
+    """
+    policy = make_policy(CONFIG, remat="none")
+    params = init_params(CONFIG, jax.random.key(seed))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, 50, steps, 0.02 * peak)
+    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.01))
+
+    @jax.jit
+    def step(params, state, batch):
+        loss, gradient = jax.value_and_grad(response_loss)(params, batch, policy)
+        updates, state = adam.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    state, rng, clean = adam.init(params), random.Random(seed), steps * 3 // 4
+    stages = [batches(traces(rng, share, 10**6 * i), tokenizer, templates, 64, 64) for i, share in enumerate((0.0, noise))]
+    for index in range(steps):
+        params, state, loss = step(params, state, next(stages[index >= clean]))
+        if (index + 1) % 50 == 0:
+            print(f"step {index + 1:5d}  loss {loss:.3f}", flush=True)
+    return policy, params
+
+
+def score(policy, params, tokenizer, templates, *, problems: int = 512, temperature: float = 1.0) -> dict[str, float]:
+    """Accuracy on held-out problems, one sample per agent and problem.
+
+    Returns:
+      `dyad` (the team), `solo` (the Solver without the thought), `voting` (plurality of three, ties shared), `voter`.
+    """
+    weights = (jax.jit(policy.publish)(params),)
+    scores = {}
+    for topology in (dyad(), voting()):
+        agents = tuple(Agent(policy, tokenizer, templates[role], MAX_TOKENS[role], 0) for role in topology.roles)
+        questions, golds = zip(*TASKS[topology.name]("test", problems, 0), strict=True)
+        spoken = rollout(
+            Team(topology, agents, 32), weights, questions, jax.random.key(0),
+            group_size=1, temperature=temperature, ablated=topology.ablated,
+        )  # fmt: skip
+        answers = [np.array([[extract_exact(t) or "" for t in row] for row in turn.texts]) for turn in spoken.turns]
+        correct = [answer == np.array(golds)[:, None] for answer in answers]
+        names = np.unique(np.concatenate(answers, axis=1))
+        result = outcome(topology, spoken, correct, [np.searchsorted(names, answer) for answer in answers])
+        scores[topology.name] = float(result.reward[0].mean())
+        if topology.name == "dyad":
+            scores["solo"] = float(result.reward[1].mean())
+        else:
+            scores["voter"] = float(result.correct[0].mean())
+    return scores
+
+
+def main(argv):
+    """Tokenizer, supervised training, Hugging Face folder, scores."""
+    del argv
+    folder = pathlib.Path(_OUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
+    tokenizer = load_tokenizer(str(folder))
+    templates = {role: prompts.tokenize_role(tokenizer, prompt) for role, prompt in prompts.PROMPTS["tiny"].items()}
+    policy, params = train(tokenizer, templates, steps=_STEPS.value, seed=_SEED.value)
+    save(folder, CONFIG, params)
+    for temperature in (1.0, 0.0):
+        scores = score(policy, params, tokenizer, templates, temperature=temperature)
+        print(f"temperature {temperature}: " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+
+
+if __name__ == "__main__":
+    app.run(main)

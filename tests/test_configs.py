@@ -1,0 +1,79 @@
+"""Configurations: every preset builds, names only what exists, and is described in its file's own table."""
+
+import importlib
+import inspect
+
+import pytest
+
+from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES
+from ccpo_jax.data import DATASETS
+from ccpo_jax.prompts import PROMPTS
+from ccpo_jax.setup import check_numbers, make_advantage, make_loss, make_optimizer, make_topology
+from ccpo_jax.tasks import TASKS
+from configs.base import base
+
+FILES = ("dyad", "voting")
+PRESETS = [(name, preset) for name in FILES for preset in importlib.import_module(f"configs.{name}").MODELS]
+
+
+def build(name: str, preset: str):
+    return importlib.import_module(f"configs.{name}").get_config(preset)
+
+
+def fields(config, prefix=""):
+    for key, value in config.items():
+        yield from fields(value, f"{prefix}{key}.") if hasattr(value, "items") else [prefix + key]
+
+
+@pytest.mark.parametrize("name,preset", PRESETS)
+def test_every_preset_resolves(name, preset):
+    config = build(name, preset)
+    assert set(fields(config)) == set(fields(base()))
+    check_numbers(config)
+    topology = make_topology(config)
+    assert config.topology == name and config.topology in TOPOLOGIES
+    assert config.credit.name in CREDITS and config.loss.name in LOSSES
+    assert set(topology.roles) <= set(PROMPTS[config.prompt_style])
+    assert len(config.response_length) in (1, topology.num_agents)
+    known = set(DATASETS) | {f"synthetic/{task}" for task in TASKS}
+    assert {n for n in [config.data.train, *config.data.eval.split(",")] if n} <= known
+    make_loss(config), make_advantage(config), make_optimizer(config)
+
+
+@pytest.mark.parametrize("name,preset", PRESETS)
+def test_every_preset_has_its_row(name, preset):
+    text = importlib.import_module(f"configs.{name}").__doc__
+    assert f"| {preset or '(none)'} |" in text
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_unknown_preset_lists_the_known_ones(name):
+    with pytest.raises(ValueError, match="no preset 'huge'.*tiny"):
+        build(name, "huge")
+
+
+def test_every_base_field_says_what_it_is():
+    for line in inspect.getsource(base).splitlines():
+        if line.strip().startswith("c.") and "ConfigDict()" not in line:
+            field = line.split("=")[0].strip()
+            assert "  # " in line or field.startswith(("c.optimizer.", "c.log.")), f"{field} has no comment"
+
+
+@pytest.mark.parametrize(
+    "field,value",
+    [
+        ("group_size", 1),
+        ("batch_size", 0),
+        ("sample.temperature", 0.0),
+        ("sample.top_p", 1.5),
+        ("update.mini_batches", 3),
+        ("update.schedule", "sometimes"),
+        ("compute_dtype", "float8"),
+        ("response_length", (0, 5)),
+    ],
+)
+def test_numbers_out_of_range_name_the_field(field, value):
+    config = build("dyad", "tiny")
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=f"^{field}: "):
+        check_numbers(config)

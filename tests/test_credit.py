@@ -1,0 +1,341 @@
+"""Credit estimators: a contract for all of them, then what each one pays."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ccpo_jax import (
+    CREDITS,
+    CCPOState,
+    Outcome,
+    RunningMoments,
+    Topology,
+    agent_masks,
+    group_advantage,
+    init_moments,
+    make_credit,
+    team_reward,
+)
+from ccpo_jax.topology import dyad, voting
+
+CHAIN = Topology("chain", roles=("a", "b", "c"), reads=((), (0,), (1,)), ablated=(0, 1), decision="last")
+FITS = {
+    "shared": (dyad(), voting(3), CHAIN),
+    "individual": (voting(3), voting(4)),
+    "ccpo": (dyad(), voting(3), voting(4)),
+    "ccpo_event": (dyad(),),
+    "difference": (dyad(), voting(3), CHAIN),
+    "cross_play": (voting(3), voting(4)),
+    "shapley": (voting(3), voting(4)),
+}
+PAIRS = [(name, team) for name, teams in FITS.items() for team in teams]
+per_pair = pytest.mark.parametrize("name, team", PAIRS, ids=lambda x: x if isinstance(x, str) else x.name)
+
+
+reward_of = jax.jit(team_reward, static_argnums=0)
+
+
+def outcome_of(team, batch=3, group=4, seed=0):
+    """A random outcome that obeys the team's rule; what only masks change is drawn again for every world."""
+    worlds = 1 + len(team.ablated) if team.decision == "last" else 1
+    answer_id = np.random.default_rng(seed).integers(-1, 3, (worlds, batch, group, team.num_agents))
+    return answered(team, answer_id)
+
+
+def answered(team, answer_id):
+    """Outcome of given answers ``[W or 1, B, G, A]``; answer 0 is right."""
+    masks = agent_masks(team.num_agents, team.ablated)
+    answer_id = np.broadcast_to(answer_id, (len(masks), *np.shape(answer_id)[1:]))
+    correct = (answer_id == 0).astype(np.float32)
+    return Outcome(np.asarray(reward_of(team, correct, answer_id, masks)), correct, answer_id, masks)
+
+
+def voting_outcome(votes, tie="expected"):
+    """Outcome of given votes ``[B, G, A]``."""
+    return answered(voting(np.shape(votes)[-1], tie), np.asarray(votes)[None])
+
+
+def dyad_outcome(joint, solo):
+    """Outcome of given joint and solo correctness ``[B, G]``."""
+    solver = np.where(np.array([joint, solo]) > 0, 0, 1)
+    return answered(dyad(), np.stack([np.full_like(solver, -1), solver], axis=-1))
+
+
+@functools.cache
+def compiled(name, team, hyper=()):
+    return jax.jit(make_credit(name, team, **dict(hyper)).update)
+
+
+def credit_of(name, team, outcome, state=None, **hyper):
+    state = make_credit(name, team, **hyper).init() if state is None else state
+    return np.asarray(compiled(name, team, tuple(hyper.items()))(state, outcome)[0])
+
+
+def moments(mean, var, count=20):
+    return RunningMoments(jnp.int32(count), jnp.float32(mean), jnp.float32(var))
+
+
+# Contract
+
+
+def test_the_table_above_lists_every_estimator():
+    assert set(FITS) == set(CREDITS)
+
+
+@per_pair
+def test_contract(name, team):
+    """Shape, dtype, a state that keeps its structure, and jit, over three steps."""
+    estimator = make_credit(name, team)
+    state = eager_state = estimator.init()
+    update = compiled(name, team)
+    for step in range(3):
+        outcome = outcome_of(team, seed=step)
+        eager, eager_state = estimator.update(eager_state, outcome)
+        credit, new = update(state, outcome)
+        assert credit.shape == (team.num_agents, 3, 4) and credit.dtype == jnp.float32
+        assert np.isfinite(credit).all()
+        assert jax.tree.structure(new) == jax.tree.structure(state)
+        assert [x.dtype for x in jax.tree.leaves(new)] == [x.dtype for x in jax.tree.leaves(state)]
+        np.testing.assert_allclose(credit, eager, atol=1e-6)
+        state = new
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state, eager_state)
+
+
+@per_pair
+def test_only_declared_estimators_read_masked_worlds(name, team):
+    estimator, update = make_credit(name, team), compiled(name, team)
+    outcome = outcome_of(team)
+    state = update(estimator.init(), outcome_of(team, seed=9))[1]
+    changed = outcome._replace(reward=np.concatenate([outcome.reward[:1], 1 - outcome.reward[1:]]))
+    same = np.allclose(update(state, outcome)[0], update(state, changed)[0])
+    assert same != estimator.counterfactual
+    if not estimator.counterfactual:
+        factual = Outcome(*(x[:1] for x in outcome))
+        np.testing.assert_array_equal(update(state, factual)[0], update(state, outcome)[0])
+
+
+@per_pair
+def test_missing_worlds_are_refused(name, team):
+    estimator = make_credit(name, team)
+    if estimator.counterfactual:
+        with pytest.raises(ValueError, match=f"outcome.reward: needs {1 + len(team.ablated)} worlds, received 1"):
+            estimator.update(estimator.init(), Outcome(*(x[:1] for x in outcome_of(team))))
+
+
+@per_pair
+def test_constant_outcomes_teach_nothing(name, team):
+    """Groups in which all samples went the same way have exactly zero advantage, shaped or not."""
+    update, state = compiled(name, team), make_credit(name, team).init()
+    for step in range(3):
+        _, state = update(state, outcome_of(team, seed=step))
+    outcome = outcome_of(team, batch=40)
+    constant = jax.tree.map(lambda x: np.repeat(x[:, :, :1], 7, axis=2) if x.ndim > 2 else x, outcome)
+    credit, _ = update(state, constant)
+    assert (np.asarray(group_advantage(credit)) == 0).all()
+
+
+VOTERS = [name for name, teams in FITS.items() if voting(3) in teams]
+
+
+@pytest.mark.parametrize("name", VOTERS)
+def test_permuting_voters_permutes_credit(name):
+    votes = np.random.default_rng(4).integers(-1, 3, (5, 4, 3))
+    order = [2, 0, 1]
+    update = compiled(name, voting(3))
+    _, state = update(make_credit(name, voting(3)).init(), voting_outcome(votes[::-1]))
+    credit, _ = update(state, voting_outcome(votes))
+    permuted, _ = update(state, voting_outcome(votes[..., order]))
+    np.testing.assert_allclose(permuted, np.asarray(credit)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", VOTERS)
+def test_symmetric_voters_get_equal_credit(name):
+    votes = np.random.default_rng(5).integers(-1, 3, (5, 4, 3))
+    votes[..., 2] = votes[..., 0]
+    credit = credit_of(name, voting(3), voting_outcome(votes))
+    np.testing.assert_allclose(credit[0], credit[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["difference", "cross_play", "shapley", "individual"])
+def test_a_voter_that_always_abstains_gets_nothing(name):
+    votes = np.random.default_rng(6).integers(-1, 3, (5, 4, 3))
+    votes[..., 1] = -1
+    credit = credit_of(name, voting(3), voting_outcome(votes))
+    assert (credit[1] == 0).all() and (credit[0] != 0).any()
+
+
+# What each one pays
+
+
+@pytest.mark.parametrize("team", FITS["shared"], ids=lambda team: team.name)
+def test_shared_pays_everyone_the_team_reward(team):
+    outcome = outcome_of(team)
+    np.testing.assert_array_equal(credit_of("shared", team, outcome), [outcome.reward[0]] * team.num_agents)
+
+
+def test_individual_pays_each_voter_its_own_answer():
+    outcome = outcome_of(voting(3))
+    credit = credit_of("individual", voting(3), outcome)
+    for agent in range(3):
+        np.testing.assert_array_equal(credit[agent], outcome.correct[0, ..., agent])
+
+
+def test_difference_pays_contributions_and_the_reward_to_who_cannot_be_masked():
+    outcome = outcome_of(dyad())
+    thinker, solver = credit_of("difference", dyad(), outcome)
+    np.testing.assert_array_equal(thinker, outcome.reward[0] - outcome.reward[1])
+    np.testing.assert_array_equal(solver, outcome.reward[0])
+    outcome = outcome_of(CHAIN)
+    expected = [outcome.reward[0] - outcome.reward[1], outcome.reward[0] - outcome.reward[2], outcome.reward[0]]
+    np.testing.assert_array_equal(credit_of("difference", CHAIN, outcome), expected)
+
+
+def test_difference_follows_the_order_of_masked_worlds():
+    team = Topology("vote", roles=("v",) * 3, reads=((),) * 3, ablated=(2, 0), decision="vote")
+    outcome = outcome_of(team, batch=30)
+    reward = outcome.reward
+    expected = [reward[0] - reward[2], reward[0], reward[0] - reward[1]]
+    np.testing.assert_array_equal(credit_of("difference", team, outcome), expected)
+
+
+def test_difference_and_shapley_on_the_worked_examples():
+    """T T x, T x x, T x y and unanimity; 0 is T."""
+    votes = [[[0, 0, 1]], [[0, 1, 1]], [[0, 1, 2]], [[0, 0, 0]]]
+    difference = credit_of("difference", voting(3), voting_outcome(votes))[..., 0].T
+    np.testing.assert_allclose(difference, np.array([[3, 3, 0], [0, -3, -3], [2, -1, -1], [0, 0, 0]]) / 6, atol=1e-6)
+    shapley = credit_of("shapley", voting(3), voting_outcome(votes))[..., 0].T
+    np.testing.assert_allclose(shapley.sum(-1), [1, 0, 1 / 3, 1], atol=1e-6)
+    np.testing.assert_allclose(shapley[3], [1 / 3] * 3, atol=1e-6)
+    np.testing.assert_allclose(shapley[0], [7 / 12, 7 / 12, -1 / 6], atol=1e-6)
+
+
+@pytest.mark.parametrize("tie", ["expected", "wrong", "first"])
+def test_tie_rule_of_the_team_reaches_every_estimator(tie):
+    votes = np.random.default_rng(7).integers(0, 3, (20, 1, 3))
+    outcome = voting_outcome(votes, tie)
+    difference = credit_of("difference", voting(3, tie), outcome)
+    np.testing.assert_allclose(credit_of("cross_play", voting(3, tie), outcome), difference, atol=1e-6)
+    shapley = credit_of("shapley", voting(3, tie), outcome)
+    np.testing.assert_allclose(shapley.sum(0), outcome.reward[0], atol=1e-6)
+
+
+def test_shapley_adds_up_to_the_team_reward():
+    outcome = voting_outcome(np.random.default_rng(8).integers(-1, 3, (6, 5, 4)))
+    np.testing.assert_allclose(credit_of("shapley", voting(4), outcome).sum(0), outcome.reward[0], atol=1e-6)
+
+
+# ccpo
+
+
+def test_ccpo_first_step_passes_raw_values_and_records_them():
+    outcome = outcome_of(dyad())
+    credit, state = make_credit("ccpo", dyad()).update(make_credit("ccpo", dyad()).init(), outcome)
+    joint, solo = outcome.reward
+    np.testing.assert_array_equal(credit, [joint - solo, joint])
+    for got, values in zip(state, (joint - solo, joint, solo), strict=True):
+        assert int(got.count) == 12
+        np.testing.assert_allclose([got.mean, got.var], [values.mean(), values.var()], rtol=1e-5)
+
+
+def test_ccpo_dyad_shapes_with_the_statistics_from_before_the_step():
+    state = CCPOState(moments(0.2, 0.16), moments(0.6, 0.24), moments(0.4, 0.09))
+    joint, solo = np.array([[1.0, 0.0, 1.0, 0.0]]), np.array([[0.0, 0.0, 1.0, 1.0]])
+    thinker, solver = credit_of("ccpo", dyad(), dyad_outcome(joint, solo), state, alpha=0.5, eta=2.0)
+    np.testing.assert_allclose(thinker, np.tanh(0.5 * (joint - solo - 0.2) / 0.4), rtol=1e-4)
+    gate = 1 / (1 + math.exp(-2.0 * 0.2 / 0.4))
+    expected = gate * (joint - 0.6) / math.sqrt(0.24) + (1 - gate) * (solo - 0.4) / 0.3
+    np.testing.assert_allclose(solver, expected, rtol=1e-4)
+
+
+def test_ccpo_updates_with_its_decay_after_shaping():
+    state = CCPOState(moments(0.2, 0.16), moments(0.6, 0.24), moments(0.4, 0.09))
+    outcome = outcome_of(dyad())
+    _, new = make_credit("ccpo", dyad(), decay=0.75).update(state, outcome)
+    joint, solo = outcome.reward
+    for before, after, values in zip(state, new, (joint - solo, joint, solo), strict=True):
+        assert int(after.count) == 32
+        np.testing.assert_allclose(after.mean, 0.75 * before.mean + 0.25 * values.mean(), rtol=1e-5)
+        np.testing.assert_allclose(after.var, 0.75 * before.var + 0.25 * values.var(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count, shaped", [(0, False), (9, False), (10, True)])
+def test_ccpo_waits_for_min_samples(count, shaped):
+    state = CCPOState(*(moments(0.2, 0.16, count) for _ in range(3)))
+    outcome = outcome_of(dyad())
+    credit = credit_of("ccpo", dyad(), outcome, state)
+    raw = np.stack([outcome.reward[0] - outcome.reward[1], outcome.reward[0]])
+    assert np.array_equal(credit, raw) != shaped
+    assert np.array_equal(credit_of("ccpo", dyad(), outcome, state, min_samples=max(count, 1)), raw) == (count == 0)
+
+
+def test_ccpo_voting_uses_one_statistic_for_all_voters():
+    estimator = make_credit("ccpo", voting(3), alpha=2.0)
+    outcome = outcome_of(voting(3))
+    delta = np.asarray(outcome.reward[:1] - outcome.reward[1:])
+    credit, state = estimator.update(estimator.init(), outcome)
+    np.testing.assert_array_equal(credit, delta)
+    assert int(state.delta.count) == delta.size
+    np.testing.assert_allclose([state.delta.mean, state.delta.var], [delta.mean(), delta.var()], rtol=1e-5)
+    assert state.joint == init_moments() and state.solo == init_moments()
+    credit, _ = estimator.update(state, outcome)
+    np.testing.assert_allclose(credit, np.tanh(2 * (delta - delta.mean()) / delta.std()), atol=1e-4)
+
+
+def test_ccpo_keeps_the_order_of_contributions():
+    state = CCPOState(moments(0.2, 0.16), moments(0.6, 0.24), moments(0.4, 0.09))
+    thinker = credit_of("ccpo", dyad(), dyad_outcome([[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]]), state)[0, 0]
+    assert -1 < thinker[0] < 0 and thinker[0] < thinker[1] < thinker[2] < 1
+
+
+# ccpo_event
+
+
+def test_ccpo_event_pays_signed_rewards_and_the_bonus_to_the_thinker():
+    outcome = dyad_outcome([[1, 0, 1, 0], [1, 0, 1, 0]], [[0, 0, 0, 1], [1, 1, 1, 0]])
+    thinker, solver = credit_of("ccpo_event", dyad(), outcome, weight=0.5)
+    np.testing.assert_array_equal(solver, [[1, -1, 1, -1], [1, -1, 1, -1]])
+    np.testing.assert_allclose(thinker, [[1.5, -1, 1.5, -1], [1, -1.5, 1, -1.5]])
+
+
+def test_ccpo_event_soft():
+    thinker, _ = credit_of("ccpo_event", dyad(), dyad_outcome([[1, 0]], [[0, 0]]), soft=True)
+    np.testing.assert_allclose(thinker, [[1.2, -1.0]])
+
+
+@pytest.mark.parametrize("solo, factor", [([[0, 0, 1, 0]], 1.1), ([[1, 0, 1, 1]], 1.1), ([[1, 0, 1, 0]], 1.0)])
+def test_ccpo_event_only_reweights_prompts(solo, factor):
+    outcome = dyad_outcome([[1, 0, 0, 1]], solo)
+    thinker, solver = group_advantage(credit_of("ccpo_event", dyad(), outcome), normalize_std=False)
+    np.testing.assert_allclose(thinker, factor * solver, atol=1e-6)
+
+
+# The border
+
+MISFITS = [(name, team) for name in CREDITS for team in (dyad(), voting(3), CHAIN) if team not in FITS[name]]
+
+
+@pytest.mark.parametrize("name, team", MISFITS, ids=lambda x: x if isinstance(x, str) else x.name)
+def test_misfits_name_the_field_and_the_alternatives(name, team):
+    with pytest.raises(ValueError, match=f"credit.name: '{name}' needs .*'{team.name}'.*'shared' or 'difference'"):
+        make_credit(name, team)
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="credit.name: 'ccp0' is unknown; use one of 'shared', .*'cross_play'"):
+        make_credit("ccp0", dyad())
+
+
+@pytest.mark.parametrize("name, instead", [("ccpo", "alpha, eta, decay, eps, min_samples"), ("shared", "none")])
+def test_unknown_hyper_parameter(name, instead):
+    with pytest.raises(ValueError, match=f"credit.alhpa: '{name}' has no such hyper-parameter; use {instead}"):
+        make_credit(name, dyad(), alhpa=2.0)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, 99])
+def test_decay_out_of_range(decay):
+    with pytest.raises(ValueError, match="credit.decay: must be in .*use decay=0.99"):
+        make_credit("ccpo", dyad(), decay=decay)
