@@ -1,28 +1,67 @@
 """`python run.py --config=configs/voting.py[:preset] [--workdir=DIR] [--mode=train|eval|sample|export]`."""
 
+import difflib
+import pathlib
+import re
+import runpy
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, with an optional :preset.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made from the configuration's name when absent.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; a new one under runs/ when absent.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample", "export"], "What to do.")
 
 
 def main(argv):
     """Hands the parsed flags to the program."""
-    del argv
+    if len(argv) > 1:
+        sys.exit(f"error: {argv[1]!r} is not a flag; type --config.FIELD=VALUE")
+    if _CONFIG.value is None:
+        sys.exit("error: --config is missing; type --config=configs/voting.py:tiny")
+    logging.set_verbosity(logging.WARNING)
     from ccpo_jax import train
 
-    sys.exit(train.main(_CONFIG.value, config_file(), _WORKDIR.value, _MODE.value))
+    sys.exit(train.main(_CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"]), _WORKDIR.value, _MODE.value))
 
 
-def config_file() -> str:
-    """The --config flag as typed, preset included."""
-    return config_flags.get_config_filename(flags.FLAGS["config"])
+def parse(argv):
+    """Parses the command line; a mistake in it is one line on stderr and exit status 2."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        unknown = _unknown_field(argv) if isinstance(error, (AttributeError, KeyError)) else None
+        print(f"error: {unknown or _first_cause(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _unknown_field(argv: list[str]) -> str | None:
+    """Which --config.FIELD does not exist, and what was probably meant."""
+    chosen = [a.partition("=")[2] for a in argv if a.startswith("--config=")]
+    path, _, preset = chosen[-1].partition(":") if chosen else ("", "", "")
+    if not pathlib.Path(path).is_file():
+        return None
+    known = _fields(runpy.run_path(path)["get_config"](preset))
+    for name in re.findall(r"--config\.([\w.]+)", " ".join(argv)):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            return f"config.{name}: no such field; " + (f"did you mean --config.{close[0]}?" if close else "see configs/base.py")
+    return None
+
+
+def _first_cause(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in reversed(lines) if re.match(r"ValueError: |\[Errno", line)), lines[0])
+    return told.removeprefix("ValueError: ")
+
+
+def _fields(config, prefix: str = "") -> list[str]:
+    found = []
+    for name, value in config.items():
+        found += _fields(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
+    return found
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -107,7 +107,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
         )
         graded, counted = grade(pool, team, spoken, filled)
         parts.append(tuple(field[:, : len(part)] for field in graded[:3]))
-        counts += counted
+        counts.update(counted)
         tokens += spoken.decoded_tokens
     joined = [np.concatenate(field, axis=1) for field in zip(*parts, strict=True)]
     return Outcome(*joined, agent_mask=spoken.masks), counts, tokens

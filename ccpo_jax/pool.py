@@ -39,7 +39,7 @@ class ProcessPool:
           function: its name.
           workers: number of processes.
           time_limit: seconds for one step.
-          memory_limit: bytes of address space of one process (Linux only).
+          memory_limit: bytes of address space of one process (Linux only); a step that needs more has crashed.
 
         Raises:
           ValueError: if there is no worker or no time.
@@ -164,6 +164,8 @@ def _serve(connection: Connection, function: Callable, time_limit: float) -> Non
                     connection.send(("record", number, record))
                     signal.setitimer(signal.ITIMER_REAL, time_limit)
                 signal.setitimer(signal.ITIMER_REAL, 0)
+            except MemoryError:
+                os._exit(1)  # a process that has no memory left for this step may have none for the next
             except Exception:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 connection.send(("raised", number, traceback.format_exc()))

@@ -117,10 +117,13 @@ def draw(logits: Array, uniform: Array, settings: Sampling) -> tuple[Array, Arra
     return token, jnp.take_along_axis(logprobs, token[..., None], axis=-1)[..., 0]
 
 
-def _uniforms(keys: Array, step: Array) -> Array:
-    """One number per row that depends on the row's own key and the step alone, never on its neighbours."""
-    flat = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, step)))(keys.reshape(-1))
-    return flat.reshape(keys.shape)
+def _uniforms(keys: Array, count: int) -> Array:
+    """``[..., count]`` numbers that depend on a row's own key and the step alone, never on neighbours or on `count`."""
+
+    def one(key):
+        return jax.vmap(lambda step: jax.random.uniform(jax.random.fold_in(key, step)))(jnp.arange(count))
+
+    return jax.vmap(one)(keys.reshape(-1)).reshape(keys.shape + (count,))
 
 
 def _prefill(policy: Policy, weights, prompts: Prompts, slots: int) -> tuple[Array, tuple, tuple]:
@@ -189,8 +192,10 @@ def sample(
         hidden, cache = lift(one)(weights, token, position, cache, start, prefix, prompts.prefix_length)
         return hidden[..., 0, :], cache
 
+    uniforms = _uniforms(keys, max_tokens)
+
     def emit(loop: _Loop, step: Array, hidden: Array) -> _Loop:
-        token, logprob = draw(logits(weights, hidden), _uniforms(keys, step), settings)
+        token, logprob = draw(logits(weights, hidden), jnp.take(uniforms, step, axis=-1), settings)
         token = jnp.where(loop.done, settings.pad_id, token)
         logprob = jnp.where(loop.done, 0.0, logprob)
         column = (0,) * (token.ndim) + (step,)

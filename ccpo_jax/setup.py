@@ -113,10 +113,10 @@ def make_loss(config) -> Loss:
     hyper = {k: v for k, v in keywords(function, config.loss).items() if v is not None}
     return Loss(
         functools.partial(function, **hyper),
-        on_policy=config.update.mini_batches == 1,
+        on_policy=config.trainer.mini_batches == 1,
         zero_is_silent=config.loss.name != "reinforce_pp" and not config.loss.entropy_bonus,
         entropy_bonus=config.loss.entropy_bonus,
-        chunk=config.update.chunk,
+        chunk=config.trainer.chunk,
     )
 
 
@@ -155,7 +155,7 @@ def load_team(config, topology: Topology, mesh) -> tuple[Team, tuple, tuple[str,
     names = names * (sets if len(names) == 1 else 1)
     policies = {
         name: models.make_policy(
-            loaded[name][0], compute_dtype=jnp.dtype(config.compute_dtype), remat=config.update.remat
+            loaded[name][0], compute_dtype=jnp.dtype(config.compute_dtype), remat=config.trainer.remat
         )
         for name in loaded
     }
@@ -214,7 +214,7 @@ def check_numbers(config) -> None:
     """Ranges that would otherwise fail late or not at all."""
     at_least = {
         "steps": 0, "batch_size": 1, "group_size": 2, "prompt_length": 1, "eval.samples": 1, "eval.batch_size": 1,
-        "update.micro_batch": 1, "update.mini_batches": 1, "update.period": 1, "update.chunk": 1, "data.heldout": 0,
+        "trainer.micro_batch": 1, "trainer.mini_batches": 1, "trainer.period": 1, "trainer.chunk": 1, "data.heldout": 0,
         "verifier.workers": 1, "eval_every": 0, "checkpoint_every": 0, "keep_last": 1, "optimizer.warmup_steps": 0,
     }  # fmt: skip
     for field, low in at_least.items():
@@ -225,15 +225,15 @@ def check_numbers(config) -> None:
         raise ValueError(f"sample.temperature: must be > 0 in training, received {config.sample.temperature}; type 1.0")
     if not 0 < config.sample.top_p <= 1:
         raise ValueError(f"sample.top_p: must be in (0, 1], received {config.sample.top_p}; type 1.0")
-    if config.batch_size % config.update.mini_batches:
+    if config.batch_size % config.trainer.mini_batches:
         raise ValueError(
-            f"update.mini_batches: {config.update.mini_batches} does not divide batch_size={config.batch_size}"
+            f"trainer.mini_batches: {config.trainer.mini_batches} does not divide batch_size={config.batch_size}"
         )
     if min(config.response_length) < 1:
         raise ValueError(f"response_length: every entry must be at least 1, received {config.response_length}")
     one_of = {
-        "update.schedule": ("alternate", "simultaneous"),
-        "update.remat": ("full", "none"),
+        "trainer.schedule": ("alternate", "simultaneous"),
+        "trainer.remat": ("full", "none"),
         "data.overlong": ("error", "drop"),
         "compute_dtype": ("float32", "bfloat16"),
     }

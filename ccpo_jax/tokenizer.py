@@ -1,44 +1,170 @@
-"""Tokenizers (stand-in by the lead until H5's file lands)."""
-import dataclasses, json, pathlib
+"""Hugging Face tokenizers and chat templates, with one rule: text never turns into control tokens.
+
+The chat template is rendered around a placeholder only, and its own tokens are live. Problems and messages are
+tokenized apart from it with every control token spelled out as ordinary text, so nothing that an agent or a dataset
+writes can end a turn or open another role's.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
 from typing import Any
-from transformers import AutoTokenizer
+
+import jinja2
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import cached_file
+
+_PLACEHOLDER = "PLACEHOLDERofTHEtext"  # survives templates that trim their content
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tokenizer:
-    hf: Any
+    """A tokenizer with its chat template. Compared and hashed by identity: load it once per checkpoint."""
+
+    backend: Any  # a transformers fast tokenizer
     pad_id: int
-    eos_ids: tuple
-    vocab_size: int
+    eos_ids: tuple[int, ...]  # any of them ends a response
+    thinking: bool = False  # Qwen3: leave the think block to the model instead of closing it in the prompt
 
-    def encode(self, text):
-        return self.hf(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return len(self.backend)
 
-    def encode_batch(self, texts):
-        return [self.encode(t) for t in texts]
+    @functools.cached_property
+    def control_ids(self) -> frozenset[int]:
+        """Ids that structure a conversation: every special token, and every added token the template writes."""
+        added = self.backend.added_tokens_decoder
+        rendered = "" if self.backend.chat_template is None else self.backend.chat_template
+        return frozenset(i for i, token in added.items() if token.special or token.content in rendered)
 
-    def decode(self, ids):
-        return self.hf.decode([int(i) for i in ids], skip_special_tokens=True)
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, none of them a control token. Lone surrogates become "?"."""
+        return self.encode_batch([text])[0]
 
-    def decode_batch(self, rows):
-        return [self.decode(r) for r in rows]
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` for many texts."""
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        if not clean:
+            return []
+        rows = self.backend(clean, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [self._inert(row) if not self.control_ids.isdisjoint(row) else row for row in rows]
 
-    def frame(self, system):
-        s = "SENTINEL0"
-        t = self.hf.apply_chat_template([{"role": "system", "content": system}, {"role": "user", "content": s}], tokenize=False, add_generation_prompt=True)
-        a, b = t.split(s)
-        f = lambda x: tuple(self.hf(x, add_special_tokens=False)["input_ids"])
-        return f(a), f(b)
+    def _inert(self, row: list[int]) -> list[int]:
+        """Spells out the control tokens that the backend cannot split (those not marked special) letter by letter."""
+        spelled: list[int] = []
+        for i in row:
+            spelled += self._letters(i) if i in self.control_ids else [i]
+        return spelled
 
-    def save(self, folder):
-        self.hf.save_pretrained(folder)
+    def _letters(self, control_id: int) -> list[int]:
+        letters = list(self.backend.added_tokens_decoder[control_id].content)
+        rows = self.backend(letters, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [i for row in rows for i in row if i not in self.control_ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, control tokens left out."""
+        return self.decode_batch([ids])[0]
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """`decode` for many rows."""
+        kept = [[int(i) for i in row if int(i) not in self.control_ids] for row in rows]
+        return self.backend.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def frame(self, system: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Live ids of the chat template before the user's words and after them, the start of the reply included.
+
+        Where the template has no system role, the system text opens the user turn. Models without a template (base
+        models) get the system text, a blank line, the user's words and "Answer:".
+        """
+        if self.backend.chat_template is None:
+            bos = () if self.backend.bos_token_id is None else (self.backend.bos_token_id,)
+            return bos + self._live(f"{system}\n\n" if system else ""), self._live("\n\nAnswer:\n")
+        rendered = self._render(system) if system else None
+        if system and (rendered is None or system not in rendered):
+            before, after = self._render("").split(_PLACEHOLDER)
+            return self._live(before) + tuple(self.encode(f"{system}\n\n")), self._live(after)
+        before, after = (rendered or self._render("")).split(_PLACEHOLDER)
+        return self._live(before), self._live(after)
+
+    def _render(self, system: str) -> str | None:
+        """A conversation up to the start of the reply; None if the template refuses a system turn."""
+        turns = [{"role": "system", "content": system}] if system else []
+        turns.append({"role": "user", "content": _PLACEHOLDER})
+        try:
+            return self.backend.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True, enable_thinking=self.thinking
+            )
+        except jinja2.TemplateError:
+            if not system:
+                raise
+            return None
+
+    def _live(self, text: str) -> tuple[int, ...]:
+        """Ids of a piece of the template, control tokens live."""
+        return tuple(self.backend(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Writes the tokenizer, its template and the end tokens in Hugging Face format."""
+        self.backend.save_pretrained(str(folder))
+        ends = {"eos_token_id": list(self.eos_ids), "pad_token_id": self.pad_id}
+        pathlib.Path(folder, "generation_config.json").write_text(json.dumps(ends, indent=2) + "\n")
 
 
-def load_tokenizer(path, revision=None, thinking=False):
-    hf = AutoTokenizer.from_pretrained(path)
-    eos = [hf.eos_token_id]
-    g = pathlib.Path(path) / "generation_config.json"
-    if g.exists():
-        e = json.loads(g.read_text()).get("eos_token_id", [])
-        eos += e if isinstance(e, list) else [e]
-    return Tokenizer(hf, hf.pad_token_id if hf.pad_token_id is not None else hf.eos_token_id, tuple(dict.fromkeys(eos)), len(hf))
+def load_tokenizer(path_or_hub_name: str, *, revision: str | None = None, thinking: bool = False) -> Tokenizer:
+    """Loads a tokenizer with everything that can end a response.
+
+    End tokens are the tokenizer's own, those of generation_config.json, and what the chat template writes after an
+    assistant's turn.
+
+    Args:
+      path_or_hub_name: a folder in Hugging Face format, or a Hub name.
+      revision: Hub revision.
+      thinking: see `Tokenizer`.
+
+    Raises:
+      ValueError: nothing there, no network, no fast tokenizer, or no end token.
+    """
+    try:
+        # Reads tokenizer.json as it stands; the automatic class would rebuild it as its model_type's own tokenizer.
+        backend = PreTrainedTokenizerFast.from_pretrained(path_or_hub_name, revision=revision)
+        found = cached_file(
+            path_or_hub_name, "generation_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"model: no tokenizer could be loaded from {path_or_hub_name!r} ({_first_line(error)}); "
+            "type --config.model=FOLDER with tokenizer.json and config.json, or a Hub name where there is a network"
+        ) from error
+    bare = Tokenizer(backend, pad_id=0, eos_ids=(), thinking=thinking)
+    ends = [backend.eos_token_id, *_generation_ends(found), _end_of_turn(bare)]
+    eos_ids = tuple(dict.fromkeys(i for i in ends if i is not None))
+    if not eos_ids:
+        raise ValueError(
+            f"model: {path_or_hub_name!r} names no end token; add eos_token_id to its generation_config.json"
+        )
+    pad_id = eos_ids[0] if backend.pad_token_id is None else backend.pad_token_id
+    return dataclasses.replace(bare, pad_id=pad_id, eos_ids=eos_ids)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def _generation_ends(file: str | None) -> list[int]:
+    if file is None:
+        return []
+    ends = json.loads(pathlib.Path(file).read_text()).get("eos_token_id")
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _end_of_turn(tokenizer: Tokenizer) -> int | None:
+    """The control token that the template writes right after an assistant's words."""
+    if tokenizer.backend.chat_template is None:
+        return None
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _PLACEHOLDER}]
+    rendered = tokenizer.backend.apply_chat_template(turns, tokenize=False)
+    after = tokenizer._live(rendered.rpartition(_PLACEHOLDER)[2])
+    return after[0] if after and after[0] in tokenizer.control_ids else None

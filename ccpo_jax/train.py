@@ -124,9 +124,9 @@ def masked_agents(program: Program) -> tuple[int, ...]:
 def active_agents(config, step: int) -> tuple[int, ...]:
     """Agents whose responses are trained on in this step."""
     agents = tuple(range(2 if config.topology == "dyad" else config.num_agents))
-    if config.update.schedule == "simultaneous":
+    if config.trainer.schedule == "simultaneous":
         return agents
-    return (agents[step // config.update.period % len(agents)],)
+    return (agents[step // config.trainer.period % len(agents)],)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -151,7 +151,7 @@ def update(program: Program, config, state: TrainState, spoken: Rollout, advanta
     """Trains the parameter sets of the active agents. Returns (params, opt_state, metrics)."""
     params, opt_state, metrics = list(state.params), list(state.opt_state), {}
     batch = advantage.shape[1]
-    part = batch // config.update.mini_batches
+    part = batch // config.trainer.mini_batches
     for index in sorted({program.team.agents[a].parameter_set for a in active}):
         mine = [a for a in active if program.team.agents[a].parameter_set == index]
         agent = program.team.agents[mine[0]]
@@ -164,8 +164,8 @@ def update(program: Program, config, state: TrainState, spoken: Rollout, advanta
                 params[index],
                 opt_state[index],
                 rows,
-                micro_batch=config.update.micro_batch,
-                skip_silent=config.update.skip_silent,
+                micro_batch=config.trainer.micro_batch,
+                skip_silent=config.trainer.skip_silent,
                 temperature=config.sample.temperature,
                 pad_id=agent.tokenizer.pad_id,
                 sharding=batch_sharding(program.mesh),

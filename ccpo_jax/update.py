@@ -129,10 +129,10 @@ def accumulate(policy: Policy, loss: Loss, params, batch: Batch, totals: BatchTo
     return jax.tree.map(jnp.add, total, grads), metrics
 
 
-@functools.partial(jax.jit, static_argnames=("transform",), donate_argnames=("params", "opt_state", "grads"))
+@functools.partial(jax.jit, static_argnames=("transform",), donate_argnames=("params", "opt_state"))
 def apply(transform: optax.GradientTransformation, params, opt_state, grads):
     """One optimizer step. Returns (params, opt_state, gradient norm before clipping)."""
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     updates, opt_state = transform.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, norm
 

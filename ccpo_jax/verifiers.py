@@ -89,8 +89,11 @@ def check_gold(name: str, gold: str) -> str | None:
       >>> check_gold("choice", "b"), check_gold("choice", "both")
       (None, "not a letter from A to G: 'both'")
     """
+    verifier = find(name)
     try:
-        return find(name).check_gold(gold) if gold.strip() else "empty"
+        return verifier.check_gold(gold) if gold.strip() else "empty"
+    except MemoryError:
+        raise  # as in `_verdict`
     except Exception as error:  # whatever the parser raises is the answer to the question
         return f"{type(error).__name__}: {error}"
 
@@ -158,6 +161,8 @@ def _verdict(verifier: Verifier, gold: str, text: str, known: dict[str, Verdict]
             if first.correct == correct and (correct or _mutual(verifier, first.answer, answer)):
                 return Verdict(answer, correct, answer_id, "")
         return Verdict(answer, correct, len(firsts), "")
+    except MemoryError:
+        raise  # the process is spent: the pool ends it and counts this text as crashed
     except Exception as error:  # hostile text can make a parser raise anything; it is counted, with its reason
         return Verdict(answer, False, -1, f"failed: {type(error).__name__}: {str(error)[:200]}")
 
@@ -177,10 +182,17 @@ def _graded(item: Item, job: tuple[str, str, tuple[str, ...]], records: list, ma
     gold_problem = records[0] if isinstance(records[0], str) else records[0][0]
     verdicts = [Verdict(None, False, -1, r) if isinstance(r, str) else Verdict(*r) for r in records[1:]]
     of_text = dict(zip(job[2], verdicts, strict=True))
-    answer, correct, answer_id, problem = map(list, zip(*(of_text[t[-max_chars:]] for t in item.texts), strict=True))
-    counts = Counter(p.partition(":")[0] for p in problem)
+    verdicts = [of_text[text[-max_chars:]] for text in item.texts]
+    counts = Counter(verdict.problem.partition(":")[0] for verdict in verdicts)
     counts["gold_unparsed"] = int(gold_problem is not None)
-    return Graded(correct, answer_id, answer, problem, gold_problem, {name: counts[name] for name in PROBLEMS})
+    return Graded(
+        correct=[verdict.correct for verdict in verdicts],
+        answer_id=[verdict.answer_id for verdict in verdicts],
+        answers=[verdict.answer for verdict in verdicts],
+        problems=[verdict.problem for verdict in verdicts],
+        gold_problem=gold_problem,
+        counts={name: counts[name] for name in PROBLEMS},
+    )
 
 
 # --- many items -------------------------------------------------------------------------------------------------------
@@ -253,7 +265,9 @@ _FUNCTIONS = re.compile(r"\b(?:sqrt|sin|cos|tan|sec|csc|cot|log|exp|arcsin|arcco
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The content of the last complete ``\boxed{...}``; boxes joined by a comma, "and" or "or" are one answer.
+    r"""The content of the last ``\boxed{...}``; boxes joined by a comma, "and" or "or" are one answer.
+
+    Boxes that are empty or never closed do not count.
 
     Example:
       >>> last_boxed(r"not \boxed{0} but \boxed{1} and $\boxed{\frac{1}{2}}$.")
@@ -267,7 +281,8 @@ def last_boxed(text: str) -> str | None:
             if opening is not None:
                 while boxes and boxes[-1][0] > opening.start():
                     boxes.pop()  # boxes within this box
-                boxes.append((opening.start(), token.end(), text[opening.end() : token.start()].strip()))
+                if content := text[opening.end() : token.start()].strip():
+                    boxes.append((opening.start(), token.end(), content))
         elif token[0].endswith("{") and token[0] != r"\{":
             opened.append(token if len(token[0]) > 1 else None)
     if not boxes:
@@ -277,7 +292,7 @@ def last_boxed(text: str) -> str | None:
         if text[before[1] : after[0]].strip(" \t\n$,;()[]\\") not in ("", "and", "or"):
             break
         contents.append(before[2])
-    return ", ".join(dict.fromkeys(reversed(contents))) or None
+    return ", ".join(dict.fromkeys(reversed(contents)))
 
 
 def last_stated(text: str) -> str | None:
@@ -290,7 +305,9 @@ def last_stated(text: str) -> str | None:
     statements = list(_STATED.finditer(text))
     if not statements:
         line = text.strip().rpartition("\n")[2].strip(" *")
-        return line if line and (_FORMULA.fullmatch(line) or not _is_prose(line, 2) and "=" not in line) else None
+        if formula := _FORMULA.fullmatch(line):
+            return formula[formula.lastindex].strip() or None
+        return line if line and "=" not in line and "box" not in line and not _is_prose(line, 2) else None
     rest = text[statements[-1].end() :]
     formulas, position = [], 0
     while found := _FORMULA.match(rest, position):

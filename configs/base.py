@@ -52,14 +52,14 @@ def base() -> ConfigDict:
     c.sample.top_p = 1.0  # in (0, 1]; below 1 biases the importance ratio
     c.sample.stack_agents = True  # one vmapped call for agents of one architecture with separate parameters
 
-    c.update = ConfigDict()
-    c.update.schedule = "alternate"  # alternate | simultaneous
-    c.update.period = 10  # alternate: steps before the next agent takes over, agent 0 first
-    c.update.mini_batches = 1  # optimizer steps per batch of rollouts; divides batch_size
-    c.update.micro_batch = 16  # sequences per gradient computation; bounds memory, does not change results
-    c.update.skip_silent = True  # leave out sequences whose advantage is exactly 0: same gradient, less work
-    c.update.remat = "full"  # full | none: recompute activations in the backward pass
-    c.update.chunk = 2048  # response tokens whose logits exist at once
+    c.trainer = ConfigDict()
+    c.trainer.schedule = "alternate"  # alternate | simultaneous
+    c.trainer.period = 10  # alternate: steps before the next agent takes over, agent 0 first
+    c.trainer.mini_batches = 1  # optimizer steps per batch of rollouts; divides batch_size
+    c.trainer.micro_batch = 16  # sequences per gradient computation; bounds memory, does not change results
+    c.trainer.skip_silent = True  # leave out sequences whose advantage is exactly 0: same gradient, less work
+    c.trainer.remat = "full"  # full | none: recompute activations in the backward pass
+    c.trainer.chunk = 2048  # response tokens whose logits exist at once
 
     c.optimizer = ConfigDict()
     c.optimizer.learning_rate = 1e-6
@@ -118,9 +118,9 @@ def tiny(c: ConfigDict) -> ConfigDict:
     c.optimizer.weight_decay = 0.0
     c.batch_size = 16
     c.group_size = 8
-    c.update.micro_batch = 64
-    c.update.remat = "none"
-    c.update.schedule = "simultaneous"
+    c.trainer.micro_batch = 64
+    c.trainer.remat = "none"
+    c.trainer.schedule = "simultaneous"
     c.data.heldout = 512
     c.data.eval = ""
     c.eval.samples = 1

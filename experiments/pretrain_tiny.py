@@ -33,7 +33,7 @@ from ccpo_jax.verifiers import extract_exact
 
 FOLDER = pathlib.Path(__file__).parents[1] / "ccpo_jax" / "assets" / "tiny"
 _OUT = flags.DEFINE_string("out", str(FOLDER), "Folder to write.")
-_STEPS = flags.DEFINE_integer("steps", 1200, "Supervised steps.")
+_STEPS = flags.DEFINE_integer("steps", 700, "Supervised steps.")
 _SEED = flags.DEFINE_integer("seed", 0, "Decides traces and initial weights.")
 
 END, START, STOP, UNKNOWN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unknown|>"
@@ -44,6 +44,7 @@ TEMPLATE = (
 )
 MAX_TOKENS = {"thinker": 18, "solver": 22, "voter": 32}  # what each role may write
 SOLVER_STEPS = 3  # as many steps as the Solver has room for: five need the Thinker's help
+VOTER_STEPS = 4  # every step of a voter's problem
 
 
 def write_tokenizer(folder: pathlib.Path) -> None:
@@ -96,15 +97,9 @@ def chain(start: int, changes: Sequence[int], slip_at: int = -1, slip: int = 0) 
     return text, total
 
 
-def answered(start: int, changes: Sequence[int], **slips) -> str:
-    """Running totals where there are any, then the answer."""
-    text, total = chain(start, changes, **slips)
-    return f"{text}\nAnswer: {total}" if changes else f"Answer: {total}"
-
-
-def slips(steps: int, rng: random.Random) -> dict[str, int]:
-    """Where and by how much to miscalculate."""
-    return {"slip_at": rng.randrange(steps), "slip": rng.choice((-10, -2, -1, 1, 2, 10))}
+def slips(habit: str, steps: int, rng: random.Random) -> dict[str, int]:
+    """Where and by how much to miscalculate: not at all unless it is the habit."""
+    return {"slip_at": rng.randrange(steps), "slip": rng.choice((-10, -2, -1, 1, 2, 10))} if habit == "slip" else {}
 
 
 def think(question: str, rng: random.Random, habit: str) -> str:
@@ -115,7 +110,7 @@ def think(question: str, rng: random.Random, habit: str) -> str:
         return "unsure"
     if habit in ("guess", "short"):
         half = half[: rng.randrange(len(half))]
-    return chain(first, half, **(slips(len(half), rng) if habit == "slip" else {}))[0]
+    return chain(first, half, **slips(habit, len(half), rng))[0]
 
 
 def solve(question: str, thought: str | None, rng: random.Random, habit: str, room: int) -> str:
@@ -130,7 +125,10 @@ def solve(question: str, thought: str | None, rng: random.Random, habit: str, ro
         changes = changes[: rng.randrange(1, len(changes))]
     if habit == "guess" or len(changes) > room:
         return f"Answer: {start + sum(changes)}"
-    return answered(start, changes, **(slips(len(changes), rng) if habit == "slip" and changes else {}))
+    if not changes:
+        return f"Answer: {start}"
+    text, total = chain(start, changes, **slips(habit, len(changes), rng))
+    return f"{text}\nAnswer: {total}"
 
 
 HABITS = {"clean": 0.0, "guess": 0.4, "short": 0.25, "slip": 0.2, "unsure": 0.15}  # shares of the noisy traces
@@ -138,37 +136,30 @@ THOUGHTS = {"clean": 0.6, "short": 0.15, "slip": 0.1, "unsure": 0.05, None: 0.1}
 ROLES = {"thinker": 0.25, "solver": 0.4, "voter": 0.35}
 
 
-def traces(rng: random.Random, noise: float, seed: int) -> Iterator[Trace]:
+def traces(seed: int, noise: float) -> Iterator[Trace]:
     """Endless supervised examples on problems of the "pretrain" split.
 
     Args:
-      rng: draws roles and habits.
+      seed: decides problems, roles and habits.
       noise: share of responses that show a bad habit.
-      seed: decides the problems.
     """
+    rng = random.Random(seed)
 
     def pick(shares):
         return rng.choices(list(shares), list(shares.values()))[0]
 
     while True:
-        seed += 1
-        for question, _ in TASKS["dyad"]("pretrain", 1024, seed):
+        joint, voted = (TASKS[task]("pretrain", 1024, rng.randrange(2**31)) for task in ("dyad", "voting"))
+        for (short, _), (long, _) in zip(joint, voted, strict=True):
             role, habit = pick(ROLES), pick(HABITS) if rng.random() < noise else "clean"
+            question = long if role == "voter" else short
             if role == "thinker":
                 yield Trace(role, question, None, think(question, rng, habit))
                 continue
             reads = pick(THOUGHTS) if role == "solver" else None
             thought = reads and think(question, rng, reads)
-            room = SOLVER_STEPS if role == "solver" else 99
+            room = SOLVER_STEPS if role == "solver" else VOTER_STEPS
             yield Trace(role, question, thought, solve(question, thought, rng, habit, room))
-
-
-class Batch(NamedTuple):
-    """Supervised sequences, padded on the right."""
-
-    tokens: np.ndarray  # [N, S] int32
-    length: np.ndarray  # [N] int32, prompt and response
-    prompt_length: np.ndarray  # [N] int32
 
 
 def encode(trace: Trace, tokenizer, templates: dict[str, prompts.Template]) -> tuple[list[int], list[int]]:
@@ -184,24 +175,40 @@ def encode(trace: Trace, tokenizer, templates: dict[str, prompts.Template]) -> t
     return prompt, tokenizer.encode(trace.response) + [tokenizer.eos_ids[0]]
 
 
-def batches(source: Iterator[Trace], tokenizer, templates, size: int, width: int) -> Iterator[Batch]:
-    """Endless batches of `size` sequences, padded to `width` tokens."""
+class Batch(NamedTuple):
+    """Rows of supervised sequences, several to a row so that little is padding; all ``[N, S]``."""
+
+    tokens: np.ndarray  # int32
+    positions: np.ndarray  # int32, 0 at the start of every sequence
+    segments: np.ndarray  # int32, 1, 2, ... within a row; 0 = padding
+    target: np.ndarray  # bool, a response token: to be predicted
+
+
+def batches(source: Iterator[Trace], tokenizer, templates, rows: int, width: int) -> Iterator[Batch]:
+    """Endless batches of ``rows x width`` tokens; a row is closed by the first sequence that no longer fits."""
+    pairs = (encode(trace, tokenizer, templates) for trace in source)
+    prompt, response = next(pairs)
     while True:
-        pairs = [encode(next(source), tokenizer, templates) for _ in range(size)]
-        tokens, length = prompts.pad_right([p + r for p, r in pairs], width, tokenizer.pad_id)
-        yield Batch(tokens, length, np.array([len(p) for p, _ in pairs], np.int32))
+        batch = Batch(*(np.zeros((rows, width), dtype) for dtype in (np.int32, np.int32, np.int32, bool)))
+        for row in range(rows):
+            used, segment = 0, 1
+            while used + len(prompt) + len(response) <= width:
+                border, end = used + len(prompt), used + len(prompt) + len(response)
+                batch.tokens[row, used:end] = prompt + response
+                batch.positions[row, used:end] = np.arange(end - used)
+                batch.segments[row, used:end] = segment
+                batch.target[row, border:end] = True
+                used, segment = end, segment + 1
+                prompt, response = next(pairs)
+        yield batch
 
 
 def response_loss(params, batch: Batch, policy) -> jax.Array:
     """Mean cross-entropy of the response tokens, end token included."""
-    column = jnp.arange(batch.tokens.shape[1])
-    positions = jnp.broadcast_to(column, batch.tokens.shape)
-    segments = (column < batch.length[:, None]).astype(jnp.int32)
-    hidden = policy.hidden(params, batch.tokens, positions, segments)
+    hidden = policy.hidden(params, batch.tokens, batch.positions, batch.segments)
     logits = policy.logits(params, hidden[:, :-1])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.tokens[:, 1:])
-    target = (column[1:] >= batch.prompt_length[:, None]) & (column[1:] < batch.length[:, None])
-    return jnp.sum(losses * target) / jnp.sum(target)
+    return jnp.sum(losses * batch.target[:, 1:]) / jnp.sum(batch.target[:, 1:])
 
 
 CONFIG = ModelConfig(
@@ -221,13 +228,13 @@ CONFIG = ModelConfig(
 )
 
 
-def train(tokenizer, templates, *, steps: int, seed: int, peak: float = 3e-3, noise: float = 0.45):
+def train(tokenizer, templates, *, steps: int, seed: int, peak: float = 3e-3, noise: float = 0.35):
     """Supervised training: AdamW on a cosine, clean traces first, noisy ones in the last quarter.
 
     Args:
       tokenizer: of the embedded model.
       templates: role -> `prompts.Template`.
-      steps: optimizer steps of 64 sequences.
+      steps: optimizer steps of 16 x 192 tokens, about 60 sequences.
       seed: decides initial weights and traces.
       peak: largest learning rate.
       noise: share of bad habits in the last quarter.
@@ -246,8 +253,10 @@ def train(tokenizer, templates, *, steps: int, seed: int, peak: float = 3e-3, no
         updates, state = adam.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, loss
 
-    state, rng, clean = adam.init(params), random.Random(seed), steps * 3 // 4
-    stages = [batches(traces(rng, share, 10**6 * i), tokenizer, templates, 64, 64) for i, share in enumerate((0.0, noise))]
+    state, clean = adam.init(params), steps * 3 // 4
+    stages = [
+        batches(traces(2 * seed + late, late * noise), tokenizer, templates, rows=16, width=192) for late in (0, 1)
+    ]
     for index in range(steps):
         params, state, loss = step(params, state, next(stages[index >= clean]))
         if (index + 1) % 50 == 0:

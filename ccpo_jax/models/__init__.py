@@ -1,57 +1,110 @@
-"""Model families (stand-in by the lead until the real file lands)."""
+"""Networks: pure-JAX decoders that read and write Hugging Face checkpoints.
+
+To add a family: one line in `FAMILIES` if it differs by what `Family` can say, else an option in decoder.py first.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from ccpo_jax.models.decoder import ModelConfig, make_policy
+from ccpo_jax.models import hf
+from ccpo_jax.models.decoder import ModelConfig, init_params, make_policy, parameter_shapes
+from ccpo_jax.models.hf import Family
+
+__all__ = ["FAMILIES", "Family", "ModelConfig", "init_params", "load", "make_policy", "save"]
 
 
-def init_params(c: ModelConfig, key):
-    shapes = {"attn_norm": (c.hidden_size,), "q": (c.hidden_size, c.num_heads * c.head_dim), "k": (c.hidden_size, c.num_kv_heads * c.head_dim),
-              "v": (c.hidden_size, c.num_kv_heads * c.head_dim), "o": (c.num_heads * c.head_dim, c.hidden_size), "mlp_norm": (c.hidden_size,),
-              "gate": (c.hidden_size, c.ffn_size), "up": (c.hidden_size, c.ffn_size), "down": (c.ffn_size, c.hidden_size)}
-    if c.qkv_bias:
-        shapes |= {"q_bias": (c.num_heads * c.head_dim,), "k_bias": (c.num_kv_heads * c.head_dim,), "v_bias": (c.num_kv_heads * c.head_dim,)}
-    if c.qk_norm:
-        shapes |= {"q_norm": (c.head_dim,), "k_norm": (c.head_dim,)}
-    keys = iter(jax.random.split(key, 64))
-    def make(n, s):
-        if "norm" in n: return jnp.ones((c.num_layers,) + s)
-        if "bias" in n: return jnp.zeros((c.num_layers,) + s)
-        return 0.02 * jax.random.normal(next(keys), (c.num_layers,) + s)
-    p = {"embed": 0.02 * jax.random.normal(next(keys), (c.vocab_size, c.hidden_size)), "layers": {n: make(n, s) for n, s in shapes.items()}, "final_norm": jnp.ones(c.hidden_size)}
-    if not c.tied_embeddings:
-        p["head"] = 0.02 * jax.random.normal(next(keys), (c.hidden_size, c.vocab_size))
-    return p
+def load(
+    model: str | pathlib.Path,
+    *,
+    dtype=jnp.float32,
+    revision: str | None = None,
+    sharding: Callable[[Any], Any] | None = None,
+) -> tuple[ModelConfig, dict[str, Any]]:
+    """Reads a checkpoint in Hugging Face format.
+
+    Args:
+      model: folder with config.json and safetensors, or a name on the Hugging Face Hub.
+      dtype: of the parameters; float32 for training.
+      revision: branch, tag or commit of a Hub name; None = its main branch.
+      sharding: where to put the parameters: pytree of `jax.ShapeDtypeStruct` -> pytree of shardings, for example
+        ``functools.partial(state_sharding, mesh)``. None = the default device.
+
+    Returns:
+      ``(config, params)``; see `decoder.parameter_shapes` for the pytree.
+
+    Raises:
+      ValueError: no such model, a network that is not built here, or a checkpoint that contradicts itself.
+
+    Example:
+      config, params = load("Qwen/Qwen2.5-0.5B-Instruct")
+      policy = make_policy(config, compute_dtype=jnp.bfloat16)
+    """
+    folder = _locate(model, revision)
+    entries = hf.read_json(folder / "config.json")
+    config = hf.parse_config(entries, _family(entries.get("model_type")))
+    return config, hf.read_params(folder, config, dtype, sharding)
 
 
-_N = {"attn_norm": "input_layernorm.weight", "q": "self_attn.q_proj.weight", "k": "self_attn.k_proj.weight", "v": "self_attn.v_proj.weight", "q_bias": "self_attn.q_proj.bias",
-      "k_bias": "self_attn.k_proj.bias", "v_bias": "self_attn.v_proj.bias", "o": "self_attn.o_proj.weight", "mlp_norm": "post_attention_layernorm.weight",
-      "gate": "mlp.gate_proj.weight", "up": "mlp.up_proj.weight", "down": "mlp.down_proj.weight"}
+def save(folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any], *, dtype=None) -> None:
+    """Writes config.json and safetensors that transformers reads.
+
+    Args:
+      folder: made if absent; weights already there are replaced.
+      config: fields of the config.json it was read from are kept.
+      params: the pytree of `decoder.parameter_shapes`.
+      dtype: float32, bfloat16 or float16 to write; None = that of ``params["embed"]``.
+
+    Raises:
+      ValueError: `params` do not fit `config`, or `config` does not fit its model_type.
+    """
+    dtype = jnp.dtype(params["embed"].dtype if dtype is None else dtype).name
+    if dtype not in hf.DTYPES.values():
+        raise ValueError(f"dtype: received {dtype}; type one of {', '.join(hf.DTYPES.values())}")
+    meant = {jax.tree_util.keystr(path): x.shape for path, x in jax.tree.leaves_with_path(parameter_shapes(config))}
+    given = {jax.tree_util.keystr(path): x.shape for path, x in jax.tree.leaves_with_path(params)}
+    for path in sorted(meant.keys() | given.keys()):
+        if meant.get(path) != given.get(path):
+            raise ValueError(f"params{path}: shape {given.get(path)} received, config means {meant.get(path)}")
+    entries = hf.config_entries(config, _family(config.model_type), dtype)
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    hf.write_params(folder, config, params, dtype)
 
 
-def save(folder, c, params, *, dtype=None):
-    import json, pathlib
-    import numpy as np
-    from safetensors.numpy import save_file
-    folder = pathlib.Path(folder); folder.mkdir(parents=True, exist_ok=True)
-    out = {"model.embed_tokens.weight": params["embed"], "model.norm.weight": params["final_norm"]}
-    for n, x in params["layers"].items():
-        for i in range(c.num_layers):
-            out[f"model.layers.{i}.{_N[n]}"] = x[i].T if x[i].ndim == 2 else x[i]
-    if not c.tied_embeddings: out["lm_head.weight"] = params["head"].T
-    save_file({k: np.ascontiguousarray(np.asarray(v)) for k, v in out.items()}, folder / "model.safetensors", metadata={"format": "pt"})
-    json.dump({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": c.vocab_size, "hidden_size": c.hidden_size, "num_hidden_layers": c.num_layers,
-               "num_attention_heads": c.num_heads, "num_key_value_heads": c.num_kv_heads, "intermediate_size": c.ffn_size, "rope_theta": c.rope_theta, "rms_norm_eps": c.norm_eps,
-               "tie_word_embeddings": c.tied_embeddings, "max_position_embeddings": c.max_positions, "hidden_act": "silu", "torch_dtype": "float32"}, open(folder / "config.json", "w"), indent=1)
+def _family(model_type: Any) -> Family:
+    if model_type not in FAMILIES:
+        raise ValueError(f"config.json: model_type={model_type!r} is not supported; supported: {', '.join(FAMILIES)}")
+    return FAMILIES[model_type]
 
 
-def load(path, *, dtype=jnp.float32, revision=None):
-    import json, pathlib
-    import numpy as np
-    from safetensors.numpy import load_file
-    j = json.load(open(pathlib.Path(path) / "config.json")); t = load_file(pathlib.Path(path) / "model.safetensors")
-    c = ModelConfig("qwen2", j["vocab_size"], j["hidden_size"], j["num_hidden_layers"], j["num_attention_heads"], j["num_key_value_heads"], j["hidden_size"] // j["num_attention_heads"],
-                    j["intermediate_size"], j.get("rope_theta", 10000.0), None, j["rms_norm_eps"], True, False, j["tie_word_embeddings"], j["max_position_embeddings"])
-    f = lambda i, n: (lambda x: x.T if x.ndim == 2 else x)(t[f"model.layers.{i}.{_N[n]}"])
-    return c, {"embed": jnp.asarray(t["model.embed_tokens.weight"]), "final_norm": jnp.asarray(t["model.norm.weight"]),
-               "layers": {n: jnp.asarray(np.stack([f(i, n) for i in range(c.num_layers)])) for n in _N}} | ({} if c.tied_embeddings else {"head": jnp.asarray(t["lm_head.weight"].T)})
+def _locate(model: str | pathlib.Path, revision: str | None) -> pathlib.Path:
+    """The folder of a checkpoint; downloads it when `model` is a Hub name."""
+    folder = pathlib.Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return pathlib.Path(
+            snapshot_download(str(model), revision=revision, allow_patterns=["*.json", "*.safetensors"])
+        )
+    except Exception as error:  # unknown or malformed name, no access, no network: each with its own type
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"model: {str(model)!r} is no folder, and the Hugging Face Hub did not give it ({type(error).__name__}: "
+            f"{reason}); type an existing folder, or a Hub name when there is network"
+        ) from error
+
+
+# Hugging Face model_type -> what it implies. A new family is one line here.
+FAMILIES = {
+    "qwen2": Family("Qwen2ForCausalLM", qkv_bias=True),
+    "llama": Family("LlamaForCausalLM"),
+    "qwen3": Family("Qwen3ForCausalLM", qk_norm=True, head_dim=128),
+}

@@ -1,153 +1,325 @@
-"""Decoder networks as pure functions on a parameter pytree: Qwen2/2.5, Llama 3 and Qwen3.
+"""Decoder-only transformers as pure functions on a parameter pytree: Qwen2, Llama 3 and Qwen3 differ in options alone.
 
-One `layer` function serves training (`hidden`: layers scanned, whole sequences) and decoding (`extend`: layers unrolled,
-blocks of new tokens against caches).
+One `layer` serves two forwards: `hidden`, whole sequences with the stacked layers scanned, for training; and `extend`,
+a few new tokens per row against caches with the layers unrolled, for sampling. What is learned and what is sampled
+therefore go through the same arithmetic.
+
+Axes beyond the legend of records.py: S new tokens, D hidden size, H key/value heads, Q query heads per key/value head,
+E head size, F feed-forward size.
 """
 
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from ccpo_jax.models.attention import Block, attention
 from ccpo_jax.records import Array, Policy
-
-_MASKED = -1e30
 
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_positions: int
+    """Llama 3's stretching of the slow rotary frequencies ("llama3" in config.json)."""
+
+    factor: float  # slow frequencies are divided by it
+    low_freq_factor: float  # waves longer than original_max_positions / this count as slow
+    high_freq_factor: float  # waves shorter than original_max_positions / this stay as they are
+    original_max_positions: int  # tokens, context length before stretching
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    model_type: str
+    """Architecture of one network: static and hashable."""
+
+    model_type: str  # a key of models.FAMILIES
     vocab_size: int
     hidden_size: int
     num_layers: int
-    num_heads: int
-    num_kv_heads: int
+    num_heads: int  # query heads
+    num_kv_heads: int  # key/value heads; each serves num_heads / num_kv_heads query heads
     head_dim: int
     ffn_size: int
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-6
     qkv_bias: bool = False
-    qk_norm: bool = False
-    tied_embeddings: bool = False
-    max_positions: int = 32768
+    o_bias: bool = False
+    qk_norm: bool = False  # RMS norm of every query and key head
+    tied_embeddings: bool = False  # logits from the embedding table, no "head"
+    max_positions: int = 32768  # tokens; recorded, not enforced
+    hf_config: str = dataclasses.field(default="", compare=False, repr=False)  # the config.json this was read from
+
+    def __post_init__(self):
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_kv_heads: {self.num_kv_heads} does not divide num_heads={self.num_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim: rotary embeddings turn pairs, received the odd size {self.head_dim}")
 
 
-def rms_norm(x, scale, eps):
-    h = x.astype(jnp.float32)
-    h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), -1, keepdims=True) + eps)
-    return (h * scale).astype(x.dtype)
+def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
+    """The parameter pytree as `jax.ShapeDtypeStruct`, float32; layers are stacked on axis 0, kernels are [in, out]."""
+    d, f, e = config.hidden_size, config.ffn_size, config.head_dim
+    queries, keys = config.num_heads * e, config.num_kv_heads * e
+    layer_shapes = {
+        "attn_norm": (d,), "q": (d, queries), "k": (d, keys), "v": (d, keys), "o": (queries, d),
+        "mlp_norm": (d,), "gate": (d, f), "up": (d, f), "down": (f, d),
+    }  # fmt: skip
+    if config.qkv_bias:
+        layer_shapes |= {"q_bias": (queries,), "k_bias": (keys,), "v_bias": (keys,)}
+    if config.o_bias:
+        layer_shapes |= {"o_bias": (d,)}
+    if config.qk_norm:
+        layer_shapes |= {"q_norm": (e,), "k_norm": (e,)}
+    shapes = {
+        "embed": (config.vocab_size, d),
+        "layers": {name: (config.num_layers, *shape) for name, shape in layer_shapes.items()},
+        "final_norm": (d,),
+    }
+    if not config.tied_embeddings:
+        shapes["head"] = (d, config.vocab_size)
+    return jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), shapes, is_leaf=lambda node: isinstance(node, tuple)
+    )
 
 
-def frequencies(c):
-    freq = c.rope_theta ** (-jnp.arange(0, c.head_dim, 2, dtype=jnp.float32) / c.head_dim)
-    return freq
+def init_params(config: ModelConfig, key: Array) -> dict[str, Any]:
+    """Random float32 parameters: kernels and embeddings normal with deviation 0.02, norms one, biases zero."""
+    shapes, tree = jax.tree.flatten_with_path(parameter_shapes(config))
+
+    def draw(path, shape: tuple[int, ...], key: Array) -> Array:
+        name = path[-1].key
+        if name.endswith("norm"):
+            return jnp.ones(shape)
+        return jnp.zeros(shape) if name.endswith("bias") else 0.02 * jax.random.normal(key, shape)
+
+    keys = jax.random.split(key, len(shapes))
+    return tree.unflatten(draw(path, leaf.shape, k) for (path, leaf), k in zip(shapes, keys, strict=True))
 
 
-def rope(x, positions, c):
-    angles = positions[..., None].astype(jnp.float32) * frequencies(c)
-    cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
-    a, b = jnp.split(x.astype(jnp.float32), 2, -1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
+# --- the layer -------------------------------------------------------------------------------------------------------
 
 
-def layer(c, w, x, positions, attend):
-    """x [..., S, D]"""
-    h = rms_norm(x, w["attn_norm"], c.norm_eps)
-    def proj(n, heads):
-        y = h @ w[n].astype(h.dtype)
-        if n + "_bias" in w:
-            y = y + w[n + "_bias"].astype(h.dtype)
-        return y.reshape(y.shape[:-1] + (heads, c.head_dim))
-    q, k, v = proj("q", c.num_heads), proj("k", c.num_kv_heads), proj("v", c.num_kv_heads)
-    if c.qk_norm:
-        q, k = rms_norm(q, w["q_norm"], c.norm_eps), rms_norm(k, w["k_norm"], c.norm_eps)
-    q, k = rope(q, positions, c), rope(k, positions, c)
-    q = q.reshape(q.shape[:-2] + (c.num_kv_heads, c.num_heads // c.num_kv_heads, c.head_dim))
-    out, cache = attend(q, k, v)
-    x = x + out.reshape(x.shape[:-1] + (-1,)).astype(x.dtype) @ w["o"].astype(x.dtype)
-    h = rms_norm(x, w["mlp_norm"], c.norm_eps)
-    return x + (jax.nn.silu(h @ w["gate"].astype(h.dtype)) * (h @ w["up"].astype(h.dtype))) @ w["down"].astype(h.dtype), cache
+def rms_norm(x: Array, scale: Array, eps: float) -> Array:
+    """``x / sqrt(mean(x^2) + eps) * scale`` over the last axis, computed in float32, in the dtype of x."""
+    wide = x.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
+    return (wide * scale).astype(x.dtype)
 
 
-def make_policy(c, *, compute_dtype=jnp.float32, remat="full"):
-    return _make(c, jnp.dtype(compute_dtype), remat)
+def rotary_frequencies(config: ModelConfig) -> np.ndarray:
+    """``[E / 2]`` float32, radians per position."""
+    exponent = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    frequency = 1 / np.float32(config.rope_theta) ** exponent
+    if (scaling := config.rope_scaling) is None:
+        return frequency
+    waves = scaling.original_max_positions * frequency / (2 * math.pi)  # full turns within the original context
+    keep = (waves - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    keep = np.clip(keep, 0, 1)
+    return (frequency * (keep + (1 - keep) / scaling.factor)).astype(np.float32)
+
+
+def rotation(config: ModelConfig, positions: Array) -> tuple[Array, Array]:
+    """Cosine and sine of every position's angles, ``[B, R, S, 1, 1, E / 2]`` float32 for positions ``[B, R, S]``."""
+    angles = positions[..., None, None, None].astype(jnp.float32) * rotary_frequencies(config)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
+    """Rotary embedding: turns the pair (i, i + E/2) of each head ``[B, R, S, H, any, E]`` by its angle."""
+    cos, sin = turn
+    left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x.dtype)
+
+
+def fuse(config: ModelConfig, weights: dict[str, Array], dtype) -> dict[str, Array]:
+    """One layer's parameters as `layer` wants them: cast, with q, k, v and gate, up joined into one product each.
+
+    Each key/value head keeps its own queries beside it (``qkv [D, H, Q + 2, E]``) and gate lies beside up
+    (``gate_up [D, 2, F]``), so that both still split over heads and over F on a mesh.
+    """
+    w = {name: x.astype(dtype) for name, x in weights.items()}
+
+    def by_head(*names: str) -> Array:
+        parts = (w.pop(name) for name in names)
+        parts = [x.reshape(*x.shape[:-1], config.num_kv_heads, -1, config.head_dim) for x in parts]
+        return jnp.concatenate(parts, axis=-2)
+
+    w["qkv"] = by_head("q", "k", "v")
+    if config.qkv_bias:
+        w["qkv_bias"] = by_head("q_bias", "k_bias", "v_bias")
+    w["gate_up"] = jnp.stack([w.pop("gate"), w.pop("up")], axis=-2)
+    return w
+
+
+def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array, Array], attend: Callable):
+    """One transformer layer.
+
+    Args:
+      config: architecture.
+      w: the layer's parameters from `fuse`.
+      x: ``[B, R, S, D]``.
+      turn: from `rotation`.
+      attend: (queries [B, R, S, H, Q, E], keys, values [B, R, S, H, E]) -> (attended values, anything to pass on).
+
+    Returns:
+      ``([B, R, S, D], what attend passed on)``.
+    """
+    h = rms_norm(x, w["attn_norm"], config.norm_eps)
+    qkv = jnp.einsum("...d,dhqe->...hqe", h, w["qkv"])
+    if config.qkv_bias:
+        qkv = qkv + w["qkv_bias"]
+    q, k, v = qkv[..., :-2, :], qkv[..., -2:-1, :], qkv[..., -1, :]
+    if config.qk_norm:
+        q, k = rms_norm(q, w["q_norm"], config.norm_eps), rms_norm(k, w["k_norm"], config.norm_eps)
+    attended, passed = attend(rotate(q, turn), rotate(k, turn)[..., 0, :], v)
+    x = x + attended.reshape(*x.shape[:-1], -1) @ w["o"]
+    if config.o_bias:
+        x = x + w["o_bias"]
+    h = rms_norm(x, w["mlp_norm"], config.norm_eps)
+    gate_up = jnp.einsum("...d,dnf->...nf", h, w["gate_up"])
+    return x + (jax.nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]) @ w["down"], passed
+
+
+# --- the policy ------------------------------------------------------------------------------------------------------
+
+
+def make_policy(config: ModelConfig, *, compute_dtype=jnp.float32, remat: str = "full") -> Policy:
+    """The network's functions for sampler and trainer.
+
+    Equal arguments give the same `Policy` object, so that programs compiled with it as a static argument are reused.
+
+    Args:
+      config: architecture.
+      compute_dtype: of activations, caches and published weights; norms, rotations and softmax are float32 anyway.
+      remat: "full" recomputes each layer in the backward pass, "none" keeps its activations.
+
+    Returns:
+      `Policy`; the functions below document its fields.
+
+    Raises:
+      ValueError: for another `remat`.
+    """
+    if remat not in ("full", "none"):
+        raise ValueError(f'remat: received {remat!r}; type "full" (recompute each layer) or "none"')
+    return _make_policy(config, jnp.dtype(compute_dtype), remat)
+
 
 @functools.lru_cache
-def _make(c, dtype, remat):
-    scale = 1 / math.sqrt(c.head_dim)
+def _make_policy(config: ModelConfig, dtype, remat: str) -> Policy:
+    return Policy(
+        publish=functools.partial(publish, config, dtype),
+        init_cache=functools.partial(init_cache, config, dtype),
+        extend=functools.partial(extend, config),
+        hidden=functools.partial(hidden, config, dtype, remat),
+        logits=logits,
+    )
 
-    def publish(params):
-        cast = jax.tree.map(lambda x: x.astype(dtype), params)
-        return cast | {"layers": tuple({k: v[i] for k, v in cast["layers"].items()} for i in range(c.num_layers))}
 
-    def init_cache(batch, rows, slots):
-        z = jnp.zeros((batch, rows, slots, c.num_kv_heads, c.head_dim), dtype)
-        return tuple((z, z) for _ in range(c.num_layers))
+def publish(config: ModelConfig, dtype, params: dict[str, Any]) -> dict[str, Any]:
+    """The decode layout: layers unstacked into a tuple and fused, everything cast to `dtype`."""
+    layers = ({name: x[i] for name, x in params["layers"].items()} for i in range(config.num_layers))
+    weights = {name: x.astype(dtype) for name, x in params.items() if name != "layers"}
+    return weights | {"layers": tuple(fuse(config, w, dtype) for w in layers)}
 
-    def extend(weights, tokens, positions, cache, cursor, start, prefix=None, prefix_length=None):
-        B, R, S = tokens.shape
-        slots = cache[0][0].shape[2]
-        at = jnp.arange(slots)
-        mask = (at >= start[..., None, None]) & (at <= cursor + jnp.arange(S)[:, None])  # B R S C
-        x = weights["embed"][tokens].astype(dtype)
-        new = []
-        for i, w in enumerate(weights["layers"]):
-            def attend(q, k, v, i=i):
-                ck, cv = cache[i]
-                ck = jax.lax.dynamic_update_slice(ck, k.astype(dtype), (0, 0, cursor, 0, 0))
-                cv = jax.lax.dynamic_update_slice(cv, v.astype(dtype), (0, 0, cursor, 0, 0))
-                s = jnp.einsum("brskgd,brckd->brkgsc", q, ck, preferred_element_type=jnp.float32) * scale
-                s = jnp.where(mask[:, :, None, None], s, _MASKED)
-                m = s.max(-1, keepdims=True)
-                if prefix is not None:
-                    pk, pv = prefix[i]
-                    t = jnp.einsum("brskgd,blkd->brkgsl", q, pk[:, 0], preferred_element_type=jnp.float32) * scale
-                    t = jnp.where((jnp.arange(pk.shape[2]) < prefix_length[:, None])[:, None, None, None, None], t, _MASKED)
-                    m = jnp.maximum(m, t.max(-1, keepdims=True))
-                e = jnp.exp(s - m)
-                o = jnp.einsum("brkgsc,brckd->brskgd", e.astype(dtype), cv, preferred_element_type=jnp.float32)
-                z = e.sum(-1)
-                if prefix is not None:
-                    f = jnp.exp(t - m)
-                    o = o + jnp.einsum("brkgsl,blkd->brskgd", f.astype(dtype), pv[:, 0], preferred_element_type=jnp.float32)
-                    z = z + f.sum(-1)
-                return o / jnp.moveaxis(z, -1, 2)[..., None], (ck, cv)
-            x, kv = layer(c, w, x, positions, attend)
-            new.append(kv)
-        return rms_norm(x, weights["final_norm"], c.norm_eps), tuple(new)
 
-    def hidden(params, tokens, positions, segments):
-        S = tokens.shape[1]
-        mask = (jnp.arange(S)[:, None] >= jnp.arange(S)) & (segments[:, :, None] == segments[:, None])
-        x = params["embed"].astype(dtype)[tokens]
+def init_cache(config: ModelConfig, dtype, batch: int, rows: int, slots: int) -> tuple[tuple[Array, Array], ...]:
+    """An empty cache: (keys, values), each ``[B, R, slots, H, E]``, for every layer."""
+    shape = (batch, rows, slots, config.num_kv_heads, config.head_dim)
+    return tuple((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_layers))
 
+
+def extend(
+    config: ModelConfig,
+    weights: dict[str, Any],
+    tokens: Array,
+    positions: Array,
+    cache: tuple,
+    cursor: Array,
+    start: Array,
+    prefix: tuple | None = None,
+    prefix_length: Array | None = None,
+) -> tuple[Array, tuple]:
+    """Appends S tokens to every row and returns what predicts the token after each.
+
+    Args:
+      config: architecture.
+      weights: from `publish`.
+      tokens: ``[B, R, S]`` int32.
+      positions: ``[B, R, S]`` int32, for the rotary embedding.
+      cache: of ``[B, R, slots, H, E]``; the new keys and values go to slots cursor .. cursor + S - 1.
+      cursor: ``[]`` int32, the same for all rows, so that a write is a slice.
+      start: ``[B, R]`` int32, first slot that the row may see; slots before it are left padding.
+      prefix: cache of ``[B, 1, L, H, E]``, seen by all rows of its prompt.
+      prefix_length: ``[B]`` int32, slots of `prefix` in use; the rest is right padding.
+
+    Returns:
+      ``(hidden [B, R, S, D] after the final norm, cache)``. Hidden states of padded slots mean nothing, but are finite.
+    """
+    slot, newest = jnp.arange(cache[0][0].shape[2]), cursor + jnp.arange(tokens.shape[-1])
+    own_mask = (start[..., None, None] <= slot) & (slot <= newest[:, None])
+    if prefix is not None:
+        prefix_mask = jnp.arange(prefix[0][0].shape[2]) < prefix_length[:, None, None, None]
+    x, turn = weights["embed"][tokens], rotation(config, positions)
+    extended = []
+    for index, w in enumerate(weights["layers"]):
+
+        def attend(q, k, v, index=index):
+            old_k, old_v = cache[index]
+            k = jax.lax.dynamic_update_slice(old_k, k, (0, 0, cursor, 0, 0))
+            v = jax.lax.dynamic_update_slice(old_v, v, (0, 0, cursor, 0, 0))
+            blocks = (Block(k, v, own_mask),)
+            if prefix is not None:
+                blocks = (Block(*prefix[index], prefix_mask), *blocks)
+            return attention(q, blocks), (k, v)
+
+        x, kept = layer(config, w, x, turn, attend)
+        extended.append(kept)
+    return rms_norm(x, weights["final_norm"], config.norm_eps), tuple(extended)
+
+
+def hidden(
+    config: ModelConfig, dtype, remat: str, params: dict[str, Any], tokens: Array, positions: Array, segments: Array
+) -> Array:
+    """Hidden states of whole sequences, for training: causal, and within a segment only.
+
+    Args:
+      config: architecture.
+      dtype: of activations.
+      remat: see `make_policy`.
+      params: master parameters, layers stacked.
+      tokens: ``[N, S]`` int32.
+      positions: ``[N, S]`` int32.
+      segments: ``[N, S]`` int32, equal numbers see each other; 0 = padding.
+
+    Returns:
+      ``[N, S, D]`` after the final norm.
+    """
+    index = jnp.arange(tokens.shape[1])
+    mask = (index[:, None] >= index) & (segments[:, :, None] == segments[:, None, :])
+    turn = rotation(config, positions[:, None])
+
+    def step(x, weights):
         def attend(q, k, v):
-            s = jnp.einsum("nskgd,nckd->nkgsc", q, k, preferred_element_type=jnp.float32) * scale
-            s = jnp.where(mask[:, None, None], s, _MASKED)
-            p = jax.nn.softmax(s, -1)
-            return jnp.einsum("nkgsc,nckd->nskgd", p.astype(dtype), v), None
+            return attention(q, (Block(k, v, mask[:, None]),)), None
 
-        def body(x, w):
-            return layer(c, w, x, positions, attend)[0], None
-        if remat == "full":
-            body = jax.checkpoint(body)
-        x, _ = jax.lax.scan(body, x, params["layers"])
-        return rms_norm(x, params["final_norm"], c.norm_eps)
+        return layer(config, fuse(config, weights, dtype), x, turn, attend)
 
-    def logits(params, h):
-        if c.tied_embeddings:
-            return jnp.einsum("...d,vd->...v", h, params["embed"].astype(h.dtype), preferred_element_type=jnp.float32)
-        return jnp.einsum("...d,dv->...v", h, params["head"].astype(h.dtype), preferred_element_type=jnp.float32)
+    if remat == "full":
+        step = jax.checkpoint(step, prevent_cse=False)
+    x = params["embed"][tokens].astype(dtype)[:, None]
+    x, _ = jax.lax.scan(step, x, params["layers"])
+    return rms_norm(x[:, 0], params["final_norm"].astype(dtype), config.norm_eps)
 
-    return Policy(publish, init_cache, extend, hidden, logits)
+
+def logits(params: dict[str, Any], hidden: Array) -> Array:
+    """``[..., V]`` float32 for hidden states ``[..., D]``; `params` are master parameters or published weights."""
+    if "head" in params:
+        table, product = params["head"], "...d,dv->...v"
+    else:
+        table, product = params["embed"], "...d,vd->...v"
+    return jnp.einsum(product, hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)

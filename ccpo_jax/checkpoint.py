@@ -1,0 +1,203 @@
+"""Checkpoints of a run: asynchronous, atomic, the newest few and the best, with fallback past a damaged one."""
+
+import logging
+import math
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from orbax import checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+_LOG = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one folder. A context manager: leaving it waits for saves under way.
+
+    Args:
+      folder: created if need be.
+      keep_last: newest checkpoints kept.
+      keep_best: best checkpoints kept besides, by `best_metric`.
+      best_metric: name in the metrics given to `save`; larger is better. Checkpoints without it are never the best.
+
+    Raises:
+      ValueError: if the folder cannot be created or written.
+    """
+
+    def __init__(
+        self, folder: str | pathlib.Path, *, keep_last: int = 3, keep_best: int = 1, best_metric: str | None = None
+    ):
+        self.folder = pathlib.Path(folder).resolve()
+        self._best_metric = best_metric
+
+        def score(metrics: Mapping[str, float]) -> float:
+            return metrics.get(best_metric, -math.inf)
+
+        newest = checkpoint_managers.LatestN(n=keep_last)
+        best = checkpoint_managers.BestN(get_metric_fn=score, n=keep_best, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=score,
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
+            save_decision_policy=_Always(),
+            enable_async_checkpointing=True,
+        )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handlers = {"state": ocp.StandardCheckpointHandler()}
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        except OSError as error:
+            raise ValueError(
+                f"workdir: cannot write {self.folder} ({error.strerror or error}); type --workdir=FOLDER"
+            ) from error
+
+    def save(self, step: int, state, *, metrics: Mapping[str, float] | None = None) -> None:
+        """Saves in the background; the state may be donated as soon as this returns.
+
+        Args:
+          step: steps completed.
+          state: a pytree of arrays; typed PRNG keys are allowed.
+          metrics: recorded with the checkpoint; the best one is chosen by them.
+        """
+        finite = {name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(_without_keys(state)))
+        self._manager.save(step, args=args, metrics=finite)
+
+    def steps(self) -> list[int]:
+        """Steps with a complete checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def latest_step(self) -> int | None:
+        """The newest checkpoint's step, None if there is none."""
+        return max(self.steps(), default=None)
+
+    def best_step(self) -> int | None:
+        """The step with the largest `best_metric` (the earlier of equals), None if no checkpoint has it."""
+        values = {step: self._metric(step) for step in self.steps()}
+        known = {step: value for step, value in values.items() if value is not None}
+        return max(known, key=lambda step: (known[step], -step)) if known else None
+
+    def _metric(self, step: int) -> float | None:
+        return (self._manager.metrics(step) or {}).get(self._best_metric)
+
+    def restore(self, like, *, step: int | None = None) -> tuple[int, object]:
+        """Restores the newest readable checkpoint, or the one of `step`.
+
+        Args:
+          like: a state (or its `jax.ShapeDtypeStruct`s) with the structure, shapes, dtypes and shardings wanted.
+          step: None = the newest; a damaged one is passed over with a warning.
+
+        Returns:
+          ``(step, state)``.
+
+        Raises:
+          ValueError: nothing to restore, nothing readable, or a checkpoint of another model or team.
+        """
+        steps = self.steps() if step is None else [step]
+        if not steps:
+            raise ValueError(f"workdir: no checkpoint in {self.folder}; train first, or name another --workdir")
+        for candidate in reversed(steps):
+            try:
+                self._check_structure(candidate, like)
+                return candidate, self._read(candidate, like)
+            except (OSError, KeyError, FileNotFoundError, RuntimeError, TypeError, _Unreadable) as error:
+                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                _LOG.warning("checkpoint of step %d cannot be read (%s)", candidate, reason)
+        raise ValueError(f"workdir: no readable checkpoint in {self.folder} (tried steps {steps}); restore a copy of it")
+
+    def _read(self, step: int, like):
+        target = jax.tree.map(_abstract, _without_keys(like))
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        try:
+            restored = self._manager.restore(step, args=args)["state"]
+        except ValueError as error:  # the structure has been checked, so this is damage
+            raise _Unreadable(str(error)) from error
+        return _with_keys(restored, like)
+
+    def _check_structure(self, step: int, like) -> None:
+        """One clear line if the checkpoint is of another model, team or optimizer."""
+        try:
+            metadata = self._manager.item_metadata(step)["state"]
+            tree = getattr(metadata, "tree", metadata)
+        except ValueError as error:
+            raise _Unreadable(str(error)) from error
+        if tree is None:
+            raise _Unreadable("its description is missing")
+        saved = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(tree)}
+        wanted = {_name(path): np.shape(leaf) for path, leaf in _leaves(_without_keys(like))}
+        for name in sorted(saved.keys() | wanted.keys()):
+            if saved.get(name) != wanted.get(name):
+                raise ValueError(
+                    f"workdir: the checkpoint of step {step} has {name} {_shape(saved.get(name))}, this configuration "
+                    f"{_shape(wanted.get(name))}; use the configuration it was made with, or another --workdir"
+                )
+
+    def wait(self) -> None:
+        """Waits for saves under way."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and releases threads."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+class _Unreadable(Exception):
+    """A damaged checkpoint."""
+
+
+class _Always:
+    """When to save is the caller's decision."""
+
+    def should_save(self, step, previous_steps, *, context) -> bool:
+        del step, previous_steps, context
+        return True
+
+
+def _is_key(leaf) -> bool:
+    return jax.dtypes.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+
+
+def _without_keys(tree):
+    """Typed keys as their raw words; everything else as it is."""
+
+    def raw(leaf):
+        if not _is_key(leaf):
+            return leaf
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.eval_shape(jax.random.key_data, leaf)
+        return jax.random.key_data(leaf)
+
+    return jax.tree.map(raw, tree)
+
+
+def _with_keys(tree, like):
+    def typed(leaf, model):
+        return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(model)) if _is_key(model) else leaf
+
+    return jax.tree.map(typed, tree, like)
+
+
+def _abstract(leaf) -> jax.ShapeDtypeStruct:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=getattr(leaf, "sharding", None))
+
+
+def _leaves(tree) -> list:
+    return jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: hasattr(node, "shape"))
+
+
+def _name(path) -> str:
+    return ".".join(str(getattr(entry, "name", getattr(entry, "key", getattr(entry, "idx", entry)))) for entry in path)
+
+
+def _shape(shape: tuple | None) -> str:
+    return "missing" if shape is None else f"of shape {list(shape)}"

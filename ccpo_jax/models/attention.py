@@ -1,0 +1,64 @@
+"""Attention: the one place where it is computed, for training and for sampling.
+
+Axes beyond the legend of records.py: S new tokens, C key slots of a block, H key/value heads, Q query heads per
+key/value head, E head size.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ccpo_jax.records import Array
+
+_MASKED = -1e30  # finite, so that a row without any visible key gives garbage and not NaN
+
+
+class Block(NamedTuple):
+    """Keys and values to attend to. With one row for all R rows of a prompt, they are read once for the prompt."""
+
+    keys: Array  # [B, R or 1, C, H, E]
+    values: Array  # [B, R or 1, C, H, E]
+    mask: Array  # [B, R or 1, S or 1, C] bool, True = visible
+
+
+def attention(queries: Array, blocks: tuple[Block, ...]) -> Array:
+    """Softmax attention over the keys of all blocks together.
+
+    Every block is reduced to its maximum, its sum of exponentials and its weighted values in float32; these parts are
+    then merged under the joint maximum. Query heads stay grouped by key/value head, so that nothing is repeated.
+
+    Args:
+      queries: ``[B, R, S, H, Q, E]``.
+      blocks: what to attend to.
+
+    Returns:
+      ``[B, R, S, H, Q, E]`` in the dtype of `queries`.
+    """
+    tops, sums, values = zip(*(_attend(queries, block) for block in blocks), strict=True)
+    joint = functools.reduce(jnp.maximum, tops)
+    shares = [jnp.exp(top - joint) for top in tops]
+    total = sum(share * s for share, s in zip(shares, sums, strict=True))
+    out = sum(share[..., None] * v for share, v in zip(shares, values, strict=True))
+    return (out / total[..., None]).astype(queries.dtype)
+
+
+def _attend(queries: Array, block: Block) -> tuple[Array, Array, Array]:
+    """(maximum, sum [B, R, S, H, Q], weighted values [B, R, S, H, Q, E]) of one block, float32."""
+    batch, rows, new, heads, group, size = queries.shape
+    # Rows that share their keys fold into the query axis: one matrix product reads the keys for all of them.
+    folded = queries.reshape(batch, block.keys.shape[1], -1, heads, group, size)
+    scores = jnp.einsum("brshqe,brche->brhsqc", folded, block.keys, preferred_element_type=jnp.float32)
+    scores = jnp.where(block.mask[:, :, None, :, None], scores / math.sqrt(size), _MASKED)
+    top = jax.lax.stop_gradient(jnp.max(scores, axis=-1))
+    weights = jnp.exp(scores - top[..., None])
+    values = jnp.einsum(
+        "brhsqc,brche->brhsqe", weights.astype(queries.dtype), block.values, preferred_element_type=jnp.float32
+    )
+
+    def unfold(x: Array) -> Array:
+        return jnp.moveaxis(x, 2, 3).reshape(batch, rows, new, heads, group, *x.shape[5:])
+
+    return unfold(top), unfold(jnp.sum(weights, axis=-1)), unfold(values)

@@ -1,0 +1,386 @@
+"""Hugging Face checkpoints in and out: config.json and safetensors, without torch and without pickle.
+
+Reading checks names, shapes and dtypes of every tensor against config.json from the file headers alone; only then are
+weights read, one parameter of the pytree at a time.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ccpo_jax.models.decoder import ModelConfig, RopeScaling, parameter_shapes
+
+_SHARD_BYTES = 5 * 10**9  # largest weight file written
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors' word: ours
+
+_OUTER = {"embed": "model.embed_tokens.weight", "final_norm": "model.norm.weight", "head": "lm_head.weight"}
+_INNER = {  # after model.layers.<i>.
+    "attn_norm": "input_layernorm.weight",
+    "q": "self_attn.q_proj.weight",
+    "k": "self_attn.k_proj.weight",
+    "v": "self_attn.v_proj.weight",
+    "q_bias": "self_attn.q_proj.bias",
+    "k_bias": "self_attn.k_proj.bias",
+    "v_bias": "self_attn.v_proj.bias",
+    "q_norm": "self_attn.q_norm.weight",
+    "k_norm": "self_attn.k_norm.weight",
+    "o": "self_attn.o_proj.weight",
+    "o_bias": "self_attn.o_proj.bias",
+    "mlp_norm": "post_attention_layernorm.weight",
+    "gate": "mlp.gate_proj.weight",
+    "up": "mlp.up_proj.weight",
+    "down": "mlp.down_proj.weight",
+}
+
+_SUPPORTED = {  # config.json fields whose other values would change the network; absent = the first
+    "hidden_act": ("silu",),
+    "mlp_bias": (False,),
+    "partial_rotary_factor": (1.0, None),
+    "quantization_config": (None,),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What a Hugging Face model_type says without writing it into config.json."""
+
+    architecture: str  # transformers' class
+    qkv_bias: bool | None = None  # None: config.json's attention_bias decides, for q, k, v and o alike
+    qk_norm: bool = False
+    head_dim: int | None = None  # where config.json has none; None: hidden_size / num_attention_heads
+
+
+class Tensor(NamedTuple):
+    """Where a tensor of the file goes in the pytree."""
+
+    leaf: str
+    layer: int | None  # index into the stacked leaf; None for embed, final_norm and head
+    shape: tuple[int, ...]  # in the file; kernels lie there as [out, in]
+    transposed: bool
+
+
+# --- config.json -----------------------------------------------------------------------------------------------------
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+      ValueError: the file is missing or holds something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"model: no {path.name} in {path.parent}; type a folder that holds a Hugging Face checkpoint")
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"model: {path} is not valid JSON ({error}); download it again") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"model: {path} holds a {type(entries).__name__}, not an object; download it again")
+    return entries
+
+
+def parse_config(entries: dict[str, Any], family: Family) -> ModelConfig:
+    """The architecture that config.json describes.
+
+    Args:
+      entries: content of config.json, as transformers 4 or 5 writes it.
+      family: of its model_type.
+
+    Raises:
+      ValueError: a field is missing, of the wrong type, or asks for what is not built.
+    """
+    for field, values in _SUPPORTED.items():
+        if entries.get(field, values[0]) not in values:
+            raise _unsupported(field, entries[field], repr(values[0]))
+    hidden, heads = _number(entries, "hidden_size"), _number(entries, "num_attention_heads")
+    layers = _number(entries, "num_hidden_layers")
+    _refuse_sliding_window(entries, layers)
+    theta, scaling = _parse_rope(entries)
+    bias = _flag(entries, "attention_bias")
+    return ModelConfig(
+        model_type=entries["model_type"],
+        vocab_size=_number(entries, "vocab_size"),
+        hidden_size=hidden,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=_number(entries, "num_key_value_heads", heads),
+        head_dim=_number(entries, "head_dim", family.head_dim or hidden // heads),
+        ffn_size=_number(entries, "intermediate_size"),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        norm_eps=_number(entries, "rms_norm_eps", 1e-6, float),
+        qkv_bias=bias if family.qkv_bias is None else family.qkv_bias,
+        o_bias=bias and family.qkv_bias is None,
+        qk_norm=family.qk_norm,
+        tied_embeddings=_flag(entries, "tie_word_embeddings"),
+        max_positions=_number(entries, "max_position_embeddings", 32768),
+        hf_config=json.dumps(entries),
+    )
+
+
+def _number(entries: dict[str, Any], field: str, default: float | None = None, kind: type = int):
+    value = default if entries.get(field) is None else entries[field]
+    if value is None:
+        raise ValueError(f"config.json: {field} is missing; add it, a positive {kind.__name__}")
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not value > 0:
+        raise ValueError(f"config.json: {field} must be a positive {kind.__name__}, received {value!r}")
+    return kind(value)
+
+
+def _flag(entries: dict[str, Any], field: str) -> bool:
+    value = entries.get(field, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"config.json: {field} must be true or false, received {value!r}")
+    return value
+
+
+def _unsupported(field: str, value: Any, supported: str) -> ValueError:
+    return ValueError(f"config.json: {field}={value!r} is not supported; supported: {supported}")
+
+
+def _refuse_sliding_window(entries: dict[str, Any], layers: int) -> None:
+    kinds = entries.get("layer_types")
+    if kinds is not None:
+        if other := sorted(set(kinds) - {"full_attention"}):
+            raise _unsupported("layer_types", other[0], "'full_attention'")
+    elif _flag(entries, "use_sliding_window") and entries.get("sliding_window", 4096) is not None:
+        if entries.get("max_window_layers", 28) < layers:
+            raise _unsupported("use_sliding_window", True, "False")
+
+
+def _parse_rope(entries: dict[str, Any]) -> tuple[float, RopeScaling | None]:
+    """Rotary base and scaling, from `rope_parameters` or from the older `rope_theta` and `rope_scaling`."""
+    field = "rope_scaling" if entries.get("rope_scaling") else "rope_parameters"
+    rope = {"rope_theta": entries.get("rope_theta")} | (entries.get(field) or {})
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    theta = _number(rope, "rope_theta", 10000.0, float)
+    if rope.get("partial_rotary_factor") not in (1.0, None):
+        raise _unsupported("partial_rotary_factor", rope["partial_rotary_factor"], "1.0")
+    if kind == "default":
+        return theta, None
+    if kind != "llama3":
+        raise _unsupported(f"{field}.rope_type", kind, "'default', 'llama3'")
+    return theta, RopeScaling(
+        factor=_number(rope, "factor", kind=float),
+        low_freq_factor=_number(rope, "low_freq_factor", kind=float),
+        high_freq_factor=_number(rope, "high_freq_factor", kind=float),
+        original_max_positions=_number(rope, "original_max_position_embeddings"),
+    )
+
+
+def config_entries(config: ModelConfig, family: Family, dtype: str) -> dict[str, Any]:
+    """Content of config.json: what `config` says, over everything else the original config.json held.
+
+    Rotary settings are written in both spellings, for transformers 4 and 5.
+
+    Raises:
+      ValueError: the family has no way to express `config`.
+    """
+    kept = json.loads(config.hf_config or "{}")
+    scaling = None
+    if config.rope_scaling is not None:
+        scaling = {"rope_type": "llama3"} | dataclasses.asdict(config.rope_scaling)
+        scaling["original_max_position_embeddings"] = scaling.pop("original_max_positions")
+    entries = {
+        "architectures": [family.architecture],
+        "model_type": config.model_type,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.ffn_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        "max_position_embeddings": config.max_positions,
+        "tie_word_embeddings": config.tied_embeddings,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": scaling,
+        "rope_parameters": (scaling or {"rope_type": "default"}) | {"rope_theta": config.rope_theta},
+        "torch_dtype" if "torch_dtype" in kept else "dtype": dtype,
+    }
+    if family.qkv_bias is None:
+        entries["attention_bias"] = config.qkv_bias
+    entries = kept | entries
+    read_back = parse_config(entries, family)
+    for field in dataclasses.fields(ModelConfig):
+        if field.compare and (meant := getattr(config, field.name)) != (read := getattr(read_back, field.name)):
+            raise ValueError(
+                f"config: a {config.model_type} config.json means {field.name}={read}, received {field.name}={meant}; "
+                "build the ModelConfig so, or choose another model_type"
+            )
+    return entries
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def tensors(config: ModelConfig) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint by its name in the file, and its place in the pytree."""
+    found = {}
+
+    def add(name: str, leaf: str, layer: int | None, shape: tuple[int, ...]) -> None:
+        transposed = len(shape) == 2 and leaf != "embed"
+        found[name] = Tensor(leaf, layer, shape[::-1] if transposed else shape, transposed)
+
+    shapes = parameter_shapes(config)
+    for leaf, name in _OUTER.items():
+        if leaf in shapes:
+            add(name, leaf, None, shapes[leaf].shape)
+    for layer in range(config.num_layers):
+        for leaf, shape in shapes["layers"].items():
+            add(f"model.layers.{layer}.{_INNER[leaf]}", leaf, layer, shape.shape[1:])
+    return found
+
+
+def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The safetensors files of a checkpoint: the single one, or those that the index names."""
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    if not (folder / _INDEX).is_file():
+        if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+            raise ValueError(
+                f"model: {folder} holds pickled weights only, which are never read because they can run code; "
+                "convert them with transformers' save_pretrained, which writes safetensors"
+            )
+        raise ValueError(f"model: neither {_WEIGHTS} nor {_INDEX} in {folder}; download the weights")
+    names = read_json(folder / _INDEX).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"model: {folder / _INDEX} has no weight_map from tensor to file; download it again")
+    for name in sorted(set(names.values())):
+        if name != pathlib.PurePath(name).name or "\\" in name:
+            raise ValueError(
+                f"model: {folder / _INDEX} points outside its folder, to {name!r}; do not use this checkpoint"
+            )
+        if not (folder / name).is_file():
+            raise ValueError(f"model: {_INDEX} names {name}, which is not in {folder}; download it")
+    return [folder / name for name in sorted(set(names.values()))]
+
+
+@contextlib.contextmanager
+def _open(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """The open file of every tensor, by the tensor's name."""
+    with contextlib.ExitStack() as stack:
+        where = {}
+        for path in _weight_files(folder):
+            try:
+                file = stack.enter_context(safe_open(path, framework="np"))
+            except SafetensorError as error:
+                raise ValueError(f"model: {path} is cut short or damaged ({error}); download it again") from error
+            where |= dict.fromkeys(file.keys(), file)
+        yield where
+
+
+def _check(folder: pathlib.Path, where: dict[str, Any], config: ModelConfig) -> None:
+    """Names, shapes and dtypes, from the headers."""
+    expected = tensors(config)
+    unneeded = {name for name in where if name.endswith("rotary_emb.inv_freq")}  # old files keep this constant
+    if config.tied_embeddings:
+        unneeded.add(_OUTER["head"])  # some writers store the embedding table twice
+    for problem, names in (
+        ("lacks", expected.keys() - where.keys()),
+        ("has unexpected", where.keys() - expected.keys() - unneeded),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ValueError(
+                f"model: {folder} {problem} {', '.join(sorted(names)[:3])}{more}; "
+                f"its config.json describes another network than its weights"
+            )
+    for name, tensor in expected.items():
+        header = where[name].get_slice(name)
+        if tuple(header.get_shape()) != tensor.shape:
+            raise ValueError(
+                f"model: {name} in {folder} has shape {tuple(header.get_shape())}, config.json means {tensor.shape}"
+            )
+        if header.get_dtype() not in DTYPES:
+            raise ValueError(
+                f"model: {name} in {folder} is {header.get_dtype()}; supported: {', '.join(DTYPES)}; "
+                "use an unquantized checkpoint"
+            )
+    if config.tied_embeddings and _OUTER["head"] in where:
+        head, embed = (where[_OUTER[leaf]].get_tensor(_OUTER[leaf]) for leaf in ("head", "embed"))
+        if not np.array_equal(head, embed):
+            raise ValueError(
+                f"model: {_OUTER['head']} in {folder} differs from the embeddings, but config.json ties them; "
+                "set its tie_word_embeddings to false"
+            )
+
+
+def read_params(
+    folder: pathlib.Path, config: ModelConfig, dtype, sharding: Callable[[Any], Any] | None = None
+) -> dict[str, Any]:
+    """Parameters from the safetensors files of a folder.
+
+    Args:
+      folder: with model.safetensors, or several files and their index.
+      config: what the folder's config.json describes.
+      dtype: of the returned arrays.
+      sharding: pytree of `jax.ShapeDtypeStruct` -> pytree of shardings; None = the default device.
+
+    Raises:
+      ValueError: files missing or damaged; tensors missing, unexpected, or of the wrong shape or dtype.
+    """
+    shapes = parameter_shapes(config)
+    leaves, tree = jax.tree.flatten_with_path(shapes)
+    targets = tree.flatten_up_to(sharding(shapes)) if sharding else [None] * len(leaves)
+    with _open(folder) as where:
+        _check(folder, where, config)
+        sources = {}
+        for name, tensor in tensors(config).items():
+            sources.setdefault(tensor.leaf, []).append((name, tensor))
+
+        def read(leaf: str, shape: tuple[int, ...]) -> np.ndarray:
+            out = np.empty(shape, dtype)
+            for name, tensor in sources[leaf]:
+                stored = where[name].get_tensor(name)
+                out[... if tensor.layer is None else tensor.layer] = stored.T if tensor.transposed else stored
+            return out
+
+        return tree.unflatten(
+            jax.device_put(read(path[-1].key, leaf.shape), target)
+            for (path, leaf), target in zip(leaves, targets, strict=True)
+        )
+
+
+def write_params(folder: pathlib.Path, config: ModelConfig, params: dict[str, Any], dtype: str) -> None:
+    """Writes model.safetensors, or files of at most 5 GB and their index, in place of weights already there."""
+    host = jax.device_get(params)
+    listed = tensors(config)
+    size = jnp.dtype(dtype).itemsize
+    shards, room = [[]], _SHARD_BYTES
+    for name, tensor in listed.items():
+        needed = size * int(np.prod(tensor.shape))
+        if needed > room and shards[-1]:
+            shards.append([])
+            room = _SHARD_BYTES
+        shards[-1].append(name)
+        room -= needed
+
+    def value(tensor: Tensor) -> np.ndarray:
+        x = np.asarray(host[tensor.leaf] if tensor.layer is None else host["layers"][tensor.leaf][tensor.layer])
+        # safetensors writes the memory as it lies, so a transposed view has to be laid out first.
+        return np.ascontiguousarray((x.T if tensor.transposed else x).astype(dtype))
+
+    for stale in (*folder.glob("model*.safetensors"), folder / _INDEX):
+        stale.unlink(missing_ok=True)
+    weight_map = {}
+    for number, names in enumerate(shards, start=1):
+        file = _WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file({name: value(listed[name]) for name in names}, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        total = size * sum(int(np.prod(tensor.shape)) for tensor in listed.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,81 @@
+"""Small checkpoints in Hugging Face format: one config.json per option of every family, weights from numpy alone."""
+
+import json
+import pathlib
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from ccpo_jax.models import FAMILIES, hf
+
+VOCAB = 50
+_COMMON = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "hidden_act": "silu",
+}
+_LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+CASES = {
+    "qwen2_tied": _COMMON | {
+        "model_type": "qwen2", "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "use_sliding_window": False, "sliding_window": 4, "max_window_layers": 1,
+    },
+    "qwen2_untied": _COMMON | {
+        "model_type": "qwen2", "num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-2, "rope_theta": 100.0, "num_hidden_layers": 3,
+    },
+    "llama3_scaled": _COMMON | {
+        "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 1, "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-5, "rope_theta": 5e3, "max_position_embeddings": 64,
+        "rope_scaling": _LLAMA3 | {"original_max_position_embeddings": 8},
+    },
+    "llama_bias": _COMMON | {
+        "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-5, "attention_bias": True, "head_dim": 12,
+        "rope_parameters": _LLAMA3 | {"rope_theta": 50.0, "factor": 3.0, "original_max_position_embeddings": 16},
+    },
+    "qwen3_untied": _COMMON | {
+        "model_type": "qwen3", "num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-6, "head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 1e3},
+    },
+    "qwen3_bias": _COMMON | {
+        "model_type": "qwen3", "num_attention_heads": 8, "num_key_value_heads": 2, "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-3, "head_dim": 6, "rope_theta": 1e4, "attention_bias": True,
+    },
+}  # fmt: skip
+
+
+def random_tensors(entries: dict, seed: int = 0) -> dict[str, np.ndarray]:
+    """Float32 tensors under their Hugging Face names, large enough for every option to show in the logits."""
+    rng = np.random.default_rng(seed)
+    config = hf.parse_config(entries, FAMILIES[entries["model_type"]])
+    made = {}
+    for name, tensor in sorted(hf.tensors(config).items()):
+        noise = rng.standard_normal(tensor.shape).astype(np.float32)
+        made[name] = (
+            np.float32(1) + np.float32(0.3) * noise if name.endswith("norm.weight") else np.float32(0.25) * noise
+        )
+    return made
+
+
+def write_checkpoint(folder: pathlib.Path, entries: dict, tensors: dict | None = None) -> pathlib.Path:
+    """A folder with config.json and model.safetensors, written by neither ccpo_jax nor transformers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(entries))
+    save_file(random_tensors(entries) if tensors is None else tensors, folder / "model.safetensors")
+    return folder
+
+
+def torch_logits(folder: pathlib.Path, tokens: np.ndarray) -> np.ndarray:
+    """What transformers computes in float32."""
+    import torch
+    import transformers
+
+    network = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        return network(torch.from_numpy(np.asarray(tokens, np.int64))).logits.numpy()

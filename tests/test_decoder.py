@@ -1,0 +1,265 @@
+"""The decoder: against transformers, against recorded values where torch is absent, and against itself.
+
+``python -m tests.test_decoder`` records the values anew (needs torch).
+"""
+
+import functools
+import importlib.util
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ccpo_jax.models import ModelConfig, init_params, load, make_policy
+from ccpo_jax.models.attention import Block, attention
+from ccpo_jax.models.decoder import parameter_shapes
+from tests.checkpoints import CASES, VOCAB, torch_logits, write_checkpoint
+
+GOLDEN = pathlib.Path(__file__).with_name("golden_models.json")
+TOKENS = np.random.default_rng(7).integers(0, VOCAB, (2, 40))
+RECORDED = (slice(None), [0, 9, 39], slice(0, 6))  # rows, positions and vocabulary entries kept in the file
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed; golden_models.json is checked instead"
+)
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """case -> (folder, policy, params), each loaded once."""
+
+    @functools.cache
+    def get(case):
+        folder = write_checkpoint(tmp_path_factory.mktemp(case), CASES[case])
+        config, params = load(folder)
+        return folder, make_policy(config, remat="none"), params
+
+    return get
+
+
+def whole(policy, params, tokens, positions=None, segments=None):
+    """Hidden states of whole sequences."""
+    tokens = jnp.asarray(tokens, jnp.int32)
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape) if positions is None else positions
+    segments = jnp.ones_like(tokens) if segments is None else segments
+    return jax.jit(policy.hidden)(params, tokens, jnp.asarray(positions), jnp.asarray(segments))
+
+
+@every_case
+def test_logits_equal_the_recorded_ones(network, case):
+    _, policy, params = network(case)
+    logits = policy.logits(params, whole(policy, params, TOKENS))
+    assert logits.dtype == jnp.float32 and logits.shape == (2, 40, VOCAB)
+    np.testing.assert_allclose(logits[RECORDED], json.loads(GOLDEN.read_text())[case], atol=1e-4)
+
+
+@needs_torch
+@every_case
+def test_logits_equal_transformers(network, case):
+    folder, policy, params = network(case)
+    reference = torch_logits(folder, TOKENS)
+    assert reference.std() > 0.5, "logits too small for the tolerance to mean anything"
+    np.testing.assert_allclose(policy.logits(params, whole(policy, params, TOKENS)), reference, atol=1e-4)
+
+
+@pytest.mark.parametrize("tail", [4, 0], ids=["tails", "no_tails"])
+@every_case
+def test_decoding_equals_the_whole_forward(network, case, tail):
+    """Prefix once per prompt, ragged left-padded tails per row, then token by token."""
+    _, policy, params = network(case)
+    weights, extend = jax.jit(policy.publish)(params), jax.jit(policy.extend)
+    batch, rows, length, new = 2, 3, 13, 5
+    rng = np.random.default_rng(1)
+    prefix_length = np.array([13, 8])
+    tail_length = np.array([[4, 1, 2], [3, 4, 1]]) if tail else np.zeros((2, 3), int)
+    prefix = rng.integers(0, VOCAB, (batch, 1, length))
+    row = rng.integers(0, VOCAB, (batch, rows, tail + new))
+    start = tail - tail_length
+
+    positions = np.broadcast_to(np.arange(length), (batch, 1, length))
+    first, shared = extend(
+        weights, prefix, positions, policy.init_cache(batch, 1, length), 0, np.zeros((batch, 1), int)
+    )
+    got = np.zeros((batch, rows, tail + new, params["final_norm"].size))
+    cache = policy.init_cache(batch, rows, tail + new)
+    positions = prefix_length[:, None, None] + np.maximum(np.arange(tail + new) - start[..., None], 0)
+    steps = [(at, 1) for at in range(tail, tail + new)]
+    for at, size in ([(0, tail)] if tail else []) + steps:
+        part = slice(at, at + size)
+        got[:, :, part], cache = extend(
+            weights, row[:, :, part], positions[:, :, part], cache, at, start, shared, prefix_length
+        )
+    for b in range(batch):
+        for r in range(rows):
+            tokens = np.concatenate([prefix[b, 0, : prefix_length[b]], row[b, r, start[b, r] :]])
+            expected = np.asarray(whole(policy, params, np.pad(tokens, (0, 24 - tokens.size))[None])[0])[: tokens.size]
+            own = prefix_length[b]
+            np.testing.assert_allclose(first[b, 0, :own], expected[:own], atol=3e-5)
+            np.testing.assert_allclose(got[b, r, start[b, r] :], expected[own:], atol=3e-5)
+    assert np.isfinite(got).all() and np.isfinite(first).all(), "padded slots must stay finite"
+
+
+def test_padding_and_neighbours_change_nothing(network):
+    _, policy, params = network("llama3_scaled")
+    first, second = TOKENS[:1, :9], TOKENS[1:, :6]
+    alone = [whole(policy, params, first)[0], whole(policy, params, second)[0]]
+    packed = np.concatenate([first, second, TOKENS[:1, 30:35]], axis=1)
+    positions = np.concatenate([np.arange(9), np.arange(6), np.zeros(5, int)])[None]
+    segments = np.repeat([1, 2, 0], [9, 6, 5])[None]
+    together = whole(policy, params, packed, positions, segments)[0]
+    np.testing.assert_allclose(together[:9], alone[0], atol=1e-5)
+    np.testing.assert_allclose(together[9:15], alone[1], atol=1e-5)
+    assert np.isfinite(together).all()
+    shifted = np.concatenate([TOKENS[:1, 30:33], first], axis=1)
+    positions, segments = np.maximum(np.arange(12) - 3, 0)[None], (np.arange(12) >= 3).astype(int)[None]
+    np.testing.assert_allclose(whole(policy, params, shifted, positions, segments)[0, 3:], alone[0], atol=1e-5)
+
+
+def test_what_lies_in_padded_slots_is_never_read(network):
+    _, policy, params = network("qwen3_bias")
+    weights, extend = policy.publish(params), jax.jit(policy.extend)
+    start, length = np.array([[2, 0]]), np.array([4])
+    shared, cache = policy.init_cache(1, 1, 7), policy.init_cache(1, 2, 6)
+    shared = jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(1), x.shape), shared)
+    cache = jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(2), x.shape), cache)
+    token, position = np.array([[[3], [4]]]), np.array([[[6], [8]]])
+    clean, _ = extend(weights, token, position, cache, 4, start, shared, length)
+    spoiled_prefix = jax.tree.map(lambda x: x.at[:, :, 4:].set(99.0), shared)
+    spoiled_cache = jax.tree.map(lambda x: x.at[:, 0, :2].set(99.0).at[:, :, 4:].set(99.0), cache)
+    spoiled, _ = extend(weights, token, position, spoiled_cache, 4, start, spoiled_prefix, length)
+    np.testing.assert_array_equal(spoiled, clean)
+    touched, _ = extend(
+        weights, token, position, jax.tree.map(lambda x: x.at[:, :, 3].set(9.0), cache), 4, start, shared, length
+    )
+    assert np.abs(touched - clean).min(axis=-1).max() > 0
+
+
+def test_a_row_that_sees_nothing_is_finite(network):
+    _, policy, params = network("qwen2_tied")
+    cache = policy.init_cache(1, 1, 4)
+    hidden, _ = policy.extend(policy.publish(params), np.array([[[1]]]), np.array([[[0]]]), cache, 0, np.array([[3]]))
+    assert np.isfinite(hidden).all()
+
+
+def test_blocks_merge_to_the_softmax_over_all_keys():
+    batch, rows, new, heads, group, size = 2, 3, 2, 2, 2, 4
+    keys = jax.random.split(jax.random.key(0), 5)
+    q = 3 * jax.random.normal(keys[0], (batch, rows, new, heads, group, size))
+    shared = jax.random.normal(keys[1], (2, batch, 1, 5, heads, size))
+    own = jax.random.normal(keys[2], (2, batch, rows, 7, heads, size))
+    shared_mask = jax.random.bernoulli(keys[3], 0.6, (batch, 1, 1, 5))
+    own_mask = jax.random.bernoulli(keys[4], 0.6, (batch, rows, new, 7)).at[..., 0].set(True)
+    got = attention(q, (Block(*shared, shared_mask), Block(*own, own_mask)))
+    k, v = jnp.concatenate([jnp.broadcast_to(shared, own.shape[:3] + (5, heads, size)), own], axis=3)
+    mask = jnp.concatenate([jnp.broadcast_to(shared_mask, (batch, rows, new, 5)), own_mask], axis=-1)
+    for h in range(heads):
+        for g in range(group):
+            scores = jnp.einsum("brse,brce->brsc", q[:, :, :, h, g], k[:, :, :, h]) / size**0.5
+            weights = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf), axis=-1)
+            expected = jnp.einsum("brsc,brce->brse", weights, v[:, :, :, h])
+            np.testing.assert_allclose(got[:, :, :, h, g], expected, atol=1e-5)
+
+
+def test_the_prefix_is_read_once_per_prompt_and_no_head_is_repeated():
+    """No array of the traced program holds more prefix keys than there are."""
+    batch, rows, length, slots, size = 2, 5, 13, 17, 22
+    config = ModelConfig("llama", VOCAB, 32, 1, 6, 2, size, 40)
+    policy = make_policy(config)
+    weights = policy.publish(init_params(config, jax.random.key(0)))
+    one = jnp.zeros((batch, rows, 1), jnp.int32)
+    program = jax.make_jaxpr(policy.extend)(
+        weights, one, one, policy.init_cache(batch, rows, slots), 3, one[..., 0],
+        policy.init_cache(batch, 1, length), jnp.full((batch,), 9),
+    )  # fmt: skip
+    held = {n: [v.aval for eqn in program.eqns for v in eqn.outvars + eqn.invars if {n, size} <= set(v.aval.shape)]
+            for n in (length, slots)}  # fmt: skip
+    assert {x.size for x in held[length]} == {batch * length * 2 * size}
+    assert {x.size for x in held[slots]} == {batch * rows * slots * 2 * size}
+
+
+def test_recomputing_layers_changes_no_gradient(network):
+    _, _, params = network("qwen3_bias")
+    config, _ = load(network("qwen3_bias")[0])
+
+    def gradient(remat):
+        policy = make_policy(config, remat=remat)
+        tokens = jnp.asarray(TOKENS[:, :8], jnp.int32)
+        loss = lambda p: jnp.mean(jnp.square(policy.logits(p, whole(policy, p, tokens))))  # noqa: E731
+        return jax.grad(loss)(params)
+
+    full, none = gradient("full"), gradient("none")
+    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(full))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), full, none)
+    program = str(jax.make_jaxpr(jax.grad(lambda p: whole(make_policy(config), p, TOKENS).sum()))(params))
+    assert "remat" in program or "checkpoint" in program
+
+
+@pytest.mark.parametrize("case", ["qwen2_tied", "qwen3_untied"])
+def test_bfloat16_stays_near_float32_and_is_the_same_in_sampler_and_trainer(network, case):
+    folder, exact, params = network(case)
+    policy = make_policy(load(folder)[0], compute_dtype=jnp.bfloat16)
+    weights = policy.publish(params)
+    assert {x.dtype for x in jax.tree.leaves((weights, policy.init_cache(1, 1, 2)))} == {jnp.dtype(jnp.bfloat16)}
+    hidden = whole(policy, params, TOKENS)
+    assert hidden.dtype == jnp.bfloat16
+    learned = policy.logits(params, hidden)
+    assert learned.dtype == jnp.float32
+    reference = exact.logits(params, whole(exact, params, TOKENS))
+    assert np.sqrt(np.mean(np.square(learned - reference))) < 0.05 * np.std(reference)
+    positions = np.broadcast_to(np.arange(40), (2, 1, 40))
+    sampled, _ = policy.extend(
+        weights, TOKENS[:, None], positions, policy.init_cache(2, 1, 40), 0, np.zeros((2, 1), int)
+    )
+    assert np.sqrt(np.mean(np.square(policy.logits(weights, sampled[:, 0]) - learned))) < 0.02 * np.std(reference)
+
+
+def test_equal_arguments_give_the_same_policy():
+    config = ModelConfig("llama", VOCAB, 32, 1, 4, 2, 8, 40)
+    same = ModelConfig("llama", VOCAB, 32, 1, 4, 2, 8, 40, hf_config="{}")
+    assert make_policy(config) is make_policy(same, compute_dtype=np.float32)
+    assert make_policy(config) is not make_policy(config, remat="none")
+    assert make_policy(config) is not make_policy(config, compute_dtype=jnp.bfloat16)
+    with pytest.raises(ValueError, match='remat: received True; type "full"'):
+        make_policy(config, remat=True)
+
+
+def test_random_parameters_have_the_declared_shapes_and_scales():
+    config = ModelConfig("qwen3", VOCAB, 32, 3, 4, 2, 8, 40, qkv_bias=True, o_bias=True, qk_norm=True)
+    params = init_params(config, jax.random.key(0))
+    jax.tree.map(
+        lambda x, like: np.testing.assert_equal((x.shape, x.dtype), (like.shape, like.dtype)),
+        params,
+        parameter_shapes(config),
+    )
+    inner = params["layers"]
+    assert all((inner[name] == 1).all() for name in ("attn_norm", "mlp_norm", "q_norm", "k_norm"))
+    assert all((inner[name] == 0).all() for name in ("q_bias", "k_bias", "v_bias", "o_bias"))
+    kernels = [params["embed"], params["head"]] + [inner[name] for name in ("q", "k", "v", "o", "gate", "up", "down")]
+    assert all(0.018 < float(x.std()) < 0.022 for x in kernels)
+    assert len({float(x.ravel()[0]) for x in kernels}) == len(kernels), "every kernel has a key of its own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"num_kv_heads": 3}, "num_kv_heads: 3"), ({"head_dim": 7}, "head_dim: .* odd size 7")]
+)
+def test_impossible_architectures_are_refused(changes, message):
+    sizes = {"vocab_size": 9, "hidden_size": 8, "num_layers": 1, "num_heads": 4, "num_kv_heads": 2, "head_dim": 2}
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**({"model_type": "llama", "ffn_size": 8} | sizes | changes))
+
+
+def _record(folder: pathlib.Path) -> None:
+    values = {case: torch_logits(write_checkpoint(folder / case, CASES[case]), TOKENS)[RECORDED] for case in CASES}
+    lines = ",\n".join(f'"{case}": {json.dumps(np.round(x.astype(float), 6).tolist())}' for case, x in values.items())
+    GOLDEN.write_text("{\n" + lines + "\n}\n")
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        _record(pathlib.Path(name))
