@@ -23,7 +23,9 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     from ccpo_jax import train
 
-    sys.exit(train.main(_CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"]), _WORKDIR.value, _MODE.value))
+    sys.exit(
+        train.main(_CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"]), _WORKDIR.value, _MODE.value)
+    )
 
 
 def parse(argv):
@@ -46,7 +48,9 @@ def _unknown_field(argv: list[str]) -> str | None:
     for name in re.findall(r"--config\.([\w.]+)", " ".join(argv)):
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            return f"config.{name}: no such field; " + (f"did you mean --config.{close[0]}?" if close else "see configs/base.py")
+            return f"config.{name}: no such field; " + (
+                f"did you mean --config.{close[0]}?" if close else "see configs/base.py"
+            )
     return None
 
 

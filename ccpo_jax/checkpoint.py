@@ -104,7 +104,9 @@ class Checkpoints:
             except (OSError, KeyError, FileNotFoundError, RuntimeError, TypeError, _Unreadable) as error:
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 _LOG.warning("checkpoint of step %d cannot be read (%s)", candidate, reason)
-        raise ValueError(f"workdir: no readable checkpoint in {self.folder} (tried steps {steps}); restore a copy of it")
+        raise ValueError(
+            f"workdir: no readable checkpoint in {self.folder} (tried steps {steps}); restore a copy of it"
+        )
 
     def _read(self, step: int, like):
         target = jax.tree.map(_abstract, _without_keys(like))

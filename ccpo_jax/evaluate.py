@@ -69,8 +69,8 @@ def evaluate(
       sharding: placement of the batch axis.
 
     Returns:
-      name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over problems. `team_accuracy`
-      is avg@k at the sampling temperature, `maj_accuracy` the plurality of all k samples' answers.
+      name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over problems.
+      `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality of all k samples' answers.
     """
     sampled, counts, tokens = _answer(team, weights, problems, pool, key, settings, sharding)
     scores = _scores(team, sampled)

@@ -1,20 +1,229 @@
-"""stand-in"""
-import json, pathlib, sys
+"""What a run reports: metrics.jsonl, TensorBoard, a live line, the closing table, and the diagnostics of credit."""
+
+import json
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TextIO
+
 import numpy as np
-def bootstrap_interval(x, confidence=0.95, seed=0, resamples=500):
-    r = np.random.default_rng(seed); m = x[r.integers(0, len(x), (resamples, len(x)))].mean(1)
-    return float(x.mean()), *map(float, np.quantile(m, [.025, .975]))
-def diagnostics(o, c, a, t):
-    return {"silent_groups": float(np.mean(np.all(np.asarray(a) == 0, -1)))}
-def closing_table(a, b=None):
-    return "\n".join(f"{k:40s} " + " -> ".join(f"{x[k][0]:.3f} [{x[k][1]:.3f}, {x[k][2]:.3f}]" for x in (a, b) if x) for k in a)
+from tensorboardX import SummaryWriter
+
+from ccpo_jax.records import Outcome
+from ccpo_jax.topology import Topology
+
+_LINE_EVERY = 5.0  # seconds between progress lines where the output is not a terminal
+
+
 class MetricsWriter:
-    def __init__(self, workdir, *, resume_step=0, total_steps, tensorboard=True, wandb=False):
-        self.workdir = workdir; self.f = pathlib.Path(workdir, "metrics.jsonl").open("a"); self.total = total_steps
-    def write(self, step, m):
-        self.f.write(json.dumps({"step": step} | {k: float(v) for k, v in m.items()}) + "\n"); self.f.flush()
-        print(f"{step}/{self.total} acc {m.get('team_accuracy', 0):.3f} eval {m.get('eval/team_accuracy', 0):.3f} tok/s {m.get('time/tokens_per_second', 0):.0f} step {m.get('time/step', 0):.2f}", file=sys.stderr)
-    def lines(self):
-        return [json.loads(l) for l in pathlib.Path(self.workdir, "metrics.jsonl").open()]
-    def __enter__(self): return self
-    def __exit__(self, *a): self.f.close()
+    """Writes a run's metrics, one JSON object per line, and shows its progress. A context manager.
+
+    A line of step k speaks of the state after k steps; step 0 is the untrained team. The same run writes the same
+    lines, fields under ``time/`` aside. JSON knows no NaN or infinity: such values are written as null.
+
+    Args:
+      workdir: receives metrics.jsonl and TensorBoard files.
+      resume_step: steps already done; lines of later steps and a torn last line are removed.
+      total_steps: for the live line.
+      tensorboard: also write TensorBoard files.
+      wandb: also send to Weights & Biases.
+      stream: where the live line goes; None = standard error.
+      clock: seconds; replaced in tests.
+
+    Raises:
+      ValueError: wandb is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        workdir: str | pathlib.Path,
+        *,
+        total_steps: int,
+        resume_step: int = 0,
+        tensorboard: bool = True,
+        wandb: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.workdir = pathlib.Path(workdir)
+        self._path = self.workdir / "metrics.jsonl"
+        self._total, self._first = total_steps, resume_step
+        self._stream = sys.stderr if stream is None else stream
+        self._clock, self._began, self._shown = clock, clock(), -math.inf
+        self._wandb = _start_wandb(self.workdir) if wandb else None
+        self._keep_lines(resume_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = (
+            SummaryWriter(str(self.workdir / "tensorboard"), purge_step=resume_step + 1) if tensorboard else None
+        )
+
+    def _keep_lines(self, last_step: int) -> None:
+        """Rewrites metrics.jsonl without lines past `last_step`, so that no step is ever counted twice."""
+        if not self._path.exists():
+            return
+        kept = []
+        for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
+            try:
+                whole = line.endswith("\n") and json.loads(line)["step"] <= last_step
+            except (json.JSONDecodeError, KeyError, TypeError):
+                whole = False
+            if whole:
+                kept.append(line)
+        fresh = self._path.with_suffix(".tmp")
+        fresh.write_text("".join(kept) if last_step else "", encoding="utf-8")
+        fresh.replace(self._path)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records the metrics of one step everywhere and updates the live line."""
+        values = {name: float(value) for name, value in metrics.items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step} | finite) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(values, step=step)
+        self._show(step, values)
+
+    def _show(self, step: int, values: Mapping[str, float]) -> None:
+        now = self._clock()
+        terminal = self._stream.isatty()
+        if not terminal and now - self._shown < _LINE_EVERY and step not in (0, self._total):
+            return
+        self._shown = now
+        line = live_line(step, self._total, values, elapsed=now - self._began, done=step - self._first)
+        self._stream.write(f"\r\033[K{line}" if terminal else f"{line}\n")
+        if terminal and step == self._total:
+            self._stream.write("\n")
+        self._stream.flush()
+
+    def lines(self) -> list[dict]:
+        """Everything written so far, earlier runs of this workdir included."""
+        return [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+
+    def close(self) -> None:
+        """Flushes and closes all files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _start_wandb(workdir: pathlib.Path):
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError("log.wandb: the wandb package is missing; pip install wandb, or log.wandb=False") from error
+    return wandb.init(project="ccpo_jax", name=workdir.name, dir=str(workdir))
+
+
+def live_line(step: int, total: int, values: Mapping[str, float], *, elapsed: float, done: int) -> str:
+    """One line of progress: step, reward, accuracy, tokens per second, time left.
+
+    Args:
+      step: steps completed.
+      total: steps of the run.
+      values: the step's metrics.
+      elapsed: seconds since this process began to train.
+      done: steps completed by this process.
+    """
+    parts = [f"step {step}/{total}"]
+    shown = {"reward": "reward", "eval/team_accuracy": "held-out accuracy", "time/tokens_per_second": "tokens/s"}
+    for name, label in shown.items():
+        if name in values:
+            parts.append(f"{label} {values[name]:,.0f}" if "tokens" in name else f"{label} {values[name]:.3f}")
+    if done > 0 and step < total:
+        minutes, seconds = divmod(round(elapsed / done * (total - step)), 60)
+        parts.append(f"ETA {minutes}:{seconds:02d}")
+    return " | ".join(parts)
+
+
+def closing_table(
+    before: Mapping[str, tuple[float, float, float]], after: Mapping[str, tuple[float, float, float]] | None = None
+) -> str:
+    """Aligned rows of accuracies in percent with their intervals, and the change where there are two columns.
+
+    Args:
+      before: row name -> (mean, low, high), fractions.
+      after: the same rows later; None = one column.
+    """
+
+    def cell(row: tuple[float, float, float]) -> str:
+        mean, low, high = (100 * x for x in row)
+        return f"{mean:5.1f} [{low:4.1f}, {high:5.1f}]"
+
+    width = max(len(name) for name in before)
+    columns = ["before", "after", "change"] if after else ["accuracy %, 95 % interval"]
+    lines = [" " * width + "".join(f"  {column:>19}" for column in columns)]
+    for name, row in before.items():
+        line = f"{name:<{width}}  {cell(row):>19}"
+        if after:
+            line += f"  {cell(after[name]):>19}  {100 * (after[name][0] - row[0]):>+19.1f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def bootstrap_interval(
+    values: np.ndarray, *, confidence: float = 0.95, seed: int = 0, resamples: int = 2000
+) -> tuple[float, float, float]:
+    """Mean over problems and its percentile bootstrap interval; problems are resampled, not samples.
+
+    Args:
+      values: ``[B]``, or ``[B, G]`` with several samples per problem.
+      confidence: mass of the interval.
+      seed: same seed, same interval.
+      resamples: bootstrap replicates.
+
+    Returns:
+      ``(mean, low, high)``.
+    """
+    per_problem = np.asarray(values, np.float64).reshape(len(values), -1).mean(axis=1)
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for i in range(resamples):  # one row at a time: [resamples, B] indices would be large for large sets
+        means[i] = per_problem[rng.integers(0, len(per_problem), len(per_problem))].mean()
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(per_problem.mean()), float(low), float(high)
+
+
+def diagnostics(outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, topology: Topology) -> dict[str, float]:
+    """What credit did in one step.
+
+    For agent k, Delta_k is the team's reward minus its reward without k. help and hurt rates: Delta_k above or below 0;
+    free-rider rate: among samples the team got right, those with Delta_k <= 0; pivotal rate (voting): Delta_k not 0.
+    They are left out where the masked worlds were not decoded.
+
+    Args:
+      outcome: fields ``[W, B, G(, A)]``.
+      credit: ``[A, B, G]``.
+      advantage: ``[A, B, G]``.
+      topology: the team.
+    """
+    credit, advantage, reward = (np.asarray(x) for x in (credit, advantage, outcome.reward))
+    found: dict[str, float] = {}
+    for agent in range(topology.num_agents):
+        found[f"credit/mean/{agent}"] = float(credit[agent].mean())
+        found[f"credit/var/{agent}"] = float(credit[agent].var())
+        found[f"credit/silent_groups/{agent}"] = float((advantage[agent] == 0).all(axis=-1).mean())
+    right = reward[0] > 0.5
+    for world, mask in enumerate(np.asarray(outcome.agent_mask)[1:], 1):
+        agent = int(np.argmin(mask))
+        delta = reward[0] - reward[world]
+        found[f"credit/help_rate/{agent}"] = float((delta > 0).mean())
+        found[f"credit/hurt_rate/{agent}"] = float((delta < 0).mean())
+        found[f"credit/free_rider_rate/{agent}"] = float((delta[right] <= 0).mean()) if right.any() else 0.0
+        if topology.decision == "vote":
+            found[f"credit/pivotal_rate/{agent}"] = float((delta != 0).mean())
+    if topology.name == "dyad":
+        found["credit/leak_rate/0"] = float(np.asarray(outcome.correct)[0, ..., 0].mean())
+    return found

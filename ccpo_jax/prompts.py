@@ -1,8 +1,8 @@
 """What each role is told, and prompts put together from separately tokenized segments.
 
-A prompt is a *prefix* (the chat template's head and the problem) and a *tail* (partners' messages, the closing words and
-the start of the reply). The problem comes first, so that rows which differ in their messages alone share their prefix.
-Segments are tokenized on their own and concatenated: masking an agent removes exactly its segment's tokens.
+A prompt is a *prefix* (the chat template's head and the problem) and a *tail* (partners' messages, the closing words
+and the start of the reply). The problem comes first, so that rows which differ in their messages alone share their
+prefix. Segments are tokenized on their own and concatenated: masking an agent removes exactly its segment's tokens.
 """
 
 import dataclasses
@@ -63,7 +63,9 @@ def tokenize_role(tokenizer: TextCodec, role: RolePrompt) -> Template:
     def around(name: str, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         before, slot, after = text.partition(f"{{{name}}}")
         if not slot:
-            raise ValueError(f"prompt_style: the {name} segment {text!r} has no {{{name}}}; add it where the text belongs")
+            raise ValueError(
+                f"prompt_style: the {name} segment {text!r} has no {{{name}}}; add it where the text belongs"
+            )
         return encode(before), encode(after)
 
     def encode(text: str) -> tuple[int, ...]:
@@ -129,8 +131,8 @@ PROMPTS = {
             system="You prepare mathematics problems for a colleague, who will write the solution.",
             problem="{problem}",
             message="",
-            closing="\n\nSay which facts matter, which method fits and how its main steps go. Point out what is easy to "
-            "get wrong. Leave the last computation and the final answer to your colleague.",
+            closing="\n\nSay which facts matter, which method fits and how its main steps go. Point out what is easy "
+            "to get wrong. Leave the last computation and the final answer to your colleague.",
         ),
         "solver": RolePrompt(
             system="You solve mathematics problems carefully, step by step.",

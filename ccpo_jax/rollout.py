@@ -249,9 +249,7 @@ def _sample_call(policy, weights, prompts: Prompts, key, ids, settings, *, max_t
     agents, batch = ids.shape[:2]
 
     def row_key(path):
-        for part in range(4):
-            key_ = jax.random.fold_in(key if part == 0 else key_, path[part])
-        return key_
+        return functools.reduce(jax.random.fold_in, path, key)
 
     keys = jax.vmap(row_key)(ids.reshape(-1, 4)).reshape(ids.shape[:-1])
     if len(weights) > 1:

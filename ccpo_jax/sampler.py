@@ -2,8 +2,8 @@
 
 Each prompt ``b`` has one *prefix* (computed once) and R rows. A row may add a *tail* of its own (a partner's message,
 say) before it decodes. The prefix cache is stored once per prompt and read by all of its rows together; tail and
-response share one suffix buffer per row, left-padded so that every row's response starts at the same slot. The cursor is
-therefore one scalar for the whole batch and each cache write is a slice.
+response share one suffix buffer per row, left-padded so that every row's response starts at the same slot. The cursor
+is therefore one scalar for the whole batch and each cache write is a slice.
 """
 
 from collections.abc import Callable

@@ -17,7 +17,7 @@ from ccpo_jax.evaluate import EvalSettings
 from ccpo_jax.losses import LOSSES
 from ccpo_jax.records import CreditEstimator
 from ccpo_jax.rollout import Agent, Team
-from ccpo_jax.sharding import batch_sharding, make_mesh, state_sharding
+from ccpo_jax.sharding import make_mesh, state_sharding
 from ccpo_jax.tokenizer import load_tokenizer
 from ccpo_jax.topology import TOPOLOGIES, Topology
 from ccpo_jax.update import Loss, optimizer
@@ -92,7 +92,17 @@ def resolve(config) -> Program:
         greedy=config.eval.greedy,
     )
     return Program(
-        team, model_configs, sources, params, datasets, credit, advantage, loss, make_optimizer(config), evaluation, mesh
+        team,
+        model_configs,
+        sources,
+        params,
+        datasets,
+        credit,
+        advantage,
+        loss,
+        make_optimizer(config),
+        evaluation,
+        mesh,
     )
 
 
@@ -137,9 +147,7 @@ def load_datasets(config) -> Datasets:
     names = [name.strip() for name in config.data.eval.split(",") if name.strip()]
     tests = tuple(data.load_many(name, field="data.eval") for name in names)
     if config.eval.limit:
-        heldout, *tests = (
-            dataclasses.replace(d, problems=d.problems[: config.eval.limit]) for d in (heldout, *tests)
-        )
+        heldout, *tests = (dataclasses.replace(d, problems=d.problems[: config.eval.limit]) for d in (heldout, *tests))
     return Datasets(data.decontaminate(train, tests), heldout, tuple(tests))
 
 
@@ -149,7 +157,8 @@ def load_team(config, topology: Topology, mesh) -> tuple[Team, tuple, tuple[str,
     sets = 1 if config.shared_policy else topology.num_agents
     if len(names) not in (1, sets):
         raise ValueError(
-            f"model: {len(names)} models for {sets} parameter sets; give one name, or one per agent with shared_policy=False"
+            f"model: {len(names)} models for {sets} parameter sets; give one name, "
+            "or one per agent with shared_policy=False"
         )
     loaded = {name: _load_model(name, config, mesh) for name in dict.fromkeys(names)}
     names = names * (sets if len(names) == 1 else 1)
@@ -174,7 +183,7 @@ def load_team(config, topology: Topology, mesh) -> tuple[Team, tuple, tuple[str,
         parameter_set = 0 if config.shared_policy else index
         agents.append(Agent(policies[name], tokenizer, template, lengths[index], parameter_set))
     team = Team(topology, tuple(agents), config.prompt_length)
-    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))  # every set is trained and donated on its own
     params = tuple(copy(loaded[name][1]) for name in names)
     return team, tuple(loaded[name][0] for name in names), tuple(names), params
 
@@ -182,8 +191,9 @@ def load_team(config, topology: Topology, mesh) -> tuple[Team, tuple, tuple[str,
 def _load_model(name: str, config, mesh):
     """(network configuration, sharded parameters, tokenizer) of one checkpoint."""
     tokenizer = load_tokenizer(name, revision=config.revision, thinking=config.thinking)
-    model_config, params = models.load(name, revision=config.revision)
-    return model_config, jax.device_put(params, state_sharding(mesh, params)), tokenizer
+    place = functools.partial(state_sharding, mesh)
+    model_config, params = models.load(name, revision=config.revision, sharding=place)
+    return model_config, params, tokenizer
 
 
 def fit_prompts(datasets: Datasets, team: Team, config) -> Datasets:
@@ -201,8 +211,8 @@ def fit_prompts(datasets: Datasets, team: Team, config) -> Datasets:
         over = len(lengths) - len(fits)
         if over and (config.data.overlong == "error" or not fits):
             raise ValueError(
-                f"prompt_length: {over} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest takes "
-                f"{max(lengths)}; type --config.prompt_length={max(lengths)} or --config.data.overlong=drop"
+                f"prompt_length: {over} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest "
+                f"takes {max(lengths)}; type --config.prompt_length={max(lengths)} or --config.data.overlong=drop"
             )
         dropped = {**dataset.dropped, "prompt too long": over} if over else dataset.dropped
         return dataclasses.replace(dataset, problems=fits, dropped=dropped)

@@ -23,6 +23,7 @@ LOGICAL_AXES = {
     "q_norm": ("layers", None),
     "k_norm": ("layers", None),
     "o": ("layers", "heads", "hidden"),
+    "o_bias": ("layers", "hidden"),
     "gate": ("layers", "hidden", "ffn"),
     "up": ("layers", "hidden", "ffn"),
     "down": ("layers", "ffn", "hidden"),

@@ -1,9 +1,10 @@
-"""The program: train, eval, sample, export. One training step is `train_step`; the rest starts, records and ends a run."""
+"""The program: train, eval, sample, export. One step is `train_step`; the rest starts, records and ends a run."""
 
 import contextlib
 import datetime
 import functools
 import json
+import os
 import pathlib
 import sys
 import time
@@ -36,6 +37,8 @@ class InputError(ValueError):
 
 def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str) -> int:
     """Runs one mode of the command line. Returns the exit status; mistakes in the input are one line on stderr."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "ccpo_jax"))
     try:
         if mode == "train":
             train(config, workdir or default_workdir(config_file))
@@ -297,7 +300,11 @@ def finish(program, config, state: TrainState, pool, writer: MetricsWriter, chec
 
 def table(metrics: dict, prefix: str, topology: Topology) -> dict[str, tuple[float, float, float]]:
     """Rows of the closing table: name -> (mean, low, high)."""
-    names = {"team": "team_accuracy", "team, majority of samples": "maj_accuracy", "team, greedy": "greedy/team_accuracy"}
+    names = {
+        "team": "team_accuracy",
+        "team, majority of samples": "maj_accuracy",
+        "team, greedy": "greedy/team_accuracy",
+    }
     for agent, role in enumerate(topology.roles):
         names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
     for agent, role in enumerate(topology.roles):
@@ -334,7 +341,9 @@ def _flat(tree: dict, prefix: str = "") -> dict:
 
 def open_checkpoints(config, workdir: str) -> Checkpoints:
     """The run's checkpoints; the held-out team accuracy selects the best."""
-    return Checkpoints(pathlib.Path(workdir, "checkpoints"), keep_last=config.keep_last, best_metric="eval/team_accuracy")
+    return Checkpoints(
+        pathlib.Path(workdir, "checkpoints"), keep_last=config.keep_last, best_metric="eval/team_accuracy"
+    )
 
 
 # --- other modes -----------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Configurations: data only. `run.py --config=configs/NAME.py[:preset]` reads them; nothing here imports the library."""
+"""Configurations: data only. `run.py --config=configs/NAME.py[:preset]` reads them; no library imports."""

@@ -12,7 +12,9 @@ def base() -> ConfigDict:
     c.num_agents = 3  # voters; read by the voting topology alone
     c.tie = "expected"  # voting: expected | wrong | first
 
-    c.model = "Qwen/Qwen2.5-1.5B-Instruct"  # Hub name or folder; "tiny" = the embedded model; comma-separated = one per agent
+    c.model = (
+        "Qwen/Qwen2.5-1.5B-Instruct"  # Hub name or folder; "tiny" = the embedded model; comma-separated = one per agent
+    )
     c.revision = placeholder(str)  # Hub revision; None = the default branch
     c.shared_policy = False  # True: one set of parameters plays every role
     c.compute_dtype = "bfloat16"  # float32 | bfloat16; master weights stay float32

@@ -26,7 +26,9 @@ MODELS = {
 
 def get_config(preset: str = "") -> ConfigDict:
     if preset not in MODELS:
-        raise ValueError(f"config: configs/voting.py has no preset {preset!r}; use one of {', '.join(filter(None, MODELS))}")
+        raise ValueError(
+            f"config: configs/voting.py has no preset {preset!r}; use one of {', '.join(filter(None, MODELS))}"
+        )
     c = base()
     c.topology = "voting"
     c.model = MODELS[preset]

@@ -1,9 +1,10 @@
 """Makes the embedded model from nothing: `python -m experiments.pretrain_tiny` writes ccpo_jax/assets/tiny.
 
 The model is meant to be half competent: it knows how each role works, computes with slips, and often guesses, gives up
-early or is unsure, so that reinforcement has something to gain and something to lose. Traces are clean for the first
-three quarters of the run (noise from the first step on would hide the arithmetic); the noisy habits come last. Greedy
-accuracy moves with the last steps of any such run, which is why the file itself is part of the repository.
+early or is unsure, so that reinforcement has something to gain and something to lose. For three quarters of the run
+traces are clean (noise from the first step on would hide the arithmetic) and every role computes the dyad's chains; bad
+habits, and the two-digit terms of the voters' chains, come last. Accuracy moves with the last steps of any such run,
+which is why the file itself is part of the repository.
 """
 
 import json
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ccpo_jax import prompts
@@ -33,7 +34,7 @@ from ccpo_jax.verifiers import extract_exact
 
 FOLDER = pathlib.Path(__file__).parents[1] / "ccpo_jax" / "assets" / "tiny"
 _OUT = flags.DEFINE_string("out", str(FOLDER), "Folder to write.")
-_STEPS = flags.DEFINE_integer("steps", 700, "Supervised steps.")
+_STEPS = flags.DEFINE_integer("steps", 1300, "Supervised steps.")
 _SEED = flags.DEFINE_integer("seed", 0, "Decides traces and initial weights.")
 
 END, START, STOP, UNKNOWN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unknown|>"
@@ -44,21 +45,25 @@ TEMPLATE = (
 )
 MAX_TOKENS = {"thinker": 18, "solver": 22, "voter": 32}  # what each role may write
 SOLVER_STEPS = 3  # as many steps as the Solver has room for: five need the Thinker's help
-VOTER_STEPS = 4  # every step of a voter's problem
+VOTER_STEPS = 5  # as many as any problem takes
 
 
 def write_tokenizer(folder: pathlib.Path) -> None:
     """Writes a tokenizer of single characters and a few whole words: 112 entries, exact on ASCII text.
 
+    It is Qwen2's byte-level tokenizer less the merges, for transformers rebuilds that class around any tokenizer.json
+    that stands beside a Qwen2 model.
+
     Args:
       folder: receives tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json.
     """
-    characters = tuple(string.digits + string.ascii_letters + string.punctuation + " \n\t\r")
+    blanks = "ĠĊĉč"  # space, line feed, tab and carriage return in the byte-level alphabet
+    characters = tuple(string.digits + string.ascii_letters + string.punctuation + blanks)
     entries = (END, START, STOP, UNKNOWN) + WORDS + characters
-    backend = Tokenizer(models.WordLevel({entry: i for i, entry in enumerate(entries)}, unk_token=UNKNOWN))
-    pieces = "|".join(re.escape(word) for word in WORDS) + r"|[\s\S]"
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), behavior="isolated")
-    backend.decoder = decoders.Fuse()
+    backend = Tokenizer(models.BPE({entry: i for i, entry in enumerate(entries)}, merges=[], unk_token=UNKNOWN))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         eos_token=STOP,
@@ -141,7 +146,7 @@ def traces(seed: int, noise: float) -> Iterator[Trace]:
 
     Args:
       seed: decides problems, roles and habits.
-      noise: share of responses that show a bad habit.
+      noise: share of responses that show a bad habit. While it is 0, voters practise on the dyad's problems.
     """
     rng = random.Random(seed)
 
@@ -149,17 +154,18 @@ def traces(seed: int, noise: float) -> Iterator[Trace]:
         return rng.choices(list(shares), list(shares.values()))[0]
 
     while True:
-        joint, voted = (TASKS[task]("pretrain", 1024, rng.randrange(2**31)) for task in ("dyad", "voting"))
-        for (short, _), (long, _) in zip(joint, voted, strict=True):
+        tasks = ("dyad", "voting" if noise else "dyad")
+        joint, voted = (TASKS[task]("pretrain", 1024, rng.randrange(2**31)) for task in tasks)
+        for (heard, _), (alone, _) in zip(joint, voted, strict=True):
             role, habit = pick(ROLES), pick(HABITS) if rng.random() < noise else "clean"
-            question = long if role == "voter" else short
-            if role == "thinker":
-                yield Trace(role, question, None, think(question, rng, habit))
-                continue
-            reads = pick(THOUGHTS) if role == "solver" else None
-            thought = reads and think(question, rng, reads)
-            room = SOLVER_STEPS if role == "solver" else VOTER_STEPS
-            yield Trace(role, question, thought, solve(question, thought, rng, habit, room))
+            if role == "voter":
+                yield Trace(role, alone, None, solve(alone, None, rng, habit, VOTER_STEPS))
+            elif role == "thinker":
+                yield Trace(role, heard, None, think(heard, rng, habit))
+            else:
+                reads = pick(THOUGHTS)
+                thought = reads and think(heard, rng, reads)
+                yield Trace(role, heard, thought, solve(heard, thought, rng, habit, SOLVER_STEPS))
 
 
 def encode(trace: Trace, tokenizer, templates: dict[str, prompts.Template]) -> tuple[list[int], list[int]]:

@@ -21,7 +21,8 @@ _LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_f
 CASES = {
     "qwen2_tied": _COMMON | {
         "model_type": "qwen2", "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True,
-        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "use_sliding_window": False, "sliding_window": 4, "max_window_layers": 1,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "use_sliding_window": False, "sliding_window": 4,
+        "max_window_layers": 1,
     },
     "qwen2_untied": _COMMON | {
         "model_type": "qwen2", "num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": False,
@@ -30,7 +31,9 @@ CASES = {
     "llama3_scaled": _COMMON | {
         "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 1, "tie_word_embeddings": True,
         "rms_norm_eps": 1e-5, "rope_theta": 5e3, "max_position_embeddings": 64,
-        "rope_scaling": _LLAMA3 | {"original_max_position_embeddings": 8},
+        "rope_scaling": _LLAMA3 | {  # one frequency kept, one blended, two slowed
+            "low_freq_factor": 0.1, "high_freq_factor": 1.0, "original_max_position_embeddings": 8,
+        },
     },
     "llama_bias": _COMMON | {
         "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False,

@@ -27,7 +27,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
         (["--config=configs/voting.py:tiny", "--mode=fly"], "should be one of <train|eval|sample|export>"),
         (["--config=configs/voting.py:tiny", "--bogus=1"], "Unknown command line flag 'bogus'"),
         (["--config=configs/voting.py:tiny", "stray"], "'stray' is not a flag"),
-        (["--config=configs/voting.py:tiny", "--config.credit.name=karma"], "credit.name: 'karma' is unknown; use one of"),
+        (
+            ["--config=configs/voting.py:tiny", "--config.credit.name=karma"],
+            "credit.name: 'karma' is unknown; use one of",
+        ),
         (["--config=configs/voting.py:tiny", "--config.model=nowhere/model"], "model"),
         (["--config=configs/voting.py:tiny", "--config.data.train=no_such_set"], "data.train"),
         (["--config=configs/voting.py:tiny", "--config.data.train=missing.parquet"], "data.train"),

@@ -19,7 +19,9 @@ def run(weights, prompts, keys, settings, *, max_tokens, stacked=False):
 
 
 def keys_for(batch, rows, seed=0):
-    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(batch * rows)).reshape(batch, rows)
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(batch * rows)).reshape(
+        batch, rows
+    )
 
 
 def prompts_for(batch, rows, length=4):
@@ -121,7 +123,13 @@ def test_stacked_agents_equal_separate_calls():
 def test_changing_settings_does_not_recompile():
     run.clear_cache()
     for temperature, top_p in ((1.0, 1.0), (0.5, 0.9), (0.0, 1.0)):
-        run(markov_params(V), prompts_for(2, 2), keys_for(2, 2), settings(temperature=temperature, top_p=top_p), max_tokens=4)
+        run(
+            markov_params(V),
+            prompts_for(2, 2),
+            keys_for(2, 2),
+            settings(temperature=temperature, top_p=top_p),
+            max_tokens=4,
+        )
     assert run._cache_size() == 1
 
 

@@ -1,5 +1,7 @@
 """Meshes and shardings."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -21,7 +23,7 @@ def test_mesh_uses_every_device_or_says_why_not():
 def test_every_parameter_has_logical_axes_and_moments_follow_it():
     config = small_config()
     assert isinstance(config, ModelConfig)
-    params = init_params(config, jax.random.key(0))
+    params = init_params(dataclasses.replace(config, o_bias=True, qk_norm=True), jax.random.key(0))
     mesh = make_mesh(fsdp=2, model=2)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         assert len(LOGICAL_AXES[path[-1].key]) == leaf.ndim, path
@@ -31,8 +33,8 @@ def test_every_parameter_has_logical_axes_and_moments_follow_it():
 
 
 def test_axes_that_do_not_divide_are_replicated():
-    mesh = make_mesh(model=8)
-    assert state_sharding(mesh, {"embed": jnp.zeros((9, 4))})["embed"].spec == PartitionSpec(None, None)
+    mesh = make_mesh(fsdp=2, model=4)
+    assert state_sharding(mesh, {"embed": jnp.zeros((9, 4))})["embed"].spec == PartitionSpec(None, "fsdp")
 
 
 def test_batches_split_over_replicas_and_parameter_shards():

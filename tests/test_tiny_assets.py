@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import string
+import subprocess
 import sys
 
 import jax
@@ -99,5 +100,12 @@ def test_a_half_competent_start(tokenizer, templates):
     assert scores["solo"] < scores["dyad"] - 0.05, "the thought must be worth something"
 
 
-def test_no_torch_needed():
-    assert "torch" not in sys.modules or pytest.skip("another test imported torch")
+def test_transformers_agrees_without_torch_or_network():
+    """AutoTokenizer rebuilds Qwen2's own class around tokenizer.json; the ids have to be the same all the same."""
+    program = (
+        "import os, sys; sys.modules['torch'] = None; os.environ['HF_HUB_OFFLINE'] = '1'\n"
+        "from transformers import AutoTokenizer\n"
+        f"print(AutoTokenizer.from_pretrained({str(FOLDER)!r}).encode('Compute 4.\\nAnswer: 3'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[10, 18, 89, 109, 12, 17]", done.stderr

@@ -126,7 +126,9 @@ def test_chunked_logprobs_and_entropy(chunk):
     for n in range(6):
         p, end = batch.prompt_length[n], batch.length[n]
         scores = jax.nn.log_softmax(params["table"][batch.tokens[n, p - 1 : end - 1]] / 0.5)
-        np.testing.assert_allclose(found[0][n, : end - p], scores[jnp.arange(end - p), batch.tokens[n, p:end]], atol=1e-5)
+        np.testing.assert_allclose(
+            found[0][n, : end - p], scores[jnp.arange(end - p), batch.tokens[n, p:end]], atol=1e-5
+        )
         np.testing.assert_allclose(found[1][n, : end - p], -(jnp.exp(scores) * scores).sum(-1), atol=1e-5)
 
 

@@ -105,6 +105,6 @@ def _locate(model: str | pathlib.Path, revision: str | None) -> pathlib.Path:
 # Hugging Face model_type -> what it implies. A new family is one line here.
 FAMILIES = {
     "qwen2": Family("Qwen2ForCausalLM", qkv_bias=True),
-    "llama": Family("LlamaForCausalLM"),
+    "llama": Family("LlamaForCausalLM", max_positions=2048),
     "qwen3": Family("Qwen3ForCausalLM", qk_norm=True, head_dim=128),
 }

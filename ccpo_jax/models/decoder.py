@@ -10,26 +10,15 @@ E head size, F feed-forward size.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ccpo_jax.models.attention import Block, attention
+from ccpo_jax.models.rope import RopeScaling, rotate, rotation
 from ccpo_jax.records import Array, Policy
-
-
-@dataclasses.dataclass(frozen=True)
-class RopeScaling:
-    """Llama 3's stretching of the slow rotary frequencies ("llama3" in config.json)."""
-
-    factor: float  # slow frequencies are divided by it
-    low_freq_factor: float  # waves longer than original_max_positions / this count as slow
-    high_freq_factor: float  # waves shorter than original_max_positions / this stay as they are
-    original_max_positions: int  # tokens, context length before stretching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,31 +100,6 @@ def rms_norm(x: Array, scale: Array, eps: float) -> Array:
     return (wide * scale).astype(x.dtype)
 
 
-def rotary_frequencies(config: ModelConfig) -> np.ndarray:
-    """``[E / 2]`` float32, radians per position."""
-    exponent = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
-    frequency = 1 / np.float32(config.rope_theta) ** exponent
-    if (scaling := config.rope_scaling) is None:
-        return frequency
-    waves = scaling.original_max_positions * frequency / (2 * math.pi)  # full turns within the original context
-    keep = (waves - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    keep = np.clip(keep, 0, 1)
-    return (frequency * (keep + (1 - keep) / scaling.factor)).astype(np.float32)
-
-
-def rotation(config: ModelConfig, positions: Array) -> tuple[Array, Array]:
-    """Cosine and sine of every position's angles, ``[B, R, S, 1, 1, E / 2]`` float32 for positions ``[B, R, S]``."""
-    angles = positions[..., None, None, None].astype(jnp.float32) * rotary_frequencies(config)
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
-    """Rotary embedding: turns the pair (i, i + E/2) of each head ``[B, R, S, H, any, E]`` by its angle."""
-    cos, sin = turn
-    left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x.dtype)
-
-
 def fuse(config: ModelConfig, weights: dict[str, Array], dtype) -> dict[str, Array]:
     """One layer's parameters as `layer` wants them: cast, with q, k, v and gate, up joined into one product each.
 
@@ -163,7 +127,7 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
       config: architecture.
       w: the layer's parameters from `fuse`.
       x: ``[B, R, S, D]``.
-      turn: from `rotation`.
+      turn: each position's `rotation`.
       attend: (queries [B, R, S, H, Q, E], keys, values [B, R, S, H, E]) -> (attended values, anything to pass on).
 
     Returns:
@@ -264,7 +228,8 @@ def extend(
     own_mask = (start[..., None, None] <= slot) & (slot <= newest[:, None])
     if prefix is not None:
         prefix_mask = jnp.arange(prefix[0][0].shape[2]) < prefix_length[:, None, None, None]
-    x, turn = weights["embed"][tokens], rotation(config, positions)
+    x = weights["embed"][tokens]
+    turn = rotation(positions, config.head_dim, config.rope_theta, config.rope_scaling)
     extended = []
     for index, w in enumerate(weights["layers"]):
 
@@ -301,7 +266,7 @@ def hidden(
     """
     index = jnp.arange(tokens.shape[1])
     mask = (index[:, None] >= index) & (segments[:, :, None] == segments[:, None, :])
-    turn = rotation(config, positions[:, None])
+    turn = rotation(positions[:, None], config.head_dim, config.rope_theta, config.rope_scaling)
 
     def step(x, weights):
         def attend(q, k, v):

@@ -17,7 +17,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ccpo_jax.models.decoder import ModelConfig, RopeScaling, parameter_shapes
+from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
+from ccpo_jax.models.rope import RopeScaling
 
 _SHARD_BYTES = 5 * 10**9  # largest weight file written
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -58,6 +59,7 @@ class Family:
     qkv_bias: bool | None = None  # None: config.json's attention_bias decides, for q, k, v and o alike
     qk_norm: bool = False
     head_dim: int | None = None  # where config.json has none; None: hidden_size / num_attention_heads
+    max_positions: int = 32768  # where config.json has none
 
 
 class Tensor(NamedTuple):
@@ -123,7 +125,7 @@ def parse_config(entries: dict[str, Any], family: Family) -> ModelConfig:
         o_bias=bias and family.qkv_bias is None,
         qk_norm=family.qk_norm,
         tied_embeddings=_flag(entries, "tie_word_embeddings"),
-        max_positions=_number(entries, "max_position_embeddings", 32768),
+        max_positions=_number(entries, "max_position_embeddings", family.max_positions),
         hf_config=json.dumps(entries),
     )
 
@@ -259,7 +261,7 @@ def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"model: {folder / _INDEX} has no weight_map from tensor to file; download it again")
     for name in sorted(set(names.values())):
-        if name != pathlib.PurePath(name).name or "\\" in name:
+        if name != pathlib.PurePath(name).name or name == ".." or "\\" in name:
             raise ValueError(
                 f"model: {folder / _INDEX} points outside its folder, to {name!r}; do not use this checkpoint"
             )

@@ -1,0 +1,157 @@
+"""Checkpoints: exact, asynchronous, kept by age and merit, and honest about damage."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from ccpo_jax.checkpoint import Checkpoints
+from ccpo_jax.moments import init_moments
+from ccpo_jax.records import CCPOState
+from ccpo_jax.update import TrainState
+
+ADAM = optax.adamw(1e-3)
+
+
+def state(seed: int = 0, width: int = 16) -> TrainState:
+    def params(k):
+        key = jax.random.key(k)
+        return {"embed": jax.random.normal(key, (8, width)), "layers": {"q": jax.random.normal(key, (2, width, width))}}
+
+    pair = (params(seed), params(seed + 100))
+    moments = init_moments()._replace(mean=jnp.float32(0.1 + seed))
+    return TrainState(
+        jnp.int32(seed),
+        pair,
+        tuple(ADAM.init(p) for p in pair),
+        CCPOState(moments, moments, moments),
+        jax.random.key(seed),
+    )
+
+
+def raw(tree):
+    return jax.tree.map(
+        lambda x: np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x), tree
+    )
+
+
+def assert_identical(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, raw(one), raw(other))
+
+
+def filled(folder, values, **keep) -> None:
+    with Checkpoints(folder, best_metric="score", **keep) as checkpoints:
+        for step, value in enumerate(values, 1):
+            checkpoints.save(step, state(step), metrics={} if value is None else {"score": value})
+
+
+def test_round_trip_is_bitwise_with_typed_keys_and_record_types(tmp_path):
+    filled(tmp_path, [0.5])
+    with Checkpoints(tmp_path) as checkpoints:
+        step, restored = checkpoints.restore(state(7))
+    assert step == 1 and isinstance(restored, TrainState) and isinstance(restored.credit_state, CCPOState)
+    assert_identical(restored, state(1))
+    assert jax.random.key_impl(restored.key) == jax.random.key_impl(jax.random.key(0))
+
+
+def test_stateless_credit_and_empty_tuples_survive(tmp_path):
+    plain = state(1)._replace(credit_state=())
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, plain)
+        checkpoints.wait()
+        assert_identical(checkpoints.restore(plain)[1], plain)
+
+
+def test_newest_and_best_are_kept(tmp_path):
+    filled(tmp_path, [0.1, 0.9, None, 0.3, 0.2, float("nan")], keep_last=2)
+    with Checkpoints(tmp_path, keep_last=2, best_metric="score") as checkpoints:
+        assert checkpoints.steps() == [2, 5, 6]
+        assert (checkpoints.latest_step(), checkpoints.best_step()) == (6, 2)
+        assert_identical(checkpoints.restore(state(), step=2)[1], state(2))
+
+
+def test_best_of_equals_is_the_earlier_and_may_be_none(tmp_path):
+    filled(tmp_path / "a", [0.3, 0.3, 0.1], keep_last=5)
+    filled(tmp_path / "b", [None, None], keep_last=5)
+    with (
+        Checkpoints(tmp_path / "a", best_metric="score") as one,
+        Checkpoints(tmp_path / "b", best_metric="score") as other,
+    ):
+        assert one.best_step() == 1 and other.best_step() is None and other.latest_step() == 2
+
+
+def test_state_may_be_donated_right_after_saving(tmp_path):
+    big = {"w": jnp.arange(1 << 20, dtype=jnp.float32)}
+    expected = np.asarray(big["w"]).copy()
+    spoil = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0 - 1, tree), donate_argnums=0)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, big)
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), big)
+        spoil(big)
+        checkpoints.wait()
+        np.testing.assert_array_equal(checkpoints.restore(like)[1]["w"], expected)
+
+
+def test_restores_onto_another_sharding(tmp_path):
+    def mesh(*shape):
+        return jax.make_mesh(shape, ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+    value = np.arange(64, dtype=np.float32).reshape(8, 8)
+    saved = jax.device_put(value, NamedSharding(mesh(8, 1), PartitionSpec("x")))
+    target = NamedSharding(mesh(2, 4), PartitionSpec("y", "x"))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"w": saved})
+        checkpoints.wait()
+        restored = checkpoints.restore({"w": jax.ShapeDtypeStruct((8, 8), jnp.float32, sharding=target)})[1]["w"]
+    assert restored.sharding == target
+    np.testing.assert_array_equal(restored, value)
+
+
+def damage(folder, step, kind):
+    files = [f for f in (folder / str(step)).rglob("*") if f.is_file()]
+    for file in files if kind == "emptied" else [max(files, key=lambda f: f.stat().st_size)]:
+        content = file.read_bytes()
+        file.write_bytes(b"" if kind == "emptied" else content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("kind", ["emptied", "truncated"])
+def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, caplog, kind):
+    filled(tmp_path, [0.1, 0.2, 0.3])
+    damage(tmp_path, 3, kind)
+    with caplog.at_level(logging.WARNING), Checkpoints(tmp_path) as checkpoints:
+        step, restored = checkpoints.restore(state())
+    assert step == 2 and "checkpoint of step 3 cannot be read" in caplog.text
+    assert_identical(restored, state(2))
+
+
+def test_nothing_readable_is_one_clear_error(tmp_path):
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(ValueError, match="workdir: no checkpoint in .*train first"),
+    ):
+        checkpoints.restore(state())
+    filled(tmp_path, [0.1])
+    damage(tmp_path, 1, "emptied")
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="workdir: no readable checkpoint"):
+        checkpoints.restore(state())
+
+
+@pytest.mark.parametrize("other,message", [
+    (state(0, width=8), r"params.0.embed of shape \[8, 16\], this configuration of shape \[8, 8\]"),
+    (state(0)._replace(params=state(0).params[:1]), r"params.1.embed of shape \[8, 16\], this configuration missing"),
+], ids=["shape", "sets"])  # fmt: skip
+def test_another_model_is_an_error_and_not_a_fallback(tmp_path, other, message):
+    filled(tmp_path, [0.1, 0.2])
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match=message):
+        checkpoints.restore(other)
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="workdir: cannot write .*type --workdir=FOLDER"):
+        Checkpoints(tmp_path / "file" / "checkpoints")

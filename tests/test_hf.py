@@ -1,0 +1,403 @@
+"""Checkpoints in and out: what is read, what is written, and what is refused before any weight reaches a device."""
+
+import importlib.util
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from huggingface_hub import constants
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from ccpo_jax.models import FAMILIES, ModelConfig, hf, init_params, load, make_policy, save
+from ccpo_jax.models.decoder import parameter_shapes
+from ccpo_jax.models.rope import RopeScaling
+from ccpo_jax.sharding import make_mesh, state_sharding
+from tests.checkpoints import CASES, VOCAB, random_tensors, torch_logits, write_checkpoint
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed; transformers cannot build the network"
+)
+
+# The parts of published config.json files that shape the network, and the published parameter counts.
+PUBLISHED = {
+    "Qwen2.5-0.5B-Instruct": (494_032_768, {
+        "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 896, "intermediate_size": 4864,
+        "max_position_embeddings": 32768, "max_window_layers": 21, "num_attention_heads": 14, "num_hidden_layers": 24,
+        "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 32768,
+        "tie_word_embeddings": True, "use_sliding_window": False, "vocab_size": 151936,
+    }),
+    "Qwen2.5-7B-Instruct": (7_615_616_512, {
+        "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 3584, "intermediate_size": 18944,
+        "max_position_embeddings": 32768, "max_window_layers": 28, "num_attention_heads": 28, "num_hidden_layers": 28,
+        "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 131072,
+        "tie_word_embeddings": False, "use_sliding_window": False, "vocab_size": 152064,
+    }),
+    "Llama-3.2-1B-Instruct": (1_235_814_400, {
+        "model_type": "llama", "attention_bias": False, "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048,
+        "intermediate_size": 8192, "max_position_embeddings": 131072, "mlp_bias": False, "num_attention_heads": 32,
+        "num_hidden_layers": 16, "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+        "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                         "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+        "rope_theta": 500000.0, "tie_word_embeddings": True, "vocab_size": 128256,
+    }),
+    "Qwen3-4B": (4_022_468_096, {
+        "model_type": "qwen3", "attention_bias": False, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2560,
+        "intermediate_size": 9728, "max_position_embeddings": 40960, "max_window_layers": 36, "num_attention_heads": 32,
+        "num_hidden_layers": 36, "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": None,
+        "rope_theta": 1000000, "sliding_window": None, "tie_word_embeddings": True, "use_sliding_window": False,
+        "vocab_size": 151936,
+    }),
+}  # fmt: skip
+
+
+def parse(**changes):
+    entries = {k: v for k, v in (CASES["llama3_scaled"] | changes).items() if v is not ...}
+    return hf.parse_config(entries, FAMILIES[entries["model_type"]])
+
+
+def assert_equal(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+@pytest.fixture
+def no_device(monkeypatch):
+    """Fails a test in which weights are put on a device."""
+
+    def put(*_, **__):
+        raise AssertionError("weights reached a device before the checkpoint was refused")
+
+    monkeypatch.setattr(jax, "device_put", put)
+
+
+# --- every family ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_saves_and_loads_what_it_initialises(name, tmp_path):
+    family = FAMILIES[name]
+    sizes = {"vocab_size": VOCAB, "hidden_size": 16, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
+    config = ModelConfig(
+        name, **sizes, head_dim=6, ffn_size=24, qkv_bias=bool(family.qkv_bias), qk_norm=family.qk_norm,
+        rope_scaling=RopeScaling(4.0, 1.0, 4.0, 32), rope_theta=77.0, norm_eps=1e-4, tied_embeddings=name == "llama",
+    )  # fmt: skip
+    params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
+    save(tmp_path / "new" / "folder", config, params)
+    again, read = load(str(tmp_path / "new" / "folder"))
+    assert again == config
+    assert_equal(params, read)
+    policy = make_policy(again)
+    one = jnp.zeros((1, 1), jnp.int32)
+    assert policy.logits(read, policy.hidden(read, one, one, one + 1)).shape == (1, 1, VOCAB)
+
+
+@needs_torch
+@pytest.mark.parametrize("case", CASES)
+def test_transformers_reads_what_is_saved_bit_for_bit(case, tmp_path):
+    import transformers
+
+    original = write_checkpoint(tmp_path / "original", CASES[case])
+    save(tmp_path / "saved", *load(original))
+    entries = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert {key: entries[key] for key in CASES[case]} == CASES[case]
+    before, after = (
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / name, output_loading_info=True)
+        for name in ("original", "saved")
+    )
+    assert not any(after[1].values()), after[1]
+    assert before[0].state_dict().keys() == after[0].state_dict().keys()
+    for name, x in before[0].state_dict().items():
+        assert x.equal(after[0].state_dict()[name]), name
+    tokens = np.arange(30)[None] % VOCAB
+    np.testing.assert_array_equal(torch_logits(tmp_path / "original", tokens), torch_logits(tmp_path / "saved", tokens))
+
+
+@needs_torch
+@pytest.mark.parametrize("case", ["llama_bias", "qwen2_tied", "qwen3_bias"])
+def test_reads_what_transformers_saves_in_several_files(case, tmp_path):
+    import transformers
+
+    original = write_checkpoint(tmp_path / "original", CASES[case])
+    network = transformers.AutoModelForCausalLM.from_pretrained(original)
+    network.save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
+    assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1
+    (config, params), (expected, tensors) = load(tmp_path / "theirs"), load(original)
+    assert config == expected
+    assert_equal(params, tensors)
+
+
+# --- config.json -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models_have_their_published_size(name):
+    count, entries = PUBLISHED[name]
+    config = hf.parse_config(entries, FAMILIES[entries["model_type"]])
+    assert sum(leaf.size for leaf in jax.tree.leaves(parameter_shapes(config))) == count
+    assert config.rope_theta == entries["rope_theta"] and config.norm_eps == entries["rms_norm_eps"]
+    if "rope_scaling" in entries and entries["rope_scaling"]:
+        assert config.rope_scaling == RopeScaling(32.0, 1.0, 4.0, 8192)
+
+
+def test_both_spellings_of_rope_mean_the_same():
+    scaling = CASES["llama3_scaled"]["rope_scaling"]
+    older = parse()
+    newer = parse(rope_scaling=..., rope_theta=..., rope_parameters=scaling | {"rope_theta": 5e3})
+    assert older == newer and older.rope_scaling.factor == 8.0 and older.rope_theta == 5e3
+    assert parse(rope_scaling={"type": "default"}).rope_scaling is None
+    assert parse(rope_scaling=None, rope_theta=...).rope_theta == 10000.0
+
+
+def test_absent_fields_take_the_defaults_of_transformers():
+    bare = parse(num_key_value_heads=..., tie_word_embeddings=..., rms_norm_eps=..., hidden_act=...)
+    assert (bare.num_kv_heads, bare.head_dim, bare.tied_embeddings, bare.norm_eps) == (4, 8, False, 1e-6)
+    assert not bare.qkv_bias and not bare.o_bias
+    assert parse(model_type="qwen3").head_dim == 128
+    assert parse(model_type="qwen2").qkv_bias and not parse(model_type="qwen2").o_bias
+
+
+def test_sliding_windows_that_no_layer_uses_are_fine():
+    parse(use_sliding_window=True, sliding_window=4, max_window_layers=2)
+    parse(use_sliding_window=True, sliding_window=None, max_window_layers=0)
+    parse(use_sliding_window=True, max_window_layers=0, layer_types=["full_attention"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_act": "gelu"}, "hidden_act='gelu' is not supported; supported: 'silu'"),
+        ({"mlp_bias": True}, "mlp_bias=True is not supported; supported: False"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config={'bits': 4} is not supported; supported: None"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5 is not supported; supported: 1.0"),
+        ({"use_sliding_window": True, "max_window_layers": 1}, "use_sliding_window=True is not supported"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types='sliding_attention' is not supported"),
+        (
+            {"rope_scaling": {"rope_type": "yarn"}},
+            "rope_scaling.rope_type='yarn' is not supported; supported: 'default', ",
+        ),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.rope_type='linear' is not supported"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor is missing; add it"),
+        ({"rope_scaling": None, "rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
+        ({"rope_theta": -1}, "rope_theta must be a positive float, received -1"),
+        ({"hidden_size": ...}, "hidden_size is missing; add it, a positive int"),
+        ({"hidden_size": "32"}, "hidden_size must be a positive int, received '32'"),
+        ({"num_hidden_layers": True}, "num_hidden_layers must be a positive int, received True"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be true or false, received 'yes'"),
+        ({"num_key_value_heads": 3}, "num_kv_heads: 3 does not divide num_heads=4"),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)
+def test_unsupported_options_are_named(changes, message):
+    with pytest.raises(ValueError) as caught:
+        parse(**changes)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_fields_of_the_original_config_survive(tmp_path):
+    extra = {"eos_token_id": [1, 2], "torch_dtype": "float16", "transformers_version": "4.40.0", "anything": {"a": 1}}
+    folder = write_checkpoint(tmp_path, CASES["qwen2_tied"] | extra)
+    save(tmp_path / "out", *load(folder), dtype=jnp.bfloat16)
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written["torch_dtype"] == "bfloat16" and "dtype" not in written
+    assert {k: written[k] for k in extra if k != "torch_dtype"} == {k: extra[k] for k in extra if k != "torch_dtype"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "qwen2"}, "config: a qwen2 config.json means qkv_bias=True, received qkv_bias=False"),
+        ({"qk_norm": True}, "config: a llama config.json means qk_norm=False, received qk_norm=True"),
+        ({"qkv_bias": True}, "config: a llama config.json means o_bias=True, received o_bias=False"),
+        ({"model_type": "gpt2"}, "model_type='gpt2' is not supported; supported: qwen2, llama, qwen3"),
+    ],
+)
+def test_a_config_its_family_cannot_express_is_not_saved(changes, message, tmp_path):
+    sizes = {"vocab_size": 9, "hidden_size": 8, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 4}
+    config = ModelConfig(**({"model_type": "llama", "ffn_size": 8} | sizes | changes))
+    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), parameter_shapes(config))
+    with pytest.raises(ValueError) as caught:
+        save(tmp_path / "out", config, params)
+    assert message in str(caught.value) and not (tmp_path / "out").exists()
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.float16, ml_dtypes.bfloat16], ids=lambda t: t.__name__)
+def test_every_float_type_is_read_and_cast_exactly(stored, tmp_path):
+    tensors = {name: x.astype(stored) for name, x in random_tensors(CASES["llama_bias"]).items()}
+    folder = write_checkpoint(tmp_path, CASES["llama_bias"], tensors)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        _, params = load(folder, dtype=dtype)
+        assert {(x.dtype, isinstance(x, jax.Array)) for x in jax.tree.leaves(params)} == {(jnp.dtype(dtype), True)}
+        q = tensors["model.layers.1.self_attn.q_proj.weight"]
+        np.testing.assert_array_equal(params["layers"]["q"][1], q.T.astype(dtype))
+        np.testing.assert_array_equal(params["head"], tensors["lm_head.weight"].T.astype(dtype))
+        np.testing.assert_array_equal(params["embed"], tensors["model.embed_tokens.weight"].astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.float32, jnp.bfloat16])
+def test_written_files_hold_the_dtype_and_the_format_mark(dtype, tmp_path):
+    config, params = load(write_checkpoint(tmp_path, CASES["qwen3_bias"]))
+    save(tmp_path / "out", config, params, dtype=dtype)
+    name = jnp.dtype(dtype or jnp.float32).name
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == name
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert "lm_head.weight" not in written, "tied embeddings are written once"
+    for key, x in random_tensors(CASES["qwen3_bias"]).items():
+        assert written[key].dtype.name == name
+        np.testing.assert_array_equal(written[key], x.astype(dtype or np.float32))
+    with safe_open(tmp_path / "out" / "model.safetensors", framework="np") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_large_checkpoints_are_written_in_several_files_and_replace_what_was_there(tmp_path, monkeypatch):
+    config, params = load(write_checkpoint(tmp_path / "a", CASES["qwen2_untied"]))
+    out = tmp_path / "out"
+    save(out, config, params)
+    monkeypatch.setattr(hf, "_SHARD_BYTES", 20_000)
+    save(out, config, params)
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    files = sorted(path.name for path in out.glob("*.safetensors"))
+    assert (
+        files == sorted(set(index["weight_map"].values()))
+        and files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    )
+    held = {name: load_file(out / name) for name in files}
+    assert {key: name for name, file in held.items() for key in file} == index["weight_map"]
+    sizes = [sum(x.nbytes for x in file.values()) for file in held.values()]
+    assert len(files) > 2 and max(sizes) <= 20_000 and sum(sizes) == index["metadata"]["total_size"]
+    assert_equal(load(out)[1], params)
+    monkeypatch.undo()
+    save(out, config, params)
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_weights_go_straight_to_their_shards(tmp_path):
+    mesh = make_mesh(fsdp=2, model=2)
+    folder = write_checkpoint(tmp_path, CASES["qwen2_untied"])
+    _, params = load(folder, sharding=lambda tree: state_sharding(mesh, tree))
+    assert params["layers"]["q"].sharding == state_sharding(mesh, params)["layers"]["q"]
+    assert len(params["layers"]["q"].sharding.device_set) == 8
+    assert_equal(params, load(folder)[1])
+
+
+def test_constants_and_second_copies_in_old_files_are_passed_over(tmp_path, no_device, monkeypatch):
+    tensors = random_tensors(CASES["llama3_scaled"])
+    old = tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32)}
+    old["lm_head.weight"] = old["model.embed_tokens.weight"] + 1
+    folder = write_checkpoint(tmp_path, CASES["llama3_scaled"], old)
+    with pytest.raises(ValueError, match="lm_head.weight .* differs from the embeddings, but config.json ties them"):
+        load(folder)
+    monkeypatch.undo()
+    old["lm_head.weight"] = old["model.embed_tokens.weight"]
+    assert "head" not in load(write_checkpoint(tmp_path, CASES["llama3_scaled"], old))[1]
+
+
+def test_parameters_that_do_not_fit_the_config_are_not_saved(tmp_path):
+    config, params = load(write_checkpoint(tmp_path, CASES["qwen2_untied"]))
+    for wrong, message in (
+        (
+            {k: v for k, v in params.items() if k != "head"},
+            "params['head']: shape None received, config means (32, 50)",
+        ),
+        (params | {"final_norm": np.ones(3)}, "params['final_norm']: shape (3,) received, config means (32,)"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            save(tmp_path / "out", config, wrong)
+        assert message in str(caught.value)
+    with pytest.raises(ValueError, match="dtype: received int8; type one of float32, bfloat16, float16"):
+        save(tmp_path / "out", config, params, dtype=jnp.int8)
+    assert not (tmp_path / "out").exists()
+
+
+# --- broken checkpoints ----------------------------------------------------------------------------------------------
+
+
+def change_tensors(change):
+    def apply(folder):
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return apply
+
+
+def index_to(name):
+    def apply(folder):
+        shutil.move(folder / "model.safetensors", folder.parent / "stolen.safetensors")
+        index = {"weight_map": {"model.norm.weight": name}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return apply
+
+
+def truncate(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pickle_only(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def text_in(name, content):
+    return lambda folder: (folder / name).write_text(content)
+
+
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+NORM = "model.norm.weight"
+BROKEN = {
+    "no config": (without("config.json"), "no config.json in"),
+    "config not json": (text_in("config.json", "{"), "config.json is not valid JSON"),
+    "config not an object": (text_in("config.json", "[]"), "config.json holds a list, not an object"),
+    "unknown family": (text_in("config.json", '{"model_type": "mamba"}'), "model_type='mamba' is not supported"),
+    "no family": (text_in("config.json", "{}"), "model_type=None is not supported; supported: qwen2, llama, qwen3"),
+    "no weights": (without("model.safetensors"), "neither model.safetensors nor model.safetensors.index.json in"),
+    "pickle": (pickle_only, "holds pickled weights only, which are never read because they can run code"),
+    "truncated": (truncate, "model.safetensors is cut short or damaged"),
+    "not safetensors": (text_in("model.safetensors", "<html>"), "model.safetensors is cut short or damaged"),
+    "missing": (change_tensors(lambda t: t.pop(NORM)), "lacks model.norm.weight; its config.json describes another"),
+    "many missing": (change_tensors(lambda t: [t.pop(k) for k in sorted(t)[:7]]), "and 4 more; its config.json"),
+    "unexpected": (change_tensors(lambda t: t.update({"score.weight": t[NORM]})), "has unexpected score.weight"),
+    "shape": (
+        change_tensors(lambda t: t.update({NORM: t[NORM][:-1]})),
+        "model.norm.weight in",
+    ),
+    "dtype": (change_tensors(lambda t: t.update({NORM: t[NORM].astype(np.int8)})), "is I8; supported: F32, BF16, F16"),
+    "index up": (index_to("../stolen.safetensors"), "points outside its folder, to '../stolen.safetensors'"),
+    "index absolute": (index_to("/etc/passwd"), "points outside its folder, to '/etc/passwd'"),
+    "index parent": (index_to(".."), "points outside its folder, to '..'"),
+    "index to nothing": (index_to("gone.safetensors"), "names gone.safetensors, which is not in"),
+    "index to a number": (index_to(3), "has no weight_map from tensor to file"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_checkpoints_are_refused_in_one_line(kind, tmp_path, no_device):
+    damage, message = BROKEN[kind]
+    folder = write_checkpoint(tmp_path / "model", CASES["qwen2_tied"])
+    damage(folder)
+    with pytest.raises(ValueError) as caught:
+        load(folder)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    if kind == "shape":
+        assert "has shape (31,), config.json means (32,)" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["some-team/some-model", "./no/such/folder", "/no/such/folder"])
+def test_names_that_lead_nowhere_without_network_are_one_clear_error(name, monkeypatch, tmp_path, no_device):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # the variable is read at import
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ValueError) as caught:
+        load(name)
+    assert str(caught.value).startswith(f"model: '{name}' is no folder, and the Hugging Face Hub did not give it (")
+    assert "\n" not in str(caught.value) and isinstance(caught.value.__cause__, (OSError, ValueError))

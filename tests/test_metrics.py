@@ -1,0 +1,114 @@
+"""Metrics files, the live line, intervals, tables and diagnostics."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from ccpo_jax.metrics import MetricsWriter, bootstrap_interval, closing_table, diagnostics, live_line
+from ccpo_jax.records import Outcome
+from ccpo_jax.topology import agent_masks, dyad, voting
+
+
+def writer(folder, **changes):
+    return MetricsWriter(folder, **{"total_steps": 10, "tensorboard": False, "stream": io.StringIO()} | changes)
+
+
+def test_lines_are_json_objects_with_step_first(tmp_path):
+    with writer(tmp_path) as out:
+        out.write(1, {"reward": np.float32(0.1), "loss": float("nan"), "worst": float("inf")})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text.startswith('{"step": 1, ')
+    assert json.loads(text) == {"step": 1, "reward": float(np.float32(0.1)), "loss": None, "worst": None}
+
+
+def test_resuming_drops_later_and_torn_lines(tmp_path):
+    with writer(tmp_path) as out:
+        for step in range(6):
+            out.write(step, {"reward": step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "rew')
+    with writer(tmp_path, resume_step=3) as out:
+        assert [line["step"] for line in out.lines()] == [0, 1, 2, 3]
+        out.write(4, {"reward": 40})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4] and lines[-1]["reward"] == 40
+
+
+def test_a_run_that_starts_over_starts_a_new_file(tmp_path):
+    for value in (1, 2):
+        with writer(tmp_path) as out:
+            out.write(0, {"reward": value})
+    assert [line["reward"] for line in out.lines()] == [2]
+
+
+def test_live_line_has_step_reward_accuracy_speed_and_time_left():
+    values = {"reward": 0.25, "eval/team_accuracy": 0.5, "time/tokens_per_second": 12345.6}
+    line = live_line(5, 20, values, elapsed=50.0, done=5)
+    assert line == "step 5/20 | reward 0.250 | held-out accuracy 0.500 | tokens/s 12,346 | ETA 2:30"
+    assert "ETA" not in live_line(20, 20, values, elapsed=50.0, done=5)
+
+
+def test_logs_are_not_flooded(tmp_path):
+    now = [0.0]
+    stream = io.StringIO()
+    with writer(tmp_path, total_steps=100, stream=stream, clock=lambda: now[0]) as out:
+        for step in range(101):
+            out.write(step, {"reward": 0})
+            now[0] += 1.0
+    shown = stream.getvalue().splitlines()
+    assert 15 <= len(shown) <= 25 and shown[0].startswith("step 0/") and shown[-1].startswith("step 100/")
+
+
+def test_tensorboard_files_hold_the_scalars(tmp_path):
+    with writer(tmp_path, tensorboard=True) as out:
+        out.write(3, {"reward": 0.5})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    assert b"reward" in file.read_bytes()
+
+
+def test_wandb_without_the_package_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    with pytest.raises(ValueError, match="log.wandb: the wandb package is missing"):
+        writer(tmp_path, wandb=True)
+
+
+def test_interval_is_deterministic_and_as_wide_as_theory_says():
+    values = np.random.default_rng(0).integers(0, 2, 400)
+    mean, low, high = bootstrap_interval(values)
+    assert bootstrap_interval(values) == (mean, low, high) and mean == values.mean()
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(mean * (1 - mean) / 400), rel=0.08)
+
+
+def test_interval_resamples_problems_not_samples():
+    perfectly_correlated = np.repeat(np.random.default_rng(1).integers(0, 2, (100, 1)), 50, axis=1)
+    _, low, high = bootstrap_interval(perfectly_correlated)
+    assert high - low > 0.15
+
+
+def test_closing_table_shows_both_columns_and_the_change():
+    text = closing_table({"team": (0.5, 0.45, 0.55)}, {"team": (0.75, 0.7, 0.8)})
+    assert "before" in text and "change" in text
+    assert text.splitlines()[1].split() == ["team", "50.0", "[45.0,", "55.0]", "75.0", "[70.0,", "80.0]", "+25.0"]
+    assert "before" not in closing_table({"team": (0.5, 0.4, 0.6)})
+
+
+def test_diagnostics_of_a_vote_by_hand():
+    reward = np.array([[[1.0, 0.0]], [[0.5, 0.0]], [[1.0, 0.5]], [[1.0, 0.0]]])
+    outcome = Outcome(reward, np.zeros((4, 1, 2, 3)), np.zeros((4, 1, 2, 3), int), agent_masks(3))
+    credit = np.arange(6.0).reshape(3, 1, 2)
+    advantage = np.array([[[0.0, 0.0]], [[1.0, -1.0]], [[0.0, 0.0]]])
+    found = diagnostics(outcome, credit, advantage, voting(3))
+    assert found["credit/help_rate/0"] == 0.5 and found["credit/hurt_rate/0"] == 0
+    assert found["credit/hurt_rate/1"] == 0.5 and found["credit/pivotal_rate/1"] == 0.5
+    assert [found[f"credit/free_rider_rate/{k}"] for k in range(3)] == [0.0, 1.0, 1.0]
+    assert [found[f"credit/silent_groups/{k}"] for k in range(3)] == [1.0, 0.0, 1.0]
+    assert found["credit/mean/2"] == 4.5 and found["credit/var/2"] == 0.25
+
+
+def test_diagnostics_leave_out_what_was_not_decoded():
+    outcome = Outcome(np.ones((1, 2, 2)), np.ones((1, 2, 2, 2)), np.zeros((1, 2, 2, 2), int), np.ones((1, 2), bool))
+    found = diagnostics(outcome, np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), dyad())
+    assert not any("help_rate" in name or "pivotal" in name for name in found)
+    assert found["credit/leak_rate/0"] == 1.0

@@ -1,0 +1,86 @@
+"""Prompts: segments, masking, padding; and every style has words for the roles of its topologies."""
+
+import numpy as np
+import pytest
+
+from ccpo_jax import prompts
+from ccpo_jax.prompts import PROMPTS, RolePrompt, Template, tokenize_role
+from ccpo_jax.topology import TOPOLOGIES
+from tests.stubs import CODEC
+
+SOLVER = RolePrompt("be brief", "problem: {problem}.", "\nhint: {message}?", "\nanswer")
+
+
+def spell(ids) -> str:
+    return "".join("<>"[0] if i == 2 else CODEC.decode([i]) for i in ids)
+
+
+def test_segments_in_order():
+    template = tokenize_role(CODEC, SOLVER)
+    assert isinstance(template, Template)
+    assert spell(prompts.prefix(template, CODEC, "1+1")) == "<be briefproblem: 1+1."
+    assert spell(prompts.tail(template, [CODEC.encode("two")])) == "\nhint: two?\nanswer<"
+    assert spell(prompts.tail(template, [CODEC.encode("a"), CODEC.encode("b")])) == "\nhint: a?\nhint: b?\nanswer<"
+
+
+def test_masking_removes_exactly_the_segment():
+    template = tokenize_role(CODEC, SOLVER)
+    message = CODEC.encode("two")
+    heard, masked = prompts.tail(template, [message]), prompts.tail(template, [None])
+    segment = [*template.message[0], *message, *template.message[1]]
+    assert heard == segment + masked and masked == prompts.tail(template, [])
+
+
+def test_whole_is_prefix_and_tail():
+    template = tokenize_role(CODEC, RolePrompt("", "{problem}", "", "?"))
+    assert prompts.whole(template, CODEC, "7") == prompts.prefix(template, CODEC, "7") + prompts.tail(template, [])
+    assert template.message == ()
+
+
+def test_quotes_are_bounded_before_and_after_tokenizing():
+    class Counting(type(CODEC)):
+        longest = 0
+
+        def encode_batch(self, texts):
+            self.longest = max(map(len, texts))
+            return super().encode_batch(texts)
+
+    codec = Counting()
+    quoted = prompts.quote(codec, ["a" * 1_000_000, "b"], 10)
+    assert [len(q) for q in quoted] == [10, 1] and codec.longest <= 160
+
+
+@pytest.mark.parametrize("field,text", [("problem", "no slot"), ("message", "no slot")])
+def test_a_segment_without_its_slot_is_refused(field, text):
+    words = {"system": "", "problem": "{problem}", "message": "", "closing": ""} | {field: text}
+    with pytest.raises(ValueError, match=f"prompt_style: the {field} segment 'no slot' has no {{{field}}}"):
+        tokenize_role(CODEC, RolePrompt(**words))
+
+
+def test_braces_of_problems_are_not_slots():
+    template = tokenize_role(CODEC, RolePrompt("", "{problem}", "", ""))
+    assert len(prompts.prefix(template, CODEC, "{message}")) > 0
+
+
+def test_padding():
+    right, lengths = prompts.pad_right([[5, 6], [], [7, 8, 9]], 4, 0)
+    np.testing.assert_array_equal(right, [[5, 6, 0, 0], [0, 0, 0, 0], [7, 8, 9, 0]])
+    left, _ = prompts.pad_left([[5, 6], [], [7, 8, 9]], 4, 0)
+    np.testing.assert_array_equal(left, [[0, 0, 5, 6], [0, 0, 0, 0], [0, 7, 8, 9]])
+    np.testing.assert_array_equal(lengths, [2, 0, 3])
+    assert right.dtype == left.dtype == lengths.dtype == np.int32
+
+
+@pytest.mark.parametrize("style", PROMPTS)
+def test_every_style_serves_every_topology(style):
+    for topology in (make() for make in TOPOLOGIES.values()):
+        for role, reads in zip(topology.roles, topology.reads, strict=True):
+            words = PROMPTS[style][role]
+            assert bool(words.message) == bool(reads)
+            tokenize_role(CODEC, words)
+
+
+@pytest.mark.parametrize("style", ["math", "choice"])
+def test_the_thinker_is_told_to_leave_the_answer(style):
+    assert "to your colleague" in PROMPTS[style]["thinker"].closing
+    assert PROMPTS[style]["solver"].closing == PROMPTS[style]["voter"].closing

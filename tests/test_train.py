@@ -1,0 +1,175 @@
+"""The program end to end on the embedded model: learning, resuming, modes, devices, real data."""
+
+import json
+import math
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from ccpo_jax import train
+from ccpo_jax.rollout import _sample_call
+from ccpo_jax.update import accumulate
+from configs import dyad, voting
+
+FILES = {"dyad": dyad, "voting": voting}
+
+
+def small(name: str, **changes):
+    """The tiny preset, cut down to seconds."""
+    config = FILES[name].get_config("tiny")
+    config.update_from_flattened_dict(
+        {
+            "steps": 2, "batch_size": 8, "group_size": 4, "trainer.micro_batch": 32, "data.size": 300,
+            "data.heldout": 16,
+            "eval.batch_size": 16, "verifier.workers": 1, "log.tensorboard": False,
+        } | changes
+    )  # fmt: skip
+    return config
+
+
+def lines_of(workdir) -> list[dict]:
+    """Metrics without wall-clock fields."""
+    rows = [json.loads(line) for line in pathlib.Path(workdir, "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+@pytest.fixture(scope="module", params=["dyad", "voting"])
+def finished(request, tmp_path_factory):
+    """(name, workdir) of an uninterrupted run of four steps."""
+    workdir = tmp_path_factory.mktemp(request.param)
+    train.train(small(request.param, steps=4, checkpoint_every=2), str(workdir))
+    return request.param, workdir
+
+
+def test_a_run_leaves_what_it_promises(finished, capsys):
+    name, workdir = finished
+    rows = lines_of(workdir)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    agents = 2 if name == "dyad" else 3
+    for row in (rows[0], rows[-1]):
+        assert 0 <= row["eval/team_accuracy/low"] <= row["eval/team_accuracy"] <= row["eval/team_accuracy/high"] <= 1
+        for agent in range(agents):
+            assert f"eval/agent_accuracy/{agent}" in row and f"eval/without_agent_accuracy/{agent}" in row
+    for row in rows[1:]:
+        assert 0 <= row["reward"] <= 1 and row["decoded_tokens"] > 0
+        assert row["credit/silent_groups/0"] <= 1 and "credit/free_rider_rate/0" in row
+    gaps = [
+        row[f"update/logprob_gap_max/{a}"]
+        for row in rows[1:]
+        for a in range(agents)
+        if f"update/logprob_gap_max/{a}" in row
+    ]
+    assert gaps and max(gaps) < 1e-4
+    assert json.loads((workdir / "config.json").read_text())["topology"] == name
+    assert json.loads((workdir / "result.json").read_text())["after"]["step"] == 4
+
+
+def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
+    name, whole = finished
+    train.train(small(name, steps=2, checkpoint_every=2), str(tmp_path))
+    train.train(small(name, steps=4, checkpoint_every=2), str(tmp_path))
+    mine, theirs = lines_of(tmp_path), lines_of(whole)
+    assert [row["step"] for row in mine] == [0, 1, 2, 3, 4]
+    for row, other in zip(mine, theirs, strict=True):
+        shared = row.keys() & other.keys()  # the shorter run evaluated after its own last step
+        assert {k: row[k] for k in shared} == {k: other[k] for k in shared}
+    assert mine[-1] == theirs[-1]
+
+
+def test_a_finished_run_only_reports(finished, capsys):
+    name, workdir = finished
+    before = lines_of(workdir)
+    train.train(small(name, steps=4, checkpoint_every=2), str(workdir))
+    assert lines_of(workdir) == before
+    assert "team without agent 0" in capsys.readouterr().out
+
+
+def test_a_workdir_refuses_another_run(finished):
+    name, workdir = finished
+    with pytest.raises(train.InputError, match=r"optimizer.learning_rate was 0.0002 and is 0.5; use another --workdir"):
+        train.train(small(name, **{"optimizer.learning_rate": 0.5}), str(workdir))
+
+
+def test_eval_sample_and_export(finished, capsys):
+    name, workdir = finished
+    config = small(name, steps=4, checkpoint_every=2)
+    metrics = train.evaluate_only(config, str(workdir))
+    best = max((row for row in lines_of(workdir) if row["step"] == 4), key=lambda row: row["eval/team_accuracy"])
+    assert metrics["eval/team_accuracy"] == best["eval/team_accuracy"]
+    train.show_samples(config, str(workdir))
+    shown = capsys.readouterr().out
+    assert "--- gold: " in shown and "team without agent 0: reward" in shown and "[agent 0, " in shown
+    train.export(config, str(workdir))
+    exported = small(name, steps=4, model=",".join(str(p) for p in sorted((workdir / "export").iterdir())))
+    again = train.evaluate_only(exported, None)
+    assert again["eval/team_accuracy"] == metrics["eval/team_accuracy"]
+
+
+def test_eight_devices_train_as_one(finished, tmp_path):
+    name, whole = finished
+    config = small(name, steps=2, **{"mesh.data": 1})
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_, original=jax.devices: original()[:1])
+        train.train(config, str(alone))
+    train.train(small(name, steps=2), str(spread))
+    for row, other in zip(lines_of(alone), lines_of(spread), strict=True):
+        assert row.keys() == other.keys()
+        for field in row:
+            assert math.isclose(row[field], other[field], rel_tol=2e-3, abs_tol=2e-4), field
+
+
+def test_steps_do_not_recompile(tmp_path):
+    config = small("voting", steps=3)
+    train.train(config, str(tmp_path / "warm"))
+    sampled, trained = _sample_call._cache_size(), accumulate._cache_size()
+    train.train(small("voting", steps=6), str(tmp_path / "again"))
+    assert _sample_call._cache_size() - sampled <= 4
+    assert accumulate._cache_size() - trained <= 8
+
+
+@pytest.mark.parametrize("changes", [
+    {"shared_policy": True},
+    {"trainer.schedule": "alternate", "trainer.period": 1},
+    {"trainer.mini_batches": 2, "loss.name": "gspo"},
+    {"loss.name": "reinforce_pp", "advantage.baseline": "none"},
+    {"advantage.baseline": "leave_one_out", "loss.normalize": "token", "loss.ratio": "token"},
+], ids=lambda c: next(iter(c)))  # fmt: skip
+def test_options_of_training_run(changes, tmp_path):
+    train.train(small("dyad", steps=2, **changes), str(tmp_path))
+    rows = lines_of(tmp_path)
+    if "trainer.schedule" in changes:
+        assert "update/loss/0" in rows[1] and "update/loss/1" not in rows[1]
+        assert "update/loss/1" in rows[2] and "update/loss/0" not in rows[2]
+    if "trainer.mini_batches" in changes:
+        assert rows[-1]["update/ratio_mean/1"] != 1.0
+
+
+@pytest.mark.parametrize("name,credit", [
+    ("dyad", "shared"), ("dyad", "difference"), ("dyad", "ccpo_event"),
+    ("voting", "shared"), ("voting", "individual"), ("voting", "cross_play"), ("voting", "shapley"),
+])  # fmt: skip
+def test_every_credit_trains(name, credit, tmp_path):
+    train.train(small(name, steps=1, **{"credit.name": credit}), str(tmp_path))
+    rows = lines_of(tmp_path)
+    solo_decoded = rows[1].get("credit/help_rate/0") is not None
+    assert solo_decoded == (name == "voting" or credit != "shared")
+
+
+def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
+    for name, train_set, test_set, style in (
+        ("dyad", "math_train.parquet", "math500.parquet", "math"),
+        ("voting", "logiqa_eval.txt", "logiqa_test.txt", "choice"),
+    ):
+        config = small(name, steps=3, **{
+            "data.train": str(real_data / train_set), "data.eval": str(real_data / test_set), "prompt_style": style,
+            "prompt_length": 160, "data.overlong": "drop", "data.heldout": 16, "eval.limit": 16,
+        })  # fmt: skip
+        workdir = tmp_path / name
+        train.train(config, str(workdir))
+        rows = lines_of(workdir)
+        assert [row["step"] for row in rows] == [0, 1, 2, 3]
+        assert f"test/{pathlib.Path(test_set).stem}/team_accuracy" in rows[0]
+        assert all(np.isfinite(row["reward"]) for row in rows[1:])
