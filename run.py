@@ -31,7 +31,12 @@ def main(argv):
 def parse(argv):
     """Parses the command line; a mistake in it is one line on stderr and exit status 2."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        named = any(a.startswith("--config=") for a in argv)
+        path = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0] if named else ""
+        if path and not pathlib.Path(path).is_file():
+            raise OSError(f"config: there is no file {path!r}; type --config=configs/voting.py or configs/dyad.py")
+        return rest
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         unknown = _unknown_field(argv) if isinstance(error, (AttributeError, KeyError)) else None
         print(f"error: {unknown or _first_cause(error)}", file=sys.stderr)

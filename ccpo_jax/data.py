@@ -1,6 +1,6 @@
 """Problems from the Hub, from local files and from generators, with their defects dropped and counted.
 
-One reader serves every source: a row's columns tell what it is. Adding a dataset is one line in `DATASETS`.
+One reader serves every source: a row's columns tell what it is. A dataset from the Hub is one line in `DATASETS`.
 """
 
 import collections
@@ -9,31 +9,34 @@ import difflib
 import functools
 import hashlib
 import json
+import math
 import pathlib
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ccpo_jax.tasks import SPLITS, TASKS
 
-_QUESTION = ("question", "problem", "query")
 _CONTEXT = ("context", "text")
+_QUESTION = ("question", "problem", "query")
 _GOLD = ("answer", "correct_option", "groundtruth", "solution")
-_PREFIX = re.compile(r"^\s*\(?([A-Z])\s*[.):：]\s*")  # "A. ", "B) ", "(C) "
-_SYNTHETIC_SIZE = 8192  # problems generated where the configuration names no size
+_SYNTHETIC_SIZE = {"train": 8192, "test": 1024, "pretrain": 8192}  # problems where the caller names no size
+
+Row = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """One problem as the agents see it."""
 
-    id: str
-    question: str  # full text, options included
-    gold: str
+    id: str  # name of the set and number of the row, from 0: "math/17"
+    question: str  # full text: passage, question, options
+    gold: str  # a letter where there are options
     verifier: str  # a key of VERIFIERS: math, choice or exact
+    context: str = ""  # the passage alone; several problems may ask about one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +45,11 @@ class Dataset:
 
     name: str
     problems: tuple[Problem, ...]
-    dropped: Mapping[str, int]
+    dropped: Mapping[str, int]  # reason -> rows, positive
 
     def summary(self) -> str:
         """One line for the log."""
-        lost = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()) if count)
+        lost = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
         return f"{self.name}: {len(self.problems)} problems" + (f" (dropped: {lost})" if lost else "")
 
 
@@ -60,295 +63,471 @@ class Source:
     revision: str | None = None
 
 
+class UnusableRow(Exception):
+    """A row that lacks what a problem needs; the message is the reason under which it is counted."""
+
+
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
-def load(name: str, *, size: int | None = None, seed: int = 0, field: str = "data") -> Dataset:
+def load(name: str, *, size: int | None = None, seed: int = 0, field: str = "data.train") -> Dataset:
     """Loads one dataset.
 
     Args:
-      name: a key of `DATASETS` (from the Hub), ``synthetic/<task>`` (or ``synthetic/<task>/<split>``), or a parquet,
-        jsonl, json or LogiQA txt file.
-      size: synthetic sets: problems to generate; None = a default.
-      seed: synthetic sets: which problems.
+      name: a key of `DATASETS` (from the Hub); a file, parquet, JSON, JSON lines or LogiQA's eight-line text, told by
+        its content; ``label=FILE`` to give a file a name of its own; or ``synthetic/<task>``, of which
+        ``synthetic/<task>/test`` holds other problems than training sees.
+      size: synthetic sets only: problems to generate; None = a size that suits the split.
+      seed: synthetic sets only: which problems.
       field: configuration field to name in errors.
+
+    Returns:
+      The problems in the order of the rows. Rows without a question or a gold and repeated questions are counted.
 
     Raises:
       ValueError: unknown name, missing or malformed file, no network, or nothing left after dropping.
+
+    Example:
+      >>> load("synthetic/dyad", size=2).problems[0].verifier
+      'exact'
     """
     if name.startswith("synthetic/"):
-        return _generate(name, size or _SYNTHETIC_SIZE, seed, field)
+        return _generate(name, size, seed, field)
     if name in DATASETS:
-        rows: Iterable[Mapping[str, Any]] = _download(name, DATASETS[name], field)
-    elif pathlib.Path(name).suffix or "/" in name:
-        rows = _read_file(pathlib.Path(name), field)
-    else:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"use a file path or one of {', '.join(DATASETS)}"
-        raise ValueError(f"{field}: {name!r} is no dataset; {hint}")
-    return collect(pathlib.Path(name).stem if name not in DATASETS else name, rows, field=field)
+        return _collect(name, _download(name, field), f"{field}: {name}")
+    labelled = "=" in name and not pathlib.Path(name).is_file()
+    label, path = name.split("=", 1) if labelled else ("", name)
+    if not label and not pathlib.Path(path).suffix and pathlib.Path(path).name == path:
+        known = [*DATASETS, *(f"synthetic/{task}" for task in TASKS)]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"{field}: no dataset {name!r}; {hint}type the path of a file or one of {', '.join(known)}")
+    return _collect(label or pathlib.Path(path).stem, _read_file(pathlib.Path(path), field), f"{field}: {path}")
 
 
-def load_many(names: str, *, size: int | None = None, seed: int = 0, field: str = "data") -> Dataset:
-    """Loads ``"a+b"``: several datasets as one, duplicates across them dropped and counted."""
-    parts = [load(name.strip(), size=size, seed=seed, field=field) for name in names.split("+")]
+def load_many(
+    names: str | Sequence[str], *, size: int | None = None, seed: int = 0, field: str = "data.train"
+) -> Dataset:
+    """Loads several datasets as one; questions repeated across them are dropped and counted.
+
+    Args:
+      names: ``"a+b"`` or a sequence of names as `load` takes them.
+      size, seed, field: as in `load`.
+
+    Raises:
+      ValueError: as in `load`; or two parts of one name, whose problems could not be told apart.
+    """
+    if isinstance(names, str):
+        names = [names] if pathlib.Path(names).is_file() else [name.strip() for name in names.split("+")]
+    parts = [load(name, size=size, seed=seed, field=field) for name in names]
+    labels = [part.name for part in parts]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"{field}: two datasets are called {_most_common(labels)!r}; name one of them: label=FILE")
     if len(parts) == 1:
         return parts[0]
     dropped = collections.Counter()
     for part in parts:
         dropped.update(part.dropped)
-    kept = _unique([problem for part in parts for problem in part.problems], dropped)
-    return Dataset("+".join(part.name for part in parts), tuple(kept), dict(dropped))
+    problems = _unique((problem for part in parts for problem in part.problems), dropped)
+    return Dataset("+".join(labels), problems, dict(dropped))
 
 
-def collect(name: str, rows: Iterable[Mapping[str, Any]], *, field: str = "data") -> Dataset:
-    """Turns rows into problems; rows without a question or a gold, and repeated questions, are dropped and counted.
+def _most_common(labels: Sequence[str]) -> str:
+    return collections.Counter(labels).most_common(1)[0][0]
 
-    Raises:
-      ValueError: a row lacks the columns altogether, or nothing is left.
-    """
+
+def _collect(name: str, rows: Iterable[tuple[str, Row]], origin: str) -> Dataset:
+    """Problems from (place, row) pairs; `origin` and place stand in errors."""
     problems, dropped = [], collections.Counter()
-    for number, row in enumerate(rows):
-        question, gold, verifier = parse_row(row, where=f"{field}: {name}, row {number}")
-        if not question:
-            dropped["empty question"] += 1
-        elif not gold:
-            dropped["empty gold"] += 1
-        else:
-            problems.append(Problem(f"{name}/{number}", question, gold, verifier))
-    kept = _unique(problems, dropped)
-    if not kept:
-        raise ValueError(f"{field}: {name} holds no problem with a question and an answer; name another file or set")
-    return Dataset(name, tuple(kept), dict(dropped))
+    for number, (place, row) in enumerate(rows):
+        try:
+            problems.append(parse_row(row, id=f"{name}/{number}"))
+        except UnusableRow as reason:
+            dropped[str(reason)] += 1
+        except ValueError as error:
+            raise ValueError(f"{origin}, {place}: {error}") from error
+    unique = _unique(problems, dropped)
+    if not unique:
+        lost = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "no rows"
+        raise ValueError(f"{origin} holds no problem with a question and an answer ({lost}); name another set or file")
+    return Dataset(name, unique, dict(dropped))
 
 
-def _unique(problems: Sequence[Problem], dropped: collections.Counter) -> list[Problem]:
-    seen: dict[str, Problem] = {}
+def _unique(problems: Iterable[Problem], dropped: collections.Counter) -> tuple[Problem, ...]:
+    first: dict[str, Problem] = {}
     for problem in problems:
-        seen.setdefault(normalise(problem.question), problem)
-    if len(seen) < len(problems):
-        dropped["duplicate question"] += len(problems) - len(seen)
-    return list(seen.values())
+        if first.setdefault(_normal(problem.question), problem) is not problem:
+            dropped["duplicate question"] += 1
+    return tuple(first.values())
 
 
-def normalise(question: str) -> str:
-    """Text by which two questions count as the same: case and white space do not matter."""
-    return " ".join(question.lower().split())
+def _normal(text: str) -> str:
+    """Text by which two questions count as the same: case and white space do not matter, signs do."""
+    return " ".join(text.lower().split())
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def parse_row(row: Mapping[str, Any], *, where: str = "row") -> tuple[str, str, str]:
-    """(question, gold, verifier) of one row; an empty string where the row has nothing.
+def parse_row(row: Row, *, id: str = "") -> Problem:
+    """Turns one row of any known kind into a problem.
 
-    Options make it multiple choice: they are written below the question as lettered lines, and the gold is a letter.
-    Otherwise the gold is the answer column (after ``####`` where there is one), or the last box of a solution.
+    A passage stands before the question. Options make it multiple choice: they follow the question as lettered lines,
+    and the gold is a letter. Otherwise the gold is the answer (after ``####`` where there is one), or the last box of
+    a solution.
+
+    Args:
+      row: columns context or text (optional); question, problem or query; options (optional); answer, correct_option,
+        groundtruth or solution.
+      id: name of the problem.
 
     Raises:
-      ValueError: if the row has no question or no answer column at all.
+      UnusableRow: an empty question, an empty gold, or a gold that is none of the options.
+      ValueError: a missing column or a value of the wrong type; says nothing of where the row stands.
+
+    Example:
+      >>> parse_row({"query": "Which?", "options": ["this", "that"], "correct_option": 1})
+      Problem(id='', question='Which?\\nA. this\\nB. that', gold='B', verifier='choice', context='')
     """
-    question, gold = _first(row, _QUESTION), _first(row, _GOLD)
-    if question is None or gold is None:
-        raise ValueError(
-            f"{where}: needs a column of {'/'.join(_QUESTION)} and one of {'/'.join(_GOLD)}, "
-            f"has {', '.join(row) or 'none'}"
-        )
-    context, options = _first(row, _CONTEXT), row.get("options")
-    text = "\n".join(part for part in (_text(row[context]) if context else "", _text(row[question])) if part)
-    if options is not None:
-        if not isinstance(options, Sequence | np.ndarray) or isinstance(options, str) or not 2 <= len(options) <= 26:
-            raise ValueError(f"{where}: options must be a list of 2 to 26 texts, received {options!r:.60}")
-        lettered = [_lettered(letter, _text(option)) for letter, option in zip(string.ascii_uppercase, options)]  # noqa: B905
-        return "\n".join([text, *lettered]), _letter(row[gold], len(options)), "choice"
-    if gold == "solution":
-        return text, _last_box(_text(row[gold])), "math"
-    return text, _bare(_text(row[gold]).rpartition("####")[2]), "math"
+    asked = _column(row, _QUESTION)
+    answered = _column(row, _GOLD)
+    question, gold = _text(row, asked), row[answered]
+    if not question:
+        raise UnusableRow("empty question")
+    if gold is None or gold != gold or isinstance(gold, str) and not gold.strip():  # NaN: an empty cell among numbers
+        raise UnusableRow("empty gold")
+    context = next((_text(row, name) for name in _CONTEXT if name in row), "")
+    question = f"{context}\n{question}" if context else question
+    if row.get("options") is None:
+        return Problem(id, question, _free_gold(gold, answered), "math", context)
+    options = _lettered(row["options"])
+    return Problem(id, "\n".join([question, *options]), _letter(gold, len(options), answered), "choice", context)
 
 
-def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in row), None)
+def _column(row: Row, names: Sequence[str]) -> str:
+    found = next((name for name in names if name in row), None)
+    if found is None:
+        raise ValueError(f"no column {' or '.join(names)} among {', '.join(map(str, row)) or 'none'}")
+    return found
 
 
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+def _text(row: Row, column: str) -> str:
+    value = row[column]
+    if not isinstance(value, str | None):
+        raise ValueError(f"{column} must be text, received {value!r:.40}")
+    return (value or "").strip()
 
 
-def _lettered(letter: str, option: str) -> str:
-    """``A. text``, whether or not the option brings its own letter."""
-    own = _PREFIX.match(option)
-    return f"{letter}. {option[own.end() :] if own and own[1] == letter else option}"
+def _lettered(options: Any) -> list[str]:
+    """``A. text`` lines, whether or not the options bring their letters."""
+    if not isinstance(options, list | tuple) or not all(isinstance(option, str) for option in options):
+        raise ValueError(f"options must be a list of texts, received {options!r:.40}")
+    if not 2 <= len(options) <= 26:
+        raise ValueError(f"options must be 2 to 26 texts, received {len(options)}")
+    own = [re.match(r"\s*\(?([A-Z])[.):]\s*", option) for option in options]
+    if [match and match[1] for match in own] == list(string.ascii_uppercase[: len(options)]):
+        options = [option[match.end() :] for option, match in zip(options, own, strict=True)]
+    return [f"{letter}. {option.strip()}" for letter, option in zip(string.ascii_uppercase, options)]  # noqa: B905
 
 
-def _letter(value: Any, count: int) -> str:
-    """ "b", "B) text", 1 -> "B"; empty if it names no option."""
-    if isinstance(value, bool):
-        return ""
-    if isinstance(value, int | np.integer):
-        return string.ascii_uppercase[value] if 0 <= value < count else ""
-    text = _text(value).upper()
-    if re.fullmatch(r"\d+", text):
-        return _letter(int(text), count)
-    return text[0] if text and text[0] in string.ascii_uppercase[:count] and not text[1:2].isalpha() else ""
+def _letter(gold: Any, count: int, column: str) -> str:
+    """1, "b", "(B)" or "B) text" -> "B"."""
+    if isinstance(gold, bool) or not isinstance(gold, int | str):
+        raise ValueError(f"{column} must be a letter or a number from 0, received {gold!r:.40}")
+    if isinstance(gold, int):
+        letter = string.ascii_uppercase[gold] if 0 <= gold < count else None
+    else:
+        match = re.fullmatch(r"\(?([A-Za-z])(?:[.):].*)?", gold.strip(), flags=re.DOTALL)
+        letter = match and match[1].upper()
+    if letter is None or letter not in string.ascii_uppercase[:count]:
+        raise UnusableRow("gold is none of the options")
+    return letter
 
 
-def _bare(gold: str) -> str:
-    """Without one pair of dollars around the whole."""
-    gold = gold.strip()
-    inside = gold[1:-1]
-    return inside.strip() if len(gold) > 1 and gold[0] == gold[-1] == "$" and "$" not in inside else gold
+def _free_gold(gold: Any, column: str) -> str:
+    if isinstance(gold, bool) or not isinstance(gold, int | float | str):
+        raise ValueError(f"{column} must be text or a number, received {gold!r:.40}")
+    text = _last_box(str(gold)) if column == "solution" else str(gold).rpartition("####")[2].strip()
+    wrapped = re.fullmatch(r"\$\$?([^$]*[^$\\])\$\$?", text)
+    text = wrapped[1].strip() if wrapped else text
+    if not text:
+        raise UnusableRow("empty gold")
+    return text
 
 
 def _last_box(solution: str) -> str:
-    """Content of the last ``\\boxed{...}`` of a worked solution."""
-    start = solution.rfind("\\boxed{")
-    depth, begin = 1, start + len("\\boxed{")
-    for end in range(begin, len(solution) if start >= 0 else 0):
-        depth += {"{": 1, "}": -1}.get(solution[end], 0)
+    """Content of the last ``\\boxed{...}`` of a worked solution; empty if there is none or it stays open."""
+    _, box, rest = solution.rpartition("\\boxed{")
+    depth = 1
+    for token in re.finditer(r"\\.|[{}]", rest if box else "", flags=re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(token[0], 0)
         if depth == 0:
-            return solution[begin:end].strip()
+            return rest[: token.start()].strip()
     return ""
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------
 
 
-def _generate(name: str, size: int, seed: int, field: str) -> Dataset:
+def _generate(name: str, size: int | None, seed: int, field: str) -> Dataset:
     task, _, split = name.removeprefix("synthetic/").partition("/")
-    if task not in TASKS or split not in ("", *SPLITS):
+    split = split or "train"
+    if task not in TASKS or split not in SPLITS:
         known = ", ".join(f"synthetic/{task}" for task in TASKS)
-        raise ValueError(f"{field}: {name!r} is no synthetic task; use one of {known}, or synthetic/TASK/test")
-    pairs = TASKS[task](split or "train", size, seed)
-    return Dataset(name, tuple(Problem(f"{name}/{i}", q, a, "exact") for i, (q, a) in enumerate(pairs)), {})
+        raise ValueError(f"{field}: no synthetic set {name!r}; type one of {known}, or synthetic/TASK/test")
+    pairs = TASKS[task](split, _SYNTHETIC_SIZE[split] if size is None else size, seed)
+    return Dataset(name, tuple(Problem(f"{name}/{i}", q, gold, "exact") for i, (q, gold) in enumerate(pairs)), {})
 
 
-def _download(name: str, source: Source, field: str) -> Iterable[Mapping[str, Any]]:
-    import datasets
+def _download(name: str, field: str) -> Iterator[tuple[str, Row]]:
+    import datasets  # not needed for files
 
+    source = DATASETS[name]
     try:
-        return datasets.load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
-    except Exception as error:  # the library raises a dozen unrelated types for "not there" and "no network"
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        table = datasets.load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
+    except Exception as error:  # the library has a dozen unrelated types for "not there" and "no network"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
         raise ValueError(
-            f"{field}: {name!r} could not be loaded from the Hub as {source.hub} ({type(error).__name__}: {reason}); "
-            f"check the network, or type --config.{field}=FILE with a local parquet, jsonl or json file"
+            f"{field}: cannot load {name!r} from the Hub as {source.hub} ({reason}); check the network, or type a "
+            f"local file: --config.{field}={name}=path/to/file.parquet"
         ) from error
+    return ((f"row {number}", row) for number, row in enumerate(table))
 
 
-def _read_file(path: pathlib.Path, field: str) -> list[Mapping[str, Any]]:
-    readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl, ".json": _read_json, ".txt": _read_logiqa}
-    if path.suffix not in readers:
-        raise ValueError(f"{field}: {str(path)!r} is neither a dataset name nor a {', '.join(readers)} file")
+def _read_file(path: pathlib.Path, field: str) -> list[tuple[str, Row]]:
+    """(place, row) pairs of a file; the format is told by the content."""
     if not path.is_file():
-        raise ValueError(f"{field}: there is no file {str(path)!r}; check the path")
+        raise ValueError(f"{field}: no file {str(path)!r}; type the path of a parquet, JSON, JSON lines or LogiQA file")
     try:
-        return readers[path.suffix](path)
+        content = path.read_bytes()
+        if content.startswith(b"PAR1"):
+            return _read_parquet(path)
+        text = content.decode("utf-8-sig")
+        reader = {"[": _read_json, "{": _read_json_lines}.get(text.lstrip()[:1], _read_logiqa)
+        return reader(text)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{field}: {path} cannot be read: {str(error).strip().splitlines()[0]}") from error
+        raise ValueError(f"{field}: {path}: {str(error).splitlines()[0]}") from error
 
 
-def _read_parquet(path: pathlib.Path) -> list[Mapping[str, Any]]:
-    import pyarrow.parquet
+def _read_parquet(path: pathlib.Path) -> list[tuple[str, Row]]:
+    import pyarrow.parquet  # comes with datasets
 
-    table = pyarrow.parquet.read_table(path)
-    wanted = [c for c in table.column_names if c in (*_QUESTION, *_CONTEXT, *_GOLD, "options")]
-    return table.select(wanted or table.column_names).to_pylist()
+    table = pyarrow.parquet.ParquetFile(path)
+    names = table.schema_arrow.names
+    wanted = [name for name in names if name in (*_CONTEXT, *_QUESTION, *_GOLD, "options")]
+    rows = table.read(columns=wanted or names).to_pylist()
+    return [(f"row {number}", row) for number, row in enumerate(rows)]
 
 
-def _read_jsonl(path: pathlib.Path) -> list[Mapping[str, Any]]:
+def _read_json(text: str) -> list[tuple[str, Row]]:
+    rows = json.loads(text)
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"row {number} must be an object with columns, received {row!r:.40}")
+    return [(f"row {number}", row) for number, row in enumerate(rows)]
+
+
+def _read_json_lines(text: str) -> list[tuple[str, Row]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise ValueError(f"line {number} is no JSON ({error.msg})") from error
-            if not isinstance(rows[-1], dict):
-                raise ValueError(f"line {number} must hold an object, received {line.strip()[:40]!r}")
+                raise ValueError(f"line {number} is no JSON: {error.msg} at character {error.pos}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} must be an object with columns, received {line.strip()[:40]!r}")
+            rows.append((f"line {number}", row))
     return rows
 
 
-def _read_json(path: pathlib.Path) -> list[Mapping[str, Any]]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("must hold a list of objects")
-    return rows
-
-
-def _read_logiqa(path: pathlib.Path) -> list[Mapping[str, Any]]:
+def _read_logiqa(text: str) -> list[tuple[str, Row]]:
     """LogiQA 1.0: records of eight lines: blank, gold letter, context, question, four options."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if len(lines) % 8:
-        raise ValueError(f"LogiQA text has records of eight lines, received {len(lines)} lines")
+    lines = [line.strip() for line in text.rstrip().split("\n")]
+    if lines[:1] != [""] or len(lines) < 8:
+        raise ValueError(
+            "neither parquet, JSON, JSON lines nor LogiQA's records of eight lines, the first of them blank"
+        )
     rows = []
     for first in range(0, len(lines), 8):
-        blank, gold, context, question, *options = (line.strip() for line in lines[first : first + 8])
-        if blank or not re.fullmatch(r"[A-Da-d]", gold):
+        blank, gold, context, question, *options = [*lines[first : first + 8], *[""] * 8][:8]
+        if blank or gold not in tuple("abcdABCD") or not all(options):
             raise ValueError(
-                f"line {first + 1} must be blank and line {first + 2} a letter a-d, received {gold[:40]!r}"
+                f"line {first + 1} must begin a record of eight lines: blank, a letter a to d, context, question, four "
+                f"options; received {lines[first : first + 2]} and {len(lines) - first} lines to the end"
             )
-        rows.append({"context": context, "question": question, "options": options, "answer": gold})
+        row = {"context": context, "question": question, "options": _unmarked(options), "answer": gold}
+        rows.append((f"line {first + 1}", row))
     return rows
 
 
-# --- splits and batches ----------------------------------------------------------------------------------------------
+def _unmarked(options: Sequence[str]) -> list[str]:
+    """LogiQA's options in the order of their letters and without them.
+
+    The letters are part of the text and went through its translation: some lines stand in the order A, C, B, D (the
+    gold is the letter, not the place), some have lost the point after the letter, and in some the letter has moved into
+    the sentence ("Professor C.Lin quit").
+    """
+    marks = [re.match(r"([A-D])(?:\s*[.?]\s*|\s+)", option) for option in options]
+    letters = [mark[1] if mark else "" for mark in marks]
+    if sorted(letters) == list("ABCD"):
+        texts = [option[mark.end() :] for option, mark in zip(options, marks, strict=True)]
+        return [text for _, text in sorted(zip(letters, texts, strict=True))]
+    return [
+        re.sub(rf"^(?i:{letter})(?:\s*[.?]\s*|\s+)|\b{letter}\.", "", option, count=1)
+        for letter, option in zip("ABCD", options, strict=True)
+    ]
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
 
 
 def split_heldout(dataset: Dataset, size: int, seed: int) -> tuple[Dataset, Dataset]:
-    """(training part, held-out part): the `size` problems whose hashed question comes first are held out.
+    """Splits off problems that select the best checkpoint.
+
+    The choice hangs on the texts and the seed alone, not on the order of the rows. A passage is asked about in one part
+    only: training problems about a held-out passage (of the last one held out, in part) are dropped and counted.
+
+    Args:
+      dataset: problems, no question twice.
+      size: problems to hold out, >= 0.
+      seed: decides which.
+
+    Returns:
+      (training part, held-out part), each in the order of `dataset`.
 
     Raises:
-      ValueError: if nothing would be left to train on.
+      ValueError: a negative size, or nothing would be left to train on.
     """
-    if size >= len(dataset.problems):
+    if size < 0:
+        raise ValueError(f"data.heldout: must be at least 0, received {size}; type how many problems to hold out")
+
+    def rank(problem: Problem) -> tuple[bytes, bytes]:
+        texts = (_passage(problem), _normal(problem.question))
+        return tuple(hashlib.sha256(f"{seed}/{text}".encode("utf-8", "replace")).digest() for text in texts)
+
+    chosen = set(sorted(dataset.problems, key=rank)[:size])
+    passages = {_passage(problem) for problem in chosen}
+    heldout = tuple(problem for problem in dataset.problems if problem in chosen)
+    train = tuple(problem for problem in dataset.problems if _passage(problem) not in passages)
+    if not train:
+        total = len(dataset.problems)
         raise ValueError(
-            f"data.heldout: {size} of {len(dataset.problems)} problems would leave none to train on; use fewer"
+            f"data.heldout: {size} of {total} problems of {dataset.name} leave none to train on; type fewer"
         )
-
-    def rank(problem: Problem) -> bytes:
-        return hashlib.sha256(f"{seed}/{normalise(problem.question)}".encode("utf-8", "replace")).digest()
-
-    chosen = frozenset(p.id for p in sorted(dataset.problems, key=rank)[:size])
-    parts = [tuple(p for p in dataset.problems if (p.id in chosen) == held) for held in (False, True)]
-    return (
-        dataclasses.replace(dataset, problems=parts[0]),
-        Dataset(f"{dataset.name}, held out", parts[1], {}),
-    )
+    rest = dataclasses.replace(dataset, problems=tuple(p for p in dataset.problems if p not in chosen))
+    return _without(rest, train, "on a held-out passage"), Dataset(f"{dataset.name}, held out", heldout, {})
 
 
-def decontaminate(train: Dataset, tests: Sequence[Dataset]) -> Dataset:
-    """`train` without the questions that stand in a test set."""
-    forbidden = {normalise(problem.question) for test in tests for problem in test.problems}
-    kept = tuple(p for p in train.problems if normalise(p.question) not in forbidden)
-    lost = len(train.problems) - len(kept)
+def decontaminate(train: Dataset, tests: Sequence[Dataset], *, similarity: float = 1.0) -> Dataset:
+    """Takes from a training set what a test set asks.
+
+    A training problem goes if its passage, or its question where there is none, stands in a test set word for word.
+    With a similarity below 1 a passage also goes if it shares that part of its words with one of a test set, such as
+    another translation of it. Templates share their words too, so keep this to passages written one by one: at 0.5 it
+    finds in LogiQA 2.0 dev what LogiQA test holds, and in LogicalDeduction it would find everything.
+
+    Args:
+      train: problems to train on.
+      tests: sets that will be reported on.
+      similarity: in (0, 1], words of both passages over words of either, from which on they count as one.
+
+    Returns:
+      `train` with fewer problems and the number dropped.
+
+    Raises:
+      ValueError: a similarity out of range, or nothing left.
+    """
+    if not 0 < similarity <= 1:
+        raise ValueError(f"similarity: must be in (0, 1], received {similarity}; type 1.0 for equal passages only")
+    asked = {_passage(problem) for test in tests for problem in test.problems}
+    vocabularies = {_words(problem.context) for test in tests for problem in test.problems if problem.context}
+
+    @functools.cache
+    def is_alike(context: str) -> bool:
+        words = _words(context)
+        near = (v for v in vocabularies if min(len(v), len(words)) >= similarity * max(len(v), len(words)))
+        return any(len(words & other) >= similarity * len(words | other) for other in near)
+
+    def is_asked(problem: Problem) -> bool:
+        return _passage(problem) in asked or (similarity < 1 and problem.context != "" and is_alike(problem.context))
+
+    kept = tuple(problem for problem in train.problems if not is_asked(problem))
     if not kept:
-        raise ValueError(f"data.train: all of {train.name} stands in the test sets of data.eval; use other sets")
-    return dataclasses.replace(train, problems=kept, dropped={**train.dropped, "also in a test set": lost})
+        raise ValueError(f"data.train: all of {train.name} stands in the test sets of data.eval; type other sets")
+    return _without(train, kept, "also in a test set")
+
+
+def _without(dataset: Dataset, kept: tuple[Problem, ...], reason: str) -> Dataset:
+    lost = len(dataset.problems) - len(kept)
+    dropped = {**dataset.dropped, reason: lost} if lost else dataset.dropped
+    return dataclasses.replace(dataset, problems=kept, dropped=dropped)
+
+
+def _passage(problem: Problem) -> str:
+    return _normal(problem.context or problem.question)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.lower()))
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
 
 
 def batch_at(problems: Sequence[Problem], seed: int, step: int, batch_size: int) -> list[Problem]:
-    """The batch of a step: a pure function, so there is no iterator to save.
+    """The batch of a step: a pure function, so there is no iterator whose state to save.
 
-    Every epoch is a fresh permutation, cut into whole batches; what is left over waits for another epoch. A set smaller
-    than the batch is repeated.
+    Epochs follow one another without a gap, each a fresh permutation of all problems; a batch may begin in one and end
+    in the next and still holds no problem twice. Only a set smaller than the batch repeats.
 
     Args:
-      problems: the training set.
+      problems: the training set, not empty.
       seed: decides the order.
-      step: from 0.
-      batch_size: B.
+      step: training step, >= 0.
+      batch_size: B, >= 1.
+
+    Returns:
+      B problems.
+
+    Raises:
+      ValueError: no problems, a negative step or a batch size below 1.
+
+    Example:
+      >>> [batch_at("abcd", 0, step, 3) for step in range(4)]
+      [['a', 'c', 'b'], ['d', 'c', 'b'], ['d', 'a', 'c'], ['b', 'd', 'a']]
     """
-    epoch, index = divmod(step, max(len(problems) // batch_size, 1))
-    order = _order(len(problems), seed, epoch)
-    first = index * batch_size
-    return [problems[order[i % len(problems)]] for i in range(first, first + batch_size)]
+    if not len(problems) or step < 0 or batch_size < 1:
+        raise ValueError(
+            f"batch_at: {len(problems)} problems, step {step}, batch_size {batch_size}; type at least 1, 0 and 1"
+        )
+    apart = batch_size if len(problems) >= batch_size else 1
+    places = (divmod(place, len(problems)) for place in range(step * batch_size, (step + 1) * batch_size))
+    return [problems[_order(len(problems), seed, epoch, apart)[index]] for epoch, index in places]
 
 
 @functools.lru_cache(maxsize=2)
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(count)
+def _order(count: int, seed: int, epoch: int, batch_size: int) -> np.ndarray:
+    """Order of an epoch, int64 [count], that repeats nothing the batch begun in the epoch before already holds.
+
+    Such a batch has fewer than `batch_size` problems on either side, so it is enough to move those to the end of the
+    first `batch_size` of this epoch. What it holds follows from the last epoch that began with a batch of its own.
+    """
+    period = batch_size // math.gcd(count, batch_size)
+    begun = np.empty(0, np.int64)
+    for past in range(epoch - epoch % period, epoch + 1):
+        order = _shuffled(count, seed, past)
+        head = order[:batch_size]
+        again = np.isin(head, begun)
+        order[:batch_size] = np.concatenate([head[~again], head[again]])
+        begun = order[count - (past + 1) * count % batch_size :]
+    return order
+
+
+def _shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    """A permutation by sorting raw Philox words: their stream is fixed by definition, unlike that of `Generator`."""
+    key = np.array([seed % 2**64, epoch], np.uint64)
+    return np.random.Philox(key=key).random_raw(count).argsort(kind="stable")
 
 
 DATASETS = {

@@ -143,12 +143,13 @@ def make_advantage(config) -> Callable:
 def load_datasets(config) -> Datasets:
     """Training, held-out and test problems."""
     full = data.load_many(config.data.train, size=config.data.size or None, seed=config.seed, field="data.train")
-    train, heldout = data.split_heldout(full, config.data.heldout, config.seed)
     names = [name.strip() for name in config.data.eval.split(",") if name.strip()]
     tests = tuple(data.load_many(name, field="data.eval") for name in names)
+    clean = data.decontaminate(full, tests, similarity=config.data.similarity)
+    train, heldout = data.split_heldout(clean, config.data.heldout, config.seed)
     if config.eval.limit:
         heldout, *tests = (dataclasses.replace(d, problems=d.problems[: config.eval.limit]) for d in (heldout, *tests))
-    return Datasets(data.decontaminate(train, tests), heldout, tuple(tests))
+    return Datasets(train, heldout, tuple(tests))
 
 
 def load_team(config, topology: Topology, mesh) -> tuple[Team, tuple, tuple[str, ...], tuple]:

@@ -75,5 +75,5 @@ def _chains(rng: random.Random, terms: tuple[int, int], largest_term: int) -> It
 
 TASKS: dict[str, Callable[[str, int, int], list[tuple[str, str]]]] = {
     "dyad": functools.partial(chain_sum, terms=(4, 6)),
-    "voting": functools.partial(chain_sum, terms=(4, 5), largest_term=12),
+    "voting": functools.partial(chain_sum, terms=(4, 6)),
 }

@@ -12,9 +12,7 @@ def base() -> ConfigDict:
     c.num_agents = 3  # voters; read by the voting topology alone
     c.tie = "expected"  # voting: expected | wrong | first
 
-    c.model = (
-        "Qwen/Qwen2.5-1.5B-Instruct"  # Hub name or folder; "tiny" = the embedded model; comma-separated = one per agent
-    )
+    c.model = "Qwen/Qwen2.5-1.5B-Instruct"  # Hub name or folder, "tiny" = the embedded one; "a,b" = one per agent
     c.revision = placeholder(str)  # Hub revision; None = the default branch
     c.shared_policy = False  # True: one set of parameters plays every role
     c.compute_dtype = "bfloat16"  # float32 | bfloat16; master weights stay float32
@@ -76,6 +74,7 @@ def base() -> ConfigDict:
     c.data.eval = "math500"  # test sets, comma-separated; never used to select a checkpoint
     c.data.heldout = 256  # problems split off the training set; they select the best checkpoint
     c.data.size = 0  # synthetic sets: problems to generate; 0 = the set's own size
+    c.data.similarity = 1.0  # training passages that share this part of their words with a test set's are dropped
     c.data.overlong = "error"  # error | drop: problems whose prompt exceeds prompt_length
 
     c.verifier = ConfigDict()
@@ -115,7 +114,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
     c.model = "tiny"
     c.compute_dtype = "float32"
     c.prompt_style = "tiny"
-    c.prompt_length = 32
+    c.prompt_length = 48
     c.optimizer.learning_rate = 2e-4
     c.optimizer.weight_decay = 0.0
     c.batch_size = 16

@@ -44,7 +44,7 @@ def get_config(preset: str = "") -> ConfigDict:
     elif preset == "tiny":
         c = tiny(c)
         c.data.train = "synthetic/dyad"
-        c.response_length = (24, 14)
+        c.response_length = (18, 22)
         c.steps = 40
     elif preset:
         c = sharded(c)

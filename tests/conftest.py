@@ -6,6 +6,8 @@ import pathlib
 # Tests compile far more than they compute; the unoptimised code is as exact and compiles twice as fast.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may depend on a network, or wait for one
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from ccpo_jax import train
+from configs import voting
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -20,29 +23,58 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     "arguments,message",
     [
         ([], "--config is missing; type --config=configs/voting.py:tiny"),
-        (["--config=configs/nothing.py"], "No such file or directory: 'configs/nothing.py'"),
+        (["--config=configs/nothing.py"], "config: there is no file 'configs/nothing.py'"),
         (["--config=configs/voting.py:huge"], "no preset 'huge'; use one of"),
         (["--config=configs/voting.py:tiny", "--config.credit.nmae=ccpo"], "did you mean --config.credit.name?"),
         (["--config=configs/voting.py:tiny", "--config.steps=many"], "--config.steps=many: invalid literal for int()"),
         (["--config=configs/voting.py:tiny", "--mode=fly"], "should be one of <train|eval|sample|export>"),
         (["--config=configs/voting.py:tiny", "--bogus=1"], "Unknown command line flag 'bogus'"),
         (["--config=configs/voting.py:tiny", "stray"], "'stray' is not a flag"),
-        (
-            ["--config=configs/voting.py:tiny", "--config.credit.name=karma"],
-            "credit.name: 'karma' is unknown; use one of",
-        ),
-        (["--config=configs/voting.py:tiny", "--config.model=nowhere/model"], "model"),
-        (["--config=configs/voting.py:tiny", "--config.data.train=no_such_set"], "data.train"),
-        (["--config=configs/voting.py:tiny", "--config.data.train=missing.parquet"], "data.train"),
-        (["--config=configs/voting.py:tiny", "--config.data.train=math"], "data.train"),
-        (["--config=configs/voting.py:tiny", "--config.prompt_length=5"], "prompt_length: "),
-        (["--config=configs/voting.py:tiny", "--mode=export"], "workdir"),
+        (["--config=configs/voting.py:tiny", "--config.credit.name=karma"], "credit.name: 'karma' is unknown"),
     ],
     ids=lambda value: value[-1].removeprefix("--config") if isinstance(value, list) and value else None,
 )
-def test_a_mistake_is_one_line(arguments, message):
+def test_a_mistake_on_the_command_line_is_one_line(arguments, message):
     done = run(*arguments)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0], done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        ({"model": "nowhere/model"}, "model: "),
+        ({"model": "tiny,tiny"}, "model: 2 models for 3 parameter sets"),
+        ({"data.train": "no_such_set"}, "data.train: no dataset 'no_such_set'"),
+        ({"data.train": "missing.parquet"}, "data.train: "),
+        ({"data.train": "math"}, "data.train: "),
+        ({"data.heldout": 100_000}, "data.heldout: "),
+        ({"prompt_length": 5}, "prompt_length: "),
+        ({"prompt_style": "poem"}, "prompt_style: 'poem' is unknown"),
+        ({"response_length": (5, 5)}, "response_length: 2 entries for 3 agents"),
+        ({"batch_size": 12}, "batch_size: 12 does not divide over 8 devices"),
+        ({"mesh.model": 3}, "mesh: "),
+        ({"credit.name": "ccpo_event"}, "ccpo_event"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_mistake_in_the_configuration_is_one_line(changes, message, tmp_path, capsys):
+    config = voting.get_config("tiny")
+    config.update_from_flattened_dict(changes)
+    assert train.main(config, "configs/voting.py:tiny", str(tmp_path), "train") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and errors[0].startswith("error: ") and message in errors[0]
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_export_without_checkpoints_says_so(tmp_path, capsys):
+    assert train.main(voting.get_config("tiny"), "configs/voting.py:tiny", str(tmp_path), "export") == 2
+    assert "error: workdir: no checkpoints in" in capsys.readouterr().err
+
+
+def test_an_unwritable_workdir_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert train.main(voting.get_config("tiny"), "configs/voting.py:tiny", str(tmp_path / "file"), "train") == 2
+    assert "error: workdir: cannot write" in capsys.readouterr().err

@@ -165,7 +165,8 @@ def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
     ):
         config = small(name, steps=3, **{
             "data.train": str(real_data / train_set), "data.eval": str(real_data / test_set), "prompt_style": style,
-            "prompt_length": 160, "data.overlong": "drop", "data.heldout": 16, "eval.limit": 16,
+            "prompt_length": 640, "data.overlong": "drop", "data.heldout": 8, "eval.limit": 8, "eval.batch_size": 8,
+            "group_size": 2, "data.size": 0,
         })  # fmt: skip
         workdir = tmp_path / name
         train.train(config, str(workdir))
