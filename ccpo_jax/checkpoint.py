@@ -1,5 +1,6 @@
 """Checkpoints of a run: asynchronous, atomic, the newest few and the best, with fallback past a damaged one."""
 
+import json
 import logging
 import math
 import pathlib
@@ -45,6 +46,7 @@ class Checkpoints:
         )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            _set_aside_damaged(self.folder)
             handlers = {"state": ocp.StandardCheckpointHandler()}
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         except OSError as error:
@@ -149,6 +151,17 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _set_aside_damaged(folder: pathlib.Path) -> None:
+    """Renames checkpoints whose metrics cannot be read: the manager reads all of them when it starts."""
+    for file in folder.glob("[0-9]*/metrics/metrics"):
+        try:
+            json.loads(file.read_text())
+        except ValueError:
+            step = file.parents[1]
+            step.rename(step.with_name(f"damaged-{step.name}"))
+            _LOG.warning("checkpoint of step %s cannot be read (its metrics are damaged); set aside", step.name)
 
 
 class _Unreadable(Exception):

@@ -136,13 +136,13 @@ def test_nothing_readable_is_one_clear_error(tmp_path):
     ):
         checkpoints.restore(state())
     filled(tmp_path, [0.1])
-    damage(tmp_path, 1, "emptied")
+    damage(tmp_path, 1, "truncated")
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="workdir: no readable checkpoint"):
         checkpoints.restore(state())
 
 
 @pytest.mark.parametrize("other,message", [
-    (state(0, width=8), r"params.0.embed of shape \[8, 16\], this configuration of shape \[8, 8\]"),
+    (state(0, width=8), r"embed of shape \[8, 16\], this configuration of shape \[8, 8\]"),
     (state(0)._replace(params=state(0).params[:1]), r"params.1.embed of shape \[8, 16\], this configuration missing"),
 ], ids=["shape", "sets"])  # fmt: skip
 def test_another_model_is_an_error_and_not_a_fallback(tmp_path, other, message):
