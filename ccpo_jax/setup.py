@@ -147,8 +147,6 @@ def load_datasets(config) -> Datasets:
     tests = tuple(data.load_many(name, field="data.eval") for name in names)
     clean = data.decontaminate(full, tests, similarity=config.data.similarity)
     train, heldout = data.split_heldout(clean, config.data.heldout, config.seed)
-    if config.eval.limit:
-        heldout, *tests = (dataclasses.replace(d, problems=d.problems[: config.eval.limit]) for d in (heldout, *tests))
     return Datasets(train, heldout, tuple(tests))
 
 
@@ -218,7 +216,11 @@ def fit_prompts(datasets: Datasets, team: Team, config) -> Datasets:
         dropped = {**dataset.dropped, "prompt too long": over} if over else dataset.dropped
         return dataclasses.replace(dataset, problems=fits, dropped=dropped)
 
-    return Datasets(fit(datasets.train), fit(datasets.heldout), tuple(fit(d) for d in datasets.tests))
+    def limited(dataset: data.Dataset) -> data.Dataset:
+        return dataclasses.replace(dataset, problems=dataset.problems[: config.eval.limit or None])
+
+    heldout, *tests = (limited(fit(dataset)) for dataset in (datasets.heldout, *datasets.tests))
+    return Datasets(fit(datasets.train), heldout, tuple(tests))
 
 
 def check_numbers(config) -> None:

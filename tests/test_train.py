@@ -163,14 +163,14 @@ def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
         ("dyad", "math_train.parquet", "math500.parquet", "math"),
         ("voting", "logiqa_eval.txt", "logiqa_test.txt", "choice"),
     ):  # the embedded tokenizer spells every letter: prompts are long
-        config = small(name, steps=3, **{
+        config = small(name, steps=1, **{
             "data.train": str(real_data / train_set), "data.eval": str(real_data / test_set), "prompt_style": style,
-            "prompt_length": 1400, "data.overlong": "drop", "data.heldout": 16, "eval.limit": 16,
+            "prompt_length": 640, "data.overlong": "drop", "data.heldout": 64, "eval.limit": 8, "eval.batch_size": 8,
             "group_size": 2, "data.size": 0,
         })  # fmt: skip
         workdir = tmp_path / name
         train.train(config, str(workdir))
         rows = lines_of(workdir)
-        assert [row["step"] for row in rows] == [0, 1, 2, 3]
+        assert [row["step"] for row in rows] == [0, 1]
         assert f"test/{pathlib.Path(test_set).stem}/team_accuracy" in rows[0]
         assert all(np.isfinite(row["reward"]) for row in rows[1:])
