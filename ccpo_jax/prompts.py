@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-_CHARACTERS_PER_TOKEN = 16  # no common vocabulary packs more; bounds what `quote` hands to the tokenizer
+_CHARACTERS_PER_TOKEN = 16  # words pack fewer, runs of blanks may pack more; bounds what `quote` tokenizes
 
 
 class TextCodec(Protocol):

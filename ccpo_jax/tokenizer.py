@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
 _PLACEHOLDER = "PLACEHOLDERofTHEtext"  # survives templates that trim their content
+_DATE = "26 Jul 2024"  # Llama's own default; its newer templates would write today's, and no run could be repeated
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,8 +38,8 @@ class Tokenizer:
     def control_ids(self) -> frozenset[int]:
         """Ids that structure a conversation: every special token, and every added token the template writes."""
         added = self.backend.added_tokens_decoder
-        rendered = "" if self.backend.chat_template is None else self.backend.chat_template
-        return frozenset(i for i, token in added.items() if token.special or token.content in rendered)
+        written = str(self.backend.chat_template or "")  # a text, or several by name
+        return frozenset(i for i, token in added.items() if token.special or token.content in written)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, none of them a control token. Lone surrogates become "?"."""
@@ -82,25 +83,38 @@ class Tokenizer:
         if self.backend.chat_template is None:
             bos = () if self.backend.bos_token_id is None else (self.backend.bos_token_id,)
             return bos + self._live(f"{system}\n\n" if system else ""), self._live("\n\nAnswer:\n")
-        rendered = self._render(system) if system else None
-        if system and (rendered is None or system not in rendered):
-            before, after = self._render("").split(_PLACEHOLDER)
+        system = system.strip()  # as most templates do
+        rendered = self._render(_turns(system))
+        if rendered is None or system not in rendered:
+            before, after = self._around(self._render(_turns("")))
             return self._live(before) + tuple(self.encode(f"{system}\n\n")), self._live(after)
-        before, after = (rendered or self._render("")).split(_PLACEHOLDER)
+        before, after = self._around(rendered)
         return self._live(before), self._live(after)
 
-    def _render(self, system: str) -> str | None:
-        """A conversation up to the start of the reply; None if the template refuses a system turn."""
-        turns = [{"role": "system", "content": system}] if system else []
-        turns.append({"role": "user", "content": _PLACEHOLDER})
+    def _render(self, turns: list[dict[str, str]], reply: bool = True) -> str | None:
+        """A conversation, with the start of the reply if asked; None if the template refuses such turns."""
         try:
             return self.backend.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, enable_thinking=self.thinking
+                turns,
+                tokenize=False,
+                add_generation_prompt=reply,
+                enable_thinking=self.thinking,
+                date_string=_DATE,
             )
+        except jinja2.TemplateSyntaxError as error:
+            raise ValueError(f"model: its chat template is no valid jinja ({error}); correct the template") from error
         except jinja2.TemplateError:
-            if not system:
-                raise
             return None
+
+    def _around(self, rendered: str | None) -> tuple[str, str]:
+        """What the template writes before and after the user's words."""
+        parts = [] if rendered is None else rendered.split(_PLACEHOLDER)
+        if len(parts) != 2:
+            raise ValueError(
+                f"model: its chat template writes a user's words {max(len(parts) - 1, 0)} times; "
+                "use a template that writes them once"
+            )
+        return parts[0], parts[1]
 
     def _live(self, text: str) -> tuple[int, ...]:
         """Ids of a piece of the template, control tokens live."""
@@ -125,7 +139,7 @@ def load_tokenizer(path_or_hub_name: str, *, revision: str | None = None, thinki
       thinking: see `Tokenizer`.
 
     Raises:
-      ValueError: nothing there, no network, no fast tokenizer, or no end token.
+      ValueError: nothing there, no network, no fast tokenizer, an unusable chat template, or no end token.
     """
     try:
         # Reads tokenizer.json as it stands; the automatic class would rebuild it as its model_type's own tokenizer.
@@ -133,13 +147,14 @@ def load_tokenizer(path_or_hub_name: str, *, revision: str | None = None, thinki
         found = cached_file(
             path_or_hub_name, "generation_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
         )
+        generation_ends = _generation_ends(found)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"model: no tokenizer could be loaded from {path_or_hub_name!r} ({_first_line(error)}); "
             "type --config.model=FOLDER with tokenizer.json and config.json, or a Hub name where there is a network"
         ) from error
     bare = Tokenizer(backend, pad_id=0, eos_ids=(), thinking=thinking)
-    ends = [backend.eos_token_id, *_generation_ends(found), _end_of_turn(bare)]
+    ends = [backend.eos_token_id, *generation_ends, _end_of_turn(bare)]
     eos_ids = tuple(dict.fromkeys(i for i in ends if i is not None))
     if not eos_ids:
         raise ValueError(
@@ -147,6 +162,11 @@ def load_tokenizer(path_or_hub_name: str, *, revision: str | None = None, thinki
         )
     pad_id = eos_ids[0] if backend.pad_token_id is None else backend.pad_token_id
     return dataclasses.replace(bare, pad_id=pad_id, eos_ids=eos_ids)
+
+
+def _turns(system: str) -> list[dict[str, str]]:
+    user = {"role": "user", "content": _PLACEHOLDER}
+    return [{"role": "system", "content": system}, user] if system else [user]
 
 
 def _first_line(error: Exception) -> str:
@@ -161,10 +181,9 @@ def _generation_ends(file: str | None) -> list[int]:
 
 
 def _end_of_turn(tokenizer: Tokenizer) -> int | None:
-    """The control token that the template writes right after an assistant's words."""
+    """The first control token that the template writes after an assistant's words; None if it shows no such turn."""
     if tokenizer.backend.chat_template is None:
         return None
     turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _PLACEHOLDER}]
-    rendered = tokenizer.backend.apply_chat_template(turns, tokenize=False)
-    after = tokenizer._live(rendered.rpartition(_PLACEHOLDER)[2])
-    return after[0] if after and after[0] in tokenizer.control_ids else None
+    after = tokenizer._live((tokenizer._render(turns, reply=False) or "").partition(_PLACEHOLDER)[2])
+    return next((i for i in after if i in tokenizer.control_ids), None)

@@ -29,6 +29,8 @@ def test_masking_removes_exactly_the_segment():
     heard, masked = prompts.tail(template, [message]), prompts.tail(template, [None])
     segment = [*template.message[0], *message, *template.message[1]]
     assert heard == segment + masked and masked == prompts.tail(template, [])
+    silent = prompts.tail(template, [[]])  # saying nothing is not the same as being masked
+    assert silent == [*template.message[0], *template.message[1]] + masked
 
 
 def test_whole_is_prefix_and_tail():

@@ -50,10 +50,8 @@ FAMILIES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def family(request, tmp_path_factory):
-    """(name, description, loaded tokenizer) of a byte-level tokenizer with the family's control tokens."""
-    spec = FAMILIES[request.param]
+def make(folder, spec, template):
+    """A saved byte-level tokenizer with the family's control tokens and the given chat template."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -63,9 +61,17 @@ def family(request, tmp_path_factory):
     made = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token=spec["eos"], pad_token=spec["pad"], bos_token=spec["bos"]
     )
-    made.chat_template = spec["template"]
-    folder = tmp_path_factory.mktemp("tokenizer")
+    made.chat_template = template
     made.save_pretrained(folder)
+    return made
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    """(name, description, loaded tokenizer) of one family."""
+    spec = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp("tokenizer")
+    made = make(folder, spec, spec["template"])
     ends = [made.convert_tokens_to_ids(token) for token in spec["ends"]]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
     return request.param, spec, load_tokenizer(str(folder))
@@ -120,10 +126,12 @@ def test_benign_text_survives_the_round_trip(family):
     tokenizer = family[2]
     for text in (
         "Compute 47-8.",
+        "null \x00 byte\r\n",
         "\\boxed{\\frac12}\n",
         "déjà vu, 漢字 🙂",
         "",
         " two  spaces ",
+        "it is n't , or : is it ?",
         "{{ 7*7 }}{% if x %}",
     ):
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -131,16 +139,35 @@ def test_benign_text_survives_the_round_trip(family):
 
 
 def test_prompts_equal_the_chat_templates_own_tokens(family):
-    _, spec, tokenizer = family
+    name, spec, tokenizer = family
+    words = "1+1? {{ 7*7 }}{% raw %}"  # jinja in a problem is nothing but text
     head, end = tokenizer.frame("Obey.")
-    turns = [{"role": "system", "content": "Obey."}, {"role": "user", "content": "1+1?"}]
-    if spec["special"][0] == "<s>":
-        turns = [{"role": "user", "content": "Obey.\n\n1+1?"}]
+    turns = [{"role": "system", "content": "Obey."}, {"role": "user", "content": words}]
+    if name == "no system role":
+        turns = [{"role": "user", "content": f"Obey.\n\n{words}"}]
     rendered = tokenizer.backend.apply_chat_template(
         turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
     )
     expected = tokenizer.backend(rendered, add_special_tokens=False)["input_ids"]
-    assert [*head, *tokenizer.encode("1+1?"), *end] == expected
+    assert [*head, *tokenizer.encode(words), *end] == expected
+    assert tokenizer.frame("Obey.\n") == (head, end)
+
+
+def test_a_batch_is_its_texts(family):
+    _, spec, tokenizer = family
+    texts = ["", "short", *hostile(spec), "a\ud800b"]
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+    rows = [tokenizer.encode("déjà"), [], [*tokenizer.encode("7"), *sorted(tokenizer.control_ids)]]
+    assert tokenizer.decode_batch(rows) == ["déjà", "", "7"] and tokenizer.encode_batch([]) == []
+
+
+def test_live_and_inert_text_do_not_disturb_each_other(family):
+    """The backend keeps the last call's mode; each call here has to set its own."""
+    _, spec, tokenizer = family
+    text, frame = spec["special"][-1], tokenizer.frame("x")
+    inert = tokenizer.encode(text)
+    assert tokenizer.frame("x") == frame and tokenizer.encode(text) == inert
+    assert not tokenizer.control_ids.isdisjoint(frame[1])
 
 
 def test_every_end_token_is_found(family):
@@ -183,4 +210,67 @@ def test_nothing_to_load_is_one_clear_line(name, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match="model: no tokenizer could be loaded") as caught:
         load_tokenizer(name)
+    assert "\n" not in str(caught.value)
+
+
+PLAIN = FAMILIES["no system role"]  # its control tokens, with other templates
+TURNS = "{% for m in messages %}<turn>{{ m.role }}: {{ m.content | trim }}</s>{% endfor %}<turn>"
+
+
+def show(tokenizer, frame) -> list[str]:
+    return [tokenizer.backend.decode(ids) for ids in frame]
+
+
+def test_a_base_model_without_template_gets_plain_words(tmp_path):
+    make(tmp_path, PLAIN, None)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert show(tokenizer, tokenizer.frame("Obey.")) == ["<s>Obey.\n\n", "\n\nAnswer:\n"]
+    assert show(tokenizer, tokenizer.frame("")) == ["<s>", "\n\nAnswer:\n"]
+    assert tokenizer.backend.convert_ids_to_tokens(list(tokenizer.eos_ids)) == ["</s>"]
+    assert tokenizer.control_ids.isdisjoint(tokenizer.encode("".join(PLAIN["special"])))
+
+
+def test_prompts_do_not_depend_on_the_day(tmp_path):
+    dated = "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y %f') %}{% endif %}"
+    make(tmp_path, PLAIN, dated + "Today: {{ date_string }}" + TURNS)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert show(tokenizer, tokenizer.frame(""))[0] == "Today: 26 Jul 2024<turn>user: "
+
+
+@pytest.mark.parametrize("between", ["", "\n", " over "])
+def test_the_end_of_turn_is_the_first_control_token_after_a_reply(tmp_path, between):
+    make(tmp_path, PLAIN | {"eos": "<s>"}, TURNS.replace("</s>", between + "</s>"))
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.backend.convert_ids_to_tokens(list(tokenizer.eos_ids)) == ["<s>", "</s>"]
+
+
+def test_templates_by_name_use_the_default(tmp_path):
+    make(tmp_path, PLAIN | {"plain": ("<tool>",)}, {"default": TURNS, "tools": "<tool>" + TURNS})
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert show(tokenizer, tokenizer.frame("")) == ["<turn>user: ", "</s><turn>"]
+    assert tokenizer.backend.convert_tokens_to_ids("<tool>") in tokenizer.control_ids
+
+
+@pytest.mark.parametrize(
+    "template,complaint",
+    [
+        ("{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}</s>", "writes a user's words 2 times"),
+        ("<turn>nothing else</s>", "writes a user's words 0 times"),
+        ("{{ raise_exception('never') }}", "writes a user's words 0 times"),
+        ("{% for m in messages %}", "is no valid jinja"),
+    ],
+)
+def test_an_unusable_template_is_one_clear_line(tmp_path, template, complaint):
+    make(tmp_path, PLAIN, template)
+    with pytest.raises(ValueError, match=f"model: its chat template {complaint}") as caught:
+        load_tokenizer(str(tmp_path)).frame("x")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "generation_config.json"])
+def test_a_damaged_file_is_one_clear_line(tmp_path, file):
+    make(tmp_path, PLAIN, TURNS)
+    (tmp_path / file).write_text("{")
+    with pytest.raises(ValueError, match="model: no tokenizer could be loaded") as caught:
+        load_tokenizer(str(tmp_path))
     assert "\n" not in str(caught.value)
