@@ -4,7 +4,7 @@ The model is meant to be half competent: it knows how each role works, computes 
 early or is unsure, so that reinforcement has something to gain and something to lose. For three quarters of the run
 traces are clean (noise from the first step on would hide the arithmetic) and every role computes the dyad's chains; bad
 habits, and voters' chains with two-digit terms, come last. Accuracy moves with the last steps of any such run, which is
-why the file itself is part of the repository. 1,300 steps take about ten minutes on two cores.
+why the file itself is part of the repository. 1,300 steps took 17 minutes on two busy cores.
 """
 
 import functools
