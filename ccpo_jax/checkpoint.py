@@ -1,10 +1,12 @@
 """Checkpoints of a run: asynchronous, atomic, the newest few and the best, with fallback past a damaged one."""
 
+import contextlib
+import itertools
 import json
 import logging
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -58,16 +60,24 @@ class Checkpoints:
         """Saves in the background; the state may be donated as soon as this returns.
 
         Args:
-          step: steps completed.
+          step: steps completed; larger than that of every checkpoint in the folder.
           state: a pytree of arrays; typed PRNG keys are allowed.
           metrics: recorded with the checkpoint; the best one is chosen by them.
+
+        Raises:
+          ValueError: `step` is not the newest: orbax would skip it without a word.
         """
         finite = {name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(_without_keys(state)))
-        self._manager.save(step, args=args, metrics=finite)
+        if not self._manager.save(step, args=args, metrics=finite):
+            raise ValueError(
+                f"step: {step} is not after {self.latest_step()}, the newest checkpoint in {self.folder}; "
+                "resume from it, or name another --workdir"
+            )
 
     def steps(self) -> list[int]:
-        """Steps with a complete checkpoint, oldest first."""
+        """Steps with a complete checkpoint, oldest first. Waits for saves under way: they have no metrics yet."""
+        self.wait()
         return sorted(self._manager.all_steps())
 
     def latest_step(self) -> int | None:
@@ -88,7 +98,8 @@ class Checkpoints:
 
         Args:
           like: a state (or its `jax.ShapeDtypeStruct`s) with the structure, shapes, dtypes and shardings wanted.
-          step: None = the newest; a damaged one is passed over with a warning.
+          step: None = the newest; damaged ones are passed over with a warning and set aside, so that their steps can
+            be saved again. Files cut short, emptied or lost count as damage; a flipped bit in an array goes unnoticed.
 
         Returns:
           ``(step, state)``.
@@ -96,36 +107,42 @@ class Checkpoints:
         Raises:
           ValueError: nothing to restore, nothing readable, or a checkpoint of another model or team.
         """
-        steps = self.steps() if step is None else [step]
-        if not steps:
+        known = self.steps()
+        if not known:
             raise ValueError(f"workdir: no checkpoint in {self.folder}; train first, or name another --workdir")
-        for candidate in reversed(steps):
+        if step is not None and step not in known:
+            raise ValueError(f"step: no checkpoint of step {step} in {self.folder}; use one of {known}")
+        tried = known if step is None else [step]
+        damaged: list[int] = []
+        for candidate in reversed(tried):
             try:
                 self._check_structure(candidate, like)
-                return candidate, self._read(candidate, like)
-            except (OSError, KeyError, FileNotFoundError, RuntimeError, TypeError, _Unreadable) as error:
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                _LOG.warning("checkpoint of step %d cannot be read (%s)", candidate, reason)
+                state = self._read(candidate, like)
+            except _Unreadable as error:
+                _LOG.warning("checkpoint of step %d cannot be read (%s)", candidate, error)
+                damaged.append(candidate)
+                continue
+            for late in damaged:  # only now: where nothing can be read, the disk may be at fault and not the files
+                _set_aside(self.folder / str(late))
+            if damaged:
+                self._manager.reload()
+            return candidate, state
         raise ValueError(
-            f"workdir: no readable checkpoint in {self.folder} (tried steps {steps}); restore a copy of it"
+            f"workdir: no readable checkpoint in {self.folder} (tried steps {tried}); restore a copy of it"
         )
 
     def _read(self, step: int, like):
         target = jax.tree.map(_abstract, _without_keys(like))
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        try:
+        with _failures_as_damage():  # the structure has been checked
             restored = self._manager.restore(step, args=args)["state"]
-        except ValueError as error:  # the structure has been checked, so this is damage
-            raise _Unreadable(str(error)) from error
         return _with_keys(restored, like)
 
     def _check_structure(self, step: int, like) -> None:
         """One clear line if the checkpoint is of another model, team or optimizer."""
-        try:
+        with _failures_as_damage():
             metadata = self._manager.item_metadata(step)["state"]
             tree = getattr(metadata, "tree", metadata)
-        except ValueError as error:
-            raise _Unreadable(str(error)) from error
         if tree is None:
             raise _Unreadable("its description is missing")
         saved = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(tree)}
@@ -143,8 +160,10 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits and releases threads."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -159,13 +178,32 @@ def _set_aside_damaged(folder: pathlib.Path) -> None:
         try:
             json.loads(file.read_text())
         except ValueError:
-            step = file.parents[1]
-            step.rename(step.with_name(f"damaged-{step.name}"))
-            _LOG.warning("checkpoint of step %s cannot be read (its metrics are damaged); set aside", step.name)
+            _LOG.warning("checkpoint of step %s cannot be read (its metrics are damaged)", file.parents[1].name)
+            _set_aside(file.parents[1])
+
+
+def _set_aside(checkpoint: pathlib.Path) -> None:
+    """Renames a checkpoint to damaged-<step>, or damaged-<step>-1 and so on where an earlier one has that name."""
+    names = (f"damaged-{checkpoint.name}" + (f"-{again}" if again else "") for again in itertools.count())
+    target = next(path for path in map(checkpoint.with_name, names) if not path.exists())
+    checkpoint.rename(target)
+    _LOG.warning("checkpoint of step %s set aside as %s", checkpoint.name, target.name)
 
 
 class _Unreadable(Exception):
     """A damaged checkpoint."""
+
+
+@contextlib.contextmanager
+def _failures_as_damage() -> Iterator[None]:
+    """Whatever orbax raises over damaged files (arrays cut short: a bare Exception). A full device is not damage."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError):
+        raise
+    except Exception as error:
+        lines = str(error.__cause__ or error).strip().splitlines()
+        raise _Unreadable(lines[0][:200] if lines else type(error).__name__) from error
 
 
 class _Always:

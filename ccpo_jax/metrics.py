@@ -52,12 +52,13 @@ class MetricsWriter:
         self._total, self._first = total_steps, resume_step
         self._stream = sys.stderr if stream is None else stream
         self._clock, self._began, self._shown = clock, clock(), -math.inf
+        self._latest: dict[str, float] = {}  # last known value of everything, for the live line
+        self._line_open = False  # the terminal's cursor stands behind a live line
         self._wandb = _start_wandb(self.workdir) if wandb else None
         self._keep_lines(resume_step)
         self._file = self._path.open("a", encoding="utf-8")
-        self._board = (
-            SummaryWriter(str(self.workdir / "tensorboard"), purge_step=resume_step + 1) if tensorboard else None
-        )
+        purge = resume_step + 1 if resume_step else 0  # a run that starts over writes step 0 again
+        self._board = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=purge) if tensorboard else None
 
     def _keep_lines(self, last_step: int) -> None:
         """Rewrites metrics.jsonl without lines past `last_step`, so that no step is ever counted twice."""
@@ -86,18 +87,18 @@ class MetricsWriter:
                 self._board.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(values, step=step)
-        self._show(step, values)
+        self._latest |= values
+        self._show(step)
 
-    def _show(self, step: int, values: Mapping[str, float]) -> None:
+    def _show(self, step: int) -> None:
         now = self._clock()
         terminal = self._stream.isatty()
         if not terminal and now - self._shown < _LINE_EVERY and step not in (0, self._total):
             return
         self._shown = now
-        line = live_line(step, self._total, values, elapsed=now - self._began, done=step - self._first)
-        self._stream.write(f"\r\033[K{line}" if terminal else f"{line}\n")
-        if terminal and step == self._total:
-            self._stream.write("\n")
+        line = live_line(step, self._total, self._latest, elapsed=now - self._began, done=step - self._first)
+        self._line_open = terminal and step != self._total
+        self._stream.write((f"\r\033[K{line}" if terminal else line) + ("" if self._line_open else "\n"))
         self._stream.flush()
 
     def lines(self) -> list[dict]:
@@ -105,7 +106,9 @@ class MetricsWriter:
         return [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
 
     def close(self) -> None:
-        """Flushes and closes all files."""
+        """Flushes and closes all files; what is printed next starts on a line of its own."""
+        if self._line_open:
+            self._stream.write("\n")
         self._file.close()
         if self._board is not None:
             self._board.close()
@@ -133,7 +136,7 @@ def live_line(step: int, total: int, values: Mapping[str, float], *, elapsed: fl
     Args:
       step: steps completed.
       total: steps of the run.
-      values: the step's metrics.
+      values: the newest value of every metric; an accuracy stays until the next evaluation.
       elapsed: seconds since this process began to train.
       done: steps completed by this process.
     """
@@ -201,7 +204,8 @@ def diagnostics(outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, top
 
     For agent k, Delta_k is the team's reward minus its reward without k. help and hurt rates: Delta_k above or below 0;
     free-rider rate: among samples the team got right, those with Delta_k <= 0; pivotal rate (voting): Delta_k not 0.
-    They are left out where the masked worlds were not decoded.
+    They are left out where the masked worlds were not decoded; the free-rider rate also where the team got nothing
+    right.
 
     Args:
       outcome: fields ``[W, B, G(, A)]``.
@@ -221,7 +225,8 @@ def diagnostics(outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, top
         delta = reward[0] - reward[world]
         found[f"credit/help_rate/{agent}"] = float((delta > 0).mean())
         found[f"credit/hurt_rate/{agent}"] = float((delta < 0).mean())
-        found[f"credit/free_rider_rate/{agent}"] = float((delta[right] <= 0).mean()) if right.any() else 0.0
+        if right.any():
+            found[f"credit/free_rider_rate/{agent}"] = float((delta[right] <= 0).mean())
         if topology.decision == "vote":
             found[f"credit/pivotal_rate/{agent}"] = float((delta != 0).mean())
     if topology.name == "dyad":

@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -61,6 +63,28 @@ def test_logs_are_not_flooded(tmp_path):
     assert 15 <= len(shown) <= 25 and shown[0].startswith("step 0/") and shown[-1].startswith("step 100/")
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_one_line_in_place_with_the_last_known_accuracy(tmp_path):
+    with writer(tmp_path, total_steps=2, stream=(stream := Terminal())) as out:
+        out.write(0, {"eval/team_accuracy": 0.5})
+        out.write(1, {"reward": 0.25})
+        assert stream.getvalue().count("\n") == 0
+        assert stream.getvalue().split("\r\033[K")[-1].startswith("step 1/2 | reward 0.250 | held-out accuracy 0.500")
+        out.write(2, {"reward": 0.5})
+        assert stream.getvalue().endswith("step 2/2 | reward 0.500 | held-out accuracy 0.500\n")
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_an_interrupted_live_line_is_ended(tmp_path):
+    with writer(tmp_path, total_steps=9, stream=(stream := Terminal())) as out:
+        out.write(1, {"reward": 0.5})
+    assert stream.getvalue().endswith("\n")
+
+
 def test_tensorboard_files_hold_the_scalars(tmp_path):
     with writer(tmp_path, tensorboard=True) as out:
         out.write(3, {"reward": 0.5})
@@ -69,9 +93,27 @@ def test_tensorboard_files_hold_the_scalars(tmp_path):
 
 
 def test_wandb_without_the_package_says_so(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ValueError, match="log.wandb: the wandb package is missing"):
         writer(tmp_path, wandb=True)
+
+
+def test_wandb_receives_the_same_values(tmp_path, monkeypatch):
+    sent = []
+
+    class Run:
+        def log(self, values, step):
+            sent.append((step, values))
+
+        def finish(self):
+            sent.append("finished")
+
+    package = types.ModuleType("wandb")
+    package.init = lambda **_: Run()
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    with writer(tmp_path, wandb=True) as out:
+        out.write(1, {"reward": 0.5})
+    assert sent == [(1, {"reward": 0.5}), "finished"]
 
 
 def test_interval_is_deterministic_and_as_wide_as_theory_says():
@@ -105,6 +147,14 @@ def test_diagnostics_of_a_vote_by_hand():
     assert [found[f"credit/free_rider_rate/{k}"] for k in range(3)] == [0.0, 1.0, 1.0]
     assert [found[f"credit/silent_groups/{k}"] for k in range(3)] == [1.0, 0.0, 1.0]
     assert found["credit/mean/2"] == 4.5 and found["credit/var/2"] == 0.25
+
+
+def test_nobody_rides_free_where_nothing_was_right():
+    reward = np.array([[[0.0, 0.5]], [[0.0, 1.0]]])
+    outcome = Outcome(reward, np.zeros((2, 1, 2, 2)), np.zeros((2, 1, 2, 2), int), agent_masks(2, (0,)))
+    found = diagnostics(outcome, np.zeros((2, 1, 2)), np.zeros((2, 1, 2)), dyad())
+    assert found["credit/hurt_rate/0"] == 0.5
+    assert not any("free_rider" in name for name in found)
 
 
 def test_diagnostics_leave_out_what_was_not_decoded():
