@@ -131,13 +131,18 @@ def make_loss(config) -> Loss:
 
 
 def make_advantage(config) -> Callable:
-    """How credit becomes an advantage within each group."""
+    """How credit becomes an advantage within each group; what is left open follows from the loss and the credit."""
+    divide, baseline = config.advantage.normalize_std, config.advantage.baseline
+    if divide is None:
+        divide = config.credit.name != "ccpo_event"
+    if baseline is None:
+        baseline = "none" if config.loss.name == "reinforce_pp" else "group"
     table = {
-        "group": functools.partial(group_advantage, normalize_std=config.advantage.normalize_std),
+        "group": functools.partial(group_advantage, normalize_std=divide),
         "leave_one_out": leave_one_out_advantage,
         "none": jnp.asarray,
     }
-    return choose(table, config.advantage.baseline, "advantage.baseline")
+    return choose(table, baseline, "advantage.baseline")
 
 
 def load_datasets(config) -> Datasets:

@@ -50,7 +50,7 @@ class Tokenizer:
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         if not clean:
             return []
-        rows = self.backend(clean, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        rows = self.backend(clean, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         return [self._inert(row) if not self.control_ids.isdisjoint(row) else row for row in rows]
 
     def _inert(self, row: list[int]) -> list[int]:
@@ -62,7 +62,7 @@ class Tokenizer:
 
     def _letters(self, control_id: int) -> list[int]:
         letters = list(self.backend.added_tokens_decoder[control_id].content)
-        rows = self.backend(letters, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        rows = self.backend(letters, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         return [i for row in rows for i in row if i not in self.control_ids]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -118,7 +118,7 @@ class Tokenizer:
 
     def _live(self, text: str) -> tuple[int, ...]:
         """Ids of a piece of the template, control tokens live."""
-        return tuple(self.backend(text, add_special_tokens=False)["input_ids"]) if text else ()
+        return tuple(self.backend(text, add_special_tokens=False, verbose=False)["input_ids"]) if text else ()
 
     def save(self, folder: str | pathlib.Path) -> None:
         """Writes the tokenizer, its template and the end tokens in Hugging Face format."""

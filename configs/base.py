@@ -32,8 +32,10 @@ def base() -> ConfigDict:
     c.solo_samples = placeholder(int)  # answers per prompt in each masked world that decodes; None = group_size
 
     c.advantage = ConfigDict()
-    c.advantage.baseline = "group"  # group (mean of the group) | leave_one_out | none
-    c.advantage.normalize_std = True  # group: divide by the group's standard deviation
+    c.advantage.baseline = placeholder(str)  # group (mean of the group) | leave_one_out | none; None: group, but
+    # none with loss reinforce_pp, which centres the whole batch
+    c.advantage.normalize_std = placeholder(bool)  # group: divide by the group's standard deviation; None: yes, but
+    # not with credit ccpo_event, whose bonus is made for centred advantages
 
     c.loss = ConfigDict()
     c.loss.name = "grpo"  # a key of ccpo_jax.LOSSES

@@ -54,7 +54,6 @@ def get_config(preset: str = "") -> ConfigDict:
 def event(c: ConfigDict) -> ConfigDict:
     """The paper's later version."""
     c.credit.name = "ccpo_event"
-    c.advantage.normalize_std = False
     c.loss.name = "gspo"
     c.loss.clip_low, c.loss.clip_high = 3e-4, 4e-4
     c.batch_size, c.group_size = 192, 16

@@ -134,7 +134,7 @@ def test_steps_do_not_recompile(tmp_path):
     {"shared_policy": True},
     {"trainer.schedule": "alternate", "trainer.period": 1},
     {"trainer.mini_batches": 2, "loss.name": "gspo"},
-    {"loss.name": "reinforce_pp", "advantage.baseline": "none"},
+    {"loss.name": "reinforce_pp"},
     {"advantage.baseline": "leave_one_out", "loss.normalize": "token", "loss.ratio": "token"},
 ], ids=lambda c: next(iter(c)))  # fmt: skip
 def test_options_of_training_run(changes, tmp_path):

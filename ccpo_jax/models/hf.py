@@ -381,6 +381,7 @@ def write_params(folder: pathlib.Path, config: ModelConfig, params: dict[str, An
     for number, names in enumerate(shards, start=1):
         file = _WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file({name: value(listed[name]) for name in names}, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod(0o644)  # written for the owner alone otherwise
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
         total = size * sum(int(np.prod(tensor.shape)) for tensor in listed.values())
