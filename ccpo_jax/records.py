@@ -68,7 +68,7 @@ class Policy(NamedTuple):
     publish: Callable[..., Any]  # (params) -> weights, once per update
     init_cache: Callable[..., Any]  # (batch, rows, slots) -> empty cache
     extend: Callable[..., Any]  # (weights, tokens, positions, cache, cursor, start, prefix, ...) -> hidden, cache
-    hidden: Callable[..., Array]  # (params, tokens [N, S], positions [N, S], segments [N, S]) -> [N, S, D]
+    hidden: Callable[..., Array]  # (params, tokens [N, S], positions, segments, parents) -> [N, S, D]
     logits: Callable[..., Array]  # (params or weights, hidden [..., D]) -> [..., V] float32
 
 

@@ -232,7 +232,8 @@ def check_numbers(config) -> None:
     """Ranges that would otherwise fail late or not at all."""
     at_least = {
         "steps": 0, "batch_size": 1, "group_size": 2, "prompt_length": 1, "eval.samples": 1, "eval.batch_size": 1,
-        "trainer.micro_batch": 1, "trainer.mini_batches": 1, "trainer.period": 1, "trainer.chunk": 1, "data.heldout": 0,
+        "trainer.micro_batch": 1, "trainer.pack_length": 1,
+        "trainer.mini_batches": 1, "trainer.period": 1, "trainer.chunk": 1, "data.heldout": 0,
         "verifier.workers": 1, "eval_every": 0, "checkpoint_every": 0, "keep_last": 1, "optimizer.warmup_steps": 0,
     }  # fmt: skip
     for field, low in at_least.items():

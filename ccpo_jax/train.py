@@ -19,12 +19,13 @@ from ccpo_jax.advantages import history_gate
 from ccpo_jax.checkpoint import Checkpoints
 from ccpo_jax.evaluate import evaluate, grade
 from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics
+from ccpo_jax.packing import gather_rows
 from ccpo_jax.records import CCPOState, Outcome
 from ccpo_jax.rollout import Rollout, rollout
 from ccpo_jax.setup import Program, resolve
 from ccpo_jax.sharding import batch_sharding, replicated, state_sharding
 from ccpo_jax.topology import Topology
-from ccpo_jax.update import TrainState, gather_rows, train_on
+from ccpo_jax.update import TrainState, train_on
 from ccpo_jax.verifiers import VerifierPool
 
 _EVALUATION = 2**31 - 1  # folded into the run's key for evaluations: no training step has this number
@@ -168,6 +169,7 @@ def update(program: Program, config, state: TrainState, spoken: Rollout, advanta
                 opt_state[index],
                 rows,
                 micro_batch=config.trainer.micro_batch,
+                pack_length=config.trainer.pack_length,
                 skip_silent=config.trainer.skip_silent,
                 temperature=config.sample.temperature,
                 pad_id=agent.tokenizer.pad_id,

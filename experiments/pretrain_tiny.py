@@ -213,7 +213,7 @@ def batches(source: Iterator[Trace], tokenizer, templates, rows: int, width: int
 
 def response_loss(params, batch: Batch, policy) -> jax.Array:
     """Mean cross-entropy of the response tokens, end token included."""
-    hidden = policy.hidden(params, batch.tokens, batch.positions, batch.segments)
+    hidden = policy.hidden(params, batch.tokens, batch.positions, batch.segments, batch.segments)
     logits = policy.logits(params, hidden[:, :-1])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.tokens[:, 1:])
     return jnp.sum(losses * batch.target[:, 1:]) / jnp.sum(batch.target[:, 1:])

@@ -18,7 +18,7 @@ def markov_policy() -> Policy:
         publish=lambda params: params,
         init_cache=lambda batch, rows, slots: (jnp.zeros((batch, rows, slots), jnp.int32),),
         extend=extend,
-        hidden=lambda params, tokens, positions, segments: params["table"][tokens],
+        hidden=lambda params, tokens, positions, segments, parents: params["table"][tokens],
         logits=lambda params, hidden: hidden.astype(jnp.float32),
     )
 

@@ -53,7 +53,8 @@ def whole(policy, params, tokens, positions=None, segments=None):
     tokens = jnp.asarray(tokens, jnp.int32)
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape) if positions is None else positions
     segments = jnp.ones_like(tokens) if segments is None else segments
-    return policy.hidden(params, tokens, jnp.asarray(positions), jnp.asarray(segments))
+    segments = jnp.asarray(segments)
+    return policy.hidden(params, tokens, jnp.asarray(positions), segments, segments)
 
 
 @every_case

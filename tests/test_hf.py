@@ -92,7 +92,7 @@ def test_a_family_saves_and_loads_what_it_initialises(name, tmp_path):
     assert_equal(params, read)
     policy = make_policy(again)
     one = jnp.zeros((1, 1), jnp.int32)
-    assert policy.logits(read, policy.hidden(read, one, one, one + 1)).shape == (1, 1, VOCAB)
+    assert policy.logits(read, policy.hidden(read, one, one, one + 1, one + 1)).shape == (1, 1, VOCAB)
 
 
 @needs_torch

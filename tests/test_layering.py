@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 RING_1 = {"__init__", "records", "moments", "advantages", "topology", "credit", "losses"}
-RING_2 = {"models", "sharding", "prompts", "sampler", "rollout", "update"}
+RING_2 = {"models", "sharding", "prompts", "sampler", "rollout", "packing", "update"}
 RING_3 = {"tokenizer", "data", "verifiers", "checkpoint", "metrics", "setup", "evaluate", "train"}
 PLAIN = {"tasks": {"numpy"}, "pool": set()}  # import nothing of the package; the libraries they may use
 ASSEMBLERS = {"setup", "evaluate", "train"}  # the ring-3 files that may use other ring-3 files

@@ -21,7 +21,7 @@ def small(name: str, **changes):
     config = FILES[name].get_config("tiny")
     config.update_from_flattened_dict(
         {
-            "steps": 2, "batch_size": 8, "group_size": 4, "trainer.micro_batch": 32, "data.size": 300,
+            "steps": 2, "batch_size": 8, "group_size": 4, "data.size": 300,
             "data.heldout": 16,
             "eval.batch_size": 16, "verifier.workers": 1, "log.tensorboard": False,
         } | changes

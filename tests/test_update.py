@@ -8,24 +8,37 @@ import numpy as np
 import optax
 import pytest
 
-from ccpo_jax.losses import batch_totals, policy_gradient_loss, reinforce_pp_loss
-from ccpo_jax.update import Batch, Loss, Rows, micro_batches, optimizer, response_logprobs, totals_of, train_on
+from ccpo_jax.losses import policy_gradient_loss, reinforce_pp_loss
+from ccpo_jax.packing import Row, pack
+from ccpo_jax.update import Loss, optimizer, response_logprobs, totals_of, train_on
 from tests.stubs import POLICY, markov_params
 
 V = 11
 
 
-def ragged_rows(count=13, seed=0, silent=()) -> Rows:
+def ragged_rows(count=13, seed=0, silent=(), group=4) -> list[Row]:
+    """Rows in groups that share a prefix; about half of them have a tail of their own."""
     rng = np.random.default_rng(seed)
-    tokens, prompt, old = [], [], []
-    for _ in range(count):
-        p, r = rng.integers(1, 6), rng.integers(1, 9)
-        tokens.append(rng.integers(0, V, p + r).astype(np.int32))
-        prompt.append(p)
-        old.append(rng.normal(-2, 0.1, r).astype(np.float32))
-    advantage = rng.normal(size=count).astype(np.float32)
-    advantage[list(silent)] = 0.0
-    return Rows(tokens, np.array(prompt, np.int32), advantage, old)
+    rows, prefix = [], None
+    for n in range(count):
+        if n % group == 0:
+            prefix = rng.integers(0, V, rng.integers(1, 6)).astype(np.int32)
+        tail = rng.integers(0, V, rng.integers(0, 3)).astype(np.int32)
+        response = rng.integers(0, V, rng.integers(1, 9)).astype(np.int32)
+        old = rng.normal(-2, 0.1, len(response)).astype(np.float32)
+        advantage = 0.0 if n in silent else float(np.float32(rng.normal()))
+        rows.append(Row(n // group, prefix, tail, response, advantage, old))
+    return rows
+
+
+def scores_of(row: Row, table, temperature=1.0):
+    """Log-probabilities ``[T', V]`` of everything that might have been said, one row alone."""
+    tokens = np.concatenate([row.prefix, row.tail, row.response])
+    return jax.nn.log_softmax(table[tokens[-len(row.response) - 1 : -1]] / temperature)
+
+
+def picked(row: Row, table):
+    return scores_of(row, table)[jnp.arange(len(row.response)), row.response]
 
 
 def loss_of(function=policy_gradient_loss, *, on_policy=True, silent=True, bonus=0.0) -> Loss:
@@ -36,24 +49,21 @@ def step(rows, loss, *, micro_batch=64, skip_silent=False, sharding=None):
     transform = optax.sgd(1.0)
     params = markov_params(V)
     return train_on(
-        POLICY, loss, transform, params, transform.init(params), rows, micro_batch=micro_batch,
+        POLICY, loss, transform, params, transform.init(params), rows, micro_batch=micro_batch, pack_length=16,
         skip_silent=skip_silent, temperature=1.0, pad_id=0, sharding=sharding,
     )  # fmt: skip
 
 
-def direct_gradient(rows: Rows, function=policy_gradient_loss):
-    """The loss written out sequence by sequence, no padding, no chunks."""
-    width = max(len(o) for o in rows.old_logprobs)
-    mask = np.arange(width) < np.array([len(o) for o in rows.old_logprobs])[:, None]
+def direct_gradient(rows, function=policy_gradient_loss):
+    """The loss written out sequence by sequence, no packing, no chunks."""
+    width = max(len(row.response) for row in rows)
+    mask = np.arange(width) < np.array([len(row.response) for row in rows])[:, None]
+    advantage = np.array([row.advantage for row in rows], np.float32)
 
     def objective(params):
-        lines = []
-        for tokens, start in zip(rows.tokens, rows.prompt_length, strict=True):
-            scores = jax.nn.log_softmax(params["table"][tokens[start - 1 : -1]])
-            picked = scores[jnp.arange(len(tokens) - start), tokens[start:]]
-            lines.append(jnp.pad(picked, (0, width - len(picked))))
-        logprobs = jnp.stack(lines)
-        return function(logprobs, jax.lax.stop_gradient(logprobs), rows.advantage, mask)[0]
+        lines = [picked(row, params["table"]) for row in rows]
+        logprobs = jnp.stack([jnp.pad(line, (0, width - len(line))) for line in lines])
+        return function(logprobs, jax.lax.stop_gradient(logprobs), advantage, mask)[0]
 
     return jax.value_and_grad(objective)(markov_params(V))
 
@@ -108,28 +118,27 @@ def test_off_policy_ratio_uses_the_samplers_logprobs():
 
 def test_gap_to_the_sampler_is_measured_on_response_tokens_only():
     rows = ragged_rows()
-    exact = []
-    for tokens, start in zip(rows.tokens, rows.prompt_length, strict=True):
-        scores = jax.nn.log_softmax(markov_params(V)["table"][tokens[start - 1 : -1]])
-        exact.append(np.asarray(scores[jnp.arange(len(tokens) - start), tokens[start:]]))
-    _, _, metrics = step(rows._replace(old_logprobs=[e + 0.25 for e in exact]), loss_of(), micro_batch=4)
+    table = markov_params(V)["table"]
+    rows = [row._replace(old_logprobs=np.asarray(picked(row, table)) + 0.25) for row in rows]
+    _, _, metrics = step(rows, loss_of(), micro_batch=4)
     assert metrics["logprob_gap"] == pytest.approx(0.25, abs=1e-5)
     assert metrics["logprob_gap_max"] == pytest.approx(0.25, abs=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 1000])
 def test_chunked_logprobs_and_entropy(chunk):
-    batch = micro_batches(ragged_rows(6), 6, pad_id=0)[0]
-    width = batch.old_logprobs.shape[1]
+    rows = ragged_rows(6)
+    (batch,) = pack(rows, length=64, size=6)
     params = markov_params(V)
-    found = response_logprobs(POLICY, params, batch, jnp.float32(0.5), width=width, chunk=chunk)
-    for n in range(6):
-        p, end = batch.prompt_length[n], batch.length[n]
-        scores = jax.nn.log_softmax(params["table"][batch.tokens[n, p - 1 : end - 1]] / 0.5)
-        np.testing.assert_allclose(
-            found[0][n, : end - p], scores[jnp.arange(end - p), batch.tokens[n, p:end]], atol=1e-5
-        )
-        np.testing.assert_allclose(found[1][n, : end - p], -(jnp.exp(scores) * scores).sum(-1), atol=1e-5)
+    logprobs, entropy = response_logprobs(POLICY, params, batch, jnp.float32(0.5), chunk=chunk)
+    in_order = sorted(rows, key=lambda row: (row.group, -len(row.tail) - len(row.response)))
+    filled = np.flatnonzero(batch.length.ravel())
+    assert len(filled) == len(rows)
+    for n, row in zip(filled, in_order, strict=True):
+        scores = scores_of(row, params["table"], 0.5)
+        end = len(row.response)
+        np.testing.assert_allclose(logprobs[n, :end], scores[jnp.arange(end), row.response], atol=1e-5)
+        np.testing.assert_allclose(entropy[n, :end], -(jnp.exp(scores) * scores).sum(-1), atol=1e-5)
 
 
 def test_entropy_bonus_raises_entropy():
@@ -138,31 +147,17 @@ def test_entropy_bonus_raises_entropy():
     raised, _, _ = step(rows, loss_of(bonus=0.5, silent=False))
     _, _, after = train_on(
         POLICY, loss_of(), optax.sgd(0.0), raised, optax.sgd(0.0).init(raised), rows,
-        micro_batch=64, skip_silent=False, temperature=1.0, pad_id=0,
+        micro_batch=64, pack_length=16, skip_silent=False, temperature=1.0, pad_id=0,
     )  # fmt: skip
     assert after["entropy"] > before["entropy"]
 
 
-def test_micro_batches_are_right_padded_bucketed_and_complete():
-    rows = ragged_rows(13)
-    batches = micro_batches(rows, 4, pad_id=9)
-    assert len(batches) == 4 and all(isinstance(b, Batch) and b.tokens.shape[0] == 4 for b in batches)
-    seen = []
-    for b in batches:
-        for tokens, start, end, advantage in zip(b.tokens, b.prompt_length, b.length, b.advantage, strict=True):
-            assert (tokens[end:] == 9).all()
-            if end > start:
-                seen.append((tuple(tokens[:end]), start, float(advantage)))
-    wanted = [(tuple(t), p, float(a)) for t, p, a in zip(rows.tokens, rows.prompt_length, rows.advantage, strict=True)]
-    assert sorted(seen) == sorted(wanted)
-
-
 def test_totals_count_every_row():
-    rows = ragged_rows(5, silent=range(5))
-    width = max(map(len, rows.old_logprobs))
-    mask = np.arange(width) < np.array([len(o) for o in rows.old_logprobs])[:, None]
-    for one, other in zip(totals_of(rows), batch_totals(rows.advantage, mask), strict=True):
-        np.testing.assert_array_equal(one, other)
+    rows = ragged_rows(5, silent=range(4))
+    totals = totals_of(rows)
+    assert (totals.rows, totals.tokens) == (5, sum(len(row.response) for row in rows))
+    loud = len(rows[4].response) / totals.tokens
+    np.testing.assert_allclose(totals.advantage_mean, rows[4].advantage * loud, rtol=1e-6)
 
 
 def test_warm_up_clip_and_decay():
@@ -182,6 +177,7 @@ def test_one_compilation_for_many_batches_of_one_shape():
     loss = loss_of(functools.partial(policy_gradient_loss, clip_low=0.1))
     before = accumulate._cache_size()
     for seed in range(3):
-        rows = ragged_rows(4, seed=0)._replace(advantage=np.random.default_rng(seed).normal(size=4).astype(np.float32))
+        draw = np.random.default_rng(seed)
+        rows = [row._replace(advantage=draw.normal()) for row in ragged_rows(4, seed=0)]
         step(rows, loss, micro_batch=4)
     assert accumulate._cache_size() == before + 1

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from ccpo_jax.records import Array
 
+_QUERY_BLOCK = 256  # queries whose scores exist at once in a training forward
 _MASKED = -1e30  # finite, so that a row without any visible key gives garbage and not NaN
 
 
@@ -43,6 +44,36 @@ def attention(queries: Array, blocks: tuple[Block, ...]) -> Array:
     total = sum(share * s for share, s in zip(shares, sums, strict=True))
     out = sum(share[..., None] * v for share, v in zip(shares, values, strict=True))
     return (out / total[..., None]).astype(queries.dtype)
+
+
+def packed_attention(queries: Array, keys: Array, values: Array, segments: Array, parents: Array) -> Array:
+    """Causal attention of packed sequences, by blocks of queries: no score lies above the diagonal block.
+
+    Args:
+      queries: ``[N, 1, S, H, Q, E]``.
+      keys: ``[N, 1, S, H, E]``.
+      values: ``[N, 1, S, H, E]``.
+      segments: ``[N, S]`` int32, equal numbers see each other.
+      parents: ``[N, S]`` int32, a further segment that the query sees.
+
+    Returns:
+      ``[N, 1, S, H, Q, E]`` in the dtype of `queries`.
+    """
+    slots = segments.shape[1]
+
+    def block(begin, q, k, v, own, parent, others):
+        visible = (own[:, :, None] == others[:, None]) | (parent[:, :, None] == others[:, None])
+        visible &= begin + jnp.arange(q.shape[2])[:, None] >= jnp.arange(k.shape[2])
+        return attention(q, (Block(k, v, visible[:, None]),))
+
+    if slots > _QUERY_BLOCK:  # scores of one block are bearable; of many they are computed again when needed
+        block = jax.checkpoint(block)
+    parts = []
+    for begin in range(0, slots, _QUERY_BLOCK):
+        own, seen = slice(begin, begin + _QUERY_BLOCK), slice(min(begin + _QUERY_BLOCK, slots))
+        args = (queries[:, :, own], keys[:, :, seen], values[:, :, seen], segments[:, own], parents[:, own])
+        parts.append(block(begin, *args, segments[:, seen]))
+    return jnp.concatenate(parts, axis=2)
 
 
 def _attend(queries: Array, block: Block) -> tuple[Array, Array, Array]:

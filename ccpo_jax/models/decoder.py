@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ccpo_jax.models.attention import Block, attention
+from ccpo_jax.models.attention import Block, attention, packed_attention
 from ccpo_jax.models.rope import RopeScaling, rotate, rotation
 from ccpo_jax.records import Array, Policy
 
@@ -248,9 +248,16 @@ def extend(
 
 
 def hidden(
-    config: ModelConfig, dtype, remat: str, params: dict[str, Any], tokens: Array, positions: Array, segments: Array
+    config: ModelConfig,
+    dtype,
+    remat: str,
+    params: dict[str, Any],
+    tokens: Array,
+    positions: Array,
+    segments: Array,
+    parents: Array,
 ) -> Array:
-    """Hidden states of whole sequences, for training: causal, and within a segment only.
+    """Hidden states of packed sequences, for training: causal, and within a segment and its parent only.
 
     Args:
       config: architecture.
@@ -260,17 +267,16 @@ def hidden(
       tokens: ``[N, S]`` int32.
       positions: ``[N, S]`` int32.
       segments: ``[N, S]`` int32, equal numbers see each other; 0 = padding.
+      parents: ``[N, S]`` int32, a segment that is seen as well: branches of one prompt share it as their parent.
 
     Returns:
       ``[N, S, D]`` after the final norm.
     """
-    index = jnp.arange(tokens.shape[1])
-    mask = (index[:, None] >= index) & (segments[:, :, None] == segments[:, None, :])
     turn = rotation(positions[:, None], config.head_dim, config.rope_theta, config.rope_scaling)
 
     def step(x, weights):
         def attend(q, k, v):
-            return attention(q, (Block(k, v, mask[:, None]),)), None
+            return packed_attention(q, k, v, segments, parents), None
 
         return layer(config, fuse(config, weights, dtype), x, turn, attend)
 

@@ -1,0 +1,129 @@
+"""Packing: every token once, little padding, and a network that cannot tell packed from separate sequences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ccpo_jax.models import ModelConfig, init_params, make_policy
+from ccpo_jax.models import attention as attention_module
+from ccpo_jax.packing import Row, pack
+from ccpo_jax.update import response_logprobs
+
+V = 37
+
+
+def rows_of(groups=5, samples=6, seed=0, longest=24) -> list[Row]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for group in range(groups):
+        prefix = rng.integers(0, V, rng.integers(1, 20)).astype(np.int32)
+        for _ in range(samples):
+            tail = rng.integers(0, V, rng.integers(0, 6)).astype(np.int32)
+            response = rng.integers(0, V, rng.integers(1, longest + 1)).astype(np.int32)
+            old = rng.normal(size=len(response)).astype(np.float32)
+            rows.append(Row(group, prefix, tail, response, float(rng.normal()), old))
+    return rows
+
+
+def content(row: Row) -> tuple:
+    whole = np.concatenate([row.prefix, row.tail, row.response])
+    return (*whole.tolist(), -1, len(row.response), round(row.advantage, 5), *np.round(row.old_logprobs, 5).tolist())
+
+
+def unpack(batches) -> list[tuple]:
+    """What a reader of the packed arrays alone would say the rows were."""
+    found = []
+    for batch in batches:
+        for m in range(len(batch.tokens)):
+            for r in np.flatnonzero(batch.length[m]):
+                k = slice(batch.first[m, r], batch.first[m, r] + batch.length[m, r])
+                last = batch.source[m, k][-1] + 1 if batch.length[m, r] > 1 else None
+                own = batch.segments[m, last] if last is not None else None
+                if own is None:  # one token: its segment is found by its value and place
+                    slots = [
+                        s
+                        for s in range(batch.source[m, k][0] + 1, batch.tokens.shape[1])
+                        if batch.tokens[m, s] == batch.target[m, k][0]
+                        and batch.parents[m, s]
+                        in (batch.segments[m, batch.source[m, k][0]], batch.parents[m, batch.source[m, k][0]])
+                    ]
+                    own = batch.segments[m, slots[0]]
+                parent = batch.parents[m, np.flatnonzero(batch.segments[m] == own)[0]]
+                whole = np.concatenate([batch.tokens[m, batch.segments[m] == s] for s in (parent, own)])
+                places = np.concatenate([batch.positions[m, batch.segments[m] == s] for s in (parent, own)])
+                np.testing.assert_array_equal(places, np.arange(len(whole)))
+                size = int(batch.length[m, r])
+                np.testing.assert_array_equal(whole[-size:], batch.target[m, k])
+                old = np.round(batch.old_logprobs[m, r, :size], 5).tolist()
+                found.append((*whole.tolist(), -1, size, round(float(batch.advantage[m, r]), 5), *old))
+    return found
+
+
+@pytest.mark.parametrize("length,size", [(16, 4), (64, 3), (256, 2), (4096, 8)])
+def test_every_row_is_packed_once(length, size):
+    rows = rows_of(longest=24)
+    rows = [row for row in rows if len(row.response) > 1]
+    assert sorted(unpack(pack(rows, length=length, size=size))) == sorted(map(content, rows))
+
+
+def test_padding_is_small_on_ragged_responses():
+    """Stop lengths with a mean of a quarter of the longest, as in training."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for group in range(32):
+        prefix = np.zeros(int(rng.integers(20, 120)), np.int32)
+        for _ in range(8):
+            response = np.zeros(int(min(1 + rng.exponential(64), 256)), np.int32)
+            rows.append(Row(group, prefix, np.zeros(0, np.int32), response, 1.0, np.zeros(len(response), np.float32)))
+    batches = pack(rows, length=1024, size=8)
+    slots = sum(batch.tokens.size for batch in batches)
+    filled = sum(int((batch.segments > 0).sum()) for batch in batches)
+    assert 1 - filled / slots < 0.15
+    unshared = sum(len(row.prefix) + len(row.response) for row in rows)
+    assert filled < 0.65 * unshared
+
+
+def test_shapes_are_few_and_divide_over_devices():
+    shapes = set()
+    for seed in range(50):
+        for batch in pack(rows_of(seed=seed), length=64, size=8, multiple=2):
+            shapes.add(tuple(field.shape for field in batch))
+    assert len(shapes) <= 8 and all(shape[0][0] % 2 == 0 for shape in shapes)
+
+
+def test_nothing_to_pack():
+    assert pack([], length=8, size=2) == []
+
+
+@pytest.mark.parametrize("block", [8, 1000])
+def test_a_network_cannot_tell_packed_from_separate(block, monkeypatch):
+    monkeypatch.setattr(attention_module, "_QUERY_BLOCK", block)
+    config = ModelConfig("qwen3", V, 16, 2, 4, 2, 8, 24, qk_norm=True, rope_theta=100.0 + block)
+    policy = make_policy(config, remat="none")
+    params = jax.tree.map(lambda x: x * 4 if x.ndim > 1 else x, init_params(config, jax.random.key(0)))
+    rows = rows_of(3, 4, seed=3)
+
+    def packed(params):
+        total = jnp.float32(0)
+        for batch in pack(rows, length=64, size=2):
+            logprobs, _ = response_logprobs(policy, params, batch, jnp.float32(1), chunk=10)
+            mask = jnp.arange(logprobs.shape[1]) < batch.length.reshape(-1, 1)
+            total += jnp.sum(jnp.where(mask, logprobs, 0).sum(1) * batch.advantage.reshape(-1))
+        return total
+
+    def separate(params):
+        total = jnp.float32(0)
+        for row in rows:
+            tokens = jnp.asarray(np.concatenate([row.prefix, row.tail, row.response]))[None]
+            ones = jnp.ones_like(tokens)
+            hidden = policy.hidden(params, tokens, jnp.arange(tokens.shape[1])[None], ones, ones)
+            scores = jax.nn.log_softmax(policy.logits(params, hidden[0, -len(row.response) - 1 : -1]))
+            total += row.advantage * scores[jnp.arange(len(row.response)), row.response].sum()
+        return total
+
+    (one, grads), (other, expected) = jax.value_and_grad(packed)(params), jax.value_and_grad(separate)(params)
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4 * float(jnp.abs(b).max() + 1)), grads, expected
+    )
