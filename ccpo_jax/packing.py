@@ -76,7 +76,7 @@ def pack(rows: Sequence[Row], *, length: int, size: int, multiple: int = 1, pad_
       pad_id: any token.
 
     Returns:
-      Micro-batches with the same axes, their sizes rounded up by `bucket` so that steps reuse a few compiled shapes.
+      Micro-batches with the same axes; R and T are rounded up by `bucket`, so that steps reuse a few compiled shapes.
     """
     if not rows:
         return []
@@ -84,7 +84,7 @@ def pack(rows: Sequence[Row], *, length: int, size: int, multiple: int = 1, pad_
     length = length if longest <= length else bucket(longest, 1 << 30)
     bins = list(_bins(rows, length))
     calls = -(-len(bins) // size)
-    size = bucket(-(-len(bins) // calls), size)
+    size = -(-len(bins) // calls)
     size = -(-size // multiple) * multiple
     axes = (
         length,

@@ -124,7 +124,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
     c.optimizer.weight_decay = 0.0
     c.batch_size = 16
     c.group_size = 8
-    c.trainer.pack_length = 256
+    c.trainer.pack_length = 128
     c.trainer.remat = "none"
     c.trainer.schedule = "simultaneous"
     c.data.heldout = 512
