@@ -17,10 +17,10 @@ from ccpo_jax.evaluate import EvalSettings
 from ccpo_jax.losses import LOSSES
 from ccpo_jax.records import CreditEstimator
 from ccpo_jax.rollout import Agent, Team
-from ccpo_jax.sharding import make_mesh, state_sharding
+from ccpo_jax.sharding import batch_sharding, make_mesh, state_sharding
 from ccpo_jax.tokenizer import load_tokenizer
 from ccpo_jax.topology import TOPOLOGIES, Topology
-from ccpo_jax.update import Loss, optimizer
+from ccpo_jax.update import Loss, Micro, optimizer
 
 TINY = pathlib.Path(__file__).parent / "assets" / "tiny"
 
@@ -45,6 +45,7 @@ class Program(NamedTuple):
     advantage: Callable  # credit [A, B, G] -> advantage [A, B, G]
     loss: Loss
     optimizer: Any  # optax.GradientTransformation
+    micro: Micro  # how training rows are cut; each agent puts in its own pad_id
     evaluation: EvalSettings
     mesh: jax.sharding.Mesh
 
@@ -101,6 +102,7 @@ def resolve(config) -> Program:
         advantage,
         loss,
         make_optimizer(config),
+        Micro(config.trainer.pack_length, config.trainer.micro_batch, 0, batch_sharding(mesh)),
         evaluation,
         mesh,
     )

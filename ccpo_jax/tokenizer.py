@@ -14,7 +14,8 @@ from typing import Any
 
 import jinja2
 from transformers import PreTrainedTokenizerFast
-from transformers.utils import cached_file
+
+from ccpo_jax import hub
 
 _PLACEHOLDER = "PLACEHOLDERofTHEtext"  # survives templates that trim their content
 _DATE = "26 Jul 2024"  # Llama's own default; its newer templates would write today's, and no run could be repeated
@@ -141,13 +142,11 @@ def load_tokenizer(path_or_hub_name: str, *, revision: str | None = None, thinki
     Raises:
       ValueError: nothing there, no network, no fast tokenizer, an unusable chat template, or no end token.
     """
+    folder = hub.fetch(path_or_hub_name, revision=revision, weights=False)
     try:
         # Reads tokenizer.json as it stands; the automatic class would rebuild it as its model_type's own tokenizer.
-        backend = PreTrainedTokenizerFast.from_pretrained(path_or_hub_name, revision=revision)
-        found = cached_file(
-            path_or_hub_name, "generation_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
-        )
-        generation_ends = _generation_ends(found)
+        backend = PreTrainedTokenizerFast.from_pretrained(folder)
+        generation_ends = _generation_ends(folder / "generation_config.json")
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"model: no tokenizer could be loaded from {path_or_hub_name!r} ({_first_line(error)}); "
@@ -173,10 +172,10 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
-def _generation_ends(file: str | None) -> list[int]:
-    if file is None:
+def _generation_ends(file: pathlib.Path) -> list[int]:
+    if not file.is_file():
         return []
-    ends = json.loads(pathlib.Path(file).read_text()).get("eos_token_id")
+    ends = json.loads(file.read_text()).get("eos_token_id")
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 

@@ -106,7 +106,8 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
     )
     metrics = describe(program, spoken, result, credit, advantage, state.credit_state)
     metrics |= {f"verifier/{name}": float(count) for name, count in counts.items()}
-    params, opt_state, update_metrics = update(program, config, state, spoken, advantage, active_agents(config, step))
+    active = active_agents(program.team.topology, config.trainer, step)
+    params, opt_state, update_metrics = update(program, config, state, spoken, advantage, active)
     ended = time.perf_counter()
     metrics |= update_metrics | {
         "time/rollout": sampled - began,
@@ -125,12 +126,11 @@ def masked_agents(program: Program) -> tuple[int, ...]:
     return topology.ablated if program.credit.counterfactual or topology.decision == "vote" else ()
 
 
-def active_agents(config, step: int) -> tuple[int, ...]:
+def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
     """Agents whose responses are trained on in this step."""
-    agents = tuple(range(2 if config.topology == "dyad" else config.num_agents))
-    if config.trainer.schedule == "simultaneous":
-        return agents
-    return (agents[step // config.trainer.period % len(agents)],)
+    if trainer.schedule == "simultaneous":
+        return tuple(range(topology.num_agents))
+    return (step // trainer.period % topology.num_agents,)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -154,27 +154,23 @@ def publish(program: Program, params: tuple) -> tuple:
 def update(program: Program, config, state: TrainState, spoken: Rollout, advantage: np.ndarray, active):
     """Trains the parameter sets of the active agents. Returns (params, opt_state, metrics)."""
     params, opt_state, metrics = list(state.params), list(state.opt_state), {}
-    batch = advantage.shape[1]
-    part = batch // config.trainer.mini_batches
+    batch, count = advantage.shape[1], config.trainer.mini_batches
+    part = batch // count
     for index in sorted({program.team.agents[a].parameter_set for a in active}):
         mine = [a for a in active if program.team.agents[a].parameter_set == index]
         agent = program.team.agents[mine[0]]
-        for first in range(0, batch, part):
-            rows = gather_rows(spoken, advantage, mine, range(first, first + part))
-            params[index], opt_state[index], found = train_on(
-                agent.policy,
-                program.loss,
-                program.optimizer,
-                params[index],
-                opt_state[index],
-                rows,
-                micro_batch=config.trainer.micro_batch,
-                pack_length=config.trainer.pack_length,
-                skip_silent=config.trainer.skip_silent,
-                temperature=config.sample.temperature,
-                pad_id=agent.tokenizer.pad_id,
-                sharding=batch_sharding(program.mesh),
-            )
+        params[index], opt_state[index], found = train_on(
+            agent.policy,
+            program.loss,
+            program.optimizer,
+            params[index],
+            opt_state[index],
+            [gather_rows(spoken, advantage, mine, range(i * part, (i + 1) * part)) for i in range(count)],
+            micro=program.micro._replace(pad_id=agent.tokenizer.pad_id),
+            skip_silent=config.trainer.skip_silent,
+            temperature=config.sample.temperature,
+            rescore=count > 1 and config.compute_dtype != "float32",
+        )
         metrics |= {f"update/{name}/{index}": value for name, value in found.items()}
     return tuple(params), tuple(opt_state), metrics
 

@@ -43,8 +43,9 @@ def optimizer(
     weight_decay: float = 0.01,
     grad_clip: float = 1.0,
 ) -> optax.GradientTransformation:
-    """AdamW behind a global-norm clip, with a linear warm-up to a constant rate."""
-    schedule = optax.linear_schedule(0.0, learning_rate, warmup_steps) if warmup_steps else learning_rate
+    """AdamW behind a global-norm clip; step k of the linear warm-up has (k + 1) / (warmup_steps + 1) of the rate."""
+    first = learning_rate / (warmup_steps + 1)
+    schedule = optax.linear_schedule(first, learning_rate, warmup_steps) if warmup_steps else learning_rate
     return optax.chain(
         optax.clip_by_global_norm(grad_clip), optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay)
     )
@@ -130,22 +131,29 @@ def apply(transform: optax.GradientTransformation, params, opt_state, grads):
     return optax.apply_updates(params, updates), opt_state, norm
 
 
+class Micro(NamedTuple):
+    """How a batch of rows is cut for the device."""
+
+    pack_length: int  # tokens of a packed row
+    rows: int  # most packed rows per gradient computation
+    pad_id: int  # any token
+    sharding: jax.sharding.Sharding | None = None  # placement of the packed rows
+
+
 def train_on(
     policy: Policy,
     loss: Loss,
     transform: optax.GradientTransformation,
     params,
     opt_state,
-    rows: Sequence[Row],
+    mini_batches: Sequence[Sequence[Row]],
     *,
-    micro_batch: int,
-    pack_length: int,
+    micro: Micro,
     skip_silent: bool,
     temperature: float,
-    pad_id: int,
-    sharding: jax.sharding.Sharding | None = None,
-) -> tuple[Any, Any, dict[str, Array]]:
-    """One optimizer step on one mini-batch of rows.
+    rescore: bool = False,
+) -> tuple[Any, Any, dict[str, float]]:
+    """One optimizer step on each mini-batch of rows.
 
     Args:
       policy: the network's functions.
@@ -153,28 +161,58 @@ def train_on(
       transform: the optimizer.
       params: one parameter set; donated.
       opt_state: its optimizer state; donated.
-      rows: the mini-batch.
-      micro_batch: most packed rows per gradient computation.
-      pack_length: tokens of a packed row.
+      mini_batches: the rows of one batch of rollouts.
+      micro: how they are cut.
       skip_silent: leave out rows whose advantage is 0 (they still count in every mean).
       temperature: the sampler's temperature.
-      pad_id: any token.
-      sharding: placement of the packed rows.
+      rescore: take the old log-probs from this network before its first step instead of from the sampler. In bfloat16
+        the two differ by rounding, which a narrow clip would take for a change of policy.
 
     Returns:
       ``(params, opt_state, metrics)``, metrics averaged over the tokens trained on.
     """
-    totals = totals_of(rows)
+    temperature = np.float32(temperature)
     silent = skip_silent and loss.zero_is_silent
-    kept = [row for row in rows if row.advantage] if silent else rows
-    grads = jax.tree.map(jnp.zeros_like, params)
-    shares = []
-    for batch in pack(kept, length=pack_length, size=micro_batch, multiple=_parts(sharding), pad_id=pad_id):
-        batch = jax.device_put(batch, sharding)
-        grads, metrics = accumulate(policy, loss, params, batch, totals, np.float32(temperature), grads)
-        shares.append(metrics)
-    params, opt_state, norm = apply(transform, params, opt_state, grads)
-    return params, opt_state, _summary(jax.device_get(shares), totals) | {"grad_norm": float(norm)}
+    kept = [[row for row in rows if row.advantage or not silent] for rows in mini_batches]
+    cut = functools.partial(
+        pack, length=micro.pack_length, size=micro.rows, multiple=_parts(micro.sharding), pad_id=micro.pad_id
+    )
+    packed = [cut(rows) for rows in kept]
+    gap = {}
+    if rescore:
+        packed, gap = _rescored(policy, params, packed, temperature, loss.chunk, micro.sharding)
+    whole = totals_of([row for rows in mini_batches for row in rows])
+    shares, norms = [], []
+    for rows, batches in zip(mini_batches, packed, strict=True):
+        totals = totals_of(rows)._replace(advantage_mean=whole.advantage_mean, advantage_std=whole.advantage_std)
+        grads = jax.tree.map(jnp.zeros_like, params)
+        for batch in jax.device_put(batches, micro.sharding):
+            grads, metrics = accumulate(policy, loss, params, batch, totals, temperature, grads)
+            shares.append((totals, metrics))
+        params, opt_state, norm = apply(transform, params, opt_state, grads)
+        norms.append(norm)
+    norms = jax.device_get(norms)
+    return params, opt_state, _summary(jax.device_get(shares), len(norms)) | gap | {"grad_norm": float(np.mean(norms))}
+
+
+@functools.partial(jax.jit, static_argnames=("policy", "chunk"))
+def _score(policy: Policy, params, batch: Packed, temperature, *, chunk: int) -> Array:
+    logprobs, _ = response_logprobs(policy, params, batch, temperature, chunk=chunk)
+    return logprobs.reshape(batch.old_logprobs.shape)
+
+
+def _rescored(policy, params, packed, temperature, chunk, sharding) -> tuple[list[list[Packed]], dict[str, float]]:
+    """The batches with this network's log-probs as the old ones, and how far those are from the sampler's."""
+    gaps, fresh = [np.zeros(1)], []
+    for batches in packed:
+        fresh.append([])
+        for batch in batches:
+            new = jax.device_get(_score(policy, params, jax.device_put(batch, sharding), temperature, chunk=chunk))
+            mask = np.arange(new.shape[-1]) < batch.length[..., None]
+            gaps.append(np.abs(new - batch.old_logprobs)[mask])
+            fresh[-1].append(batch._replace(old_logprobs=np.where(mask, new, 0)))
+    gaps = np.concatenate(gaps[1:] or gaps)
+    return fresh, {"logprob_gap": float(gaps.mean()), "logprob_gap_max": float(gaps.max())}
 
 
 def _parts(sharding: jax.sharding.Sharding | None) -> int:
@@ -189,14 +227,14 @@ def totals_of(rows: Sequence[Row]) -> BatchTotals:
     return jax.device_get(batch_totals(np.array([row.advantage for row in rows], np.float32), mask))
 
 
-def _summary(shares: list[dict], totals: BatchTotals) -> dict[str, float]:
+def _summary(shares: list[tuple[BatchTotals, dict]], steps: int) -> dict[str, float]:
     """Adds up micro-batches; means are over the tokens trained on, not over those left out."""
     if not shares:
         return {"trained_tokens": 0.0}
-    columns = {name: np.array([share[name] for share in shares], np.float64) for name in shares[0]}
+    totals = np.array([share.tokens for share, _ in shares], np.float64)
+    columns = {name: np.array([found[name] for _, found in shares], np.float64) for name in shares[0][1]}
     trained = columns.pop("tokens").sum()
-    found = {"trained_tokens": float(trained), "loss": float(columns.pop("loss").sum())}
+    found = {"trained_tokens": float(trained), "loss": float(columns.pop("loss").sum() / steps)}
     for name, values in columns.items():
-        largest = name.endswith("max")
-        found[name] = float(values.max() if largest else values.sum() * totals.tokens / trained)
+        found[name] = float(values.max() if name.endswith("max") else (values * totals).sum() / trained)
     return found

@@ -208,7 +208,7 @@ def test_thinking_opens_the_block_only_when_asked(family, tmp_path):
 def test_nothing_to_load_is_one_clear_line(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="model: no tokenizer could be loaded") as caught:
+    with pytest.raises(ValueError, match="model: (no tokenizer could be loaded|.* cannot be reached)") as caught:
         load_tokenizer(name)
     assert "\n" not in str(caught.value)
 

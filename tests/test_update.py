@@ -10,7 +10,7 @@ import pytest
 
 from ccpo_jax.losses import policy_gradient_loss, reinforce_pp_loss
 from ccpo_jax.packing import Row, pack
-from ccpo_jax.update import Loss, optimizer, response_logprobs, totals_of, train_on
+from ccpo_jax.update import Loss, Micro, optimizer, response_logprobs, totals_of, train_on
 from tests.stubs import POLICY, markov_params
 
 V = 11
@@ -45,12 +45,14 @@ def loss_of(function=policy_gradient_loss, *, on_policy=True, silent=True, bonus
     return Loss(function, on_policy, silent, bonus, chunk=7)
 
 
-def step(rows, loss, *, micro_batch=64, skip_silent=False, sharding=None):
-    transform = optax.sgd(1.0)
+def step(rows, loss, *, micro_batch=64, skip_silent=False, sharding=None, mini_batches=1, rescore=False, rate=1.0):
+    transform = optax.sgd(rate)
     params = markov_params(V)
+    cut = len(rows) // mini_batches
     return train_on(
-        POLICY, loss, transform, params, transform.init(params), rows, micro_batch=micro_batch, pack_length=16,
-        skip_silent=skip_silent, temperature=1.0, pad_id=0, sharding=sharding,
+        POLICY, loss, transform, params, transform.init(params),
+        [rows[i * cut : (i + 1) * cut] if mini_batches > 1 else rows for i in range(mini_batches)],
+        micro=Micro(16, micro_batch, 0, sharding), skip_silent=skip_silent, temperature=1.0, rescore=rescore,
     )  # fmt: skip
 
 
@@ -116,6 +118,41 @@ def test_off_policy_ratio_uses_the_samplers_logprobs():
     assert metrics["ratio_mean"] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_rescoring_takes_rounding_out_of_the_ratio():
+    """The sampler's numbers are 0.1 off; the network itself has not moved, so nothing may be clipped."""
+    rows = ragged_rows(12)
+    loss = loss_of(on_policy=False)
+    _, _, sampled = step(rows, loss, mini_batches=3, rate=0.0)
+    _, _, rescored = step(rows, loss, mini_batches=3, rate=0.0, rescore=True)
+    assert sampled["ratio_max"] > 1.5 and sampled["clip_fraction"] > 0.3
+    assert rescored["ratio_max"] == pytest.approx(1.0, abs=1e-6) and rescored["clip_fraction"] == 0
+    assert rescored["logprob_gap"] == pytest.approx(sampled["logprob_gap"], rel=1e-5)
+
+
+def test_mini_batches_are_steps_of_their_own_and_all_are_reported():
+    rows = ragged_rows(12)
+    params, state, _ = step(rows[:6], loss_of(on_policy=False))
+    transform = optax.sgd(1.0)
+    twice, _, second = train_on(
+        POLICY, loss_of(on_policy=False), transform, params, state, [rows[6:]],
+        micro=Micro(16, 64, 0), skip_silent=False, temperature=1.0,
+    )  # fmt: skip
+    _, _, first = step(rows[:6], loss_of(on_policy=False))
+    once, _, both = step(rows, loss_of(on_policy=False), mini_batches=2)
+    np.testing.assert_allclose(once["table"], twice["table"], atol=1e-6)
+    assert both["trained_tokens"] == first["trained_tokens"] + second["trained_tokens"]
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(both[name], (first[name] + second[name]) / 2, rtol=1e-5)
+
+
+def test_reinforce_pp_whitens_over_the_whole_batch():
+    rows = ragged_rows(12)
+    rows = [row._replace(advantage=1.0 if n < 6 else -1.0) for n, row in enumerate(rows)]
+    _, _, metrics = step(rows, loss_of(reinforce_pp_loss, on_policy=False, silent=False), mini_batches=2, rate=0.0)
+    _, _, alone = step(rows[:6], loss_of(reinforce_pp_loss, on_policy=False, silent=False), rate=0.0)
+    assert metrics["grad_norm"] > 0.05 > 1e-4 > alone["grad_norm"]  # within a half the advantages are constant
+
+
 def test_gap_to_the_sampler_is_measured_on_response_tokens_only():
     rows = ragged_rows()
     table = markov_params(V)["table"]
@@ -146,8 +183,8 @@ def test_entropy_bonus_raises_entropy():
     plain, _, before = step(rows, loss_of())
     raised, _, _ = step(rows, loss_of(bonus=0.5, silent=False))
     _, _, after = train_on(
-        POLICY, loss_of(), optax.sgd(0.0), raised, optax.sgd(0.0).init(raised), rows,
-        micro_batch=64, pack_length=16, skip_silent=False, temperature=1.0, pad_id=0,
+        POLICY, loss_of(), optax.sgd(0.0), raised, optax.sgd(0.0).init(raised), [rows],
+        micro=Micro(16, 64, 0), skip_silent=False, temperature=1.0,
     )  # fmt: skip
     assert after["entropy"] > before["entropy"]
 
@@ -168,7 +205,7 @@ def test_warm_up_clip_and_decay():
     for _ in range(4):
         updates, state = transform.update({"w": jnp.full(3, 100.0)}, state, params)
         sizes.append(float(jnp.abs(updates["w"]).max()))
-    np.testing.assert_allclose(sizes, [0.0, 0.5, 1.0, 1.0], atol=1e-3)
+    np.testing.assert_allclose(sizes, [1 / 3, 2 / 3, 1.0, 1.0], atol=1e-3)
 
 
 def test_one_compilation_for_many_batches_of_one_shape():

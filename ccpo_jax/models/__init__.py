@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ccpo_jax import hub
 from ccpo_jax.models import hf
 from ccpo_jax.models.decoder import ModelConfig, init_params, make_policy, parameter_shapes
 from ccpo_jax.models.hf import Family
@@ -44,7 +45,7 @@ def load(
       config, params = load("Qwen/Qwen2.5-0.5B-Instruct")
       policy = make_policy(config, compute_dtype=jnp.bfloat16)
     """
-    folder = _locate(model, revision)
+    folder = hub.fetch(model, revision=revision, weights=True)
     entries = hf.read_json(folder / "config.json")
     config = hf.parse_config(entries, _family(entries.get("model_type")))
     return config, hf.read_params(folder, config, dtype, sharding)
@@ -81,25 +82,6 @@ def _family(model_type: Any) -> Family:
     if model_type not in FAMILIES:
         raise ValueError(f"config.json: model_type={model_type!r} is not supported; supported: {', '.join(FAMILIES)}")
     return FAMILIES[model_type]
-
-
-def _locate(model: str | pathlib.Path, revision: str | None) -> pathlib.Path:
-    """The folder of a checkpoint; downloads it when `model` is a Hub name."""
-    folder = pathlib.Path(model).expanduser()
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-
-    try:
-        return pathlib.Path(
-            snapshot_download(str(model), revision=revision, allow_patterns=["*.json", "*.safetensors"])
-        )
-    except Exception as error:  # unknown or malformed name, no access, no network: each with its own type
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"model: {str(model)!r} is no folder, and the Hugging Face Hub did not give it ({type(error).__name__}: "
-            f"{reason}); type an existing folder, or a Hub name when there is network"
-        ) from error
 
 
 # Hugging Face model_type -> what it implies. A new family is one line here.
