@@ -23,9 +23,10 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     from ccpo_jax import train
 
-    sys.exit(
-        train.main(_CONFIG.value, config_flags.get_config_filename(flags.FLAGS["config"]), _WORKDIR.value, _MODE.value)
-    )
+    flag = flags.FLAGS["config"]
+    typed = config_flags.get_override_values(flag)
+    file = config_flags.get_config_filename(flag)
+    sys.exit(train.main(_CONFIG.value, file, _WORKDIR.value, _MODE.value, typed))
 
 
 def parse(argv):
@@ -38,25 +39,39 @@ def parse(argv):
             raise OSError(f"config: there is no file {path!r}; type --config=configs/voting.py or configs/dyad.py")
         return rest
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        unknown = _unknown_field(argv) if isinstance(error, (AttributeError, KeyError)) else None
-        print(f"error: {unknown or _first_cause(error)}", file=sys.stderr)
+        told = _unknown_field(argv) if isinstance(error, (AttributeError, KeyError)) else _wrong_type(argv, error)
+        print(f"error: {told or _first_cause(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _known_fields(argv: list[str]) -> dict:
+    """Every field of the chosen configuration file with its default; nothing where there is no such file."""
+    chosen = [a.partition("=")[2] for a in argv if a.startswith("--config=")]
+    path, _, preset = chosen[-1].partition(":") if chosen else ("", "", "")
+    return _fields(runpy.run_path(path)["get_config"](preset)) if pathlib.Path(path).is_file() else {}
 
 
 def _unknown_field(argv: list[str]) -> str | None:
     """Which --config.FIELD does not exist, and what was probably meant."""
-    chosen = [a.partition("=")[2] for a in argv if a.startswith("--config=")]
-    path, _, preset = chosen[-1].partition(":") if chosen else ("", "", "")
-    if not pathlib.Path(path).is_file():
-        return None
-    known = _fields(runpy.run_path(path)["get_config"](preset))
+    known = _known_fields(argv)
     for name in re.findall(r"--config\.([\w.]+)", " ".join(argv)):
-        if name not in known:
+        if known and name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             return f"config.{name}: no such field; " + (
                 f"did you mean --config.{close[0]}?" if close else "see configs/base.py"
             )
     return None
+
+
+def _wrong_type(argv: list[str], error: Exception) -> str | None:
+    """Which --config.FIELD was given a value that it cannot hold, and what it holds by default."""
+    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+    known = _known_fields(argv) if found else {}
+    if not found or found[1] not in known:
+        return None
+    default = known[found[1]]
+    kind = "a value" if default is None else f"{type(default).__name__}"
+    return f"config.{found[1]}: {found[2]!r} is not of type {kind}; type a value such as {default!r}"
 
 
 def _first_cause(error: Exception) -> str:
@@ -65,10 +80,10 @@ def _first_cause(error: Exception) -> str:
     return told.removeprefix("ValueError: ")
 
 
-def _fields(config, prefix: str = "") -> list[str]:
-    found = []
+def _fields(config, prefix: str = "") -> dict:
+    found = {}
     for name, value in config.items():
-        found += _fields(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
+        found |= _fields(value, f"{prefix}{name}.") if hasattr(value, "items") else {prefix + name: value}
     return found
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ccpo_jax import hub
 from ccpo_jax.tasks import SPLITS, TASKS
 
 _CONTEXT = ("context", "text")
@@ -281,15 +282,18 @@ def _generate(name: str, size: int | None, seed: int, field: str) -> Dataset:
 
 def _download(name: str, field: str) -> Iterator[tuple[str, Row]]:
     import datasets  # not needed for files
+    from huggingface_hub import constants
 
     source = DATASETS[name]
+    local = f"a local file: --config.{field}={name}=path/to/file.parquet"
+    if not constants.HF_HUB_OFFLINE:  # offline mode reads the cache
+        hub.require_network(field, name, f"{local}, or HF_HUB_OFFLINE=1 where it is cached")
     try:
         table = datasets.load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
     except Exception as error:  # the library has a dozen unrelated types for "not there" and "no network"
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
         raise ValueError(
-            f"{field}: cannot load {name!r} from the Hub as {source.hub} ({reason}); check the network, or type a "
-            f"local file: --config.{field}={name}=path/to/file.parquet"
+            f"{field}: cannot load {name!r} from the Hub as {source.hub} ({reason}); check the network, or type {local}"
         ) from error
     return ((f"row {number}", row) for number, row in enumerate(table))
 

@@ -71,6 +71,7 @@ def evaluate(
     Returns:
       name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over problems.
       `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality of all k samples' answers.
+      `agent_accuracy/k` is there for agents that hear nobody, and for both of a pair.
     """
     sampled, counts, tokens = _answer(team, weights, problems, pool, key, settings, sharding)
     scores = _scores(team, sampled)
@@ -91,9 +92,11 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
     """The outcome of all problems in the factual world and with each agent masked, batch by batch."""
     parts: list[tuple] = []
     counts, tokens = Counter(), 0
-    for first in range(0, len(problems), settings.batch_size):
-        part = list(problems[first : first + settings.batch_size])
-        filled = part + [problems[0]] * (settings.batch_size - len(part))
+    devices = 1 if sharding is None else sharding.num_devices
+    size = min(settings.batch_size, -(-len(problems) // devices) * devices)
+    for first in range(0, len(problems), size):
+        part = list(problems[first : first + size])
+        filled = part + [problems[0]] * (size - len(part))  # one compiled shape; what is filled in counts nowhere
         spoken = rollout(
             team,
             weights,
@@ -105,8 +108,9 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
             ablated=tuple(range(team.topology.num_agents)),
             sharding=sharding,
         )
-        graded, counted = grade(pool, team, spoken, filled)
-        parts.append(tuple(field[:, : len(part)] for field in graded[:3]))
+        spoken = spoken.first(len(part))
+        graded, counted = grade(pool, team, spoken, part)
+        parts.append(graded[:3])
         counts.update(counted)
         tokens += spoken.decoded_tokens
     joined = [np.concatenate(field, axis=1) for field in zip(*parts, strict=True)]
@@ -116,11 +120,16 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
 def _scores(team: Team, result: Outcome) -> Mapping[str, np.ndarray]:
     """Per-problem accuracies ``[B]`` of one evaluation; world 1 + i is the team without agent i."""
     scores = {"team_accuracy": result.reward[0].mean(axis=1), "maj_accuracy": _majority(team, result)}
-    for agent in range(team.topology.num_agents):
-        others = [world for world in range(1, len(result.agent_mask)) if world != 1 + agent]
-        alone = others[0] if team.topology.num_agents == 2 else 0
-        scores[f"agent_accuracy/{agent}"] = result.correct[alone, ..., agent].mean(axis=1)
+    topology = team.topology
+    for agent in range(topology.num_agents):
         scores[f"without_agent_accuracy/{agent}"] = result.reward[1 + agent].mean(axis=1)
+        if not topology.reads[agent]:
+            alone = 0  # it hears nobody, so it always answers as if alone
+        elif topology.num_agents == 2:
+            alone = 2 - agent  # the world in which the other one is masked
+        else:
+            continue
+        scores[f"agent_accuracy/{agent}"] = result.correct[alone, ..., agent].mean(axis=1)
     return scores
 
 

@@ -69,6 +69,6 @@ def require_network(field: str, name: str, instead: str) -> None:
         get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
     except Exception as error:  # offline mode, no route, no answer, no trusted certificate
         raise ValueError(
-            f"{field}: {name!r} is not cached and {constants.ENDPOINT} cannot be reached ({type(error).__name__}); "
+            f"{field}: {name!r} is wanted and {constants.ENDPOINT} cannot be reached ({type(error).__name__}); "
             f"type {instead}"
         ) from error

@@ -74,6 +74,15 @@ class Rollout(NamedTuple):
     turns: tuple[Turn, ...]  # [A]
     masks: np.ndarray  # [W, A] bool
 
+    def first(self, count: int) -> "Rollout":
+        """The first `count` prompts of the batch alone."""
+
+        def cut(turn: Turn) -> Turn:
+            prompts, samples = (type(part)(*(x[:count] for x in part)) for part in (turn.prompts, turn.samples))
+            return turn._replace(prompts=prompts, samples=samples, texts=turn.texts[:count])
+
+        return Rollout(tuple(map(cut, self.turns)), self.masks)
+
     @property
     def decoded_tokens(self) -> int:
         """Tokens decoded for this batch, end tokens included."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import inspect
 import pathlib
 from collections.abc import Callable
@@ -82,9 +83,10 @@ def resolve(config) -> Program:
     for field, size in (("batch_size", config.batch_size), ("eval.batch_size", config.eval.batch_size)):
         if size % splits:
             raise ValueError(f"{field}: {size} does not divide over {splits} devices; use a multiple of {splits}")
-    datasets = load_datasets(config)
-    team, model_configs, sources, params = load_team(config, topology, mesh)
-    datasets = fit_prompts(datasets, team, config)
+    full, tests = load_problems(config)
+    team, model_configs, sources = load_team(config, topology)
+    full, *tests = (fit_prompts(dataset, team, config.data.overlong) for dataset in (full, *tests))
+    datasets = split(full, tests, config)
     evaluation = EvalSettings(
         samples=config.eval.samples,
         temperature=config.sample.temperature,
@@ -96,7 +98,7 @@ def resolve(config) -> Program:
         team,
         model_configs,
         sources,
-        params,
+        load_params(sources, config.revision, mesh),
         datasets,
         credit,
         advantage,
@@ -147,18 +149,30 @@ def make_advantage(config) -> Callable:
     return choose(table, baseline, "advantage.baseline")
 
 
-def load_datasets(config) -> Datasets:
-    """Training, held-out and test problems."""
+def load_problems(config) -> tuple[data.Dataset, list[data.Dataset]]:
+    """Everything to train on, and the test sets."""
     full = data.load_many(config.data.train, size=config.data.size or None, seed=config.seed, field="data.train")
     names = [name.strip() for name in config.data.eval.split(",") if name.strip()]
-    tests = tuple(data.load_many(name, field="data.eval") for name in names)
+    return full, [data.load_many(name, field="data.eval") for name in names]
+
+
+def split(full: data.Dataset, tests: list[data.Dataset], config) -> Datasets:
+    """Training and held-out problems without what a test set asks, and the part of the test sets to evaluate on."""
     clean = data.decontaminate(full, tests, similarity=config.data.similarity)
     train, heldout = data.split_heldout(clean, config.data.heldout, config.seed)
-    return Datasets(train, heldout, tuple(tests))
+
+    def limited(dataset: data.Dataset) -> data.Dataset:
+        over = len(dataset.problems) - (config.eval.limit or len(dataset.problems))
+        if over <= 0:
+            return dataset
+        dropped = {**dataset.dropped, "past eval.limit": over}
+        return dataclasses.replace(dataset, problems=dataset.problems[: config.eval.limit], dropped=dropped)
+
+    return Datasets(train, heldout, tuple(map(limited, tests)))
 
 
-def load_team(config, topology: Topology, mesh) -> tuple[Team, tuple, tuple[str, ...], tuple]:
-    """Networks, tokenizers and prompts of all agents, and the P parameter sets on the mesh."""
+def load_team(config, topology: Topology) -> tuple[Team, tuple, tuple[str, ...]]:
+    """(team, P network configurations, P sources): everything about the agents but their parameters."""
     names = [str(TINY) if name.strip() == "tiny" else name.strip() for name in config.model.split(",")]
     sets = 1 if config.shared_policy else topology.num_agents
     if len(names) not in (1, sets):
@@ -166,14 +180,13 @@ def load_team(config, topology: Topology, mesh) -> tuple[Team, tuple, tuple[str,
             f"model: {len(names)} models for {sets} parameter sets; give one name, "
             "or one per agent with shared_policy=False"
         )
-    loaded = {name: _load_model(name, config, mesh) for name in dict.fromkeys(names)}
     names = names * (sets if len(names) == 1 else 1)
-    policies = {
-        name: models.make_policy(
-            loaded[name][0], compute_dtype=jnp.dtype(config.compute_dtype), remat=config.trainer.remat
-        )
-        for name in loaded
-    }
+    networks, tokenizers, policies = {}, {}, {}
+    for name in dict.fromkeys(names):
+        tokenizers[name] = load_tokenizer(name, revision=config.revision, thinking=config.thinking)
+        networks[name] = models.load_config(name, revision=config.revision)
+        dtype = jnp.dtype(config.compute_dtype)
+        policies[name] = models.make_policy(networks[name], compute_dtype=dtype, remat=config.trainer.remat)
     lengths = config.response_length
     lengths = lengths * (topology.num_agents if len(lengths) == 1 else 1)
     if len(lengths) != topology.num_agents:
@@ -183,80 +196,86 @@ def load_team(config, topology: Topology, mesh) -> tuple[Team, tuple, tuple[str,
     style = choose(prompts.PROMPTS, config.prompt_style, "prompt_style")
     agents = []
     for index, role in enumerate(topology.roles):
-        name = names[0 if config.shared_policy else index]
-        tokenizer = loaded[name][2]
-        template = prompts.tokenize_role(tokenizer, choose(style, role, "prompt_style"))
         parameter_set = 0 if config.shared_policy else index
-        agents.append(Agent(policies[name], tokenizer, template, lengths[index], parameter_set))
+        name = names[parameter_set]
+        template = prompts.tokenize_role(tokenizers[name], choose(style, role, "prompt_style"))
+        agents.append(Agent(policies[name], tokenizers[name], template, lengths[index], parameter_set))
     team = Team(topology, tuple(agents), config.prompt_length)
-    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))  # every set is trained and donated on its own
-    params = tuple(copy(loaded[name][1]) for name in names)
-    return team, tuple(loaded[name][0] for name in names), tuple(names), params
+    return team, tuple(networks[name] for name in names), tuple(names)
 
 
-def _load_model(name: str, config, mesh):
-    """(network configuration, sharded parameters, tokenizer) of one checkpoint."""
-    tokenizer = load_tokenizer(name, revision=config.revision, thinking=config.thinking)
+def load_params(sources: tuple[str, ...], revision: str | None, mesh) -> tuple:
+    """P float32 parameter sets on the mesh; each is trained and donated on its own."""
     place = functools.partial(state_sharding, mesh)
-    model_config, params = models.load(name, revision=config.revision, sharding=place)
-    return model_config, params, tokenizer
+    loaded = {name: models.load(name, revision=revision, sharding=place)[1] for name in dict.fromkeys(sources)}
+    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+    return tuple(copy(loaded[name]) for name in sources)
 
 
-def fit_prompts(datasets: Datasets, team: Team, config) -> Datasets:
-    """Checks every problem against `prompt_length`; drops and counts the longer ones if so configured."""
-    groups = {}
-    for agent in team.agents:
-        groups[(agent.tokenizer, agent.template)] = agent
+def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Dataset:
+    """Checks every problem against the team's prompt length; drops and counts the longer ones if so configured."""
+    groups = {(agent.tokenizer, agent.template): agent for agent in team.agents}.values()
 
     def longest(problem) -> int:
-        return max(len(prompts.whole(a.template, a.tokenizer, problem.question)) for a in groups.values())
+        return max(len(prompts.whole(a.template, a.tokenizer, problem.question)) for a in groups)
 
-    def fit(dataset: data.Dataset) -> data.Dataset:
-        lengths = [longest(problem) for problem in dataset.problems]
-        fits = tuple(p for p, n in zip(dataset.problems, lengths, strict=True) if n <= team.prompt_length)
-        over = len(lengths) - len(fits)
-        if over and (config.data.overlong == "error" or not fits):
-            raise ValueError(
-                f"prompt_length: {over} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest "
-                f"takes {max(lengths)}; type --config.prompt_length={max(lengths)} or --config.data.overlong=drop"
-            )
-        dropped = {**dataset.dropped, "prompt too long": over} if over else dataset.dropped
-        return dataclasses.replace(dataset, problems=fits, dropped=dropped)
-
-    def limited(dataset: data.Dataset) -> data.Dataset:
-        return dataclasses.replace(dataset, problems=dataset.problems[: config.eval.limit or None])
-
-    heldout, *tests = (limited(fit(dataset)) for dataset in (datasets.heldout, *datasets.tests))
-    return Datasets(fit(datasets.train), heldout, tuple(tests))
+    lengths = [longest(problem) for problem in dataset.problems]
+    fits = tuple(p for p, n in zip(dataset.problems, lengths, strict=True) if n <= team.prompt_length)
+    over = len(lengths) - len(fits)
+    if not over:
+        return dataset
+    if overlong == "error" or not fits:
+        raise ValueError(
+            f"prompt_length: {over} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest "
+            f"takes {max(lengths)}; type --config.prompt_length={max(lengths)} or --config.data.overlong=drop"
+        )
+    return dataclasses.replace(dataset, problems=fits, dropped={**dataset.dropped, "prompt too long": over})
 
 
 def check_numbers(config) -> None:
-    """Ranges that would otherwise fail late or not at all."""
-    at_least = {
-        "steps": 0, "batch_size": 1, "group_size": 2, "prompt_length": 1, "eval.samples": 1, "eval.batch_size": 1,
-        "trainer.micro_batch": 1, "trainer.pack_length": 1,
-        "trainer.mini_batches": 1, "trainer.period": 1, "trainer.chunk": 1, "data.heldout": 0,
-        "verifier.workers": 1, "eval_every": 0, "checkpoint_every": 0, "keep_last": 1, "optimizer.warmup_steps": 0,
-    }  # fmt: skip
-    for field, low in at_least.items():
-        value = functools.reduce(getattr, field.split("."), config)
-        if value < low:
-            raise ValueError(f"{field}: must be at least {low}, received {value}; type --config.{field}={low}")
-    if not config.sample.temperature > 0:
-        raise ValueError(f"sample.temperature: must be > 0 in training, received {config.sample.temperature}; type 1.0")
-    if not 0 < config.sample.top_p <= 1:
-        raise ValueError(f"sample.top_p: must be in (0, 1], received {config.sample.top_p}; type 1.0")
+    """Values that would otherwise fail late or not at all."""
+    for allowed, words, fields in _RANGES:
+        for field in fields.split():
+            value = _field(config, field)
+            if value is not None and not allowed(value):
+                raise ValueError(f"{field}: must be {words}, received {value}; see configs/base.py")
+    for field, values in _ONE_OF.items():
+        choose(dict.fromkeys(values), _field(config, field), field)
+    if not config.response_length or not all(isinstance(n, int) and n > 0 for n in config.response_length):
+        raise ValueError(
+            f"response_length: must hold token counts of at least 1, received {config.response_length}; "
+            "type --config.response_length='(2048,)'"
+        )
     if config.batch_size % config.trainer.mini_batches:
         raise ValueError(
             f"trainer.mini_batches: {config.trainer.mini_batches} does not divide batch_size={config.batch_size}"
         )
-    if min(config.response_length) < 1:
-        raise ValueError(f"response_length: every entry must be at least 1, received {config.response_length}")
-    one_of = {
-        "trainer.schedule": ("alternate", "simultaneous"),
-        "trainer.remat": ("full", "none"),
-        "data.overlong": ("error", "drop"),
-        "compute_dtype": ("float32", "bfloat16"),
-    }
-    for field, values in one_of.items():
-        choose(dict.fromkeys(values, True), functools.reduce(getattr, field.split("."), config), field)
+    if config.log.wandb and importlib.util.find_spec("wandb") is None:
+        raise ValueError("log.wandb: the wandb package is missing; type pip install wandb, or leave log.wandb out")
+
+
+def _field(config, dotted: str):
+    return functools.reduce(getattr, dotted.split("."), config)
+
+
+# (what is allowed, in words, fields); a field that is None has no value to check
+_RANGES = (
+    (lambda x: x >= 0, "at least 0",
+     "steps eval_every checkpoint_every data.heldout data.size eval.limit optimizer.warmup_steps "
+     "optimizer.weight_decay loss.entropy_bonus"),
+    (lambda x: x >= 1, "at least 1",
+     "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
+     "trainer.period trainer.chunk eval.samples eval.batch_size verifier.workers verifier.max_chars mesh.fsdp "
+     "mesh.model num_agents"),
+    (lambda x: x >= 2, "at least 2", "group_size"),
+    (lambda x: x > 0, "above 0",
+     "sample.temperature optimizer.learning_rate optimizer.grad_clip verifier.time_limit"),
+    (lambda x: 0 < x <= 1, "in (0, 1]", "sample.top_p data.similarity"),
+    (lambda x: 0 <= x < 1, "in [0, 1)", "optimizer.b1 optimizer.b2"),
+)  # fmt: skip
+_ONE_OF = {
+    "trainer.schedule": ("alternate", "simultaneous"),
+    "trainer.remat": ("full", "none"),
+    "data.overlong": ("error", "drop"),
+    "compute_dtype": ("float32", "bfloat16"),
+}

@@ -50,8 +50,8 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, model: int = 1, devices=None) ->
         data = devices.size // (fsdp * model)
     if data * fsdp * model != devices.size:
         raise ValueError(
-            f"mesh: data={data} x fsdp={fsdp} x model={model} does not use the {devices.size} devices; "
-            "set mesh.data=-1 and make fsdp x model divide the number of devices"
+            f"mesh: {data or 1} x {fsdp} x {model} (data, fsdp, model) does not fit the {devices.size} devices here; "
+            "leave mesh.data=-1 and make mesh.fsdp x mesh.model divide the number of devices"
         )
     return Mesh(devices.reshape(data, fsdp, model), ("data", "fsdp", "model"), axis_types=(AxisType.Auto,) * 3)
 

@@ -1,20 +1,19 @@
-"""The program: train, eval, sample, export. One step is `train_step`; the rest starts, records and ends a run."""
+"""The program. One step is `train_step`; the rest starts, records and ends a run."""
 
-import contextlib
-import datetime
 import functools
 import json
 import os
 import pathlib
 import sys
 import time
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ccpo_jax import data, models
+from ccpo_jax import data
 from ccpo_jax.advantages import history_gate
 from ccpo_jax.checkpoint import Checkpoints
 from ccpo_jax.evaluate import evaluate, grade
@@ -27,44 +26,40 @@ from ccpo_jax.sharding import batch_sharding, replicated, state_sharding
 from ccpo_jax.topology import Topology
 from ccpo_jax.update import TrainState, train_on
 from ccpo_jax.verifiers import VerifierPool
+from ccpo_jax.workdir import InputError, default_workdir, input_errors, open_checkpoints, recall_config, remember_config
 
 _EVALUATION = 2**31 - 1  # folded into the run's key for evaluations: no training step has this number
-_MAY_CHANGE = ("steps", "eval_every", "checkpoint_every", "keep_last", "log.", "verifier.workers", "mesh.")
 
 
-class InputError(ValueError):
-    """A mistake in what the user typed or gave, told in one line."""
+def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str, typed: Mapping | None = None) -> int:
+    """Runs one mode of the command line.
 
+    Args:
+      config: the configuration file's fields, with those typed on the command line put in.
+      config_file: its path and preset, which name a new run's folder.
+      workdir: the run's folder; None = a new one (train) or the untrained models (eval, sample).
+      mode: train, eval, sample or export.
+      typed: the fields typed on the command line, flat: all that eval, sample and export change in a run's own
+        configuration.
 
-def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str) -> int:
-    """Runs one mode of the command line. Returns the exit status; mistakes in the input are one line on stderr."""
+    Returns:
+      The exit status; a mistake in the input is one line on stderr and 2.
+    """
+    from ccpo_jax import modes  # they evaluate with this module's functions
+
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "ccpo_jax"))
     try:
         if mode == "train":
             train(config, workdir or default_workdir(config_file))
         else:
-            {"eval": evaluate_only, "sample": show_samples, "export": export}[mode](config, workdir)
+            if workdir is not None:
+                config = recall_config(config, workdir, typed or {})
+            {"eval": modes.evaluate_only, "sample": modes.show_samples, "export": modes.export}[mode](config, workdir)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def default_workdir(config_file: str) -> str:
-    """``configs/voting.py:tiny`` -> ``runs/voting-tiny-<time>``: a new run never meets an old one by accident."""
-    path, _, preset = config_file.partition(":")
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return str(pathlib.Path("runs") / "-".join(filter(None, (pathlib.Path(path).stem, preset, stamp))))
-
-
-@contextlib.contextmanager
-def input_errors():
-    """Marks complaints of the checks at the border as the user's to mend; errors elsewhere keep their traceback."""
-    try:
-        yield
-    except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
 
 
 # --- one step --------------------------------------------------------------------------------------------------------
@@ -242,7 +237,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
         VerifierPool(**config.verifier) as pool,
     ):
         if start == 0:
-            writer.write(0, evaluation(program, config, state.params, pool, tests=True))
+            writer.write(0, evaluation(program, config, state.params, pool, heldout_set(program) | test_sets(program)))
         while (step := int(state.step)) < config.steps:
             state, metrics = train_step(program, config, state, pool)
             record(program, config, state, metrics, pool, writer, checkpoints, step + 1)
@@ -254,26 +249,32 @@ def record(program, config, state, metrics, pool, writer, checkpoints, step: int
     """Writes a step's metrics; evaluates and saves when due, always after the last step."""
     last = step == config.steps
     if last or config.eval_every and step % config.eval_every == 0:
-        metrics = metrics | evaluation(program, config, state.params, pool)
+        metrics = metrics | evaluation(program, config, state.params, pool, heldout_set(program))
     writer.write(step, metrics)
     if last or config.checkpoint_every and step % config.checkpoint_every == 0:
         checkpoints.save(step, state, metrics=metrics)
 
 
-def evaluation(program: Program, config, params, pool, *, tests: bool = False) -> dict[str, float]:
-    """``eval/...`` metrics on the held-out problems and, if `tests`, ``test/<set>/...`` on every test set."""
+def heldout_set(program: Program) -> dict[str, data.Dataset]:
+    """The problems that select the best checkpoint, under the prefix of their metrics."""
+    return {"eval": program.datasets.heldout} if program.datasets.heldout.problems else {}
+
+
+def test_sets(program: Program) -> dict[str, data.Dataset]:
+    """The problems that are only reported on."""
+    return {f"test/{dataset.name}": dataset for dataset in program.datasets.tests}
+
+
+def evaluation(program: Program, config, params, pool, sets: Mapping[str, data.Dataset]) -> dict[str, float]:
+    """``<prefix>/...`` metrics of every set."""
     began = time.perf_counter()
-    sets = {"eval": program.datasets.heldout}
-    if tests:
-        sets |= {f"test/{dataset.name}": dataset for dataset in program.datasets.tests}
     weights = publish(program, params)
     key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
+    sharding = batch_sharding(program.mesh)
     metrics = {}
     for prefix, dataset in sets.items():
-        if dataset.problems:
-            sharding = batch_sharding(program.mesh)
-            found = evaluate(program.team, weights, dataset.problems, pool, key, program.evaluation, sharding=sharding)
-            metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
+        found = evaluate(program.team, weights, dataset.problems, pool, key, program.evaluation, sharding=sharding)
+        metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
     return metrics | {"time/eval": time.perf_counter() - began}
 
 
@@ -284,12 +285,11 @@ def finish(program, config, state: TrainState, pool, writer: MetricsWriter, chec
     topology = program.team.topology
     if "eval/team_accuracy" in before:
         print("held-out problems\n" + closing_table(table(before, "eval", topology), table(after, "eval", topology)))
-    if program.datasets.tests:
+    if sets := test_sets(program):
         best = checkpoints.best_step()
         chosen = state if best in (None, int(state.step)) else checkpoints.restore(state, step=best)[1]
-        after = after | evaluation(program, config, chosen.params, pool, tests=True)
-        for dataset in program.datasets.tests:
-            prefix = f"test/{dataset.name}"
+        after = after | evaluation(program, config, chosen.params, pool, sets)
+        for prefix, dataset in sets.items():
             print(f"{dataset.name}, checkpoint of step {best or int(state.step)}")
             print(closing_table(table(before, prefix, topology), table(after, prefix, topology)))
     pathlib.Path(writer.workdir, "result.json").write_text(json.dumps({"before": before, "after": after}, indent=1))
@@ -309,106 +309,3 @@ def table(metrics: dict, prefix: str, topology: Topology) -> dict[str, tuple[flo
         names[f"team without agent {agent} ({role})"] = f"without_agent_accuracy/{agent}"
     keys = {row: f"{prefix}/{name}" for row, name in names.items()}
     return {r: (metrics[k], metrics[f"{k}/low"], metrics[f"{k}/high"]) for r, k in keys.items() if k in metrics}
-
-
-def remember_config(config: ConfigDict, workdir: str) -> None:
-    """Writes config.json; refuses a workdir whose run had other values in fields that change results."""
-    folder = pathlib.Path(workdir)
-    new = json.loads(config.to_json_best_effort())
-    path = folder / "config.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            old, fresh = (_flat(tree) for tree in (json.loads(path.read_text()), new))
-            changed = [k for k in sorted(old.keys() | fresh.keys()) if old.get(k) != fresh.get(k)]
-            changed = [k for k in changed if not k.startswith(_MAY_CHANGE)]
-            if changed:
-                found = ", ".join(f"{k} was {old.get(k)!r} and is {fresh.get(k)!r}" for k in changed)
-                raise ValueError(f"config: {workdir} holds another run: {found}; use another --workdir")
-        path.write_text(json.dumps(new, indent=1))
-    except OSError as error:
-        raise ValueError(f"workdir: cannot write {workdir} ({error.strerror}); type --workdir=FOLDER") from error
-
-
-def _flat(tree: dict, prefix: str = "") -> dict:
-    flat = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def open_checkpoints(config, workdir: str) -> Checkpoints:
-    """The run's checkpoints; the held-out team accuracy selects the best."""
-    return Checkpoints(
-        pathlib.Path(workdir, "checkpoints"), keep_last=config.keep_last, best_metric="eval/team_accuracy"
-    )
-
-
-# --- other modes -----------------------------------------------------------------------------------------------------
-
-
-def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Program, tuple, int]:
-    """(program, parameters, step): the best checkpoint of `workdir`, else the untrained models."""
-    with input_errors():
-        program = resolve(config)
-        folder = pathlib.Path(workdir or "", "checkpoints")
-        if workdir is None or not folder.is_dir():
-            if required:
-                raise ValueError(f"workdir: no checkpoints in {workdir}; train first, then type --workdir=FOLDER")
-            return program, program.params, 0
-        with open_checkpoints(config, workdir) as checkpoints:
-            step, state = checkpoints.restore(initial_state(program, config), step=checkpoints.best_step())
-    return program, state.params, step
-
-
-def evaluate_only(config: ConfigDict, workdir: str | None) -> dict[str, float]:
-    """Evaluates the best checkpoint of a workdir, or the untrained models, on held-out problems and test sets."""
-    program, params, step = trained_or_loaded(config, workdir, required=False)
-    with VerifierPool(**config.verifier) as pool:
-        metrics = evaluation(program, config, params, pool, tests=True)
-    topology = program.team.topology
-    for prefix in ["eval"] + [f"test/{dataset.name}" for dataset in program.datasets.tests]:
-        rows = table(metrics, prefix, topology)
-        print(f"{prefix}, checkpoint of step {step}\n" + closing_table(rows))
-    print(json.dumps({"step": step} | metrics))
-    return metrics
-
-
-def show_samples(config: ConfigDict, workdir: str | None, problems: int = 4) -> None:
-    """Prints a few held-out problems with every message, verdict and contribution."""
-    program, params, step = trained_or_loaded(config, workdir, required=False)
-    team, pad = program.team, config.eval.batch_size
-    chosen = list((program.datasets.heldout.problems or program.datasets.train.problems)[:problems])
-    spoken_for = (chosen * pad)[:pad]
-    spoken = rollout(
-        team,
-        publish(program, params),
-        [p.question for p in spoken_for],
-        jax.random.key(config.seed),
-        group_size=1,
-        temperature=config.sample.temperature,
-        top_p=config.sample.top_p,
-        ablated=team.topology.ablated,
-        sharding=batch_sharding(program.mesh),
-    )
-    with VerifierPool(**config.verifier) as pool:
-        result, _ = grade(pool, team, spoken, spoken_for)
-    for b, problem in enumerate(chosen):
-        print(f"\n=== {problem.id}, checkpoint of step {step}: {problem.question}\n--- gold: {problem.gold}")
-        for w, mask in enumerate(spoken.masks):
-            hidden = "" if mask.all() else f" without agent {int(np.argmin(mask))}"
-            print(f"--- team{hidden}: reward {result.reward[w, b, 0]:.2f}")
-            for a in np.flatnonzero(mask):
-                turn = spoken.turns[a]
-                if w == 0 or turn.variant[w] > 0:
-                    print(f"[agent {a}, {team.topology.roles[a]}] {turn.texts[b][turn.rows(w).start]}")
-
-
-def export(config: ConfigDict, workdir: str | None) -> None:
-    """Writes the best checkpoint's networks and tokenizers to <workdir>/export in Hugging Face format."""
-    program, params, step = trained_or_loaded(config, workdir, required=True)
-    for index, (network, tree) in enumerate(zip(program.model_configs, params, strict=True)):
-        folder = pathlib.Path(workdir, "export", "policy" if len(params) == 1 else f"agent_{index}")
-        models.save(folder, network, jax.device_get(tree))
-        next(a for a in program.team.agents if a.parameter_set == index).tokenizer.save(folder)
-        print(f"step {step} -> {folder}")

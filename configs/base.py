@@ -58,9 +58,7 @@ def base() -> ConfigDict:
     c.trainer.schedule = "alternate"  # alternate | simultaneous
     c.trainer.period = 10  # alternate: steps before the next agent takes over, agent 0 first
     c.trainer.mini_batches = 1  # optimizer steps per batch of rollouts; divides batch_size
-    c.trainer.pack_length = (
-        2048  # tokens of a packed row: a prompt once, then its responses; longer ones get longer rows
-    )
+    c.trainer.pack_length = 2048  # tokens of a packed row: a prompt once, then its responses; longer ones lengthen it
     c.trainer.micro_batch = 8  # packed rows per gradient computation; bounds memory, does not change results
     c.trainer.skip_silent = True  # leave out sequences whose advantage is exactly 0: same gradient, less work
     c.trainer.remat = "full"  # full | none: recompute activations in the backward pass
@@ -125,6 +123,7 @@ def tiny(c: ConfigDict) -> ConfigDict:
     c.batch_size = 16
     c.group_size = 8
     c.trainer.pack_length = 128
+    c.trainer.micro_batch = 4
     c.trainer.remat = "none"
     c.trainer.schedule = "simultaneous"
     c.data.heldout = 512

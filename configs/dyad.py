@@ -57,6 +57,7 @@ def event(c: ConfigDict) -> ConfigDict:
     c.loss.name = "gspo"
     c.loss.clip_low, c.loss.clip_high = 3e-4, 4e-4
     c.batch_size, c.group_size = 192, 16
+    c.steps = 390  # 10 epochs of 7,500 problems
     c.trainer.mini_batches = 8
     c.response_length = (4096, 6144)
     return sharded(c)

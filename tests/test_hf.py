@@ -399,5 +399,5 @@ def test_names_that_lead_nowhere_without_network_are_one_clear_error(name, monke
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ValueError) as caught:
         load(name)
-    complaint = "is not cached and" if name == "some-team/some-model" else "there is no folder"
+    complaint = "cannot be reached" if name == "some-team/some-model" else "there is no folder"
     assert str(caught.value).startswith("model: ") and complaint in str(caught.value) and "\n" not in str(caught.value)

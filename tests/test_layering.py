@@ -11,13 +11,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 RING_1 = {"__init__", "records", "moments", "advantages", "topology", "credit", "losses"}
 RING_2 = {"models", "sharding", "prompts", "sampler", "rollout", "packing", "update"}
-RING_3 = {"tokenizer", "data", "verifiers", "checkpoint", "metrics", "setup", "evaluate", "train"}
+RING_3 = {"tokenizer", "data", "verifiers", "checkpoint", "metrics", "setup", "evaluate", "train", "modes", "workdir"}
 PLAIN = {
     "tasks": {"numpy"},
     "pool": set(),
     "hub": {"huggingface_hub"},
 }  # import nothing of the package; the libraries they may use
-ASSEMBLERS = {"setup", "evaluate", "train"}  # the ring-3 files that may use other ring-3 files
+ASSEMBLERS = {"setup", "evaluate", "train", "modes", "workdir"}  # the ring-3 files that may use other ring-3 files
 PROGRAM_LIBRARIES = {
     "transformers",
     "tokenizers",

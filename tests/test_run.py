@@ -26,7 +26,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
         (["--config=configs/nothing.py"], "config: there is no file 'configs/nothing.py'"),
         (["--config=configs/voting.py:huge"], "no preset 'huge'; use one of"),
         (["--config=configs/voting.py:tiny", "--config.credit.nmae=ccpo"], "did you mean --config.credit.name?"),
-        (["--config=configs/voting.py:tiny", "--config.steps=many"], "--config.steps=many: invalid literal for int()"),
+        (
+            ["--config=configs/voting.py:tiny", "--config.steps=many"],
+            "config.steps: 'many' is not of type int; type a value such as 40",
+        ),
         (["--config=configs/voting.py:tiny", "--mode=fly"], "should be one of <train|eval|sample|export>"),
         (["--config=configs/voting.py:tiny", "--bogus=1"], "Unknown command line flag 'bogus'"),
         (["--config=configs/voting.py:tiny", "stray"], "'stray' is not a flag"),
@@ -57,6 +60,10 @@ def test_a_mistake_on_the_command_line_is_one_line(arguments, message):
         ({"batch_size": 12}, "batch_size: 12 does not divide over 8 devices"),
         ({"mesh.model": 3}, "mesh: "),
         ({"credit.name": "ccpo_event"}, "ccpo_event"),
+        ({"verifier.time_limit": -1.0}, "verifier.time_limit: must be above 0"),
+        ({"optimizer.learning_rate": -1.0}, "optimizer.learning_rate: must be above 0"),
+        ({"solo_samples": -1}, "solo_samples: must be at least 1"),
+        ({"log.wandb": True}, "log.wandb: the wandb package is missing"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -71,10 +78,25 @@ def test_a_mistake_in_the_configuration_is_one_line(changes, message, tmp_path, 
 
 def test_export_without_checkpoints_says_so(tmp_path, capsys):
     assert train.main(voting.get_config("tiny"), "configs/voting.py:tiny", str(tmp_path), "export") == 2
-    assert "error: workdir: no checkpoints in" in capsys.readouterr().err
+    assert "error: workdir: there is no run in" in capsys.readouterr().err
 
 
 def test_an_unwritable_workdir_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert train.main(voting.get_config("tiny"), "configs/voting.py:tiny", str(tmp_path / "file"), "train") == 2
     assert "error: workdir: cannot write" in capsys.readouterr().err
+
+
+def test_without_a_network_there_is_one_line_and_no_wait(tmp_path):
+    """Not offline mode: a network that leads nowhere, as on a machine without one."""
+    nowhere = {
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HOME": str(tmp_path),
+        "JAX_PLATFORMS": "cpu",
+    }
+    for field, name in (("model", "Qwen/Qwen2.5-0.5B-Instruct"), ("data.train", "math")):
+        command = [sys.executable, "run.py", "--config=configs/voting.py:tiny", f"--config.{field}={name}"]
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | nowhere, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith(f"error: {field}: ") and "cannot be reached" in done.stderr

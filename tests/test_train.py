@@ -8,9 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from ccpo_jax import train
+from ccpo_jax import modes, train
 from ccpo_jax.rollout import _sample_call
+from ccpo_jax.setup import resolve
 from ccpo_jax.update import accumulate
+from ccpo_jax.verifiers import VerifierPool
+from ccpo_jax.workdir import InputError
 from configs import dyad, voting
 
 FILES = {"dyad": dyad, "voting": voting}
@@ -88,22 +91,22 @@ def test_a_finished_run_only_reports(finished, capsys):
 
 def test_a_workdir_refuses_another_run(finished):
     name, workdir = finished
-    with pytest.raises(train.InputError, match=r"optimizer.learning_rate was 0.0002 and is 0.5; use another --workdir"):
+    with pytest.raises(InputError, match=r"optimizer.learning_rate was 0.0002 and is 0.5; use another --workdir"):
         train.train(small(name, **{"optimizer.learning_rate": 0.5}), str(workdir))
 
 
 def test_eval_sample_and_export(finished, capsys):
     name, workdir = finished
     config = small(name, steps=4, checkpoint_every=2)
-    metrics = train.evaluate_only(config, str(workdir))
+    metrics = modes.evaluate_only(config, str(workdir))
     best = max((row for row in lines_of(workdir) if row["step"] == 4), key=lambda row: row["eval/team_accuracy"])
     assert metrics["eval/team_accuracy"] == best["eval/team_accuracy"]
-    train.show_samples(config, str(workdir))
+    modes.show_samples(config, str(workdir))
     shown = capsys.readouterr().out
-    assert "--- gold: " in shown and "team without agent 0: reward" in shown and "[agent 0, " in shown
-    train.export(config, str(workdir))
+    assert "--- gold: " in shown and "--- without agent 0: reward" in shown and "so it contributes" in shown
+    modes.export(config, str(workdir))
     exported = small(name, steps=4, model=",".join(str(p) for p in sorted((workdir / "export").iterdir())))
-    again = train.evaluate_only(exported, None)
+    again = modes.evaluate_only(exported, None)
     assert again["eval/team_accuracy"] == metrics["eval/team_accuracy"]
 
 
@@ -121,13 +124,34 @@ def test_eight_devices_train_as_one(finished, tmp_path):
             assert math.isclose(row[field], other[field], rel_tol=2e-3, abs_tol=2e-4), field
 
 
-def test_steps_do_not_recompile(tmp_path):
-    config = small("voting", steps=3)
-    train.train(config, str(tmp_path / "warm"))
-    sampled, trained = _sample_call._cache_size(), accumulate._cache_size()
-    train.train(small("voting", steps=6), str(tmp_path / "again"))
-    assert _sample_call._cache_size() - sampled <= 4
-    assert accumulate._cache_size() - trained <= 8
+def test_other_modes_take_the_runs_own_configuration(tmp_path, capsys):
+    """Only what is typed changes it; the file's defaults do not."""
+    workdir = str(tmp_path)
+    train.train(small("voting", steps=1, **{"credit.name": "cross_play"}), workdir)
+    untouched = voting.get_config("tiny")
+    for mode in ("sample", "export", "eval"):
+        assert train.main(untouched, "configs/voting.py:tiny", workdir, mode, {"eval.batch_size": 16}) == 0
+    after = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert after["eval/problems"] == 16 and after["eval/team_accuracy"] == lines_of(workdir)[-1]["eval/team_accuracy"]
+    for field, value in (("seed", 3), ("data.heldout", 8)):
+        assert train.main(untouched, "configs/voting.py:tiny", workdir, "eval", {field: value}) == 2
+        assert f"error: {field}: the run in {workdir} was trained with" in capsys.readouterr().err
+    assert train.main(untouched, "configs/voting.py:tiny", str(tmp_path / "none"), "eval", {}) == 2
+    assert "error: workdir: there is no run in" in capsys.readouterr().err
+
+
+def test_steps_do_not_recompile():
+    """After the first steps have met the shapes there are, further steps compile nothing."""
+    config = small("voting", steps=10)
+    program = resolve(config)
+    state = train.initial_state(program, config)
+    counts = []
+    with VerifierPool(**config.verifier) as pool:
+        for _ in range(config.steps):
+            state, _ = train.train_step(program, config, state, pool)
+            counts.append((_sample_call._cache_size(), accumulate._cache_size()))
+    assert counts[-1] == counts[4]
+    assert counts[-1][1] - counts[0][1] <= 1
 
 
 @pytest.mark.parametrize("changes", [

@@ -16,7 +16,7 @@ from ccpo_jax.models import hf
 from ccpo_jax.models.decoder import ModelConfig, init_params, make_policy, parameter_shapes
 from ccpo_jax.models.hf import Family
 
-__all__ = ["FAMILIES", "Family", "ModelConfig", "init_params", "load", "make_policy", "save"]
+__all__ = ["FAMILIES", "Family", "ModelConfig", "init_params", "load", "load_config", "make_policy", "save"]
 
 
 def load(
@@ -46,9 +46,14 @@ def load(
       policy = make_policy(config, compute_dtype=jnp.bfloat16)
     """
     folder = hub.fetch(model, revision=revision, weights=True)
-    entries = hf.read_json(folder / "config.json")
-    config = hf.parse_config(entries, _family(entries.get("model_type")))
+    config = load_config(folder)
     return config, hf.read_params(folder, config, dtype, sharding)
+
+
+def load_config(model: str | pathlib.Path, *, revision: str | None = None) -> ModelConfig:
+    """The architecture of a checkpoint, without its weights. Arguments and errors as in `load`."""
+    entries = hf.read_json(hub.fetch(model, revision=revision, weights=False) / "config.json")
+    return hf.parse_config(entries, _family(entries.get("model_type")))
 
 
 def save(folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any], *, dtype=None) -> None:

@@ -1,0 +1,91 @@
+"""What a run is good for besides training: evaluate it, read what the team writes, export it."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from ccpo_jax import models
+from ccpo_jax.evaluate import grade
+from ccpo_jax.metrics import closing_table
+from ccpo_jax.rollout import rollout
+from ccpo_jax.setup import Program, resolve
+from ccpo_jax.sharding import batch_sharding
+from ccpo_jax.train import evaluation, heldout_set, initial_state, publish, table, test_sets
+from ccpo_jax.verifiers import VerifierPool
+from ccpo_jax.workdir import InputError, input_errors, open_checkpoints
+
+
+def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Program, tuple, int]:
+    """(program, parameters, step): the best checkpoint of `workdir`, else the untrained models."""
+    with input_errors():
+        program = resolve(config)
+        folder = pathlib.Path(workdir or "", "checkpoints")
+        if workdir is None and not required:
+            return program, program.params, 0
+        if workdir is None:
+            raise ValueError("workdir: which run? type --workdir=FOLDER of a training run")
+        if not folder.is_dir():
+            raise ValueError(f"workdir: no checkpoints in {workdir}; train first, then type --workdir=FOLDER")
+        with open_checkpoints(config, workdir) as checkpoints:
+            step, state = checkpoints.restore(initial_state(program, config), step=checkpoints.best_step())
+    return program, state.params, step
+
+
+def evaluate_only(config, workdir: str | None) -> dict[str, float]:
+    """Evaluates the best checkpoint of a workdir, or the untrained models, on held-out problems and test sets."""
+    program, params, step = trained_or_loaded(config, workdir, required=False)
+    sets = heldout_set(program) | test_sets(program)
+    if not sets:
+        raise InputError("data.heldout: there is nothing to evaluate; type --config.data.eval=SET, or data.heldout > 0")
+    with VerifierPool(**config.verifier) as pool:
+        metrics = evaluation(program, config, params, pool, sets)
+    for prefix, dataset in sets.items():
+        rows = table(metrics, prefix, program.team.topology)
+        print(f"{dataset.name}, checkpoint of step {step}\n" + closing_table(rows))
+    print(json.dumps({"step": step} | metrics))
+    return metrics
+
+
+def show_samples(config, workdir: str | None, problems: int = 4) -> None:
+    """Prints a few held-out problems with every message, verdict and contribution."""
+    program, params, step = trained_or_loaded(config, workdir, required=False)
+    team, pad = program.team, config.eval.batch_size
+    chosen = list((program.datasets.heldout.problems or program.datasets.train.problems)[:problems])
+    spoken_for = (chosen * pad)[:pad]
+    spoken = rollout(
+        team,
+        publish(program, params),
+        [p.question for p in spoken_for],
+        jax.random.key(config.seed),
+        group_size=1,
+        temperature=config.sample.temperature,
+        top_p=config.sample.top_p,
+        ablated=team.topology.ablated,
+        sharding=batch_sharding(program.mesh),
+    )
+    with VerifierPool(**config.verifier) as pool:
+        result, _ = grade(pool, team, spoken, spoken_for)
+    for b, problem in enumerate(chosen):
+        print(f"\n=== {problem.id}, checkpoint of step {step}: {problem.question}\n--- gold: {problem.gold}")
+        for w, mask in enumerate(spoken.masks):
+            reward, masked = result.reward[w, b, 0], int(np.argmin(mask))
+            gain = result.reward[0, b, 0] - reward
+            print(f"--- without agent {masked}: reward {reward:.2f}, so it contributes {gain:+.2f}" if w else
+                  f"--- team: reward {reward:.2f}")  # fmt: skip
+            for a in np.flatnonzero(mask):
+                turn = spoken.turns[a]
+                if w == 0 or turn.variant[w] > 0:
+                    verdict = "right" if result.correct[w, b, 0, a] else "wrong"
+                    print(f"[agent {a}, {team.topology.roles[a]}: {verdict}] {turn.texts[b][turn.rows(w).start]}")
+
+
+def export(config, workdir: str | None) -> None:
+    """Writes the best checkpoint's networks and tokenizers to <workdir>/export in Hugging Face format."""
+    program, params, step = trained_or_loaded(config, workdir, required=True)
+    for index, (network, tree) in enumerate(zip(program.model_configs, params, strict=True)):
+        folder = pathlib.Path(workdir, "export", "policy" if len(params) == 1 else f"agent_{index}")
+        models.save(folder, network, jax.device_get(tree))
+        next(a for a in program.team.agents if a.parameter_set == index).tokenizer.save(folder)
+        print(f"step {step} -> {folder}")
