@@ -205,7 +205,8 @@ def leave_one_out_advantage(reward: Array) -> Array:
 def _varies(reward: Array) -> Array:
     """``[..., 1]`` bool: the group's rewards differ by more than float32 rounding of values of order 1."""
     spread = reward.max(axis=-1, keepdims=True) - reward.min(axis=-1, keepdims=True)
-    return spread > _ROUNDING * jnp.maximum(jnp.abs(reward).max(axis=-1, keepdims=True), 1.0)
+    constant = spread <= _ROUNDING * jnp.maximum(jnp.abs(reward).max(axis=-1, keepdims=True), 1.0)
+    return ~constant  # a NaN makes neither: it must show in the advantage
 
 
 def vote_reward(answer_id: Array, correct: Array, agent_mask: Array, *, tie: str = "expected") -> Array:
@@ -340,8 +341,8 @@ def shapley_value(reward: Array) -> Array:
     reward = jnp.asarray(reward, jnp.float32)
     subsets = reward.shape[0]
     agents = subsets.bit_length() - 1
-    if subsets != 2**agents:
-        raise ValueError(f"reward: needs all 2**A subsets of agents on axis 0, received {subsets}; use {2**agents}")
+    if subsets < 2 or subsets != 2**agents:
+        raise ValueError(f"reward: axis 0 must hold all 2**A subsets of agents, received {subsets}; use 2, 4, 8, ...")
     without = np.array([[m for m in range(subsets) if not m >> k & 1] for k in range(agents)])  # [A, 2**(A-1)]
     weight = 1.0 / (agents * np.array([math.comb(agents - 1, int(m).bit_count()) for m in without.flat]))
     weight = weight.astype(np.float32).reshape(without.shape + (1,) * (reward.ndim - 1))

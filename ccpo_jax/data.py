@@ -307,6 +307,8 @@ def _read_file(path: pathlib.Path, field: str) -> list[tuple[str, Row]]:
         if content.startswith(b"PAR1"):
             return _read_parquet(path)
         text = content.decode("utf-8-sig")
+        if not text.strip():
+            raise ValueError("the file is empty")
         reader = {"[": _read_json, "{": _read_json_lines}.get(text.lstrip()[:1], _read_logiqa)
         return reader(text)
     except (OSError, ValueError) as error:
@@ -342,6 +344,14 @@ def _read_json_lines(text: str) -> list[tuple[str, Row]]:
             if not isinstance(row, dict):
                 raise ValueError(f"line {number} must be an object with columns, received {line.strip()[:40]!r}")
             rows.append((f"line {number}", row))
+    if (
+        len(rows) == 1
+        and (lists := [name for name, value in rows[0][1].items() if isinstance(value, list)])
+        and not (rows[0][1].keys() & {*_QUESTION})
+    ):
+        raise ValueError(
+            f"one object whose {lists[0]!r} is a list; give that list itself, as JSON or one object a line"
+        )
     return rows
 
 
@@ -443,7 +453,7 @@ def decontaminate(train: Dataset, tests: Sequence[Dataset], *, similarity: float
       ValueError: a similarity out of range, or nothing left.
     """
     if not 0 < similarity <= 1:
-        raise ValueError(f"similarity: must be in (0, 1], received {similarity}; type 1.0 for equal passages only")
+        raise ValueError(f"data.similarity: must be in (0, 1], received {similarity}; type 1.0 for equal passages only")
     asked = {_passage(problem) for test in tests for problem in test.problems}
     vocabularies = {_words(problem.context) for test in tests for problem in test.problems if problem.context}
 
@@ -458,7 +468,10 @@ def decontaminate(train: Dataset, tests: Sequence[Dataset], *, similarity: float
 
     kept = tuple(problem for problem in train.problems if not is_asked(problem))
     if not kept:
-        raise ValueError(f"data.train: all of {train.name} stands in the test sets of data.eval; type other sets")
+        raise ValueError(
+            f"data.train: all of {train.name} stands in the test sets of data.eval; type other sets, or "
+            "--config.data.similarity=1.0 where passages come from templates"
+        )
     return _without(train, kept, "also in a test set")
 
 

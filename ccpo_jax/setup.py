@@ -16,11 +16,11 @@ from ccpo_jax.advantages import group_advantage, leave_one_out_advantage
 from ccpo_jax.credit import CREDITS, make_credit
 from ccpo_jax.evaluate import EvalSettings
 from ccpo_jax.losses import LOSSES
-from ccpo_jax.records import CreditEstimator
+from ccpo_jax.records import CreditEstimator, Outcome
 from ccpo_jax.rollout import Agent, Team
 from ccpo_jax.sharding import batch_sharding, make_mesh, state_sharding
 from ccpo_jax.tokenizer import load_tokenizer
-from ccpo_jax.topology import TOPOLOGIES, Topology
+from ccpo_jax.topology import TOPOLOGIES, Topology, agent_masks
 from ccpo_jax.update import Loss, Micro, optimizer
 
 TINY = pathlib.Path(__file__).parent / "assets" / "tiny"
@@ -78,6 +78,7 @@ def resolve(config) -> Program:
     constructor = choose(CREDITS, config.credit.name, "credit.name")
     credit = make_credit(config.credit.name, topology, **keywords(constructor, config.credit))
     loss, advantage = make_loss(config), make_advantage(config)
+    rehearse(credit, advantage, loss, topology, config)
     mesh = make_mesh(**config.mesh)
     splits = config.mesh.fsdp * mesh.shape["data"]
     for field, size in (("batch_size", config.batch_size), ("eval.batch_size", config.eval.batch_size)):
@@ -125,6 +126,11 @@ def make_loss(config) -> Loss:
     """The loss with its hyper-parameters bound."""
     function = choose(LOSSES, config.loss.name, "loss.name")
     hyper = {k: v for k, v in keywords(function, config.loss).items() if v is not None}
+    for name in ("clip_low", "clip_high", "dual_clip", "max_length"):
+        if config.loss[name] is not None and name not in hyper:
+            raise ValueError(
+                f"loss.{name}: {config.loss.name!r} does not take it; leave it out, or type another loss.name"
+            )
     return Loss(
         functools.partial(function, **hyper),
         on_policy=config.trainer.mini_batches == 1,
@@ -147,6 +153,23 @@ def make_advantage(config) -> Callable:
         "none": jnp.asarray,
     }
     return choose(table, baseline, "advantage.baseline")
+
+
+def rehearse(credit: CreditEstimator, advantage: Callable, loss: Loss, topology: Topology, config) -> None:
+    """Traces credit, advantage and loss for the run's sizes without computing, so that what they refuse shows here."""
+    masks = agent_masks(topology.num_agents, topology.ablated)
+    worlds, agents = masks.shape
+    shape = (worlds, config.batch_size, config.group_size)
+    found = Outcome(
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        jax.ShapeDtypeStruct((*shape, agents), jnp.float32),
+        jax.ShapeDtypeStruct((*shape, agents), jnp.int32),
+        jax.ShapeDtypeStruct(masks.shape, jnp.bool),
+    )
+    value, _ = jax.eval_shape(credit.update, jax.eval_shape(credit.init), found)
+    jax.eval_shape(advantage, value)
+    row, mask = jax.ShapeDtypeStruct((1, 1), jnp.float32), jax.ShapeDtypeStruct((1, 1), jnp.bool)
+    jax.eval_shape(loss.function, row, row, jax.ShapeDtypeStruct((1,), jnp.float32), mask)
 
 
 def load_problems(config) -> tuple[data.Dataset, list[data.Dataset]]:
@@ -262,16 +285,17 @@ def _field(config, dotted: str):
 _RANGES = (
     (lambda x: x >= 0, "at least 0",
      "steps eval_every checkpoint_every data.heldout data.size eval.limit optimizer.warmup_steps "
-     "optimizer.weight_decay loss.entropy_bonus"),
+     "optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight"),
     (lambda x: x >= 1, "at least 1",
      "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
      "trainer.period trainer.chunk eval.samples eval.batch_size verifier.workers verifier.max_chars mesh.fsdp "
-     "mesh.model num_agents"),
+     "mesh.model num_agents loss.max_length credit.min_samples"),
     (lambda x: x >= 2, "at least 2", "group_size"),
     (lambda x: x > 0, "above 0",
-     "sample.temperature optimizer.learning_rate optimizer.grad_clip verifier.time_limit"),
+     "credit.alpha sample.temperature optimizer.learning_rate optimizer.grad_clip verifier.time_limit"),
     (lambda x: 0 < x <= 1, "in (0, 1]", "sample.top_p data.similarity"),
-    (lambda x: 0 <= x < 1, "in [0, 1)", "optimizer.b1 optimizer.b2"),
+    (lambda x: 0 <= x < 1, "in [0, 1)", "optimizer.b1 optimizer.b2 credit.decay loss.clip_low"),
+    (lambda x: x > 1, "above 1", "loss.dual_clip"),
 )  # fmt: skip
 _ONE_OF = {
     "trainer.schedule": ("alternate", "simultaneous"),

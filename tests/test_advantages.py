@@ -146,6 +146,18 @@ def test_sums_of_thirds_are_not_blown_up():
     assert (np.asarray(group_advantage(noisy)) == 0).all()
 
 
+@pytest.mark.parametrize("advantage", [group_advantage, leave_one_out_advantage])
+def test_a_broken_reward_shows(advantage):
+    found = advantage(jnp.array([[jnp.nan, 1.0, 0.0], [1.0, 0.0, 0.0]]))
+    assert jnp.isnan(found[0]).any() and jnp.isfinite(found[1]).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 6])
+def test_shapley_needs_every_subset(count):
+    with pytest.raises(ValueError, match=f"must hold all 2..A subsets of agents, received {count}"):
+        shapley_value(jnp.zeros(count))
+
+
 def test_last_place_noise_counts_as_constant_but_small_signals_do_not():
     value = np.float32(np.tanh(0.7))
     noisy = np.array([value, np.nextafter(value, np.float32(2)), value, value])
@@ -315,11 +327,6 @@ def test_shapley_axioms():
     value = np.asarray(shapley_value(reward))
     np.testing.assert_allclose(value, [0.45, 0.45, 0.0], atol=1e-6)
     assert value[0] == value[1] and value[2] == 0
-
-
-def test_shapley_needs_all_subsets():
-    with pytest.raises(ValueError, match="reward: .*received 6; use 4"):
-        shapley_value(jnp.zeros((6, 2)))
 
 
 # SEPO

@@ -175,7 +175,8 @@ def test_defects_are_dropped_and_counted(tmp_path):
     ("x.json", "[]", r"x.json holds no problem with a question and an answer \(no rows\)"),
     ("x.json", '[{"question": "q", "answer": ""}]', r"x.json holds no problem .*\(1 empty gold\); name another"),
     ("x.json", '[{"question": "q", "answer": "1"}, {"note": "q"}]', "x.json, row 1: no column"),
-    ("x.txt", "", "x.txt: neither parquet, JSON, JSON lines nor LogiQA"),
+    ("x.txt", "", "x.txt: the file is empty"),
+    ("x.json", '{"data": [{"question": "q", "answer": "1"}]}', "one object whose 'data' is a list; give that list itself"),
     ("x.csv", "question,answer\n1,2\n", "x.csv: neither parquet"),
     ("x.txt", LOGIQA + "\nb\nthe end\n", "x.txt: line 9 must begin a record of eight lines: .* and 3 lines to the end"),
     ("x.txt", LOGIQA.replace("\nb\n", "\nz\n"), r"line 1 must begin a record .*received \['', 'z'\]"),
@@ -415,7 +416,7 @@ def test_other_questions_on_a_test_passage_leave_too():
     shorter = Dataset("s", (*train[2:], Problem("s/3", "q", "A", "choice", "five birds sit on one branch")), {})
     assert ids(decontaminate(shorter, [test], similarity=6 / 7)) == ["s/2"]
     for similarity in (0.0, 1.5):
-        with pytest.raises(ValueError, match="^similarity: must be in .0, 1., received"):
+        with pytest.raises(ValueError, match="^data.similarity: must be in .0, 1., received"):
             decontaminate(whole, [test], similarity=similarity)
 
 

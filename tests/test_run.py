@@ -64,6 +64,12 @@ def test_a_mistake_on_the_command_line_is_one_line(arguments, message):
         ({"optimizer.learning_rate": -1.0}, "optimizer.learning_rate: must be above 0"),
         ({"solo_samples": -1}, "solo_samples: must be at least 1"),
         ({"log.wandb": True}, "log.wandb: the wandb package is missing"),
+        ({"loss.normalize": "foo"}, "loss.normalize: 'foo' is unknown"),
+        ({"loss.normalize": "length"}, "loss.max_length: "),
+        ({"loss.ratio": "foo"}, "loss.ratio: 'foo' is unknown"),
+        ({"loss.name": "gspo", "loss.dual_clip": 3.0}, "loss.dual_clip: 'gspo' does not take it"),
+        ({"credit.alpha": -1.0}, "credit.alpha: must be above 0"),
+        ({"credit.name": "cross_play", "num_agents": 6, "group_size": 17}, "group_size"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
