@@ -249,7 +249,7 @@ def _free_gold(gold: Any, column: str) -> str:
     if isinstance(gold, bool) or not isinstance(gold, int | float | str):
         raise ValueError(f"{column} must be text or a number, received {gold!r:.40}")
     text = _last_box(str(gold)) if column == "solution" else str(gold).rpartition("####")[2].strip()
-    wrapped = re.fullmatch(r"\$\$?([^$]*[^$\\])\$\$?", text)
+    wrapped = re.fullmatch(r"\$\$?([^$]*[^$\\])\$\$?(?:\s*[A-Za-z]+:)?", text)  # a heading may have slipped in behind
     text = wrapped[1].strip() if wrapped else text
     if not text:
         raise UnusableRow("empty gold")
