@@ -1,22 +1,21 @@
 """Rollouts: a team answers a batch of problems, in the factual world and in the worlds that mask an agent.
 
-Agents speak in stages: everyone whose partners have already spoken. A stage is one jitted call. What no mask touches is
-decoded once for all worlds; what a mask changes is decoded again as further rows of the same call, behind the same
-question cache. Voting decodes nothing extra.
+Agents speak in stages: everyone whose partners have already spoken. A stage is one call of the sampler. What no mask
+touches is decoded once for all worlds; what a mask changes is decoded again as further rows of the same call, behind
+the same question cache. Voting decodes nothing extra.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax import prompts as text
+from ccpo_jax.generate import generate
 from ccpo_jax.records import Outcome, Policy, Samples
-from ccpo_jax.sampler import Prompts, sample, sampling
+from ccpo_jax.sampler import Prompts, sampling
 from ccpo_jax.topology import Topology, agent_masks, team_reward, variants
 
 
@@ -113,6 +112,7 @@ def rollout(
     top_p: float = 1.0,
     ablated: tuple[int, ...] = (),
     solo_samples: int | None = None,
+    chunk: int = 64,
     sharding: jax.sharding.Sharding | None = None,
     stack_agents: bool = True,
 ) -> Rollout:
@@ -129,6 +129,7 @@ def rollout(
       top_p: mass of the sampled distribution; 1 = all of it.
       ablated: agents that get a masked world each; () decodes the factual world alone.
       solo_samples: samples per prompt of what a mask changes; None = G.
+      chunk: tokens between two looks at which responses have ended; changes no token.
       sharding: placement of the batch axis.
       stack_agents: agents of one architecture with separate parameters sample in one vmapped call.
 
@@ -140,7 +141,7 @@ def rollout(
     for stage in team.stages:
         pending = {a: _compose(team, a, masks, problems, turns, group_size, solo_samples) for a in stage}
         for agents in _calls(team, stage, stack_agents):
-            samples = _sample_agents(team, agents, weights, pending, key, temperature, top_p, sharding)
+            samples = _sample_agents(team, agents, weights, pending, key, temperature, top_p, chunk, sharding)
             for agent, spoken in zip(agents, samples, strict=True):
                 turns[agent] = _hear(team.agents[agent], pending[agent], spoken)
     return Rollout(tuple(turns[a] for a in range(len(turns))), masks)
@@ -206,8 +207,8 @@ def _calls(team: Team, stage: tuple[int, ...], stack_agents: bool) -> list[tuple
     return [tuple(agents) for agents in calls.values()]
 
 
-def _sample_agents(team, agents, weights, pending, key, temperature, top_p, sharding) -> list[Samples]:
-    """One jitted call for `agents`; their prompts are padded to common lengths first."""
+def _sample_agents(team, agents, weights, pending, key, temperature, top_p, chunk, sharding) -> list[Samples]:
+    """One call for `agents`; their prompts are padded to common lengths first."""
     first = team.agents[agents[0]]
     tokenizer = first.tokenizer
     settings = sampling(temperature=temperature, top_p=top_p, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id)
@@ -220,7 +221,10 @@ def _sample_agents(team, agents, weights, pending, key, temperature, top_p, shar
     prompts, ids = _place((prompts, np.stack(ids)), sharding)
     shared = len(set(sets)) == 1
     chosen = (weights[sets[0]],) if shared else tuple(weights[s] for s in sets)
-    out = jax.device_get(_sample_call(first.policy, chosen, prompts, key, ids, settings, max_tokens=first.max_tokens))
+    whole = sharding is None or sharding.num_devices == 1  # else dropping prompts would move caches between devices
+    out = generate(
+        first.policy, chosen, prompts, key, ids, settings, max_tokens=first.max_tokens, chunk=chunk, drop_prompts=whole
+    )
     return [Samples(*(field[i] for field in out)) for i in range(len(agents))]
 
 
@@ -250,23 +254,6 @@ def _place(tree, sharding):
         return tree
     spec = jax.sharding.PartitionSpec(None, *sharding.spec)
     return jax.device_put(tree, jax.sharding.NamedSharding(sharding.mesh, spec))
-
-
-@functools.partial(jax.jit, static_argnames=("policy", "max_tokens"))
-def _sample_call(policy, weights, prompts: Prompts, key, ids, settings, *, max_tokens: int) -> Samples:
-    """Samples A' agents at once: folded into the batch when they share parameters, vmapped when they do not."""
-    agents, batch = ids.shape[:2]
-
-    def row_key(path):
-        return functools.reduce(jax.random.fold_in, path, key)
-
-    keys = jax.vmap(row_key)(ids.reshape(-1, 4)).reshape(ids.shape[:-1])
-    if len(weights) > 1:
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
-        return sample(policy, stacked, prompts, keys, settings, max_tokens=max_tokens, stacked=True)
-    folded = jax.tree.map(lambda x: x.reshape((agents * batch,) + x.shape[2:]), (prompts, keys))
-    out = sample(policy, weights[0], *folded, settings, max_tokens=max_tokens)
-    return jax.tree.map(lambda x: x.reshape((agents, batch) + x.shape[1:]), out)
 
 
 def _hear(agent: Agent, turn: Turn, samples: Samples) -> Turn:

@@ -1,4 +1,4 @@
-"""The sampler: shared-prefix prefill and a decode loop, jit-compiled once per shape.
+"""The sampler: shared-prefix prefill, and a decode loop that can pause and drop rows. Pure functions, to be jitted.
 
 Each prompt ``b`` has one *prefix* (computed once) and R rows. A row may add a *tail* of its own (a partner's message,
 say) before it decodes. The prefix cache is stored once per prompt and read by all of its rows together; tail and
@@ -36,13 +36,20 @@ class Sampling(NamedTuple):
     pad_id: Array  # [] int32
 
 
-class _Loop(NamedTuple):
+class Decoding(NamedTuple):
+    """Responses under way. With a leading agent axis on every field but `step` when several parameter sets sample."""
+
     step: Array  # [] int32, index of the newest token
-    token: Array  # [..., B, R] int32, the newest token
-    done: Array  # [..., B, R] bool
-    tokens: Array  # [..., B, R, T] int32
-    logprobs: Array  # [..., B, R, T] float32
-    cache: tuple
+    token: Array  # [B, R] int32, the newest token
+    done: Array  # [B, R] bool
+    tokens: Array  # [B, R, T] int32
+    logprobs: Array  # [B, R, T] float32
+    uniforms: Array  # [B, R, T] float32, the number that draws each token
+    start: Array  # [B, R] int32, first slot of its suffix cache that a row may see
+    position: Array  # [B, R] int32, of the first response token
+    prefix_length: Array  # [B] int32
+    prefix: tuple  # cache of [B, 1, L, ...]
+    cache: tuple  # cache of [B, R, S + T, ...], tail and response
 
 
 def sampling(*, temperature: float = 1.0, top_p: float = 1.0, eos_ids: tuple[int, ...], pad_id: int) -> Sampling:
@@ -147,6 +154,123 @@ def _prefill(policy: Policy, weights, prompts: Prompts, slots: int) -> tuple[Arr
     return hidden[:, :, -1], prefix, suffix
 
 
+def begin(
+    policy: Policy,
+    weights,
+    prompts: Prompts,
+    keys: Array,
+    settings: Sampling,
+    *,
+    max_tokens: int,
+    stacked: bool = False,
+) -> Decoding:
+    """Prefills and draws the first token of every row. Arguments as in `sample`."""
+    lift: Callable = jax.vmap if stacked else lambda f, **_: f
+    tail = prompts.tail.shape[-1]
+    hidden, prefix, cache = lift(lambda w, p: _prefill(policy, w, p, tail + max_tokens))(weights, prompts)
+    own = prompts.tail_length if tail else jnp.zeros(keys.shape, jnp.int32)
+    state = Decoding(
+        step=jnp.int32(-1),
+        token=jnp.zeros(keys.shape, jnp.int32),
+        done=jnp.zeros(keys.shape, bool),
+        tokens=jnp.full(keys.shape + (max_tokens,), settings.pad_id, jnp.int32),
+        logprobs=jnp.zeros(keys.shape + (max_tokens,), jnp.float32),
+        uniforms=_uniforms(keys, max_tokens),
+        start=tail - own,
+        position=prompts.prefix_length[..., None] + own,
+        prefix_length=prompts.prefix_length,
+        prefix=prefix,
+        cache=cache,
+    )
+    return _emit(state, lift(policy.logits)(weights, hidden), settings)
+
+
+def _emit(state: Decoding, logits: Array, settings: Sampling) -> Decoding:
+    """Draws the next token of every row that is not done."""
+    step = state.step + 1
+    token, logprob = draw(logits, jnp.take(state.uniforms, step, axis=-1), settings)
+    token = jnp.where(state.done, settings.pad_id, token)
+    logprob = jnp.where(state.done, 0.0, logprob)
+    column = (0,) * token.ndim + (step,)
+    return state._replace(
+        step=step,
+        token=token,
+        done=state.done | jnp.any(token[..., None] == settings.eos_ids, axis=-1),
+        tokens=jax.lax.dynamic_update_slice(state.tokens, token[..., None], column),
+        logprobs=jax.lax.dynamic_update_slice(state.logprobs, logprob[..., None], column),
+    )
+
+
+def advance(policy: Policy, weights, state: Decoding, settings: Sampling, until, *, stacked: bool = False) -> Decoding:
+    """Decodes until every row has ended or has `until` tokens (traced, at most T)."""
+    lift: Callable = jax.vmap if stacked else lambda f, **_: f
+    slots = jax.tree.leaves(state.cache)[0].shape[2 + stacked]
+    tail = slots - state.tokens.shape[-1]
+
+    def body(now: Decoding) -> Decoding:
+        def one(weights, token, position, cache, start, prefix, prefix_length):
+            cursor = tail + now.step
+            return policy.extend(
+                weights, token[..., None], position[..., None], cache, cursor, start, prefix, prefix_length
+            )
+
+        position = state.position + now.step
+        hidden, cache = lift(one)(
+            weights, now.token, position, now.cache, state.start, state.prefix, state.prefix_length
+        )
+        return _emit(now._replace(cache=cache), lift(policy.logits)(weights, hidden[..., 0, :]), settings)
+
+    # What never changes stays outside the loop's carry.
+    still = {name: getattr(state, name) for name in ("uniforms", "start", "position", "prefix_length", "prefix")}
+    empty = dict.fromkeys(still, ())
+
+    def ended(now: Decoding) -> Array:
+        return (now.step + 1 < until) & ~jnp.all(now.done)
+
+    moved = jax.lax.while_loop(
+        ended, lambda now: body(now._replace(**still))._replace(**empty), state._replace(**empty)
+    )
+    return moved._replace(**still)
+
+
+def keep(state: Decoding, prompts: Array, rows: Array, filler: Array, *, stacked: bool = False) -> Decoding:
+    """The same responses with fewer rows, so that the loop works on those that go on.
+
+    Args:
+      state: responses under way.
+      prompts: ``[B']`` int32, prompts that stay; with a leading agent axis when `stacked`.
+      rows: ``[B', R']`` int32, rows of each that stay; likewise.
+      filler: ``[B', R']`` bool, True: a place without a row, counted as done; likewise.
+      stacked: see `sample`.
+    """
+    lift: Callable = jax.vmap if stacked else lambda f, **_: f
+
+    def per_row(tree):
+        return jax.tree.map(lift(lambda x, p, r: x[p[:, None], r]), tree, *_like(tree, prompts, rows))
+
+    def per_prompt(tree):
+        return jax.tree.map(lift(lambda x, p: x[p]), tree, *_like(tree, prompts))
+
+    kept = {
+        name: per_prompt(value) if name.startswith("prefix") else per_row(value)
+        for name, value in state._asdict().items()
+        if name != "step"
+    }
+    return Decoding(step=state.step, **kept | {"done": kept["done"] | filler})
+
+
+def _like(tree, *values):
+    """Each value at every leaf of `tree`."""
+    return [jax.tree.map(lambda _, value=value: value, tree) for value in values]
+
+
+def responses(state: Decoding, settings: Sampling) -> Samples:
+    """What has been sampled so far."""
+    ends = jnp.any(state.tokens[..., None] == settings.eos_ids, axis=-1)
+    length = jnp.where(jnp.any(ends, axis=-1), jnp.argmax(ends, axis=-1) + 1, state.tokens.shape[-1])
+    return Samples(state.tokens, state.logprobs, length.astype(jnp.int32), ~state.done)
+
+
 def sample(
     policy: Policy,
     weights,
@@ -157,7 +281,7 @@ def sample(
     max_tokens: int,
     stacked: bool = False,
 ) -> Samples:
-    """Samples one response per row. Pure: wrap it in jit with `policy`, `max_tokens` and `stacked` static.
+    """Samples one response per row in one go. Pure: wrap it in jit with `policy`, `max_tokens` and `stacked` static.
 
     Args:
       policy: the network's functions.
@@ -172,59 +296,5 @@ def sample(
     Returns:
       `Samples` ``[B, R, T]``, with a leading agent axis when `stacked`.
     """
-    lift: Callable = jax.vmap if stacked else lambda f, **_: f
-    tail = prompts.tail.shape[-1]
-    hidden, prefix, cache = lift(lambda w, p: _prefill(policy, w, p, tail + max_tokens))(weights, prompts)
-    logits = lift(policy.logits)
-    if tail:
-        start = tail - prompts.tail_length
-    else:
-        start = jnp.zeros(keys.shape, jnp.int32)
-    first_position = prompts.prefix_length[..., None] + (prompts.tail_length if tail else 0)
-
-    def extend(token, step, cache):
-        def one(weights, token, position, cache, start, prefix, prefix_length):
-            return policy.extend(
-                weights, token[..., None], position[..., None], cache, tail + step, start, prefix, prefix_length
-            )
-
-        position = jnp.broadcast_to(first_position + step, token.shape)
-        hidden, cache = lift(one)(weights, token, position, cache, start, prefix, prompts.prefix_length)
-        return hidden[..., 0, :], cache
-
-    uniforms = _uniforms(keys, max_tokens)
-
-    def emit(loop: _Loop, step: Array, hidden: Array) -> _Loop:
-        token, logprob = draw(logits(weights, hidden), jnp.take(uniforms, step, axis=-1), settings)
-        token = jnp.where(loop.done, settings.pad_id, token)
-        logprob = jnp.where(loop.done, 0.0, logprob)
-        column = (0,) * (token.ndim) + (step,)
-        return loop._replace(
-            step=step,
-            token=token,
-            done=loop.done | jnp.any(token[..., None] == settings.eos_ids, axis=-1),
-            tokens=jax.lax.dynamic_update_slice(loop.tokens, token[..., None], column),
-            logprobs=jax.lax.dynamic_update_slice(loop.logprobs, logprob[..., None], column),
-        )
-
-    def body(loop: _Loop) -> _Loop:
-        hidden, cache = extend(loop.token, loop.step, loop.cache)
-        return emit(loop._replace(cache=cache), loop.step + 1, hidden)
-
-    empty = _Loop(
-        step=jnp.int32(0),
-        token=jnp.zeros(keys.shape, jnp.int32),
-        done=jnp.zeros(keys.shape, bool),
-        tokens=jnp.full(keys.shape + (max_tokens,), settings.pad_id, jnp.int32),
-        logprobs=jnp.zeros(keys.shape + (max_tokens,), jnp.float32),
-        cache=cache,
-    )
-    loop = emit(empty, jnp.int32(0), hidden)
-    loop = jax.lax.while_loop(lambda s: (s.step + 1 < max_tokens) & ~jnp.all(s.done), body, loop)
-    return _finish(loop, settings, max_tokens)
-
-
-def _finish(loop: _Loop, settings: Sampling, max_tokens: int) -> Samples:
-    ends = jnp.any(loop.tokens[..., None] == settings.eos_ids, axis=-1)
-    length = jnp.where(jnp.any(ends, axis=-1), jnp.argmax(ends, axis=-1) + 1, max_tokens)
-    return Samples(loop.tokens, loop.logprobs, length.astype(jnp.int32), ~loop.done)
+    state = begin(policy, weights, prompts, keys, settings, max_tokens=max_tokens, stacked=stacked)
+    return responses(advance(policy, weights, state, settings, max_tokens, stacked=stacked), settings)

@@ -8,12 +8,15 @@ writes can end a turn or open another role's.
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jinja2
-from transformers import PreTrainedTokenizerFast
+
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would advise, in every run, to install torch
+from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from ccpo_jax import hub
 

@@ -90,6 +90,7 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
         top_p=config.sample.top_p,
         ablated=masked_agents(program),
         solo_samples=config.solo_samples,
+        chunk=config.sample.chunk,
         sharding=batch_sharding(program.mesh),
         stack_agents=config.sample.stack_agents,
     )

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax import models
+from ccpo_jax.generate import compiled
 from ccpo_jax.losses import policy_gradient_loss
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.packing import Row, pack
 from ccpo_jax.prompts import RolePrompt, tokenize_role
-from ccpo_jax.rollout import Agent, Team, _sample_call, rollout
+from ccpo_jax.rollout import Agent, Team, rollout
 from ccpo_jax.topology import Topology, dyad, voting
 from ccpo_jax.update import Loss, Micro, accumulate, optimizer, totals_of, train_on
 from ccpo_jax.verifiers import Item, VerifierPool
@@ -172,7 +173,7 @@ def bench_rollout(args) -> dict:
     result = {
         "tokens_per_second": speeds["ours"],
         "seconds": seconds["ours"],
-        "compiles": _sample_call._cache_size(),
+        "compiles": compiled(),
         "peak_memory_bytes": peak_memory(),
     }
     rates = machine(dtype_of(args))
@@ -317,7 +318,7 @@ def bench_step(args) -> dict:
         "tokens_per_second": statistics.median(m["decoded_tokens"] for m in late) / seconds,
         "seconds": seconds,
         "first_step_seconds": lines[0]["time/step"],
-        "compiles": _sample_call._cache_size() + accumulate._cache_size(),
+        "compiles": compiled() + accumulate._cache_size(),
         "peak_memory_bytes": peak_memory(),
     }
 

@@ -35,6 +35,8 @@ def tunix(config: ModelConfig, stop: Sequence[int]) -> Peer:
         ),
         rngs=nnx.Rngs(0),
     )  # fmt: skip
+    table = network.embedder.input_embedding
+    table.value = 0.02 * table.value  # as ours is drawn: next tokens near uniform, so that stop tokens come as often
     samplers: dict[int, sampling.Sampler] = {}
 
     def call(prompts: Prompts, samples: int, response_length: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 RING_1 = {"__init__", "records", "moments", "advantages", "topology", "credit", "losses"}
-RING_2 = {"models", "sharding", "prompts", "sampler", "rollout", "packing", "update"}
+RING_2 = {"models", "sharding", "prompts", "sampler", "generate", "rollout", "packing", "update"}
 RING_3 = {"tokenizer", "data", "verifiers", "checkpoint", "metrics", "setup", "evaluate", "train", "modes", "workdir"}
 PLAIN = {
     "tasks": {"numpy"},
@@ -93,7 +93,7 @@ def test_ring_2_holds_no_program(path):
     assert modules(path) <= RING_1 | RING_2 | {"hub"}
 
 
-@each({"prompts", "sampler", "rollout"})
+@each({"prompts", "sampler", "generate", "rollout"})
 def test_sampling_sees_a_policy_and_no_network(path):
     assert "models" not in modules(path)
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from ccpo_jax import prompts as text
+from ccpo_jax.generate import compiled
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig
-from ccpo_jax.rollout import Agent, Team, _sample_call, bucket, outcome, rollout
+from ccpo_jax.rollout import Agent, Team, bucket, outcome, rollout
 from ccpo_jax.sampler import Prompts, sample, sampling
 from ccpo_jax.sharding import batch_sharding, make_mesh, replicated
 from ccpo_jax.topology import dyad, voting
@@ -185,11 +186,11 @@ def test_heterogeneous_team_with_two_networks_and_two_tokenizers():
 def test_varying_texts_reuse_a_few_compiled_shapes():
     team = team_of(dyad())
     weights = weights_of(team, 2)
-    _sample_call.clear_cache()
+    before = compiled()
     for step in range(12):
         problems = ["+".join("123456"[: 1 + (step + i) % 6]) for i in range(4)]
         rollout(team, weights, problems, jax.random.key(step), group_size=2, ablated=(0,))
-    assert _sample_call._cache_size() <= 6
+    assert compiled() - before <= 12  # two programs a shape: begin and advance
 
 
 def test_prompt_beyond_the_limit_says_what_to_type():

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax.sampler import Prompts, draw, sample, sampling, token_distribution
+from ccpo_jax.generate import _plan, generate
+from ccpo_jax.sampler import Prompts, advance, begin, draw, sample, sampling, token_distribution
 from tests.stubs import POLICY, markov_params
 
 V, PAD, EOS = 7, 0, 1
@@ -146,3 +147,50 @@ def test_loop_stops_as_soon_as_every_row_has_ended():
 def test_bad_settings_name_the_field(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         settings(**bad)
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["one set", "a set each"])
+@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
+def test_rows_that_leave_the_batch_change_no_token(chunk, stacked):
+    """Ragged ends: the batch shrinks several times, and every row is what it is in one go."""
+    agents, batch, rows, length = 2, 5, 6, 40
+    weights = tuple(markov_params(V, seed) for seed in range(agents if stacked else 1))
+    prompts = jax.tree.map(lambda x: np.stack([x] * agents), prompts_for(batch, rows))
+    ids = np.stack(np.meshgrid(*map(np.arange, (agents, batch, rows)), indexing="ij"), -1).astype(np.uint32)
+    key = jax.random.key(4)
+
+    def generated(chunk):
+        return generate(POLICY, weights, prompts, key, ids, settings(), max_tokens=length, chunk=chunk)
+
+    found, whole = generated(chunk), generated(length)
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+    path = [jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, a), b), r) for a, b, r in ids.reshape(-1, 3)]
+    keys = jnp.stack(path).reshape(agents, batch, rows)
+    for agent in range(agents):
+        own = jax.tree.map(lambda x, agent=agent: x[agent], prompts)
+        alone = run(weights[agent * stacked], own, keys[agent], settings(), max_tokens=length)
+        for one, other in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(one[agent], other)
+    assert len(np.unique(found.length)) > 5
+
+
+def test_the_batch_shrinks_when_rows_have_ended():
+    done = np.ones((4, 8), bool)
+    done[1, [2, 5]] = done[3, 7] = False
+    prompts, rows, filler = _plan(done, True, False)
+    assert prompts.tolist() == [1, 3] and rows[:, 0].tolist() == [2, 7] and rows[0].tolist() == [2, 5]
+    assert filler.tolist() == [[False, False], [False, True]]
+    prompts, rows, filler = _plan(done, False, False)
+    assert prompts.tolist() == [0, 1, 2, 3] and filler.sum() == 8 - 3
+    assert _plan(np.zeros((4, 8), bool), True, False) is None
+
+
+def test_the_loop_does_not_run_on_when_all_rows_have_ended():
+    """The loop's own counter, not only what it returns."""
+    always_end = {"table": jnp.full((V, V), -30.0).at[:, EOS].set(30.0)}
+    state = begin(POLICY, always_end, prompts_for(2, 3), keys_for(2, 3), settings(), max_tokens=50, stacked=False)
+    assert int(advance(POLICY, always_end, state, settings(), 50).step) == 0
+    late = {"table": jnp.full((V, V), -30.0).at[:, 2].set(30.0).at[2].set(-30.0).at[2, EOS].set(30.0)}
+    state = begin(POLICY, late, prompts_for(2, 3), keys_for(2, 3), settings(), max_tokens=50, stacked=False)
+    assert int(advance(POLICY, late, state, settings(), 50).step) <= 2
