@@ -189,7 +189,7 @@ def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
     ):  # the embedded tokenizer spells every letter: prompts are long
         config = small(name, steps=1, **{
             "data.train": str(real_data / train_set), "data.eval": str(real_data / test_set), "prompt_style": style,
-            "prompt_length": 640, "data.overlong": "drop", "data.heldout": 64, "eval.limit": 8, "eval.batch_size": 8,
+            "prompt_length": 640, "data.overlong": "drop", "data.heldout": 8, "eval.limit": 8, "eval.batch_size": 8,
             "group_size": 2, "data.size": 0,
         })  # fmt: skip
         workdir = tmp_path / name
