@@ -276,6 +276,8 @@ def _generate(name: str, size: int | None, seed: int, field: str) -> Dataset:
     if task not in TASKS or split not in SPLITS:
         known = ", ".join(f"synthetic/{task}" for task in TASKS)
         raise ValueError(f"{field}: no synthetic set {name!r}; type one of {known}, or synthetic/TASK/test")
+    if size is not None and size < 1:
+        raise ValueError(f"data.size: must be at least 1, received {size}; type how many problems you want")
     pairs = TASKS[task](split, _SYNTHETIC_SIZE[split] if size is None else size, seed)
     return Dataset(name, tuple(Problem(f"{name}/{i}", q, gold, "exact") for i, (q, gold) in enumerate(pairs)), {})
 
@@ -309,7 +311,7 @@ def _read_file(path: pathlib.Path, field: str) -> list[tuple[str, Row]]:
         text = content.decode("utf-8-sig")
         if not text.strip():
             raise ValueError("the file is empty")
-        reader = {"[": _read_json, "{": _read_json_lines}.get(text.lstrip()[:1], _read_logiqa)
+        reader = {"[": _read_json, "{": _read_objects}.get(text.lstrip()[:1], _read_logiqa)
         return reader(text)
     except (OSError, ValueError) as error:
         raise ValueError(f"{field}: {path}: {str(error).splitlines()[0]}") from error
@@ -333,6 +335,25 @@ def _read_json(text: str) -> list[tuple[str, Row]]:
     return [(f"row {number}", row) for number, row in enumerate(rows)]
 
 
+def _read_objects(text: str) -> list[tuple[str, Row]]:
+    """JSON lines, or a single object however it is laid out."""
+    try:
+        return [("row 0", _not_a_wrapper(json.loads(text)))]
+    except json.JSONDecodeError:
+        return _read_json_lines(text)
+
+
+def _not_a_wrapper(row: Row) -> Row:
+    """The object itself, unless it is none of the problems but holds their list."""
+    lists = [key for key, value in row.items() if isinstance(value, list)]
+    if lists and not row.keys() & {*_QUESTION}:
+        raise ValueError(
+            f"a list of problems is expected, received one object that has a list under the key {lists[0]!r}; give "
+            "that list itself, as JSON or one object a line"
+        )
+    return row
+
+
 def _read_json_lines(text: str) -> list[tuple[str, Row]]:
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -344,14 +365,6 @@ def _read_json_lines(text: str) -> list[tuple[str, Row]]:
             if not isinstance(row, dict):
                 raise ValueError(f"line {number} must be an object with columns, received {line.strip()[:40]!r}")
             rows.append((f"line {number}", row))
-    if (
-        len(rows) == 1
-        and (lists := [name for name, value in rows[0][1].items() if isinstance(value, list)])
-        and not (rows[0][1].keys() & {*_QUESTION})
-    ):
-        raise ValueError(
-            f"one object whose {lists[0]!r} is a list; give that list itself, as JSON or one object a line"
-        )
     return rows
 
 
@@ -451,6 +464,12 @@ def decontaminate(train: Dataset, tests: Sequence[Dataset], *, similarity: float
 
     Raises:
       ValueError: a similarity out of range, or nothing left.
+
+    Example:
+      >>> problems = [Problem("s/0", "one?", "1", "math"), Problem("s/1", "two?", "2", "math")]
+      >>> left = decontaminate(Dataset("s", problems, {}), [Dataset("t", problems[:1], {})])
+      >>> [problem.id for problem in left.problems], left.dropped
+      (['s/1'], {'also in a test set': 1})
     """
     if not 0 < similarity <= 1:
         raise ValueError(f"data.similarity: must be in (0, 1], received {similarity}; type 1.0 for equal passages only")

@@ -5,6 +5,7 @@ A worker of the pool runs this file by path, so at import it needs math-verify a
 
 import functools
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -342,6 +343,12 @@ _WORD_UNIT = re.compile(
     r"(?<=[\d})])(?:\s*(?:mm|cm|dm|km|kg|mg|ml|ft|lbs?|oz|mph|hrs?|sq)\b|\s+(?!percent|hundred|thousand|million|billion"
     r"|dozen|pi\b|sqrt|and\b|or\b)(?:in|mi|min|sec|yd|[A-Za-z]{4,})\b)(?:\s+[A-Za-z.]+)*(?:\^(?:\d|\{\d\}))?$"
 )
+_HEADING = re.compile(
+    r"(\$\$?)([^$]*[^$\\])\1\s*(?:[A-Za-z][A-Za-z ]*:|(?i:solution|answer|explanation|analysis|proof))"
+)
+_TERM = r"(?:\d|(?<=\d)\.(?=\d)|(?<![A-Za-z])[A-Za-z](?![A-Za-z.])|\\(?:frac|sqrt|pi)|[-+*/^(){}])++"
+_RATIO = re.compile(rf"{_TERM}(?::{_TERM})+")
+_FRACTION = re.compile(r"/|\\[dt]?frac")
 _SET_BUILDER = r"^\\?\{\s*[A-Za-z]\s*(?:\||\\mid|:)([^|]*(?:[<>]|\\[lg]eq?)[^|]*?)\\?\}$"
 _TIDY = tuple(
     (re.compile(pattern), replacement)
@@ -368,14 +375,54 @@ def extract_math(text: str) -> str | None:
 def equivalent_math(gold: str, answer: str) -> bool:
     """Whether two answers mean the same to math-verify, or are the same words.
 
-    ``x = 5`` meets 5 and ``5 \\text{ cm}`` meets 5; numbers agree to six decimals.
+    ``x = 5`` meets 5 and ``5 \\text{ cm}`` meets 5; numbers agree to six decimals. A ratio meets its multiples and the
+    fraction: ``2:3`` meets 4:6 and 2/3, but ``3:1`` does not meet 3.
     """
     (gold_words, gold_parsed), (words, parsed) = _parse(gold), _parse(answer)
     if gold_words and gold_words == words:
         return True
     if _INTEGER.fullmatch(gold_words) and _INTEGER.fullmatch(words):
         return False
+    gold_terms, terms = _ratio(gold_words), _ratio(words)
+    if gold_terms and terms:
+        return _proportional(gold_terms, terms)
+    if (gold_terms and not _FRACTION.search(words)) or (terms and not _FRACTION.search(gold_words)):
+        return False
     return math_verify.verify(gold_parsed, parsed, timeout_seconds=None, raise_on_error=True)
+
+
+def _ratio(words: str) -> list[str]:
+    """Terms of a ratio, also of one behind an equals sign; none where the words are anything else."""
+    ratio = words.rpartition("=")[2]
+    if len(ratio) > _LONGEST or not _RATIO.fullmatch(ratio):
+        return []
+    terms = ratio.split(":")
+    whole = all(term.count("(") == term.count(")") and term.count("{") == term.count("}") for term in terms)
+    return terms if whole else []
+
+
+def _proportional(gold: list[str], terms: list[str]) -> bool:
+    """Whether two ratios are the same; a gold that is a time of day meets itself alone."""
+    if len(gold) != len(terms):
+        return False
+    if _is_time(gold):
+        return all(term.isdecimal() for term in gold + terms) and [*map(int, gold)] == [*map(int, terms)]
+    return all(
+        math_verify.verify(of_gold, of_answer, timeout_seconds=None, raise_on_error=True)
+        for of_gold, of_answer in zip(_quotients(gold), _quotients(terms), strict=True)
+    )
+
+
+def _is_time(terms: list[str]) -> bool:
+    """9:24 or 05:00, and not 3:10: what reads as a time and, as a ratio, would have been reduced."""
+    two_digits = all(re.fullmatch(r"[0-5]\d", term) for term in terms[1:])
+    return two_digits and re.fullmatch(r"\d\d?", terms[0]) is not None and math.gcd(*map(int, terms)) > 1
+
+
+def _quotients(terms: list[str]) -> list[list]:
+    """Each term over the next, the last over the first, parsed."""
+    pairs = zip(terms, terms[1:] + terms[:1], strict=True)
+    return [_parse(rf"\frac{{{above}}}{{{below}}}")[1] for above, below in pairs]
 
 
 def check_math(gold: str) -> str | None:
@@ -401,6 +448,8 @@ def _tidy(answer: str) -> str:
     for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):
         if latex.startswith(opening) and latex.endswith(closing):
             latex = latex[2:-2]
+    if headed := _HEADING.fullmatch(latex):
+        latex = headed[2]  # words that slipped in behind the formula
     latex = re.sub(r"(?<!\\)\$", "", latex).strip().rstrip(".,;:").strip()
     for pattern, replacement in _TIDY:
         latex = pattern.sub(replacement, latex)

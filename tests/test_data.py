@@ -121,6 +121,11 @@ def test_local_formats_are_told_by_content(tmp_path):
         assert found.summary() == f"{name[0]}: 3 problems"
 
 
+def test_one_problem_alone_may_be_laid_out(tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps({"question": "q", "options": ["a", "b"], "answer": "b"}, indent=2))
+    assert [problem.gold for problem in load(str(tmp_path / "x.json")).problems] == ["B"]
+
+
 def test_a_unicode_line_separator_ends_no_line(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"question": "a\u2028b", "answer": "1"}, ensure_ascii=False), encoding="utf-8")
@@ -169,14 +174,17 @@ def test_defects_are_dropped_and_counted(tmp_path):
     ("x.jsonl", '{"question": "q", "answer": "1"}\n\n{oops}\n', "x.jsonl: line 3 is no JSON: Expecting property name"),
     ("x.jsonl", '{"question": "q", "answer": "1"}\n[1]\n', r"line 2 must be an object with columns, received '\[1\]'"),
     ("x.jsonl", '{"question": "q", "answer": "1"}\n{"note": 1}\n', "x.jsonl, line 2: no column question or problem or"),
-    ("x.jsonl", '{"question": "q", "answer": {}}\n', "x.jsonl, line 1: answer must be text or a number, received {}"),
+    ("x.jsonl", '{"question": "q", "answer": {}}\n', "x.jsonl, row 0: answer must be text or a number, received {}"),
     ("x.json", '[{"question": "q"', "x.json: Expecting ',' delimiter: line 1"),
     ("x.json", "[7]", "x.json: row 0 must be an object with columns, received 7"),
     ("x.json", "[]", r"x.json holds no problem with a question and an answer \(no rows\)"),
     ("x.json", '[{"question": "q", "answer": ""}]', r"x.json holds no problem .*\(1 empty gold\); name another"),
     ("x.json", '[{"question": "q", "answer": "1"}, {"note": "q"}]', "x.json, row 1: no column"),
     ("x.txt", "", "x.txt: the file is empty"),
-    ("x.json", '{"data": [{"question": "q", "answer": "1"}]}', "one object whose 'data' is a list; give that list itself"),
+    ("x.json", '{"data": [{"question": "q", "answer": "1"}]}', "x.json: a list of problems is expected, received one object that has a list under the key 'data'; give that list"),
+    ("x.json", '{\n  "version": 1,\n  "data": [\n    {"question": "q", "answer": "1"}\n  ]\n}', "a list of problems is expected, .*the key 'data'"),
+    ("x.jsonl", "", "x.jsonl: the file is empty"),
+    ("x.jsonl", " \n\n", "x.jsonl: the file is empty"),
     ("x.csv", "question,answer\n1,2\n", "x.csv: neither parquet"),
     ("x.txt", LOGIQA + "\nb\nthe end\n", "x.txt: line 9 must begin a record of eight lines: .* and 3 lines to the end"),
     ("x.txt", LOGIQA.replace("\nb\n", "\nz\n"), r"line 1 must begin a record .*received \['', 'z'\]"),
@@ -278,8 +286,11 @@ def test_synthetic_sets(task):
     test = load_many(f"synthetic/{task}/test")
     assert len(test.problems) == 1024 and {split_of(p.question) for p in test.problems} == {"test"}
     assert {split_of(p.question) for p in found.problems} == {"train"}
-    with pytest.raises(ValueError, match="^size: must be at least 1, received 0"):
-        load(f"synthetic/{task}", size=0)
+    for size in (0, -3):
+        with pytest.raises(
+            ValueError, match=f"^data.size: must be at least 1, received {size}; type how many problems"
+        ):
+            load(f"synthetic/{task}", size=size)
 
 
 def test_joined_sets_share_no_question(tmp_path):

@@ -177,6 +177,9 @@ def test_one_way_equivalence_does_not_merge_wrong_answers():
         (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\pi/2)"),
         ("necessary but not sufficient", r"\text{necessary but not sufficient}"),
         (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"), ("8.24", r"\approx 8.24"),
+        ("$145$solution:", "145"), ("$145$ Solution:", "145"), ("$145$ worked solution:", "145"), ("$x<1$answer", "x<1"),
+        ("3:1", "3 : 1"), ("3:1", "6:2"), ("6:2", "3:1"), ("3:5", "12:20"), ("2:3", r"\frac23"), (r"\frac23", "2:3"),
+        ("3:4:5", "6:8:10"), (r"1:\sqrt{2}", r"\sqrt{2}:2"), ("1:2", "0.5:1"), ("x:y=1:3", "1:3"), ("05\\!:\\!00", "5:00"),
     ],
 )  # fmt: skip
 def test_math_equivalent(gold, answer):
@@ -191,6 +194,9 @@ def test_math_equivalent(gold, answer):
         (r"\frac{1}{m} t", r"\frac{1}{m}"), ("2c", "2"), ("5", "5 million"), ("4.5e33", "4.5"),
         (r"\text{Evelyn}", "Evan"), ("i", "-i"), ("p-q", "q-p"),
         ("1,2", "1"), ("1", "1, 2"),
+        ("$5$ million", "5"), ("$145$solution:", "14"), ("$5$ or $9$", "5"), ("$x$ squared", "x"),
+        ("3:1", "3"), ("3", "3:1"), ("3:1", "3.0"), ("m:n=9:1", "9"), ("1:2", "0.5"), ("3:1", "1:3"), ("3:4:5", "3:4"),
+        ("3:4:5", "3:4:6"), ("0:1:2", "0:1:3"), ("9:24", "3:8"), ("20:34", "10:17"), ("05:00", "1:0"), ("9:24", "9:2x"),
     ],
 )  # fmt: skip
 def test_math_different(gold, answer):
