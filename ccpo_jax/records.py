@@ -62,14 +62,23 @@ class Policy(NamedTuple):
     """The seam between the sampler or trainer and a network: functions only, so that tests pass a stub.
 
     ``params`` are the trained fp32 master parameters, ``weights`` the decoding layout made of them by `publish`.
-    A cache is a pytree of arrays ``[B, R, S, ...]`` (prefix caches: ``[B, 1, S, ...]``).
+    A cache is a pytree of arrays ``[B, R, ...]``; where a slot lies in them is the network's own affair.
     """
 
     publish: Callable[..., Any]  # (params) -> weights, once per update
     init_cache: Callable[..., Any]  # (batch, rows, slots) -> empty cache
-    extend: Callable[..., Any]  # (weights, tokens, positions, cache, cursor, start, prefix, ...) -> hidden, cache
+    extend: Callable[..., Any]  # (weights, tokens, positions, cache, cursor, start, context) -> hidden, cache
     hidden: Callable[..., Array]  # (params, tokens [N, S], positions, segments, parents) -> [N, S, D]
     logits: Callable[..., Array]  # (params or weights, hidden [..., D]) -> [..., V] float32
+
+
+class Context(NamedTuple):
+    """What rows see besides the cache they write: read by every decode step, never copied."""
+
+    prefix: Any  # cache of [B, 1, ...], seen by all rows of its prompt, right-padded
+    prefix_length: Array  # [B] int32, slots of `prefix` in use
+    tails: tuple = ()  # caches of [B, r, ...], left-padded, each for the next r rows; (): rows have no tail
+    tail_starts: tuple = ()  # [B, r] int32 for each, first slot in use
 
 
 class Samples(NamedTuple):

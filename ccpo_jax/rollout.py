@@ -15,7 +15,7 @@ import numpy as np
 from ccpo_jax import prompts as text
 from ccpo_jax.generate import generate
 from ccpo_jax.records import Outcome, Policy, Samples
-from ccpo_jax.sampler import Prompts, sampling
+from ccpo_jax.sampler import Groups, Prompts, sampling
 from ccpo_jax.topology import Topology, agent_masks, team_reward, variants
 
 
@@ -140,7 +140,7 @@ def rollout(
     turns: dict[int, Turn] = {}
     for stage in team.stages:
         pending = {a: _compose(team, a, masks, problems, turns, group_size, solo_samples) for a in stage}
-        for agents in _calls(team, stage, stack_agents):
+        for agents in _calls(team, pending, stack_agents):
             samples = _sample_agents(team, agents, weights, pending, key, temperature, top_p, chunk, sharding)
             for agent, spoken in zip(agents, samples, strict=True):
                 turns[agent] = _hear(team.agents[agent], pending[agent], spoken)
@@ -168,8 +168,9 @@ def _compose(team, index, masks, problems, turns, group_size, solo_samples) -> T
             rows = [(world, g) for world, count in zip(worlds, counts, strict=True) for g in range(count)]
             tails[b] = [text.tail(agent.template, _heard(quoted, turns, masks, world, b, g)) for world, g in rows]
     flat = [row for rows in tails for row in rows]
-    limit = max(len(row) for row in flat)
-    tail, tail_length = text.pad_left(flat, bucket(limit, 1 << 30), agent.tokenizer.pad_id)
+    loudest = [[agent.tokenizer.pad_id] * team.agents[p].max_tokens for p in topology.reads[index]]
+    limit = len(text.tail(agent.template, loudest)) if agent.has_tail else 0
+    tail, tail_length = text.pad_left(flat, bucket(max(map(len, flat)), limit), agent.tokenizer.pad_id)
     shape = (len(problems), sum(counts))
     prompts = Prompts(prefix, prefix_length, tail.reshape(shape + tail.shape[1:]), tail_length.reshape(shape))
     return Turn(prompts, samples=None, texts=[], variant=variant, counts=counts)
@@ -197,13 +198,13 @@ def _heard(quotes, turns, masks, world: int, b: int, g: int) -> list[list[int] |
     return messages
 
 
-def _calls(team: Team, stage: tuple[int, ...], stack_agents: bool) -> list[tuple[int, ...]]:
+def _calls(team: Team, pending: dict[int, Turn], stack_agents: bool) -> list[tuple[int, ...]]:
     """Agents of a stage that sample in one call: same network, tokenizer and response limit, and same rows."""
     calls: dict[tuple, list[int]] = {}
-    for index in stage:
+    for index, turn in pending.items():
         agent = team.agents[index]
         alone = None if stack_agents else agent.parameter_set
-        calls.setdefault((agent.policy, agent.tokenizer, agent.max_tokens, alone), []).append(index)
+        calls.setdefault((agent.policy, agent.tokenizer, agent.max_tokens, turn.counts, alone), []).append(index)
     return [tuple(agents) for agents in calls.values()]
 
 
@@ -218,14 +219,28 @@ def _sample_agents(team, agents, weights, pending, key, temperature, top_p, chun
     ids = [_row_ids(a, pending[a]) for a in agents]
     sets = tuple(team.agents[a].parameter_set for a in agents)
     prompts = jax.tree.map(lambda *xs: np.stack(xs), *widened)
+    groups = _groups(prompts, pending[agents[0]].counts)
     prompts, ids = _place((prompts, np.stack(ids)), sharding)
     shared = len(set(sets)) == 1
     chosen = (weights[sets[0]],) if shared else tuple(weights[s] for s in sets)
     whole = sharding is None or sharding.num_devices == 1  # else dropping prompts would move caches between devices
     out = generate(
-        first.policy, chosen, prompts, key, ids, settings, max_tokens=first.max_tokens, chunk=chunk, drop_prompts=whole
-    )
+        first.policy, chosen, prompts, key, ids, settings,
+        max_tokens=first.max_tokens, chunk=chunk, groups=groups, drop_prompts=whole,
+    )  # fmt: skip
     return [Samples(*(field[i] for field in out)) for i in range(len(agents))]
+
+
+def _groups(prompts: Prompts, counts: tuple[int, ...]) -> Groups:
+    """The variants' rows and the tail slots they need; neighbours that need the same slots are one group."""
+    widest = prompts.tail.shape[-1]
+    groups: list[tuple[int, int]] = []
+    for last, count in zip(np.cumsum(counts), counts, strict=True):
+        longest = int(prompts.tail_length[..., last - count : last].max())
+        slots = bucket(longest, widest)
+        joined = groups.pop()[0] if groups and groups[-1][1] == slots else 0
+        groups.append((joined + count, slots))
+    return tuple(groups)
 
 
 def _widen(prompts: Prompts, length: int, tail: int, pad_id: int) -> Prompts:

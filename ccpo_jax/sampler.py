@@ -1,9 +1,10 @@
-"""The sampler: shared-prefix prefill, and a decode loop that can pause and drop rows. Pure functions, to be jitted.
+"""The sampler: shared-prefix prefill, and a decode loop that can pause, grow and drop rows. Pure, to be jitted.
 
 Each prompt ``b`` has one *prefix* (computed once) and R rows. A row may add a *tail* of its own (a partner's message,
-say) before it decodes. The prefix cache is stored once per prompt and read by all of its rows together; tail and
-response share one suffix buffer per row, left-padded so that every row's response starts at the same slot. The cursor
-is therefore one scalar for the whole batch and each cache write is a slice.
+say) before it decodes. What is computed before the loop is only read by it: the prefix cache once per prompt for all of
+its rows together, the tails in groups of rows of like length, so that a row without a message carries no empty slots
+for one. Responses start at slot 0 of a cache of their own, whatever stands before them: the cursor is one scalar for
+the whole batch and each cache write is a slice.
 """
 
 from collections.abc import Callable
@@ -11,10 +12,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ccpo_jax.records import Array, Policy, Samples
+from ccpo_jax.records import Array, Context, Policy, Samples
 
 _SMALLEST = 1e-30  # probabilities below this are never drawn; keeps log() finite
+Groups = tuple[tuple[int, int], ...]  # static: rows that follow each other, and the slots their tails need
+
+_BLOCK = 128  # vocabulary entries summed before the place of a draw is sought among them
+_PREFILL_TOKENS = 1 << 14  # of all rows together that run through the network at once before the loop
 _BISECTIONS = 24  # halvings of the top-p threshold: 2**-24 is float32's own resolution
 
 
@@ -45,11 +51,9 @@ class Decoding(NamedTuple):
     tokens: Array  # [B, R, T] int32
     logprobs: Array  # [B, R, T] float32
     uniforms: Array  # [B, R, T] float32, the number that draws each token
-    start: Array  # [B, R] int32, first slot of its suffix cache that a row may see
     position: Array  # [B, R] int32, of the first response token
-    prefix_length: Array  # [B] int32
-    prefix: tuple  # cache of [B, 1, L, ...]
-    cache: tuple  # cache of [B, R, S + T, ...], tail and response
+    context: Context  # prefixes and tails
+    cache: tuple  # cache of [B, R, ...] with room for the next tokens, not for all T
 
 
 def sampling(*, temperature: float = 1.0, top_p: float = 1.0, eos_ids: tuple[int, ...], pad_id: int) -> Sampling:
@@ -116,12 +120,28 @@ def draw(logits: Array, uniform: Array, settings: Sampling) -> tuple[Array, Arra
       ``(token [...] int32, logprob [...] float32)``, the log-probability under the distribution drawn from.
     """
     probs, logprobs = token_distribution(logits, settings.temperature, settings.top_p)
-    cumulative = jnp.cumsum(probs, axis=-1)
-    total = cumulative[..., -1:]
-    target = jnp.minimum(uniform[..., None] * total, jnp.nextafter(total, jnp.zeros_like(total)))
-    sampled = jnp.sum(cumulative <= target, axis=-1)
-    token = jnp.where(settings.temperature > 0, sampled, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
+    token = jnp.where(settings.temperature > 0, _invert(probs, uniform), jnp.argmax(logits, axis=-1)).astype(jnp.int32)
     return token, jnp.take_along_axis(logprobs, token[..., None], axis=-1)[..., 0]
+
+
+def _invert(probs: Array, uniform: Array) -> Array:
+    """The first index whose cumulative probability exceeds `uniform`: the block first, then the place in it."""
+    vocabulary = probs.shape[-1]
+    padded = jnp.pad(probs, [(0, 0)] * uniform.ndim + [(0, -vocabulary % _BLOCK)])
+    blocks = padded.reshape(*uniform.shape, -1, _BLOCK)
+    total = jnp.sum(blocks, axis=-1)
+    block, rest = _first_above(total, uniform * jnp.sum(total, axis=-1))
+    inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
+    return block * _BLOCK + _first_above(inside, rest)[0]
+
+
+def _first_above(weights: Array, target: Array) -> tuple[Array, Array]:
+    """Index at which the cumulative sum passes `target`, an index of positive weight, and what is left of `target`."""
+    cumulative = jnp.cumsum(weights, axis=-1)
+    most = cumulative[..., -1]
+    target = jnp.minimum(target, jnp.nextafter(most, jnp.zeros_like(most)))
+    passed = cumulative <= target[..., None]
+    return jnp.sum(passed, axis=-1), target - jnp.max(jnp.where(passed, cumulative, 0.0), axis=-1)
 
 
 def _uniforms(keys: Array, count: int) -> Array:
@@ -133,25 +153,51 @@ def _uniforms(keys: Array, count: int) -> Array:
     return jax.vmap(one)(keys.reshape(-1)).reshape(keys.shape + (count,))
 
 
-def _prefill(policy: Policy, weights, prompts: Prompts, slots: int) -> tuple[Array, tuple, tuple]:
-    """Runs prefix and tails. Returns (hidden [B, R, D] that predicts each first token, prefix cache, suffix cache)."""
-    batch, length = prompts.prefix.shape
-    rows, tail = prompts.tail.shape[1:]
-    positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, 1, length))
-    zero = jnp.zeros((batch, 1), jnp.int32)
-    hidden, prefix = policy.extend(
-        weights, prompts.prefix[:, None], positions, policy.init_cache(batch, 1, length), jnp.int32(0), zero
-    )
-    suffix = policy.init_cache(batch, rows, slots)
-    if tail == 0:
-        last = jnp.take_along_axis(hidden[:, 0], (prompts.prefix_length - 1)[:, None, None], axis=1)
-        return jnp.broadcast_to(last, (batch, rows, last.shape[-1])), prefix, suffix
-    start = tail - prompts.tail_length
-    positions = prompts.prefix_length[:, None, None] + jnp.maximum(jnp.arange(tail) - start[..., None], 0)
-    hidden, suffix = policy.extend(
-        weights, prompts.tail, positions, suffix, jnp.int32(0), start, prefix, prompts.prefix_length
-    )
-    return hidden[:, :, -1], prefix, suffix
+def _prefill(policy: Policy, weights, prompts: Prompts, groups: Groups) -> tuple[Array, Context]:
+    """Runs prefixes and tails. Returns what predicts the first tokens ``[B, R, D]`` and the context of the loop."""
+    start = jnp.zeros((len(prompts.prefix), 1), jnp.int32)
+    last, prefix = _append(policy, weights, prompts.prefix[:, None], start, prompts.prefix_length[:, None] - 1)
+    context = Context(prefix, prompts.prefix_length)
+    rows, widest = prompts.tail.shape[1:]
+    if widest == 0:
+        return jnp.broadcast_to(last, (len(last), rows, last.shape[-1])), context
+    ends, tails, starts, first = [], [], [], 0
+    for count, slots in groups:
+        tail = prompts.tail[:, first : first + count, widest - slots :]
+        start = slots - prompts.tail_length[:, first : first + count]
+        last, cache = _append(policy, weights, tail, start, jnp.full(start.shape, slots - 1), context)
+        ends, tails, starts = [*ends, last], [*tails, cache], [*starts, start]
+        first += count
+    return jnp.concatenate(ends, axis=1), context._replace(tails=tuple(tails), tail_starts=tuple(starts))
+
+
+def _append(policy, weights, tokens, start, last, context: Context | None = None) -> tuple[Array, tuple]:
+    """Runs ``[B, R, S]`` tokens in pieces, so that scores of few queries exist at once.
+
+    Returns what slot `last` ``[B, R]`` predicts, ``[B, R, D]``, and the cache.
+    """
+    batch, rows, new = tokens.shape
+    size = max(1, min(new, _PREFILL_TOKENS // (batch * rows)))
+    offset = 0 if context is None else context.prefix_length[:, None, None]
+    positions = offset + jnp.maximum(jnp.arange(new, dtype=jnp.int32) - start[..., None], 0)
+
+    def piece(at, size, cache):
+        part, turn = (jax.lax.dynamic_slice_in_dim(x, at, size, axis=2) for x in (tokens, positions))
+        hidden, cache = policy.extend(weights, part, turn, cache, at, start, context)
+        inside = jnp.clip(last - at, 0, size - 1)
+        return jnp.take_along_axis(hidden, inside[..., None, None], axis=2)[..., 0, :], cache
+
+    def step(index, carried):
+        found, cache = carried
+        here, cache = piece(index * size, size, cache)
+        return jnp.where((last // size == index)[..., None], here, found), cache
+
+    found, cache = piece(jnp.int32(0), size, policy.init_cache(batch, rows, new))
+    found, cache = jax.lax.fori_loop(1, new // size, step, (found, cache))
+    if new % size:
+        rest, cache = piece(jnp.int32(new - new % size), new % size, cache)
+        found = jnp.where((last >= new - new % size)[..., None], rest, found)
+    return found, cache
 
 
 def begin(
@@ -162,12 +208,21 @@ def begin(
     settings: Sampling,
     *,
     max_tokens: int,
+    slots: int | None = None,
+    groups: Groups | None = None,
     stacked: bool = False,
 ) -> Decoding:
-    """Prefills and draws the first token of every row. Arguments as in `sample`."""
+    """Prefills and draws the first token of every row.
+
+    Args:
+      policy, weights, prompts, keys, settings, max_tokens, stacked: as in `sample`.
+      slots: response tokens the cache has room for; `grow` makes more. None = T.
+      groups: rows whose tails share a width; None = all rows, as wide as they came. A tail must fit its group's width.
+    """
     lift: Callable = jax.vmap if stacked else lambda f, **_: f
-    tail = prompts.tail.shape[-1]
-    hidden, prefix, cache = lift(lambda w, p: _prefill(policy, w, p, tail + max_tokens))(weights, prompts)
+    batch, rows, tail = prompts.tail.shape[stacked:]
+    groups = groups or ((rows, tail),)
+    hidden, context = lift(lambda w, p: _prefill(policy, w, p, groups))(weights, prompts)
     own = prompts.tail_length if tail else jnp.zeros(keys.shape, jnp.int32)
     state = Decoding(
         step=jnp.int32(-1),
@@ -176,13 +231,27 @@ def begin(
         tokens=jnp.full(keys.shape + (max_tokens,), settings.pad_id, jnp.int32),
         logprobs=jnp.zeros(keys.shape + (max_tokens,), jnp.float32),
         uniforms=_uniforms(keys, max_tokens),
-        start=tail - own,
         position=prompts.prefix_length[..., None] + own,
-        prefix_length=prompts.prefix_length,
-        prefix=prefix,
-        cache=cache,
+        context=context,
+        cache=_empty(policy, keys.shape, max_tokens if slots is None else slots),
     )
     return _emit(state, lift(policy.logits)(weights, hidden), settings)
+
+
+def _empty(policy: Policy, shape: tuple[int, ...], slots: int) -> tuple:
+    """An empty cache for rows ``[B, R]``, with a leading agent axis if they have one."""
+    cache = policy.init_cache(*shape[-2:], slots)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, shape[:-2] + x.shape), cache)
+
+
+def grow(policy: Policy, state: Decoding, slots: int) -> Decoding:
+    """The same responses with room for `slots` tokens (static) each."""
+    larger = _empty(policy, state.done.shape, slots)
+    origin = jnp.int32(0)
+    cache = jax.tree.map(
+        lambda new, old: jax.lax.dynamic_update_slice(new, old, (origin,) * old.ndim), larger, state.cache
+    )
+    return state._replace(cache=cache)
 
 
 def _emit(state: Decoding, logits: Array, settings: Sampling) -> Decoding:
@@ -202,26 +271,20 @@ def _emit(state: Decoding, logits: Array, settings: Sampling) -> Decoding:
 
 
 def advance(policy: Policy, weights, state: Decoding, settings: Sampling, until, *, stacked: bool = False) -> Decoding:
-    """Decodes until every row has ended or has `until` tokens (traced, at most T)."""
+    """Decodes until every row has ended or has `until` tokens (traced; at most T, and what the cache has room for)."""
     lift: Callable = jax.vmap if stacked else lambda f, **_: f
-    slots = jax.tree.leaves(state.cache)[0].shape[2 + stacked]
-    tail = slots - state.tokens.shape[-1]
 
     def body(now: Decoding) -> Decoding:
-        def one(weights, token, position, cache, start, prefix, prefix_length):
-            cursor = tail + now.step
-            return policy.extend(
-                weights, token[..., None], position[..., None], cache, cursor, start, prefix, prefix_length
-            )
+        def one(weights, token, position, cache, context):
+            start = jnp.zeros(token.shape, jnp.int32)
+            return policy.extend(weights, token[..., None], position[..., None], cache, now.step, start, context)
 
         position = state.position + now.step
-        hidden, cache = lift(one)(
-            weights, now.token, position, now.cache, state.start, state.prefix, state.prefix_length
-        )
+        hidden, cache = lift(one)(weights, now.token, position, now.cache, state.context)
         return _emit(now._replace(cache=cache), lift(policy.logits)(weights, hidden[..., 0, :]), settings)
 
     # What never changes stays outside the loop's carry.
-    still = {name: getattr(state, name) for name in ("uniforms", "start", "position", "prefix_length", "prefix")}
+    still = {name: getattr(state, name) for name in ("uniforms", "position", "context")}
     empty = dict.fromkeys(still, ())
 
     def ended(now: Decoding) -> Array:
@@ -233,35 +296,37 @@ def advance(policy: Policy, weights, state: Decoding, settings: Sampling, until,
     return moved._replace(**still)
 
 
-def keep(state: Decoding, prompts: Array, rows: Array, filler: Array, *, stacked: bool = False) -> Decoding:
+def keep(state: Decoding, prompts: Array, rows: tuple[Array, ...], filler: Array, *, stacked: bool = False) -> Decoding:
     """The same responses with fewer rows, so that the loop works on those that go on.
 
     Args:
       state: responses under way.
       prompts: ``[B']`` int32, prompts that stay; with a leading agent axis when `stacked`.
-      rows: ``[B', R']`` int32, rows of each that stay; likewise.
+      rows: for each group of rows, ``[B', r']`` int32, those of each prompt that stay, counted from the group's first;
+        likewise.
       filler: ``[B', R']`` bool, True: a place without a row, counted as done; likewise.
       stacked: see `sample`.
     """
     lift: Callable = jax.vmap if stacked else lambda f, **_: f
 
-    def per_row(tree):
-        return jax.tree.map(lift(lambda x, p, r: x[p[:, None], r]), tree, *_like(tree, prompts, rows))
+    def take(tree, prompts, rows=None):
+        def chosen(tree, prompts, rows):
+            at = prompts if rows is None else (prompts[:, None], rows)
+            return jax.tree.map(lambda x: x[at], tree)
 
-    def per_prompt(tree):
-        return jax.tree.map(lift(lambda x, p: x[p]), tree, *_like(tree, prompts))
+        return lift(chosen)(tree, prompts, rows)
 
-    kept = {
-        name: per_prompt(value) if name.startswith("prefix") else per_row(value)
-        for name, value in state._asdict().items()
-        if name != "step"
-    }
-    return Decoding(step=state.step, **kept | {"done": kept["done"] | filler})
-
-
-def _like(tree, *values):
-    """Each value at every leaf of `tree`."""
-    return [jax.tree.map(lambda _, value=value: value, tree) for value in values]
+    firsts = np.cumsum([0] + [start.shape[-1] for start in state.context.tail_starts[:-1]])
+    everywhere = jnp.concatenate([r + first for r, first in zip(rows, firsts, strict=True)], axis=-1)
+    context = Context(
+        prefix=take(state.context.prefix, prompts),
+        prefix_length=take(state.context.prefix_length, prompts),
+        tails=tuple(take(tail, prompts, r) for tail, r in zip(state.context.tails, rows, strict=False)),
+        tail_starts=tuple(take(start, prompts, r) for start, r in zip(state.context.tail_starts, rows, strict=False)),
+    )
+    still = {"step": state.step, "context": context}
+    moved = {name: take(value, prompts, everywhere) for name, value in state._asdict().items() if name not in still}
+    return Decoding(**still | moved | {"done": moved["done"] | filler})
 
 
 def responses(state: Decoding, settings: Sampling) -> Samples:
@@ -279,6 +344,7 @@ def sample(
     settings: Sampling,
     *,
     max_tokens: int,
+    groups: Groups | None = None,
     stacked: bool = False,
 ) -> Samples:
     """Samples one response per row in one go. Pure: wrap it in jit with `policy`, `max_tokens` and `stacked` static.
@@ -291,10 +357,11 @@ def sample(
         its prompt, its key and the settings, not on the rest of the batch.
       settings: traced temperature, top-p, end tokens, pad token.
       max_tokens: T, the length at which a response is cut.
+      groups: see `begin`; static.
       stacked: several parameter sets of one architecture sample together, vmapped inside one loop.
 
     Returns:
       `Samples` ``[B, R, T]``, with a leading agent axis when `stacked`.
     """
-    state = begin(policy, weights, prompts, keys, settings, max_tokens=max_tokens, stacked=stacked)
+    state = begin(policy, weights, prompts, keys, settings, max_tokens=max_tokens, groups=groups, stacked=stacked)
     return responses(advance(policy, weights, state, settings, max_tokens, stacked=stacked), settings)

@@ -9,7 +9,7 @@ from ccpo_jax.records import Policy
 def markov_policy() -> Policy:
     """Parameters are ``{"table": [V, V]}``: row i holds the logits after token i."""
 
-    def extend(weights, tokens, positions, cache, cursor, start, prefix=None, prefix_length=None):
+    def extend(weights, tokens, positions, cache, cursor, start, context=None):
         (seen,) = cache
         seen = jax.lax.dynamic_update_slice(seen, tokens, (0, 0, cursor))
         return weights["table"][tokens], (seen,)

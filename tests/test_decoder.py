@@ -16,7 +16,7 @@ import pytest
 from ccpo_jax.models import ModelConfig, init_params, load, make_policy
 from ccpo_jax.models.attention import Block, attention
 from ccpo_jax.models.decoder import parameter_shapes
-from ccpo_jax.records import Policy
+from ccpo_jax.records import Context, Policy
 from tests.checkpoints import CASES, VOCAB, torch_logits, write_checkpoint
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_models.json")
@@ -98,7 +98,7 @@ def test_decoding_equals_the_whole_forward(network, case, tail):
     for at, size in ([(0, tail)] if tail else []) + steps:
         part = slice(at, at + size)
         got[:, :, part], cache = extend(
-            weights, row[:, :, part], positions[:, :, part], cache, at, start, shared, prefix_length
+            weights, row[:, :, part], positions[:, :, part], cache, at, start, Context(shared, prefix_length)
         )
     for b in range(batch):
         for r in range(rows):
@@ -134,13 +134,19 @@ def test_what_lies_in_padded_slots_is_never_read(network):
     shared = jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(1), x.shape), shared)
     cache = jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(2), x.shape), cache)
     token, position = np.array([[[3], [4]]]), np.array([[[6], [8]]])
-    clean, _ = extend(weights, token, position, cache, 4, start, shared, length)
-    spoiled_prefix = jax.tree.map(lambda x: x.at[:, :, 4:].set(99.0), shared)
-    spoiled_cache = jax.tree.map(lambda x: x.at[:, 0, :2].set(99.0).at[:, :, 4:].set(99.0), cache)
-    spoiled, _ = extend(weights, token, position, spoiled_cache, 4, start, spoiled_prefix, length)
+    clean, _ = extend(weights, token, position, cache, 4, start, Context(shared, length))
+    spoiled_prefix = jax.tree.map(lambda x: x.at[:, :, :, 4:].set(99.0), shared)
+    spoiled_cache = jax.tree.map(lambda x: x.at[:, 0, :, :2].set(99.0).at[:, :, :, 4:].set(99.0), cache)
+    spoiled, _ = extend(weights, token, position, spoiled_cache, 4, start, Context(spoiled_prefix, length))
     np.testing.assert_array_equal(spoiled, clean)
     touched, _ = extend(
-        weights, token, position, jax.tree.map(lambda x: x.at[:, :, 3].set(9.0), cache), 4, start, shared, length
+        weights,
+        token,
+        position,
+        jax.tree.map(lambda x: x.at[:, :, :, 3].set(9.0), cache),
+        4,
+        start,
+        Context(shared, length),
     )
     assert np.abs(touched - clean).min(axis=-1).max() > 0
 
@@ -161,18 +167,18 @@ def test_blocks_merge_to_the_softmax_over_all_keys():
 
     q, shared, own = (
         3 * normal(2, 3, 2, heads, group, size),
-        normal(2, 2, 1, 5, heads, size),
-        normal(2, 2, 3, 7, heads, size),
+        normal(2, 2, 1, heads, 5, size),
+        normal(2, 2, 3, heads, 7, size),
     )
     shared_mask, own_mask = rng.random((batch, 1, 1, 5)) < 0.6, rng.random((batch, rows, new, 7)) < 0.6
     own_mask[..., 0] = True
     got = jax.jit(attention)(q, (Block(*shared, shared_mask), Block(*own, own_mask)))
-    k, v = np.concatenate([np.broadcast_to(shared, (2, batch, rows, 5, heads, size)), own], axis=3)
+    k, v = np.concatenate([np.broadcast_to(shared, (2, batch, rows, heads, 5, size)), own], axis=4)
     mask = np.concatenate([np.broadcast_to(shared_mask, (batch, rows, new, 5)), own_mask], axis=-1)
     for at in np.ndindex(batch, rows, new, heads, group):
         b, r, s, h, _ = at
-        weights = np.exp(k[b, r, :, h] @ q[at] / np.sqrt(size)) * mask[b, r, s]
-        np.testing.assert_allclose(got[at], weights @ v[b, r, :, h] / weights.sum(), atol=1e-5)
+        weights = np.exp(k[b, r, h] @ q[at] / np.sqrt(size)) * mask[b, r, s]
+        np.testing.assert_allclose(got[at], weights @ v[b, r, h] / weights.sum(), atol=1e-5)
 
 
 def test_the_prefix_is_read_once_per_prompt_and_no_head_is_repeated():
@@ -184,7 +190,7 @@ def test_the_prefix_is_read_once_per_prompt_and_no_head_is_repeated():
     one = jnp.zeros((batch, rows, 1), jnp.int32)
     program = jax.make_jaxpr(policy.extend)(
         weights, one, one, policy.init_cache(batch, rows, slots), 3, one[..., 0],
-        policy.init_cache(batch, 1, length), jnp.full((batch,), 9),
+        Context(policy.init_cache(batch, 1, length), jnp.full((batch,), 9)),
     )  # fmt: skip
     held = {n: [v.aval for eqn in program.eqns for v in eqn.outvars + eqn.invars if {n, size} <= set(v.aval.shape)]
             for n in (length, slots)}  # fmt: skip

@@ -178,12 +178,12 @@ def test_rows_that_leave_the_batch_change_no_token(chunk, stacked):
 def test_the_batch_shrinks_when_rows_have_ended():
     done = np.ones((4, 8), bool)
     done[1, [2, 5]] = done[3, 7] = False
-    prompts, rows, filler = _plan(done, True, False)
+    prompts, (rows,), filler = _plan(done, (8,), True, False)
     assert prompts.tolist() == [1, 3] and rows[:, 0].tolist() == [2, 7] and rows[0].tolist() == [2, 5]
     assert filler.tolist() == [[False, False], [False, True]]
-    prompts, rows, filler = _plan(done, False, False)
+    prompts, (rows,), filler = _plan(done, (8,), False, False)
     assert prompts.tolist() == [0, 1, 2, 3] and filler.sum() == 8 - 3
-    assert _plan(np.zeros((4, 8), bool), True, False) is None
+    assert _plan(np.zeros((4, 8), bool), (8,), True, False) is None
 
 
 def test_the_loop_does_not_run_on_when_all_rows_have_ended():

@@ -5,11 +5,14 @@ key/value head, E head size.
 """
 
 import functools
+import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ccpo_jax.records import Array
 
@@ -20,12 +23,12 @@ _MASKED = -1e30  # finite, so that a row without any visible key gives garbage a
 class Block(NamedTuple):
     """Keys and values to attend to. With one row for all R rows of a prompt, they are read once for the prompt."""
 
-    keys: Array  # [B, R or 1, C, H, E]
-    values: Array  # [B, R or 1, C, H, E]
+    keys: Array  # [B, R or 1, H, C, E]
+    values: Array  # [B, R or 1, H, C, E]
     mask: Array  # [B, R or 1, S or 1, C] bool, True = visible
 
 
-def attention(queries: Array, blocks: tuple[Block, ...]) -> Array:
+def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]]) -> Array:
     """Softmax attention over the keys of all blocks together.
 
     Every block is reduced to its maximum, its sum of exponentials and its weighted values in float32; these parts are
@@ -33,12 +36,12 @@ def attention(queries: Array, blocks: tuple[Block, ...]) -> Array:
 
     Args:
       queries: ``[B, R, S, H, Q, E]``.
-      blocks: what to attend to.
+      blocks: what to attend to. A tuple in place of a block: each of its blocks serves the next rows, all R together.
 
     Returns:
       ``[B, R, S, H, Q, E]`` in the dtype of `queries`.
     """
-    tops, sums, values = zip(*(_attend(queries, block) for block in blocks), strict=True)
+    tops, sums, values = zip(*(_by_rows(queries, block) for block in blocks), strict=True)
     joint = functools.reduce(jnp.maximum, tops)
     shares = [jnp.exp(top - joint) for top in tops]
     total = sum(share * s for share, s in zip(shares, sums, strict=True))
@@ -51,8 +54,8 @@ def packed_attention(queries: Array, keys: Array, values: Array, segments: Array
 
     Args:
       queries: ``[N, 1, S, H, Q, E]``.
-      keys: ``[N, 1, S, H, E]``.
-      values: ``[N, 1, S, H, E]``.
+      keys: ``[N, 1, H, S, E]``.
+      values: ``[N, 1, H, S, E]``.
       segments: ``[N, S]`` int32, equal numbers see each other.
       parents: ``[N, S]`` int32, a further segment that the query sees.
 
@@ -63,7 +66,7 @@ def packed_attention(queries: Array, keys: Array, values: Array, segments: Array
 
     def block(begin, q, k, v, own, parent, others):
         visible = (own[:, :, None] == others[:, None]) | (parent[:, :, None] == others[:, None])
-        visible &= begin + jnp.arange(q.shape[2])[:, None] >= jnp.arange(k.shape[2])
+        visible &= begin + jnp.arange(q.shape[2])[:, None] >= jnp.arange(k.shape[3])
         return attention(q, (Block(k, v, visible[:, None]),))
 
     if slots > _QUERY_BLOCK:  # scores of one block are bearable; of many they are computed again when needed
@@ -71,9 +74,19 @@ def packed_attention(queries: Array, keys: Array, values: Array, segments: Array
     parts = []
     for begin in range(0, slots, _QUERY_BLOCK):
         own, seen = slice(begin, begin + _QUERY_BLOCK), slice(min(begin + _QUERY_BLOCK, slots))
-        args = (queries[:, :, own], keys[:, :, seen], values[:, :, seen], segments[:, own], parents[:, own])
+        args = (queries[:, :, own], keys[..., seen, :], values[..., seen, :], segments[:, own], parents[:, own])
         parts.append(block(begin, *args, segments[:, seen]))
     return jnp.concatenate(parts, axis=2)
+
+
+def _by_rows(queries: Array, block: Block | tuple[Block, ...]) -> tuple[Array, Array, Array]:
+    """`_attend`, each block of a tuple with its own rows."""
+    if isinstance(block, Block):
+        return _attend(queries, block)
+    bounds = np.cumsum([0] + [part.keys.shape[1] for part in block])
+    rows = (queries[:, first:last] for first, last in itertools.pairwise(bounds))
+    parts = [_attend(q, part) for q, part in zip(rows, block, strict=True)]
+    return tuple(jnp.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True))
 
 
 def _attend(queries: Array, block: Block) -> tuple[Array, Array, Array]:
@@ -81,12 +94,12 @@ def _attend(queries: Array, block: Block) -> tuple[Array, Array, Array]:
     batch, rows, new, heads, group, size = queries.shape
     # Rows that share their keys fold into the query axis: one matrix product reads the keys for all of them.
     folded = queries.reshape(batch, block.keys.shape[1], -1, heads, group, size)
-    scores = jnp.einsum("brshqe,brche->brhsqc", folded, block.keys, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("brshqe,brhce->brhsqc", folded, block.keys, preferred_element_type=jnp.float32)
     scores = jnp.where(block.mask[:, :, None, :, None], scores / math.sqrt(size), _MASKED)
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1))
     weights = jnp.exp(scores - top[..., None])
     values = jnp.einsum(
-        "brhsqc,brche->brhsqe", weights.astype(queries.dtype), block.values, preferred_element_type=jnp.float32
+        "brhsqc,brhce->brhsqe", weights.astype(queries.dtype), block.values, preferred_element_type=jnp.float32
     )
 
     def unfold(x: Array) -> Array:

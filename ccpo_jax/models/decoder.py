@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from ccpo_jax.models.attention import Block, attention, packed_attention
 from ccpo_jax.models.rope import RopeScaling, rotate, rotation
-from ccpo_jax.records import Array, Policy
+from ccpo_jax.records import Array, Context, Policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +116,9 @@ def fuse(config: ModelConfig, weights: dict[str, Array], dtype) -> dict[str, Arr
     w["qkv"] = by_head("q", "k", "v")
     if config.qkv_bias:
         w["qkv_bias"] = by_head("q_bias", "k_bias", "v_bias")
+    if config.qk_norm:
+        query_norms = jnp.tile(w.pop("q_norm"), (config.num_heads // config.num_kv_heads, 1))
+        w["qk_norm"] = jnp.concatenate([query_norms, w.pop("k_norm")[None]])
     w["gate_up"] = jnp.stack([w.pop("gate"), w.pop("up")], axis=-2)
     return w
 
@@ -128,7 +131,7 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
       w: the layer's parameters from `fuse`.
       x: ``[B, R, S, D]``.
       turn: each position's `rotation`.
-      attend: (queries [B, R, S, H, Q, E], keys, values [B, R, S, H, E]) -> (attended values, anything to pass on).
+      attend: (queries [B, R, S, H, Q, E], keys, values [B, R, H, S, E]) -> (attended values, anything to pass on).
 
     Returns:
       ``([B, R, S, D], what attend passed on)``.
@@ -137,10 +140,11 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
     qkv = jnp.einsum("...d,dhqe->...hqe", h, w["qkv"])
     if config.qkv_bias:
         qkv = qkv + w["qkv_bias"]
-    q, k, v = qkv[..., :-2, :], qkv[..., -2:-1, :], qkv[..., -1, :]
+    qk, v = qkv[..., :-1, :], qkv[..., -1, :]
     if config.qk_norm:
-        q, k = rms_norm(q, w["q_norm"], config.norm_eps), rms_norm(k, w["k_norm"], config.norm_eps)
-    attended, passed = attend(rotate(q, turn), rotate(k, turn)[..., 0, :], v)
+        qk = rms_norm(qk, w["qk_norm"], config.norm_eps)
+    qk = rotate(qk, turn)
+    attended, passed = attend(qk[..., :-1, :], jnp.swapaxes(qk[..., -1, :], 2, 3), jnp.swapaxes(v, 2, 3))
     x = x + attended.reshape(*x.shape[:-1], -1) @ w["o"]
     if config.o_bias:
         x = x + w["o_bias"]
@@ -192,8 +196,8 @@ def publish(config: ModelConfig, dtype, params: dict[str, Any]) -> dict[str, Any
 
 
 def init_cache(config: ModelConfig, dtype, batch: int, rows: int, slots: int) -> tuple[tuple[Array, Array], ...]:
-    """An empty cache: (keys, values), each ``[B, R, slots, H, E]``, for every layer."""
-    shape = (batch, rows, slots, config.num_kv_heads, config.head_dim)
+    """An empty cache: (keys, values), each ``[B, R, H, slots, E]``, for every layer."""
+    shape = (batch, rows, config.num_kv_heads, slots, config.head_dim)
     return tuple((jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_layers))
 
 
@@ -205,8 +209,7 @@ def extend(
     cache: tuple,
     cursor: Array,
     start: Array,
-    prefix: tuple | None = None,
-    prefix_length: Array | None = None,
+    context: Context | None = None,
 ) -> tuple[Array, tuple]:
     """Appends S tokens to every row and returns what predicts the token after each.
 
@@ -215,36 +218,57 @@ def extend(
       weights: from `publish`.
       tokens: ``[B, R, S]`` int32.
       positions: ``[B, R, S]`` int32, for the rotary embedding.
-      cache: of ``[B, R, slots, H, E]``; the new keys and values go to slots cursor .. cursor + S - 1.
+      cache: of ``[B, R, H, slots, E]``; the new keys and values go to slots cursor .. cursor + S - 1.
       cursor: ``[]`` int32, the same for all rows, so that a write is a slice.
       start: ``[B, R]`` int32, first slot that the row may see; slots before it are left padding.
-      prefix: cache of ``[B, 1, L, H, E]``, seen by all rows of its prompt.
-      prefix_length: ``[B]`` int32, slots of `prefix` in use; the rest is right padding.
+      context: what the rows see besides.
 
     Returns:
       ``(hidden [B, R, S, D] after the final norm, cache)``. Hidden states of padded slots mean nothing, but are finite.
     """
-    slot, newest = jnp.arange(cache[0][0].shape[2]), cursor + jnp.arange(tokens.shape[-1])
+    slot, newest = jnp.arange(cache[0][0].shape[3]), cursor + jnp.arange(tokens.shape[-1])
     own_mask = (start[..., None, None] <= slot) & (slot <= newest[:, None])
-    if prefix is not None:
-        prefix_mask = jnp.arange(prefix[0][0].shape[2]) < prefix_length[:, None, None, None]
+    given = _context_blocks(context, config.num_layers)
     x = weights["embed"][tokens]
-    turn = rotation(positions, config.head_dim, config.rope_theta, config.rope_scaling)
+    turn = _once(cursor >= 0, functools.partial(_rotation, config), positions)
     extended = []
     for index, w in enumerate(weights["layers"]):
 
         def attend(q, k, v, index=index):
             old_k, old_v = cache[index]
-            k = jax.lax.dynamic_update_slice(old_k, k, (0, 0, cursor, 0, 0))
-            v = jax.lax.dynamic_update_slice(old_v, v, (0, 0, cursor, 0, 0))
-            blocks = (Block(k, v, own_mask),)
-            if prefix is not None:
-                blocks = (Block(*prefix[index], prefix_mask), *blocks)
-            return attention(q, blocks), (k, v)
+            k = jax.lax.dynamic_update_slice(old_k, k, (0, 0, 0, cursor, 0))
+            v = jax.lax.dynamic_update_slice(old_v, v, (0, 0, 0, cursor, 0))
+            return attention(q, (*given[index], Block(k, v, own_mask))), (k, v)
 
         x, kept = layer(config, w, x, turn, attend)
         extended.append(kept)
     return rms_norm(x, weights["final_norm"], config.norm_eps), tuple(extended)
+
+
+def _rotation(config: ModelConfig, positions: Array) -> tuple[Array, Array]:
+    return rotation(positions, config.head_dim, config.rope_theta, config.rope_scaling)
+
+
+def _once(true: Array, f: Callable, x: Array):
+    """``f(x)`` behind a branch that is always taken: without it XLA computes `f` again inside every layer's fusions."""
+    return jax.lax.cond(true, f, lambda x: jax.tree.map(jnp.zeros_like, jax.eval_shape(f, x)), x)
+
+
+def _context_blocks(context: Context | None, layers: int) -> list[tuple]:
+    """Per layer: the prefix for all rows of a prompt, then each row's tail."""
+    if context is None:
+        return [()] * layers
+    seen = jnp.arange(context.prefix[0][0].shape[3]) < context.prefix_length[:, None, None, None]
+    blocks = [(Block(*context.prefix[i], seen),) for i in range(layers)]
+    if context.tails:
+        masks = [
+            start[..., None, None] <= jnp.arange(tail[0][0].shape[3])
+            for tail, start in zip(context.tails, context.tail_starts, strict=True)
+        ]
+        for i in range(layers):
+            tails = zip(context.tails, masks, strict=True)
+            blocks[i] += (tuple(Block(*tail[i], mask) for tail, mask in tails),)
+    return blocks
 
 
 def hidden(
@@ -272,7 +296,7 @@ def hidden(
     Returns:
       ``[N, S, D]`` after the final norm.
     """
-    turn = rotation(positions[:, None], config.head_dim, config.rope_theta, config.rope_scaling)
+    turn = _rotation(config, positions[:, None])
 
     def step(x, weights):
         def attend(q, k, v):
