@@ -11,7 +11,8 @@ import numpy as np
 from ccpo_jax.records import Policy, Samples
 from ccpo_jax.sampler import Decoding, Groups, Prompts, Sampling, advance, begin, grow, keep
 
-_WORTH = 0.6  # a smaller batch is made when it has at most this part of the rows
+_LEAST = 8  # rows below which a smaller batch saves nothing: a step then costs what reading the weights costs
+_SLOTS = 64  # tokens that the caches have room for at first
 
 
 def generate(
@@ -37,7 +38,7 @@ def generate(
       ids: ``[A', B, R, I]`` uint32, the path from `key` to each row's own key.
       settings: traced settings.
       max_tokens: T, the length at which a response is cut.
-      chunk: tokens between two looks at which rows have ended, and what the caches have room for at first.
+      chunk: tokens between two looks at which rows have ended.
       groups: rows of a prompt whose tails share a width, see `begin`; None = all rows, as wide as they came.
       drop_prompts: prompts whose rows have all ended leave as well; False where prompts are spread over devices.
 
@@ -47,7 +48,7 @@ def generate(
     stacked = len(weights) > 1
     weights = _stack(tuple(weights)) if stacked else weights[0]
     groups = groups or (prompts.tail.shape[2:],)
-    slots = until = min(chunk, max_tokens)
+    slots, until = min(max(chunk, _SLOTS), max_tokens), min(chunk, max_tokens)
     state = _begin(
         policy, weights, prompts, key, ids, settings,
         max_tokens=max_tokens, slots=slots, groups=groups, stacked=stacked,
@@ -85,39 +86,64 @@ def generate(
 
 
 class _Plan(NamedTuple):
-    """Which prompts and rows stay: the arguments of `keep`."""
+    """Which rows stay, and where: the arguments of `keep`."""
 
     prompts: np.ndarray
     rows: tuple[np.ndarray, ...]
     filler: np.ndarray
 
 
-def _plan(done: np.ndarray, sizes: tuple[int, ...], drop_prompts: bool, stacked: bool) -> _Plan | None:
-    """Which prompts and rows stay, or None where that would save too little.
+def _rungs(batch: int, sizes: tuple[int, ...], drop_prompts: bool) -> list[tuple[int, tuple[int, ...]]]:
+    """Smaller batches, (prompts, rows of each group), smallest first: few, so that few programs are compiled.
 
-    Rows of each group and prompts shrink by halves, so that few shapes are compiled.
+    Rows halve first: what they read of the prompts stays the same until each has one, then prompts halve.
+    """
+    rungs = []
+    while batch * sum(sizes) > _LEAST:
+        if max(sizes) > 1:
+            sizes = tuple(-(-size // 2) for size in sizes)
+        elif drop_prompts and batch > 1:
+            batch = -(-batch // 2)
+        else:
+            break
+        rungs.append((batch, sizes))
+    return rungs[::-1]
+
+
+def _plan(done: np.ndarray, sizes: tuple[int, ...], drop_prompts: bool, stacked: bool) -> _Plan | None:
+    """The smallest batch that holds all live rows, or None where that is the batch as it is.
+
+    A prompt with more live rows than the batch has for it takes several places; it has none without live rows. Where
+    prompts must stay (`drop_prompts` False) each keeps the one it has.
     """
     live = ~done if stacked else ~done[None]
-    batch, rows = live.shape[1:]
-    fewer_prompts = _halved(batch, int(live.any(-1).sum(-1).max())) if drop_prompts else batch
-    order = np.argsort(~live.any(-1), axis=-1, kind="stable") if drop_prompts else np.arange(batch)[None]
-    prompts = np.broadcast_to(order, live.shape[:2])[:, :fewer_prompts].astype(np.int32)
-    chosen, filler = [], []
-    for group in np.split(np.take_along_axis(live, prompts[..., None], axis=1), np.cumsum(sizes)[:-1], axis=-1):
-        fewer_rows = _halved(group.shape[-1], int(group.sum(-1).max()))
-        chosen.append(np.argsort(~group, axis=-1, kind="stable")[..., :fewer_rows].astype(np.int32))
-        filler.append(~np.take_along_axis(group, chosen[-1], axis=-1))
-    if fewer_prompts * sum(group.shape[-1] for group in chosen) > _WORTH * rows * batch:
-        return None
-    plan = _Plan(prompts, tuple(chosen), np.concatenate(filler, axis=-1))
-    return plan if stacked else jax.tree.map(lambda x: x[0], plan)
+    groups = np.split(live, np.cumsum(sizes)[:-1], axis=-1)
+    left = np.stack([group.sum(-1) for group in groups])  # [groups, A', B]
+    for batch, smaller in _rungs(live.shape[1], sizes, drop_prompts):
+        places = np.max(-(-left // np.array(smaller)[:, None, None]), axis=0)  # [A', B] places that each prompt needs
+        if not drop_prompts:
+            places = np.maximum(places, 1)
+        if places.sum(-1).max() <= batch:
+            plan = _seat(groups, places, batch, smaller)
+            return plan if stacked else jax.tree.map(lambda x: x[0], plan)
+    return None
 
 
-def _halved(size: int, needed: int) -> int:
-    """`size` halved as often as `needed` allows."""
-    while -(-size // 2) >= needed and size > 1:
-        size = -(-size // 2)
-    return size
+def _seat(groups: list[np.ndarray], places: np.ndarray, batch: int, sizes: tuple[int, ...]) -> _Plan:
+    """Gives the live rows of every prompt their places."""
+    agents = len(places)
+    prompts = np.zeros((agents, batch), np.int32)
+    rows = tuple(np.zeros((agents, batch, size), np.int32) for size in sizes)
+    taken = tuple(np.zeros(chosen.shape, bool) for chosen in rows)
+    for agent in range(agents):
+        own = np.repeat(np.arange(places.shape[1]), places[agent])
+        prompts[agent, : len(own)] = own
+        for place, prompt in enumerate(own):
+            part = place - int(np.searchsorted(own, prompt))
+            for group, size, chosen, used in zip(groups, sizes, rows, taken, strict=True):
+                found = np.flatnonzero(group[agent, prompt])[part * size :][:size]
+                chosen[agent, place, : len(found)], used[agent, place, : len(found)] = found, True
+    return _Plan(prompts, rows, ~np.concatenate(taken, axis=-1))
 
 
 def _pick(x: np.ndarray, plan: _Plan, sizes: tuple[int, ...], stacked: bool) -> np.ndarray:

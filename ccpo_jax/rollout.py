@@ -112,7 +112,7 @@ def rollout(
     top_p: float = 1.0,
     ablated: tuple[int, ...] = (),
     solo_samples: int | None = None,
-    chunk: int = 64,
+    chunk: int = 32,
     sharding: jax.sharding.Sharding | None = None,
     stack_agents: bool = True,
 ) -> Rollout:

@@ -52,7 +52,7 @@ def base() -> ConfigDict:
     c.sample = ConfigDict()
     c.sample.temperature = 1.0  # > 0 in training
     c.sample.top_p = 1.0  # in (0, 1]; below 1 biases the importance ratio
-    c.sample.chunk = 64  # tokens between two looks at which responses have ended; changes no token
+    c.sample.chunk = 32  # tokens between two looks at which responses have ended; changes no token
     c.sample.stack_agents = True  # one vmapped call for agents of one architecture with separate parameters
 
     c.trainer = ConfigDict()

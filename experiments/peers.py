@@ -14,12 +14,6 @@ Prompts = Sequence[Sequence[int]]
 Peer = Callable[[Prompts, int, int], int]
 
 
-def _lengths(tokens: np.ndarray, stop: Sequence[int]) -> int:
-    """Tokens up to and with the first end token of every row."""
-    ends = np.isin(tokens, list(stop))
-    return int(np.where(ends.any(1), ends.argmax(1) + 1, tokens.shape[1]).sum())
-
-
 def tunix(config: ModelConfig, stop: Sequence[int]) -> Peer:
     """google-tunix: one cache row per sample, prompts repeated for every sample, left-padded."""
     from flax import nnx
@@ -47,10 +41,10 @@ def tunix(config: ModelConfig, stop: Sequence[int]) -> Peer:
             samplers[size] = sampling.Sampler(network, _Ids(), cache)
         texts = [" ".join(map(str, prompt)) for prompt in prompts for _ in range(samples)]
         out = samplers[size](
-            texts, response_length, max_prompt_length=longest, temperature=1.0, top_p=1.0, seed=0, pad_output=True,
+            texts, response_length, max_prompt_length=longest, temperature=1.0, top_p=1.0, seed=0,
             eos_tokens=list(stop), return_logprobs=True,
         )  # fmt: skip
-        return _lengths(np.stack([np.asarray(row)[:response_length] for row in out.tokens]), stop)
+        return sum(min(len(row) + 1, response_length) for row in out.tokens)  # it leaves the end token out
 
     return call
 
@@ -98,7 +92,9 @@ def hf(config: ModelConfig, stop: Sequence[int]) -> Peer:
                 max_new_tokens=response_length, output_logits=True, return_dict_in_generate=True,
             )  # fmt: skip
             network.compute_transition_scores(out.sequences, out.logits, normalize_logits=True)
-        return _lengths(out.sequences[:, longest:].numpy(), stop)
+        said = out.sequences[:, longest:].numpy()
+        ends = np.isin(said, list(stop))
+        return int(np.where(ends.any(1), ends.argmax(1) + 1, said.shape[1]).sum())
 
     return call
 

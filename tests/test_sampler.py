@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax.generate import _plan, generate
+from ccpo_jax.generate import _pick, _plan, generate
 from ccpo_jax.sampler import Prompts, advance, begin, draw, sample, sampling, token_distribution
 from tests.stubs import POLICY, markov_params
 
@@ -177,13 +177,33 @@ def test_rows_that_leave_the_batch_change_no_token(chunk, stacked):
 
 def test_the_batch_shrinks_when_rows_have_ended():
     done = np.ones((4, 8), bool)
-    done[1, [2, 5]] = done[3, 7] = False
+    done[1, [2, 3, 5]] = done[3, 7] = False
     prompts, (rows,), filler = _plan(done, (8,), True, False)
-    assert prompts.tolist() == [1, 3] and rows[:, 0].tolist() == [2, 7] and rows[0].tolist() == [2, 5]
-    assert filler.tolist() == [[False, False], [False, True]]
+    assert prompts.tolist() == [1, 1, 3, 0] and rows[:3, 0].tolist() == [2, 5, 7] and rows[0].tolist() == [2, 3]
+    assert filler.tolist() == [[False, False], [False, True], [False, True], [True, True]]
     prompts, (rows,), filler = _plan(done, (8,), False, False)
-    assert prompts.tolist() == [0, 1, 2, 3] and filler.sum() == 8 - 3
+    assert prompts.tolist() == [0, 1, 2, 3] and rows.shape == (4, 4) and filler.sum() == 16 - 4
     assert _plan(np.zeros((4, 8), bool), (8,), True, False) is None
+    both, (first, second), _ = _plan(done, (3, 5), True, False)
+    assert both.tolist() == [1, 1, 3, 0] and first.shape == second.shape == (4, 1)
+    assert first[0] == [2] and second[:2, 0].tolist() == [0, 2], "each group counts from its own first row"
+
+
+def test_a_plan_keeps_every_live_row_once():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        sizes = tuple(rng.integers(1, 9, rng.integers(1, 3)).tolist())
+        shape = (int(rng.integers(1, 3)), int(rng.integers(1, 9)), sum(sizes))
+        done, drop = rng.random(shape) < rng.random() ** 0.3, bool(rng.integers(2))
+        plan = _plan(done, sizes, drop, True)
+        if plan is None:
+            continue
+        origin = np.arange(done.size).reshape(shape)
+        kept = np.where(plan.filler, -1, _pick(origin, plan, sizes, True))
+        for agent in range(shape[0]):
+            assert sorted(kept[agent][kept[agent] >= 0]) == sorted(origin[agent][~done[agent]])
+        assert kept.size < done.size
+        assert drop or (plan.prompts == np.arange(shape[1])).all()
 
 
 def test_the_loop_does_not_run_on_when_all_rows_have_ended():
