@@ -16,11 +16,10 @@ import numpy as np
 
 from ccpo_jax.records import Array, Context, Policy, Samples
 
-_SMALLEST = 1e-30  # probabilities below this are never drawn; keeps log() finite
 Groups = tuple[tuple[int, int], ...]  # static: rows that follow each other, and the slots their tails need
 
 _BLOCK = 128  # vocabulary entries summed before the place of a draw is sought among them
-_PREFILL_TOKENS = 1 << 14  # of all rows together that run through the network at once before the loop
+_PREFILL_TOKENS = 1 << 11  # of all rows together that run through the network at once before the loop
 _BISECTIONS = 24  # halvings of the top-p threshold: 2**-24 is float32's own resolution
 
 
@@ -71,8 +70,8 @@ def sampling(*, temperature: float = 1.0, top_p: float = 1.0, eos_ids: tuple[int
     return Sampling(jnp.float32(temperature), jnp.float32(top_p), jnp.asarray(eos_ids, jnp.int32), jnp.int32(pad_id))
 
 
-def token_distribution(logits: Array, temperature: Array, top_p: Array) -> tuple[Array, Array]:
-    """The distribution tokens are drawn from.
+def token_weights(logits: Array, temperature: Array, top_p: Array) -> Array:
+    """The distribution that tokens are drawn from, before it is normalised: one exponential per entry and no more.
 
     Args:
       logits: ``[..., V]`` float32.
@@ -80,32 +79,28 @@ def token_distribution(logits: Array, temperature: Array, top_p: Array) -> tuple
       top_p: ``[]``; the smallest set of most likely tokens with at least this mass is kept.
 
     Returns:
-      ``(probabilities, logprobs)``, both ``[..., V]`` float32; a token outside the top-p set has probability 0.
+      ``[..., V]`` float32, 1 for the most likely token and 0 outside the top-p set.
     """
     scaled = logits / jnp.where(temperature > 0, temperature, 1.0)
-    logprobs = scaled - jax.nn.logsumexp(scaled, axis=-1, keepdims=True)
-    probs = jnp.exp(logprobs)
+    weights = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True))
 
     def truncate():
-        threshold = _top_p_threshold(probs, top_p)
-        kept = jnp.where(probs >= threshold, probs, 0.0)
-        mass = jnp.sum(kept, axis=-1, keepdims=True)
-        return kept / mass, jnp.where(kept > 0, logprobs - jnp.log(mass), jnp.log(_SMALLEST))
+        return jnp.where(weights >= _top_p_threshold(weights, top_p), weights, 0.0)
 
-    return jax.lax.cond(top_p < 1.0, truncate, lambda: (probs, logprobs))
+    return jax.lax.cond(top_p < 1.0, truncate, lambda: weights)
 
 
-def _top_p_threshold(probs: Array, top_p: Array) -> Array:
-    """Largest probability whose upper set still holds `top_p` of the mass, by bisection (no sort of V entries)."""
+def _top_p_threshold(weights: Array, top_p: Array) -> Array:
+    """Largest weight whose upper set still holds `top_p` of the mass, by bisection (no sort of V entries)."""
+    enough = top_p * jnp.sum(weights, axis=-1, keepdims=True)
 
     def halve(_, bounds):
         low, high = bounds
         middle = (low + high) / 2
-        enough = jnp.sum(jnp.where(probs >= middle, probs, 0.0), axis=-1, keepdims=True) >= top_p
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+        holds = jnp.sum(jnp.where(weights >= middle, weights, 0.0), axis=-1, keepdims=True) >= enough
+        return jnp.where(holds, middle, low), jnp.where(holds, high, middle)
 
-    high = jnp.max(probs, axis=-1, keepdims=True)
-    return jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.zeros_like(high), high))[0]
+    return jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.zeros_like(enough), jnp.ones_like(enough)))[0]
 
 
 def draw(logits: Array, uniform: Array, settings: Sampling) -> tuple[Array, Array]:
@@ -119,20 +114,25 @@ def draw(logits: Array, uniform: Array, settings: Sampling) -> tuple[Array, Arra
     Returns:
       ``(token [...] int32, logprob [...] float32)``, the log-probability under the distribution drawn from.
     """
-    probs, logprobs = token_distribution(logits, settings.temperature, settings.top_p)
-    token = jnp.where(settings.temperature > 0, _invert(probs, uniform), jnp.argmax(logits, axis=-1)).astype(jnp.int32)
-    return token, jnp.take_along_axis(logprobs, token[..., None], axis=-1)[..., 0]
+    weights = token_weights(logits, settings.temperature, settings.top_p)
+    token = jax.lax.cond(
+        settings.temperature > 0,
+        lambda: _invert(weights, uniform),
+        lambda: jnp.argmax(logits, axis=-1).astype(jnp.int32),
+    )
+    chosen = jnp.take_along_axis(weights, token[..., None], axis=-1)[..., 0]
+    return token, jnp.log(chosen) - jnp.log(jnp.sum(weights, axis=-1))
 
 
-def _invert(probs: Array, uniform: Array) -> Array:
-    """The first index whose cumulative probability exceeds `uniform`: the block first, then the place in it."""
-    vocabulary = probs.shape[-1]
-    padded = jnp.pad(probs, [(0, 0)] * uniform.ndim + [(0, -vocabulary % _BLOCK)])
+def _invert(weights: Array, uniform: Array) -> Array:
+    """The first index whose share of the cumulative sum exceeds `uniform`: the block first, then the place in it."""
+    vocabulary = weights.shape[-1]
+    padded = jnp.pad(weights, [(0, 0)] * uniform.ndim + [(0, -vocabulary % _BLOCK)])
     blocks = padded.reshape(*uniform.shape, -1, _BLOCK)
     total = jnp.sum(blocks, axis=-1)
     block, rest = _first_above(total, uniform * jnp.sum(total, axis=-1))
     inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
-    return block * _BLOCK + _first_above(inside, rest)[0]
+    return (block * _BLOCK + _first_above(inside, rest)[0]).astype(jnp.int32)
 
 
 def _first_above(weights: Array, target: Array) -> tuple[Array, Array]:
@@ -177,27 +177,26 @@ def _append(policy, weights, tokens, start, last, context: Context | None = None
     Returns what slot `last` ``[B, R]`` predicts, ``[B, R, D]``, and the cache.
     """
     batch, rows, new = tokens.shape
-    size = max(1, min(new, _PREFILL_TOKENS // (batch * rows)))
+    count = min(new, -(-batch * rows * new // _PREFILL_TOKENS))
+    size = -(-new // count)
     offset = 0 if context is None else context.prefix_length[:, None, None]
     positions = offset + jnp.maximum(jnp.arange(new, dtype=jnp.int32) - start[..., None], 0)
 
-    def piece(at, size, cache):
+    def piece(index, cache):
+        at = jnp.minimum(index * size, new - size)  # the last one may begin among what is done: it writes that again
         part, turn = (jax.lax.dynamic_slice_in_dim(x, at, size, axis=2) for x in (tokens, positions))
         hidden, cache = policy.extend(weights, part, turn, cache, at, start, context)
         inside = jnp.clip(last - at, 0, size - 1)
-        return jnp.take_along_axis(hidden, inside[..., None, None], axis=2)[..., 0, :], cache
+        found = jnp.take_along_axis(hidden, inside[..., None, None], axis=2)[..., 0, :]
+        return found, (last == at + inside)[..., None], cache
 
     def step(index, carried):
-        found, cache = carried
-        here, cache = piece(index * size, size, cache)
-        return jnp.where((last // size == index)[..., None], here, found), cache
+        here, true, cache = piece(index, carried[1])
+        return jnp.where(true, here, carried[0]), cache
 
-    found, cache = piece(jnp.int32(0), size, policy.init_cache(batch, rows, new))
-    found, cache = jax.lax.fori_loop(1, new // size, step, (found, cache))
-    if new % size:
-        rest, cache = piece(jnp.int32(new - new % size), new % size, cache)
-        found = jnp.where((last >= new - new % size)[..., None], rest, found)
-    return found, cache
+    cache = policy.init_cache(batch, rows, new)
+    found, _, _ = jax.eval_shape(piece, jnp.int32(0), cache)
+    return jax.lax.fori_loop(0, count, step, (jnp.zeros(found.shape, found.dtype), cache))
 
 
 def begin(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ccpo_jax.generate import _pick, _plan, generate
-from ccpo_jax.sampler import Prompts, advance, begin, draw, sample, sampling, token_distribution
+from ccpo_jax.sampler import Prompts, advance, begin, draw, sample, sampling, token_weights
 from tests.stubs import POLICY, markov_params
 
 V, PAD, EOS = 7, 0, 1
@@ -57,7 +57,8 @@ def test_extreme_uniforms_never_leave_the_support():
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.8, 0.97, 1.0])
 def test_top_p_keeps_the_smallest_sufficient_set(top_p):
     logits = jax.random.normal(jax.random.key(3), (64, 50)) * 2
-    probs, logprobs = token_distribution(logits, jnp.float32(0.7), jnp.float32(top_p))
+    weights = token_weights(logits, jnp.float32(0.7), jnp.float32(top_p))
+    probs = weights / weights.sum(-1, keepdims=True)
     full = np.asarray(jax.nn.softmax(logits / 0.7))
     for row, kept in zip(full, np.asarray(probs), strict=True):
         order = np.argsort(-row)
@@ -65,7 +66,8 @@ def test_top_p_keeps_the_smallest_sufficient_set(top_p):
         expected = np.zeros_like(row)
         expected[order[:need]] = row[order[:need]] / row[order[:need]].sum()
         np.testing.assert_allclose(kept, expected, atol=2e-5)
-    np.testing.assert_allclose(jnp.exp(logprobs) * (probs > 0), probs, atol=1e-6)
+    token, logprobs = draw(logits, jnp.full(64, 0.3), settings(temperature=0.7, top_p=top_p))
+    np.testing.assert_allclose(jnp.exp(logprobs), np.asarray(probs)[np.arange(64), token], atol=1e-6)
 
 
 def test_greedy_takes_the_argmax_and_reports_its_logprob():
