@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ccpo_jax.compiler import training_options
 from ccpo_jax.losses import batch_totals
 from ccpo_jax.packing import Packed, Row, pack
 from ccpo_jax.records import Array, BatchTotals, Policy
@@ -99,7 +100,6 @@ def response_logprobs(policy: Policy, params, batch: Packed, temperature: Array,
     return tuple(map(by_response, scored))
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "loss"), donate_argnames=("total",))
 def accumulate(policy: Policy, loss: Loss, params, batch: Packed, totals: BatchTotals, temperature, total):
     """Adds one micro-batch's gradient to `total`; returns it with the micro-batch's share of each metric.
 
@@ -121,6 +121,17 @@ def accumulate(policy: Policy, loss: Loss, params, batch: Packed, totals: BatchT
 
     grads, metrics = jax.grad(objective, has_aux=True)(params)
     return jax.tree.map(jnp.add, total, grads), metrics
+
+
+@functools.cache
+def gradient_program() -> Callable:
+    """`accumulate`, jitted: made at the first call, when the backend and with it the compiler's options are known."""
+    return jax.jit(
+        accumulate,
+        static_argnames=("policy", "loss"),
+        donate_argnames=("total",),
+        compiler_options=training_options(),
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("transform",), donate_argnames=("params", "opt_state"))
@@ -187,7 +198,7 @@ def train_on(
         totals = totals_of(rows)._replace(advantage_mean=whole.advantage_mean, advantage_std=whole.advantage_std)
         grads = jax.tree.map(jnp.zeros_like, params)
         for batch in jax.device_put(batches, micro.sharding):
-            grads, metrics = accumulate(policy, loss, params, batch, totals, temperature, grads)
+            grads, metrics = gradient_program()(policy, loss, params, batch, totals, temperature, grads)
             shares.append((totals, metrics))
         params, opt_state, norm = apply(transform, params, opt_state, grads)
         norms.append(norm)

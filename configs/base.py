@@ -62,7 +62,8 @@ def base() -> ConfigDict:
     c.trainer.pack_length = 2048  # tokens of a packed row: a prompt once, then its responses; longer ones lengthen it
     c.trainer.micro_batch = 8  # packed rows per gradient computation; bounds memory, does not change results
     c.trainer.skip_silent = True  # leave out sequences whose advantage is exactly 0: same gradient, less work
-    c.trainer.remat = "full"  # full | none: recompute activations in the backward pass
+    c.trainer.remat = "full"  # full | attention | dots | none: computed again in the backward pass, most to nothing
+    c.trainer.attention = "xla"  # xla | cudnn (NVIDIA, bfloat16)
     c.trainer.chunk = 2048  # response tokens whose logits exist at once
 
     c.optimizer = ConfigDict()

@@ -24,7 +24,7 @@ from ccpo_jax.packing import Row, pack
 from ccpo_jax.prompts import RolePrompt, tokenize_role
 from ccpo_jax.rollout import Agent, Team, rollout
 from ccpo_jax.topology import Topology, dyad, voting
-from ccpo_jax.update import Loss, Micro, accumulate, optimizer, totals_of, train_on
+from ccpo_jax.update import Loss, Micro, gradient_program, optimizer, totals_of, train_on
 from ccpo_jax.verifiers import Item, VerifierPool
 from experiments.peers import PEERS
 
@@ -235,7 +235,7 @@ def decode_bound(config: ModelConfig, args, rates: dict, dtype) -> float:
 def bench_train(args) -> dict:
     """Trained tokens per second, padding, and the fraction of the measured matrix-product rate."""
     config, params = network(args.model)
-    policy = models.make_policy(config, compute_dtype=dtype_of(args), remat=args.remat)
+    policy = models.make_policy(config, compute_dtype=dtype_of(args), remat=args.remat, attention=args.attention)
     params = models.init_params(config, jax.random.key(0)) if params is None else params
     rows = training_rows(config, args)
     transform = optimizer(learning_rate=1e-6)
@@ -262,7 +262,7 @@ def bench_train(args) -> dict:
         "tokens_per_second": filled / took,
         "sequence_tokens_per_second": unshared / took,
         "seconds": took,
-        "compiles": accumulate._cache_size(),
+        "compiles": gradient_program()._cache_size(),
         "peak_memory_bytes": peak_memory(),
         "padding": 1 - filled / slots,
         "sharing": unshared / filled,
@@ -290,7 +290,7 @@ def training_rows(config: ModelConfig, args) -> list[Row]:
 def temporary_bytes(policy, loss, params, batch, rows) -> int:
     """What the compiled gradient needs beside its arguments and results."""
     grads = jax.tree.map(jnp.zeros_like, params)
-    program = accumulate.lower(policy, loss, params, batch, totals_of(rows), np.float32(1), grads).compile()
+    program = gradient_program().lower(policy, loss, params, batch, totals_of(rows), np.float32(1), grads).compile()
     return int(program.memory_analysis().temp_size_in_bytes)
 
 
@@ -318,7 +318,7 @@ def bench_step(args) -> dict:
         "tokens_per_second": statistics.median(m["decoded_tokens"] for m in late) / seconds,
         "seconds": seconds,
         "first_step_seconds": lines[0]["time/step"],
-        "compiles": compiled() + accumulate._cache_size(),
+        "compiles": compiled() + gradient_program()._cache_size(),
         "peak_memory_bytes": peak_memory(),
     }
 
@@ -358,7 +358,8 @@ def main(argv=None) -> int:
     parser.add_argument("--solo_samples", type=int, default=None)
     parser.add_argument("--peer", choices=["none", *PEERS], default="none")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default=None)
-    parser.add_argument("--remat", choices=["full", "none"], default="full")
+    parser.add_argument("--remat", choices=list(models.REMAT), default="full")
+    parser.add_argument("--attention", choices=list(models.KERNELS), default="xla")
     parser.add_argument("--pack_length", type=int, default=2048)
     parser.add_argument("--micro_batch", type=int, default=1)
     parser.add_argument("--chunk", type=int, default=2048)

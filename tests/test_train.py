@@ -11,7 +11,7 @@ import pytest
 from ccpo_jax import modes, train
 from ccpo_jax.generate import compiled
 from ccpo_jax.setup import resolve
-from ccpo_jax.update import accumulate
+from ccpo_jax.update import gradient_program
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError
 from configs import dyad, voting
@@ -149,7 +149,7 @@ def test_steps_do_not_recompile():
     with VerifierPool(**config.verifier) as pool:
         for _ in range(config.steps):
             state, _ = train.train_step(program, config, state, pool)
-            counts.append((compiled(), accumulate._cache_size()))
+            counts.append((compiled(), gradient_program()._cache_size()))
     assert counts[-1] == counts[4]
     assert counts[-1][1] - counts[0][1] <= 1
 

@@ -209,12 +209,12 @@ def test_warm_up_clip_and_decay():
 
 
 def test_one_compilation_for_many_batches_of_one_shape():
-    from ccpo_jax.update import accumulate
+    from ccpo_jax.update import gradient_program
 
     loss = loss_of(functools.partial(policy_gradient_loss, clip_low=0.1))
-    before = accumulate._cache_size()
+    before = gradient_program()._cache_size()
     for seed in range(3):
         draw = np.random.default_rng(seed)
         rows = [row._replace(advantage=draw.normal()) for row in ragged_rows(4, seed=0)]
         step(rows, loss, micro_batch=4)
-    assert accumulate._cache_size() == before + 1
+    assert gradient_program()._cache_size() == before + 1

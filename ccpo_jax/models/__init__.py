@@ -13,10 +13,22 @@ import jax.numpy as jnp
 
 from ccpo_jax import hub
 from ccpo_jax.models import hf
-from ccpo_jax.models.decoder import ModelConfig, init_params, make_policy, parameter_shapes
+from ccpo_jax.models.attention import KERNELS
+from ccpo_jax.models.decoder import REMAT, ModelConfig, init_params, make_policy, parameter_shapes
 from ccpo_jax.models.hf import Family
 
-__all__ = ["FAMILIES", "Family", "ModelConfig", "init_params", "load", "load_config", "make_policy", "save"]
+__all__ = [
+    "FAMILIES",
+    "KERNELS",
+    "REMAT",
+    "Family",
+    "ModelConfig",
+    "init_params",
+    "load",
+    "load_config",
+    "make_policy",
+    "save",
+]
 
 
 def load(

@@ -16,6 +16,8 @@ import numpy as np
 
 from ccpo_jax.records import Array
 
+# Who computes a training forward's attention: XLA anywhere, or NVIDIA's fused kernel (float16 or bfloat16).
+KERNELS = ("xla", "cudnn")
 _QUERY_BLOCK = 256  # queries whose scores exist at once in a training forward
 _MASKED = -1e30  # finite, so that a row without any visible key gives garbage and not NaN
 
@@ -49,7 +51,9 @@ def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]]) -> Ar
     return (out / total[..., None]).astype(queries.dtype)
 
 
-def packed_attention(queries: Array, keys: Array, values: Array, segments: Array, parents: Array) -> Array:
+def packed_attention(
+    queries: Array, keys: Array, values: Array, segments: Array, parents: Array, kernel: str = "xla"
+) -> Array:
     """Causal attention of packed sequences, by blocks of queries: no score lies above the diagonal block.
 
     Args:
@@ -58,6 +62,7 @@ def packed_attention(queries: Array, keys: Array, values: Array, segments: Array
       values: ``[N, 1, H, S, E]``.
       segments: ``[N, S]`` int32, equal numbers see each other.
       parents: ``[N, S]`` int32, a further segment that the query sees.
+      kernel: a key of KERNELS.
 
     Returns:
       ``[N, 1, S, H, Q, E]`` in the dtype of `queries`.
@@ -67,9 +72,13 @@ def packed_attention(queries: Array, keys: Array, values: Array, segments: Array
     def block(begin, q, k, v, own, parent, others):
         visible = (own[:, :, None] == others[:, None]) | (parent[:, :, None] == others[:, None])
         visible &= begin + jnp.arange(q.shape[2])[:, None] >= jnp.arange(k.shape[3])
+        if kernel != "xla":
+            return fused_attention(q, k, v, visible, kernel)
         return attention(q, (Block(k, v, visible[:, None]),))
 
-    if slots > _QUERY_BLOCK:  # scores of one block are bearable; of many they are computed again when needed
+    if (
+        slots > _QUERY_BLOCK and kernel == "xla"
+    ):  # scores of one block are bearable; of many they are computed again when needed
         block = jax.checkpoint(block)
     parts = []
     for begin in range(0, slots, _QUERY_BLOCK):
@@ -77,6 +86,15 @@ def packed_attention(queries: Array, keys: Array, values: Array, segments: Array
         args = (queries[:, :, own], keys[..., seen, :], values[..., seen, :], segments[:, own], parents[:, own])
         parts.append(block(begin, *args, segments[:, seen]))
     return jnp.concatenate(parts, axis=2)
+
+
+def fused_attention(queries: Array, keys: Array, values: Array, visible: Array, implementation: str) -> Array:
+    """`packed_attention`'s block by `jax.nn.dot_product_attention`; ``visible [N, S, C]``, True = seen."""
+    packs, _, new, heads, group, size = queries.shape
+    flat = queries.reshape(packs, new, heads * group, size)
+    keys, values = (jnp.swapaxes(x[:, 0], 1, 2) for x in (keys, values))
+    out = jax.nn.dot_product_attention(flat, keys, values, mask=visible[:, None], implementation=implementation)
+    return out.reshape(queries.shape)
 
 
 def _by_rows(queries: Array, block: Block | tuple[Block, ...]) -> tuple[Array, Array, Array]:

@@ -15,10 +15,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from ccpo_jax.models.attention import Block, attention, packed_attention
+from ccpo_jax.models.attention import KERNELS, Block, attention, packed_attention
 from ccpo_jax.models.rope import RopeScaling, rotate, rotation
 from ccpo_jax.records import Array, Context, Policy
+
+# What the backward pass finds stored of a layer; it computes the rest again.
+REMAT = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "attention": jax.checkpoint_policies.save_only_these_names("attended"),
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights, not attention scores
+    "none": jax.checkpoint_policies.everything_saveable,
+}
+_UNROLLED = 4  # layers in one turn of the training scan where all is stored: the scan copies what each of them stores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +166,9 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
 # --- the policy ------------------------------------------------------------------------------------------------------
 
 
-def make_policy(config: ModelConfig, *, compute_dtype=jnp.float32, remat: str = "full") -> Policy:
+def make_policy(
+    config: ModelConfig, *, compute_dtype=jnp.float32, remat: str = "full", attention: str = "xla"
+) -> Policy:
     """The network's functions for sampler and trainer.
 
     Equal arguments give the same `Policy` object, so that programs compiled with it as a static argument are reused.
@@ -164,26 +176,29 @@ def make_policy(config: ModelConfig, *, compute_dtype=jnp.float32, remat: str = 
     Args:
       config: architecture.
       compute_dtype: of activations, caches and published weights; norms, rotations and softmax are float32 anyway.
-      remat: "full" recomputes each layer in the backward pass, "none" keeps its activations.
+      remat: a key of REMAT: "full" recomputes each layer in the backward pass, "attention" all but what it attended to,
+        "dots" all but its products with weights, "none" nothing.
+      attention: a key of KERNELS, for training.
 
     Returns:
       `Policy`; the functions below document its fields.
 
     Raises:
-      ValueError: for another `remat`.
+      ValueError: for another `remat` or `attention`.
     """
-    if remat not in ("full", "none"):
-        raise ValueError(f'remat: received {remat!r}; type "full" (recompute each layer) or "none"')
-    return _make_policy(config, jnp.dtype(compute_dtype), remat)
+    for field, value, known in (("remat", remat, REMAT), ("attention", attention, KERNELS)):
+        if value not in known:
+            raise ValueError(f"{field}: received {value!r}; use one of {', '.join(map(repr, known))}")
+    return _make_policy(config, jnp.dtype(compute_dtype), remat, attention)
 
 
 @functools.lru_cache
-def _make_policy(config: ModelConfig, dtype, remat: str) -> Policy:
+def _make_policy(config: ModelConfig, dtype, remat: str, kernel: str) -> Policy:
     return Policy(
         publish=functools.partial(publish, config, dtype),
         init_cache=functools.partial(init_cache, config, dtype),
         extend=functools.partial(extend, config),
-        hidden=functools.partial(hidden, config, dtype, remat),
+        hidden=functools.partial(hidden, config, dtype, remat, kernel),
         logits=logits,
     )
 
@@ -275,6 +290,7 @@ def hidden(
     config: ModelConfig,
     dtype,
     remat: str,
+    kernel: str,
     params: dict[str, Any],
     tokens: Array,
     positions: Array,
@@ -287,6 +303,7 @@ def hidden(
       config: architecture.
       dtype: of activations.
       remat: see `make_policy`.
+      kernel: of the attention.
       params: master parameters, layers stacked.
       tokens: ``[N, S]`` int32.
       positions: ``[N, S]`` int32.
@@ -300,14 +317,15 @@ def hidden(
 
     def step(x, weights):
         def attend(q, k, v):
-            return packed_attention(q, k, v, segments, parents), None
+            attended = packed_attention(q, k, v, segments, parents, kernel)
+            return checkpoint_name(attended, "attended"), None
 
         return layer(config, fuse(config, weights, dtype), x, turn, attend)
 
-    if remat == "full":
-        step = jax.checkpoint(step, prevent_cse=False)
+    if remat != "none":
+        step = jax.checkpoint(step, prevent_cse=False, policy=REMAT[remat])
     x = params["embed"][tokens].astype(dtype)[:, None]
-    x, _ = jax.lax.scan(step, x, params["layers"])
+    x, _ = jax.lax.scan(step, x, params["layers"], unroll=_UNROLLED if remat == "none" else 1)
     return rms_norm(x[:, 0], params["final_norm"].astype(dtype), config.norm_eps)
 
 
