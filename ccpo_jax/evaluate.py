@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -23,28 +24,43 @@ class EvalSettings(NamedTuple):
     top_p: float
     batch_size: int  # problems per call
     greedy: bool  # also evaluate the most likely answers
+    rows: int | None = None  # most responses of one call that decode at once
 
 
-def grade(pool: VerifierPool, team: Team, spoken: Rollout, problems: Sequence[Problem]) -> tuple[Outcome, Counter]:
-    """Verifies every text of a rollout.
+class Judge:
+    """Verifies what a team says about some problems, each as soon as it is heard: while the others still decode."""
 
-    Returns:
-      ``(outcome, counts)``: the team's outcome in every world, and how many answers timed out, crashed, failed to parse
-      or were not found.
-    """
-    items = [
-        Item(problem.verifier, problem.gold, tuple(t for turn in spoken.turns for t in turn.texts[b]))
-        for b, problem in enumerate(problems)
-    ]
-    graded = pool.verify(items)
-    rows = [turn.samples.length.shape[1] for turn in spoken.turns]
-    borders = np.cumsum(rows)[:-1]
-    correct = np.split(np.array([g.correct for g in graded], np.float32), borders, axis=1)
-    classes = np.split(np.array([g.answer_id for g in graded], np.int32), borders, axis=1)
-    counts = Counter()
-    for g in graded:
-        counts.update(g.counts)
-    return outcome(team.topology, spoken, correct, classes), counts
+    def __init__(self, pool: VerifierPool, problems: Sequence[Problem]):
+        self._pool, self._problems = pool, problems
+        self._verdicts: dict[int, tuple[Future, int]] = {}
+        self._thread = ThreadPoolExecutor(1)  # one after the other: the pool's processes work side by side
+
+    def hear(self, texts: Mapping[int, tuple[str, ...]]) -> None:
+        """Takes all answers to some of the problems, by the problem's number; numbers past the last count nowhere."""
+        known = [b for b in texts if b < len(self._problems)]
+        items = [Item(self._problems[b].verifier, self._problems[b].gold, texts[b]) for b in known]
+        graded = self._thread.submit(self._pool.verify, items)
+        self._verdicts |= {b: (graded, place) for place, b in enumerate(known)}
+
+    def grade(self, team: Team, spoken: Rollout) -> tuple[Outcome, Counter]:
+        """Waits for the last verdict.
+
+        Returns:
+          ``(outcome, counts)``: the team's outcome in every world, and how many answers timed out, crashed, failed to
+          parse or were not found.
+        """
+        try:
+            graded = [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in range(len(self._problems))]
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+        rows = [turn.samples.length.shape[1] for turn in spoken.turns]
+        borders = np.cumsum(rows)[:-1]
+        correct = np.split(np.array([g.correct for g in graded], np.float32), borders, axis=1)
+        classes = np.split(np.array([g.answer_id for g in graded], np.int32), borders, axis=1)
+        counts = Counter()
+        for g in graded:
+            counts.update(g.counts)
+        return outcome(team.topology, spoken, correct, classes), counts
 
 
 def evaluate(
@@ -97,6 +113,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
     for first in range(0, len(problems), size):
         part = list(problems[first : first + size])
         filled = part + [problems[0]] * (size - len(part))  # one compiled shape; what is filled in counts nowhere
+        judge = Judge(pool, part)
         spoken = rollout(
             team,
             weights,
@@ -106,10 +123,12 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
             temperature=settings.temperature,
             top_p=settings.top_p,
             ablated=tuple(range(team.topology.num_agents)),
+            rows=settings.rows,
             sharding=sharding,
+            heard=judge.hear,
         )
         spoken = spoken.first(len(part))
-        graded, counted = grade(pool, team, spoken, part)
+        graded, counted = judge.grade(team, spoken)
         parts.append(graded[:3])
         counts.update(counted)
         tokens += spoken.decoded_tokens

@@ -1,18 +1,20 @@
-"""Generation from the host: the decode loop in chunks, between which rows that have ended leave the batch."""
+"""Generation from the host: the decode loop in chunks, between which rows that have ended make room for others."""
 
+import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.records import Policy, Samples
-from ccpo_jax.sampler import Decoding, Groups, Prompts, Sampling, advance, begin, grow, keep
+from ccpo_jax.sampler import Decoding, Groups, Prompts, Sampling, admit, advance, begin, grow, keep
+from ccpo_jax.seating import pick, plan
 
-_LEAST = 8  # rows below which a smaller batch saves nothing: a step then costs what reading the weights costs
 _SLOTS = 64  # tokens that the caches have room for at first
+_WAVES = 4  # a batch that is refilled takes its prompts in by this part of its places
 
 
 def generate(
@@ -26,132 +28,173 @@ def generate(
     max_tokens: int,
     chunk: int,
     groups: Groups | None = None,
-    drop_prompts: bool = True,
+    rows: int | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+    finished: Callable[[Sequence[int], Samples], None] | None = None,
 ) -> Samples:
     """Samples A' agents at once: folded into the batch when they share parameters, vmapped when they do not.
 
     Args:
       policy: the network's functions.
       weights: decode weights: one entry for all agents, or one for each.
-      prompts: with a leading axis of A' agents on every field.
+      prompts: host arrays with a leading axis of A' agents on every field.
       key: typed PRNG key of the batch.
       ids: ``[A', B, R, I]`` uint32, the path from `key` to each row's own key.
       settings: traced settings.
       max_tokens: T, the length at which a response is cut.
       chunk: tokens between two looks at which rows have ended.
       groups: rows of a prompt whose tails share a width, see `begin`; None = all rows, as wide as they came.
-      drop_prompts: prompts whose rows have all ended leave as well; False where prompts are spread over devices.
+      rows: most rows that decode at once; further prompts wait until others have ended. None = all.
+      sharding: placement of the prompt axis.
+      finished: called with prompts, and their samples ``[A', b, R, T]``, as soon as they have ended for all agents;
+        every prompt is in one call.
 
     Returns:
-      `Samples` ``[A', B, R, T]`` on the host: the same tokens for any `chunk`.
+      `Samples` ``[A', B, R, T]`` on the host: the same tokens for any `chunk` and `rows`.
     """
     stacked = len(weights) > 1
-    weights = _stack(tuple(weights)) if stacked else weights[0]
-    groups = groups or (prompts.tail.shape[2:],)
-    slots, until = min(max(chunk, _SLOTS), max_tokens), min(chunk, max_tokens)
-    state = _begin(
-        policy, weights, prompts, key, ids, settings,
-        max_tokens=max_tokens, slots=slots, groups=groups, stacked=stacked,
-    )  # fmt: skip
-    sizes = tuple(rows for rows, _ in groups)
-    shape = state.done.shape
-    tokens = np.full((*shape, max_tokens), np.asarray(settings.pad_id), np.int32)
-    logprobs = np.zeros((*shape, max_tokens), np.float32)
-    origin = np.arange(np.prod(shape)).reshape(shape)  # where each row belongs in the result; -1: nowhere
-    ended = np.zeros(shape, bool).reshape(-1)
-    while True:
-        state = _advance(policy, weights, state, settings, np.int32(until), stacked=stacked)
-        done = np.asarray(state.done)
-        last = done.all() or until == max_tokens
-        plan = None if last else _plan(done | (origin < 0), sizes, drop_prompts, stacked)
-        if last or plan is not None:
-            here = origin >= 0
-            tokens.reshape(-1, max_tokens)[origin[here]] = np.asarray(state.tokens)[here]
-            logprobs.reshape(-1, max_tokens)[origin[here]] = np.asarray(state.logprobs)[here]
-            ended[origin[here]] = done[here]
-        if last:
-            break
-        if plan is not None:
-            origin = np.where(plan.filler, -1, _pick(origin, plan, sizes, stacked))
-            sizes = tuple(rows.shape[-1] for rows in plan.rows)
-            state = _keep(state, *plan, stacked=stacked)
-        until = min(until + chunk, max_tokens)
-        if until > slots:
-            slots = min(2 * slots, max_tokens)
-            state = _grow(policy, state, slots=slots)
-    ends = np.isin(tokens, np.asarray(settings.eos_ids))
-    length = np.where(ends.any(-1), ends.argmax(-1) + 1, max_tokens).astype(np.int32)
-    out = Samples(tokens, logprobs, length, ~ended.reshape(shape))
-    return Samples(*(field.reshape(ids.shape[:3] + field.shape[len(shape) :]) for field in out))
+    shape = ids.shape[:3]
+    if not stacked:  # agents that share parameters are further prompts
+        prompts, ids = jax.tree.map(lambda x: x.reshape(1, x.shape[0] * x.shape[1], *x.shape[2:]), (prompts, ids))
+    run = _Run(
+        policy=policy,
+        weights=_stack(tuple(weights)) if stacked else weights[0],
+        prompts=prompts,
+        ids=ids,
+        key=key,
+        settings=settings,
+        max_tokens=max_tokens,
+        groups=groups or (prompts.tail.shape[2:],),
+        stacked=stacked,
+        sharding=sharding,
+    )
+    missing = np.full(shape[1], shape[0] * shape[2])  # rows of each prompt that have not ended
+    run.start(rows, min(max(chunk, _SLOTS), max_tokens))
+    while missing.any():
+        run.decode(chunk)
+        ended = np.unravel_index(run.collect(), shape)[1]
+        missing -= np.bincount(ended, minlength=len(missing))
+        complete = np.unique(ended[missing[ended] == 0])
+        if finished is not None and len(complete):
+            finished(complete.tolist(), run.samples(shape, complete))
+        if missing.any():
+            run.seat()
+    return run.samples(shape)
 
 
-class _Plan(NamedTuple):
-    """Which rows stay, and where: the arguments of `keep`."""
+@dataclasses.dataclass
+class _Run:
+    """One call of `generate`: the batch on the device, which row sits where in it, and what has ended."""
 
-    prompts: np.ndarray
-    rows: tuple[np.ndarray, ...]
-    filler: np.ndarray
+    policy: Policy
+    weights: Any
+    prompts: Prompts  # [A', B, ...]; A' = 1 unless stacked, likewise below
+    ids: np.ndarray
+    key: jax.Array
+    settings: Sampling
+    max_tokens: int
+    groups: Groups
+    stacked: bool
+    sharding: jax.sharding.Sharding | None
 
+    def start(self, rows: int | None, slots: int) -> None:
+        """Begins as many prompts as may decode at once; the others wait."""
+        agents, batch, per_prompt = self.ids.shape[:3]
+        devices = 1 if self.sharding is None else self.sharding.num_devices
+        self.whole = devices == 1  # else prompts that leave would move caches between devices
+        places = batch if rows is None else min(-(-max(rows // (agents * per_prompt), 1) // devices) * devices, batch)
+        self.wave = -(-places // (_WAVES * devices)) * devices
+        self.slots = slots if places == batch else self.max_tokens  # rows that begin later go around in their cache
+        self.sizes = tuple(count for count, _ in self.groups)
+        number = np.arange(agents * batch * per_prompt)
+        self.tokens = np.full((len(number), self.max_tokens), np.asarray(self.settings.pad_id), np.int32)
+        self.logprobs = np.zeros(self.tokens.shape, np.float32)
+        self.origin = number.reshape(agents, batch, per_prompt)[:, :places].copy()  # -1: no row, or one that has ended
+        self.first = np.zeros(self.origin.shape, np.int64)  # step at which the row in each seat began
+        self.next = np.full(agents, places)  # the first prompt that waits
+        self.state = self._begin(np.tile(np.arange(places), (agents, 1)), self.slots)
 
-def _rungs(batch: int, sizes: tuple[int, ...], drop_prompts: bool) -> list[tuple[int, tuple[int, ...]]]:
-    """Smaller batches, (prompts, rows of each group), smallest first: few, so that few programs are compiled.
+    def decode(self, chunk: int) -> None:
+        """Up to `chunk` tokens more, but none past the length at which a response is cut."""
+        decoded = int(self.state.step) + 1
+        until = min((decoded // chunk + 1) * chunk, int(self.first[self.origin >= 0].min()) + self.max_tokens)
+        while until > self.slots and self.slots < self.max_tokens:
+            self.slots = min(2 * self.slots, self.max_tokens)
+            self.state = _grow(self.policy, self.state, slots=self.slots)
+        self.state = _advance(
+            self.policy, self.weights, self.state, self.settings, np.int32(until), stacked=self.stacked
+        )
 
-    Rows halve first: what they read of the prompts stays the same until each has one, then prompts halve.
-    """
-    rungs = []
-    while batch * sum(sizes) > _LEAST:
-        if max(sizes) > 1:
-            sizes = tuple(-(-size // 2) for size in sizes)
-        elif drop_prompts and batch > 1:
-            batch = -(-batch // 2)
-        else:
-            break
-        rungs.append((batch, sizes))
-    return rungs[::-1]
+    def collect(self) -> np.ndarray:
+        """Copies the rows that have ended to the host and frees their seats. Returns their numbers."""
+        done = np.asarray(self.state.done).reshape(self.origin.shape)
+        cut = int(self.state.step) + 1 - self.first >= self.max_tokens
+        over = (done | cut) & (self.origin >= 0)
+        ended = self.origin[over]
+        if len(ended):
+            columns = (self.first[over][:, None] + np.arange(self.max_tokens)) % self.max_tokens
+            for mine, theirs in ((self.tokens, self.state.tokens), (self.logprobs, self.state.logprobs)):
+                found = np.asarray(theirs).reshape(*over.shape, -1)[over]
+                mine[ended] = np.take_along_axis(found, columns, axis=1)
+            self.origin[over] = -1
+        if (over & ~done).any():
+            off = (self.origin < 0).reshape(self.state.done.shape)
+            self.state = self.state._replace(done=jax.device_put(off, self.state.done.sharding))
+        return ended
 
+    def seat(self) -> None:
+        """Fills the places of prompts whose rows have all ended, or, where no prompt waits, shrinks the batch."""
+        while (left := self.ids.shape[1] - self.next).any():
+            free = (self.origin < 0).all(axis=-1)
+            ready = np.minimum(np.minimum(left, self.wave), free.sum(axis=-1))
+            if not ((ready == np.minimum(left, self.wave)) & (left > 0)).any():
+                return
+            self._admit(free, ready)
+        chosen = plan(self.origin < 0, self.sizes, self.whole)
+        if chosen is not None:
+            self.origin = np.where(chosen.filler, -1, pick(self.origin, chosen, self.sizes))
+            self.first = pick(self.first, chosen, self.sizes)
+            self.sizes = tuple(rows.shape[-1] for rows in chosen.rows)
+            self.state = _keep(self.state, *self._device(chosen), stacked=self.stacked)
 
-def _plan(done: np.ndarray, sizes: tuple[int, ...], drop_prompts: bool, stacked: bool) -> _Plan | None:
-    """The smallest batch that holds all live rows, or None where that is the batch as it is.
+    def samples(self, shape: tuple[int, ...], prompts=slice(None)) -> Samples:
+        """What `prompts` of the call have been answered."""
+        tokens, logprobs = (x.reshape(*shape, -1)[:, prompts] for x in (self.tokens, self.logprobs))
+        ends = np.isin(tokens, np.asarray(self.settings.eos_ids))
+        length = np.where(ends.any(-1), ends.argmax(-1) + 1, self.max_tokens).astype(np.int32)
+        return Samples(tokens, logprobs, length, ~ends.any(-1))
 
-    A prompt with more live rows than the batch has for it takes several places; it has none without live rows. Where
-    prompts must stay (`drop_prompts` False) each keeps the one it has.
-    """
-    live = ~done if stacked else ~done[None]
-    groups = np.split(live, np.cumsum(sizes)[:-1], axis=-1)
-    left = np.stack([group.sum(-1) for group in groups])  # [groups, A', B]
-    for batch, smaller in _rungs(live.shape[1], sizes, drop_prompts):
-        places = np.max(-(-left // np.array(smaller)[:, None, None]), axis=0)  # [A', B] places that each prompt needs
-        if not drop_prompts:
-            places = np.maximum(places, 1)
-        if places.sum(-1).max() <= batch:
-            plan = _seat(groups, places, batch, smaller)
-            return plan if stacked else jax.tree.map(lambda x: x[0], plan)
-    return None
+    def _admit(self, free: np.ndarray, ready: np.ndarray) -> None:
+        """Puts the next `ready` prompts of each agent into free places."""
+        agents, places = free.shape
+        fresh = np.zeros((agents, self.wave), np.int64)  # prompts; those past `ready` go to no place
+        target = np.full((agents, self.wave), places)
+        numbers = np.arange(np.prod(self.ids.shape[:3])).reshape(self.ids.shape[:3])
+        for agent, count in enumerate(ready):
+            fresh[agent, :count] = self.next[agent] + np.arange(count)
+            target[agent, :count] = here = np.flatnonzero(free[agent])[:count]
+            self.origin[agent, here] = numbers[agent, fresh[agent, :count]]
+            self.first[agent, here] = int(self.state.step)
+        self.next += ready
+        new = self._begin(fresh, 1)._replace(cache=())
+        self.state = _admit(self.state, new, self._device(target), stacked=self.stacked)
 
+    def _begin(self, chosen: np.ndarray, slots: int) -> Decoding:
+        """Begins prompts ``[A', k]``."""
+        prompts, ids = jax.tree.map(lambda x: x[np.arange(len(x))[:, None], chosen], (self.prompts, self.ids))
+        prompts, ids = self._device((prompts, ids))
+        if self.sharding is not None:
+            lead = (None,) if self.stacked else ()
+            spec = jax.sharding.PartitionSpec(*lead, *self.sharding.spec)
+            prompts, ids = jax.device_put((prompts, ids), jax.sharding.NamedSharding(self.sharding.mesh, spec))
+        return _begin(
+            self.policy, self.weights, prompts, self.key, ids, self.settings,
+            max_tokens=self.max_tokens, slots=slots, groups=self.groups, stacked=self.stacked,
+        )  # fmt: skip
 
-def _seat(groups: list[np.ndarray], places: np.ndarray, batch: int, sizes: tuple[int, ...]) -> _Plan:
-    """Gives the live rows of every prompt their places."""
-    agents = len(places)
-    prompts = np.zeros((agents, batch), np.int32)
-    rows = tuple(np.zeros((agents, batch, size), np.int32) for size in sizes)
-    taken = tuple(np.zeros(chosen.shape, bool) for chosen in rows)
-    for agent in range(agents):
-        own = np.repeat(np.arange(places.shape[1]), places[agent])
-        prompts[agent, : len(own)] = own
-        for place, prompt in enumerate(own):
-            part = place - int(np.searchsorted(own, prompt))
-            for group, size, chosen, used in zip(groups, sizes, rows, taken, strict=True):
-                found = np.flatnonzero(group[agent, prompt])[part * size :][:size]
-                chosen[agent, place, : len(found)], used[agent, place, : len(found)] = found, True
-    return _Plan(prompts, rows, ~np.concatenate(taken, axis=-1))
-
-
-def _pick(x: np.ndarray, plan: _Plan, sizes: tuple[int, ...], stacked: bool) -> np.ndarray:
-    """What stays of ``[B, R]`` (with a leading agent axis when `stacked`)."""
-    firsts = np.cumsum((0, *sizes[:-1]))
-    rows = np.concatenate([rows + first for rows, first in zip(plan.rows, firsts, strict=True)], axis=-1)
-    agents = (np.arange(len(x))[:, None, None],) if stacked else ()
-    return x[(*agents, plan.prompts[..., None], rows)]
+    def _device(self, tree):
+        """Without the axis of agents where they do not have one on the device."""
+        return tree if self.stacked else jax.tree.map(lambda x: x[0], tree)
 
 
 @jax.jit
@@ -160,15 +203,12 @@ def _stack(weights: tuple):
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "max_tokens", "slots", "groups", "stacked"))
-def _begin(policy, weights, prompts, key, ids, settings, *, stacked: bool, **shape) -> Decoding:
+def _begin(policy, weights, prompts, key, ids, settings, **static) -> Decoding:
     def row_key(path):
         return functools.reduce(jax.random.fold_in, path, key)
 
     keys = jax.vmap(row_key)(ids.reshape(-1, ids.shape[-1])).reshape(ids.shape[:-1])
-    if not stacked:
-        rows = ids.shape[0] * ids.shape[1]
-        prompts, keys = jax.tree.map(lambda x: x.reshape((rows,) + x.shape[2:]), (prompts, keys))
-    return begin(policy, weights, prompts, keys, settings, stacked=stacked, **shape)
+    return begin(policy, weights, prompts, keys, settings, **static)
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "stacked"), donate_argnames="state")
@@ -178,8 +218,9 @@ def _advance(policy, weights, state, settings, until, *, stacked: bool) -> Decod
 
 _keep = jax.jit(keep, static_argnames="stacked")
 _grow = jax.jit(grow, static_argnames=("policy", "slots"))
+_admit = jax.jit(admit, static_argnames="stacked", donate_argnames="state")
 
 
 def compiled() -> int:
     """Programs compiled so far, for tests and benchmarks that count them."""
-    return sum(f._cache_size() for f in (_begin, _advance, _keep, _grow))
+    return sum(f._cache_size() for f in (_begin, _advance, _keep, _grow, _admit))

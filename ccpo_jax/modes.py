@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ccpo_jax import models
-from ccpo_jax.evaluate import grade
+from ccpo_jax.evaluate import Judge
 from ccpo_jax.metrics import closing_table
 from ccpo_jax.rollout import rollout
 from ccpo_jax.setup import Program, resolve
@@ -53,20 +53,21 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     program, params, step = trained_or_loaded(config, workdir, required=False)
     team, pad = program.team, config.eval.batch_size
     chosen = list((program.datasets.heldout.problems or program.datasets.train.problems)[:problems])
-    spoken_for = (chosen * pad)[:pad]
-    spoken = rollout(
-        team,
-        publish(program, params),
-        [p.question for p in spoken_for],
-        jax.random.key(config.seed),
-        group_size=1,
-        temperature=config.sample.temperature,
-        top_p=config.sample.top_p,
-        ablated=team.topology.ablated,
-        sharding=batch_sharding(program.mesh),
-    )
     with VerifierPool(**config.verifier) as pool:
-        result, _ = grade(pool, team, spoken, spoken_for)
+        judge = Judge(pool, chosen)
+        spoken = rollout(
+            team,
+            publish(program, params),
+            [p.question for p in (chosen * pad)[:pad]],
+            jax.random.key(config.seed),
+            group_size=1,
+            temperature=config.sample.temperature,
+            top_p=config.sample.top_p,
+            ablated=team.topology.ablated,
+            sharding=batch_sharding(program.mesh),
+            heard=judge.hear,
+        ).first(len(chosen))
+        result, _ = judge.grade(team, spoken)
     for b, problem in enumerate(chosen):
         print(f"\n=== {problem.id}, checkpoint of step {step}: {problem.question}\n--- gold: {problem.gold}")
         for w, mask in enumerate(spoken.masks):

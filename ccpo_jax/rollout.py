@@ -6,7 +6,8 @@ the same question cache. Voting decodes nothing extra.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -113,8 +114,10 @@ def rollout(
     ablated: tuple[int, ...] = (),
     solo_samples: int | None = None,
     chunk: int = 32,
+    rows: int | None = None,
     sharding: jax.sharding.Sharding | None = None,
     stack_agents: bool = True,
+    heard: Callable[[dict[int, tuple[str, ...]]], None] | None = None,
 ) -> Rollout:
     """Lets the team answer every problem `group_size` times, in the factual world and with each of `ablated` masked.
 
@@ -130,20 +133,35 @@ def rollout(
       ablated: agents that get a masked world each; () decodes the factual world alone.
       solo_samples: samples per prompt of what a mask changes; None = G.
       chunk: tokens between two looks at which responses have ended; changes no token.
+      rows: most responses of one call that decode at once, see `generate`; changes no token.
       sharding: placement of the batch axis.
       stack_agents: agents of one architecture with separate parameters sample in one vmapped call.
+      heard: called with all texts of a prompt, those of agent 0 first, as soon as its last response has ended, while
+        others still decode; each prompt is in one call.
 
     Returns:
       `Rollout` on the host.
     """
     masks = agent_masks(team.topology.num_agents, ablated)
     turns: dict[int, Turn] = {}
+    texts: list[list] = [[None] * len(problems) for _ in team.agents]
+
+    def listen(agents: Sequence[int], prompts: Sequence[int], spoken: Samples) -> None:
+        for i, agent in enumerate(agents):
+            said = _texts(team.agents[agent], Samples(*(field[i] for field in spoken)))
+            for b, rows in zip(prompts, said, strict=True):
+                texts[agent][b] = rows
+        if heard is not None and all(texts[a][b] is not None for a in range(len(texts)) for b in prompts):
+            heard({b: tuple(text for said in texts for text in said[b]) for b in prompts})
+
     for stage in team.stages:
         pending = {a: _compose(team, a, masks, problems, turns, group_size, solo_samples) for a in stage}
         for agents in _calls(team, pending, stack_agents):
-            samples = _sample_agents(team, agents, weights, pending, key, temperature, top_p, chunk, sharding)
+            finished = functools.partial(listen, agents)
+            samples = _sample_agents(team, agents, weights, pending, key, temperature, top_p, chunk=chunk, rows=rows,
+                                     sharding=sharding, finished=finished)  # fmt: skip
             for agent, spoken in zip(agents, samples, strict=True):
-                turns[agent] = _hear(team.agents[agent], pending[agent], spoken)
+                turns[agent] = pending[agent]._replace(samples=spoken, texts=texts[agent])
     return Rollout(tuple(turns[a] for a in range(len(turns))), masks)
 
 
@@ -208,7 +226,7 @@ def _calls(team: Team, pending: dict[int, Turn], stack_agents: bool) -> list[tup
     return [tuple(agents) for agents in calls.values()]
 
 
-def _sample_agents(team, agents, weights, pending, key, temperature, top_p, chunk, sharding) -> list[Samples]:
+def _sample_agents(team, agents, weights, pending, key, temperature, top_p, **how) -> list[Samples]:
     """One call for `agents`; their prompts are padded to common lengths first."""
     first = team.agents[agents[0]]
     tokenizer = first.tokenizer
@@ -220,14 +238,11 @@ def _sample_agents(team, agents, weights, pending, key, temperature, top_p, chun
     sets = tuple(team.agents[a].parameter_set for a in agents)
     prompts = jax.tree.map(lambda *xs: np.stack(xs), *widened)
     groups = _groups(prompts, pending[agents[0]].counts)
-    prompts, ids = _place((prompts, np.stack(ids)), sharding)
     shared = len(set(sets)) == 1
     chosen = (weights[sets[0]],) if shared else tuple(weights[s] for s in sets)
-    whole = sharding is None or sharding.num_devices == 1  # else dropping prompts would move caches between devices
     out = generate(
-        first.policy, chosen, prompts, key, ids, settings,
-        max_tokens=first.max_tokens, chunk=chunk, groups=groups, drop_prompts=whole,
-    )  # fmt: skip
+        first.policy, chosen, prompts, key, np.stack(ids), settings, max_tokens=first.max_tokens, groups=groups, **how
+    )
     return [Samples(*(field[i] for field in out)) for i in range(len(agents))]
 
 
@@ -263,20 +278,12 @@ def _row_ids(agent: int, turn: Turn) -> np.ndarray:
     return ids
 
 
-def _place(tree, sharding):
-    """To the device(s), the prompt axis (axis 1, after the agents) laid over the mesh."""
-    if sharding is None:
-        return tree
-    spec = jax.sharding.PartitionSpec(None, *sharding.spec)
-    return jax.device_put(tree, jax.sharding.NamedSharding(sharding.mesh, spec))
-
-
-def _hear(agent: Agent, turn: Turn, samples: Samples) -> Turn:
-    """Adds what was sampled, and its text, to a composed turn."""
+def _texts(agent: Agent, samples: Samples) -> list[list[str]]:
+    """``[b][R]`` texts of samples ``[b, R, T]``."""
     batch, rows = samples.length.shape
     ids = [samples.tokens[b, r, : samples.length[b, r]] for b in range(batch) for r in range(rows)]
     flat = agent.tokenizer.decode_batch(ids)
-    return turn._replace(samples=samples, texts=[flat[b * rows : (b + 1) * rows] for b in range(batch)])
+    return [flat[b * rows : (b + 1) * rows] for b in range(batch)]
 
 
 def outcome(topology: Topology, spoken: Rollout, correct: Sequence, answer_id: Sequence) -> Outcome:

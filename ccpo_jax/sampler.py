@@ -44,15 +44,16 @@ class Sampling(NamedTuple):
 class Decoding(NamedTuple):
     """Responses under way. With a leading agent axis on every field but `step` when several parameter sets sample."""
 
-    step: Array  # [] int32, index of the newest token
+    step: Array  # [] int32, counts tokens: response token i of a row that began at step f comes at step f + i
     token: Array  # [B, R] int32, the newest token
     done: Array  # [B, R] bool
-    tokens: Array  # [B, R, T] int32
-    logprobs: Array  # [B, R, T] float32
-    uniforms: Array  # [B, R, T] float32, the number that draws each token
+    first: Array  # [B, R] int32, step at which the row began
+    tokens: Array  # [B, R, T] int32, that of step s in column s mod T
+    logprobs: Array  # [B, R, T] float32, likewise
+    uniforms: Array  # [B, R, T] float32, the number that draws the row's token i in column i
     position: Array  # [B, R] int32, of the first response token
     context: Context  # prefixes and tails
-    cache: tuple  # cache of [B, R, ...] with room for the next tokens, not for all T
+    cache: tuple  # cache of [B, R, ...], the token of step s in slot s mod T; it may have fewer slots while s is small
 
 
 def sampling(*, temperature: float = 1.0, top_p: float = 1.0, eos_ids: tuple[int, ...], pad_id: int) -> Sampling:
@@ -227,6 +228,7 @@ def begin(
         step=jnp.int32(-1),
         token=jnp.zeros(keys.shape, jnp.int32),
         done=jnp.zeros(keys.shape, bool),
+        first=jnp.zeros(keys.shape, jnp.int32),
         tokens=jnp.full(keys.shape + (max_tokens,), settings.pad_id, jnp.int32),
         logprobs=jnp.zeros(keys.shape + (max_tokens,), jnp.float32),
         uniforms=_uniforms(keys, max_tokens),
@@ -256,10 +258,11 @@ def grow(policy: Policy, state: Decoding, slots: int) -> Decoding:
 def _emit(state: Decoding, logits: Array, settings: Sampling) -> Decoding:
     """Draws the next token of every row that is not done."""
     step = state.step + 1
-    token, logprob = draw(logits, jnp.take(state.uniforms, step, axis=-1), settings)
+    uniform = jnp.take_along_axis(state.uniforms, (step - state.first)[..., None], axis=-1, mode="clip")
+    token, logprob = draw(logits, uniform[..., 0], settings)
     token = jnp.where(state.done, settings.pad_id, token)
     logprob = jnp.where(state.done, 0.0, logprob)
-    column = (0,) * token.ndim + (step,)
+    column = (0,) * token.ndim + (step % state.tokens.shape[-1],)
     return state._replace(
         step=step,
         token=token,
@@ -270,20 +273,24 @@ def _emit(state: Decoding, logits: Array, settings: Sampling) -> Decoding:
 
 
 def advance(policy: Policy, weights, state: Decoding, settings: Sampling, until, *, stacked: bool = False) -> Decoding:
-    """Decodes until every row has ended or has `until` tokens (traced; at most T, and what the cache has room for)."""
+    """Decodes until every row has ended or `until` steps are done.
+
+    `until` is traced; no row may pass T tokens by then, nor the steps the room of the cache.
+    """
     lift: Callable = jax.vmap if stacked else lambda f, **_: f
+    slots = state.tokens.shape[-1]
 
     def body(now: Decoding) -> Decoding:
-        def one(weights, token, position, cache, context):
-            start = jnp.zeros(token.shape, jnp.int32)
-            return policy.extend(weights, token[..., None], position[..., None], cache, now.step, start, context)
+        def one(weights, token, position, start, cache, context):
+            cursor = now.step % slots
+            return policy.extend(weights, token[..., None], position[..., None], cache, cursor, start, context)
 
-        position = state.position + now.step
-        hidden, cache = lift(one)(weights, now.token, position, now.cache, state.context)
+        position, start = state.position + now.step - state.first, state.first % slots
+        hidden, cache = lift(one)(weights, now.token, position, start, now.cache, state.context)
         return _emit(now._replace(cache=cache), lift(policy.logits)(weights, hidden[..., 0, :]), settings)
 
     # What never changes stays outside the loop's carry.
-    still = {name: getattr(state, name) for name in ("uniforms", "position", "context")}
+    still = {name: getattr(state, name) for name in ("first", "uniforms", "position", "context")}
     empty = dict.fromkeys(still, ())
 
     def ended(now: Decoding) -> Array:
@@ -328,8 +335,33 @@ def keep(state: Decoding, prompts: Array, rows: tuple[Array, ...], filler: Array
     return Decoding(**still | moved | {"done": moved["done"] | filler})
 
 
+def admit(state: Decoding, new: Decoding, places: Array, *, stacked: bool = False) -> Decoding:
+    """Puts prompts that have just begun into the places of prompts whose rows have all ended.
+
+    Args:
+      state: responses under way, with room for T tokens in the cache.
+      new: from `begin` with the same shapes but the number of prompts; its cache is not read.
+      places: ``[b]`` int32, where each new prompt goes, B = nowhere; with a leading agent axis when `stacked`.
+      stacked: see `sample`.
+    """
+    lift: Callable = jax.vmap if stacked else lambda f, **_: f
+    column = state.step % state.tokens.shape[-1]
+    new = new._replace(
+        first=jnp.broadcast_to(state.step, new.first.shape),
+        tokens=jnp.roll(new.tokens, column, axis=-1),
+        logprobs=jnp.roll(new.logprobs, column, axis=-1),
+    )
+    moving = [name for name in state._fields if name not in ("step", "cache")]
+
+    def put(old, fresh, places):
+        return jax.tree.map(lambda x, y: x.at[places].set(y, mode="drop"), old, fresh)
+
+    old, fresh = ([getattr(source, name) for name in moving] for source in (state, new))
+    return state._replace(**dict(zip(moving, lift(put)(old, fresh, places), strict=True)))
+
+
 def responses(state: Decoding, settings: Sampling) -> Samples:
-    """What has been sampled so far."""
+    """What rows that all began at step 0 have sampled so far."""
     ends = jnp.any(state.tokens[..., None] == settings.eos_ids, axis=-1)
     length = jnp.where(jnp.any(ends, axis=-1), jnp.argmax(ends, axis=-1) + 1, state.tokens.shape[-1])
     return Samples(state.tokens, state.logprobs, length.astype(jnp.int32), ~state.done)

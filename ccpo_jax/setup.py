@@ -94,6 +94,7 @@ def resolve(config) -> Program:
         top_p=config.sample.top_p,
         batch_size=config.eval.batch_size,
         greedy=config.eval.greedy,
+        rows=config.sample.rows,
     )
     return Program(
         team,
@@ -295,8 +296,8 @@ _RANGES = (
      "optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight"),
     (lambda x: x >= 1, "at least 1",
      "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
-     "trainer.period trainer.chunk sample.chunk eval.samples eval.batch_size verifier.workers verifier.max_chars "
-     "mesh.fsdp mesh.model num_agents loss.max_length credit.min_samples"),
+     "trainer.period trainer.chunk sample.chunk sample.rows eval.samples eval.batch_size verifier.workers "
+     "verifier.max_chars mesh.fsdp mesh.model num_agents loss.max_length credit.min_samples"),
     (lambda x: x >= 2, "at least 2", "group_size"),
     (lambda x: x > 0, "above 0",
      "credit.alpha sample.temperature optimizer.learning_rate optimizer.grad_clip verifier.time_limit"),

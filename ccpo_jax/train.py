@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from ccpo_jax import data
 from ccpo_jax.advantages import history_gate
 from ccpo_jax.checkpoint import Checkpoints
-from ccpo_jax.evaluate import evaluate, grade
+from ccpo_jax.evaluate import Judge, evaluate
 from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics
 from ccpo_jax.packing import gather_rows
 from ccpo_jax.records import CCPOState, Outcome
@@ -80,6 +80,7 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
     step = int(state.step)
     began = time.perf_counter()
     problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
+    judge = Judge(pool, problems)
     spoken = rollout(
         program.team,
         publish(program, state.params),
@@ -91,11 +92,13 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
         ablated=masked_agents(program),
         solo_samples=config.solo_samples,
         chunk=config.sample.chunk,
+        rows=config.sample.rows,
         sharding=batch_sharding(program.mesh),
         stack_agents=config.sample.stack_agents,
+        heard=judge.hear,
     )
     sampled = time.perf_counter()
-    result, counts = grade(pool, program.team, spoken, problems)
+    result, counts = judge.grade(program.team, spoken)
     verified = time.perf_counter()
     credit, advantage, credit_state = jax.device_get(
         assign_credit(program.credit, program.advantage, state.credit_state, result)

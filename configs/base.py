@@ -53,6 +53,7 @@ def base() -> ConfigDict:
     c.sample.temperature = 1.0  # > 0 in training
     c.sample.top_p = 1.0  # in (0, 1]; below 1 biases the importance ratio
     c.sample.chunk = 32  # tokens between two looks at which responses have ended; changes no token
+    c.sample.rows = placeholder(int)  # responses that decode at once, the others wait; None = all; changes no token
     c.sample.stack_agents = True  # one vmapped call for agents of one architecture with separate parameters
 
     c.trainer = ConfigDict()

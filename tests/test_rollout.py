@@ -126,6 +126,29 @@ def test_fewer_prompts_samples_or_solos_change_no_other_token(topology):
             np.testing.assert_array_equal(few.samples.tokens[:, 2], many.samples.tokens[:3, 4])
 
 
+@pytest.mark.parametrize("topology", [dyad(), voting(3)], ids=lambda t: t.name)
+@pytest.mark.parametrize("rows", [1, 12, 30])
+def test_prompts_that_wait_for_others_change_no_token(topology, rows):
+    """Prompts begin where others have ended, and their responses go around the end of the cache."""
+    team = team_of(topology)
+    weights = weights_of(team, topology.num_agents)
+    heard, calls = {}, []
+
+    def hear(texts):
+        assert not texts.keys() & heard.keys()
+        heard.update(texts)
+        calls.append(len(texts))
+
+    whole = speak(team, weights, ablated=topology.ablated)
+    waited = speak(team, weights, ablated=topology.ablated, rows=rows, chunk=3, heard=hear)
+    for agent in range(topology.num_agents):
+        assert_same_tokens(whole, waited, agent)
+        mine, theirs = (r.turns[agent].samples.logprobs for r in (whole, waited))
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)  # large random weights
+    assert heard == {b: tuple(x for turn in whole.turns for x in turn.texts[b]) for b in range(len(PROBLEMS))}
+    assert len(calls) > 1, "prompts are heard while others still decode"
+
+
 def test_stacked_agents_sample_what_separate_calls_sample():
     team = team_of(voting(3))
     weights = weights_of(team, 3)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax.generate import _pick, _plan, generate
+from ccpo_jax.generate import generate
 from ccpo_jax.sampler import Prompts, advance, begin, draw, sample, sampling, token_weights
+from ccpo_jax.seating import pick, plan
 from tests.stubs import POLICY, markov_params
 
 V, PAD, EOS = 7, 0, 1
@@ -152,23 +153,34 @@ def test_bad_settings_name_the_field(bad):
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["one set", "a set each"])
-@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
-def test_rows_that_leave_the_batch_change_no_token(chunk, stacked):
-    """Ragged ends: the batch shrinks several times, and every row is what it is in one go."""
-    agents, batch, rows, length = 2, 5, 6, 40
+@pytest.mark.parametrize(("chunk", "rows"), [(1, None), (3, None), (7, None), (100, None), (1, 1), (5, 24), (9, 40)])
+def test_rows_that_leave_and_prompts_that_wait_change_no_token(chunk, rows, stacked):
+    """Ragged ends: the batch shrinks or is refilled several times, and every row is what it is in one go."""
+    agents, batch, samples, length = 2, 5, 6, 40
     weights = tuple(markov_params(V, seed) for seed in range(agents if stacked else 1))
-    prompts = jax.tree.map(lambda x: np.stack([x] * agents), prompts_for(batch, rows))
-    ids = np.stack(np.meshgrid(*map(np.arange, (agents, batch, rows)), indexing="ij"), -1).astype(np.uint32)
+    prompts = jax.tree.map(lambda x: np.stack([x] * agents), prompts_for(batch, samples))
+    ids = np.stack(np.meshgrid(*map(np.arange, (agents, batch, samples)), indexing="ij"), -1).astype(np.uint32)
     key = jax.random.key(4)
 
-    def generated(chunk):
-        return generate(POLICY, weights, prompts, key, ids, settings(), max_tokens=length, chunk=chunk)
+    def generated(**how):
+        return generate(POLICY, weights, prompts, key, ids, settings(), max_tokens=length, **how)
 
-    found, whole = generated(chunk), generated(length)
+    heard = {}
+
+    def finished(done, part):
+        for i, b in enumerate(done):
+            assert b not in heard
+            heard[b] = [field[:, i] for field in part]
+
+    found, whole = generated(chunk=chunk, rows=rows, finished=finished), generated(chunk=length)
+    assert sorted(heard) == list(range(batch))
+    for b, part in heard.items():
+        for one, other in zip(part, found, strict=True):
+            np.testing.assert_array_equal(one, other[:, b])
     for one, other in zip(found, whole, strict=True):
         np.testing.assert_array_equal(one, other)
     path = [jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, a), b), r) for a, b, r in ids.reshape(-1, 3)]
-    keys = jnp.stack(path).reshape(agents, batch, rows)
+    keys = jnp.stack(path).reshape(agents, batch, samples)
     for agent in range(agents):
         own = jax.tree.map(lambda x, agent=agent: x[agent], prompts)
         alone = run(weights[agent * stacked], own, keys[agent], settings(), max_tokens=length)
@@ -178,15 +190,20 @@ def test_rows_that_leave_the_batch_change_no_token(chunk, stacked):
 
 
 def test_the_batch_shrinks_when_rows_have_ended():
-    done = np.ones((4, 8), bool)
-    done[1, [2, 3, 5]] = done[3, 7] = False
-    prompts, (rows,), filler = _plan(done, (8,), True, False)
+    done = np.ones((1, 4, 8), bool)
+    done[0, 1, [2, 3, 5]] = done[0, 3, 7] = False
+
+    def planned(sizes, drop):
+        found = plan(done, sizes, drop)
+        return found.prompts[0], tuple(rows[0] for rows in found.rows), found.filler[0]
+
+    prompts, (rows,), filler = planned((8,), True)
     assert prompts.tolist() == [1, 1, 3, 0] and rows[:3, 0].tolist() == [2, 5, 7] and rows[0].tolist() == [2, 3]
     assert filler.tolist() == [[False, False], [False, True], [False, True], [True, True]]
-    prompts, (rows,), filler = _plan(done, (8,), False, False)
+    prompts, (rows,), filler = planned((8,), False)
     assert prompts.tolist() == [0, 1, 2, 3] and rows.shape == (4, 4) and filler.sum() == 16 - 4
-    assert _plan(np.zeros((4, 8), bool), (8,), True, False) is None
-    both, (first, second), _ = _plan(done, (3, 5), True, False)
+    assert plan(np.zeros((1, 4, 8), bool), (8,), True) is None
+    both, (first, second), _ = planned((3, 5), True)
     assert both.tolist() == [1, 1, 3, 0] and first.shape == second.shape == (4, 1)
     assert first[0] == [2] and second[:2, 0].tolist() == [0, 2], "each group counts from its own first row"
 
@@ -197,15 +214,15 @@ def test_a_plan_keeps_every_live_row_once():
         sizes = tuple(rng.integers(1, 9, rng.integers(1, 3)).tolist())
         shape = (int(rng.integers(1, 3)), int(rng.integers(1, 9)), sum(sizes))
         done, drop = rng.random(shape) < rng.random() ** 0.3, bool(rng.integers(2))
-        plan = _plan(done, sizes, drop, True)
-        if plan is None:
+        chosen = plan(done, sizes, drop)
+        if chosen is None:
             continue
         origin = np.arange(done.size).reshape(shape)
-        kept = np.where(plan.filler, -1, _pick(origin, plan, sizes, True))
+        kept = np.where(chosen.filler, -1, pick(origin, chosen, sizes))
         for agent in range(shape[0]):
             assert sorted(kept[agent][kept[agent] >= 0]) == sorted(origin[agent][~done[agent]])
         assert kept.size < done.size
-        assert drop or (plan.prompts == np.arange(shape[1])).all()
+        assert drop or (chosen.prompts == np.arange(shape[1])).all()
 
 
 def test_the_loop_does_not_run_on_when_all_rows_have_ended():

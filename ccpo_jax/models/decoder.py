@@ -235,14 +235,16 @@ def extend(
       positions: ``[B, R, S]`` int32, for the rotary embedding.
       cache: of ``[B, R, H, slots, E]``; the new keys and values go to slots cursor .. cursor + S - 1.
       cursor: ``[]`` int32, the same for all rows, so that a write is a slice.
-      start: ``[B, R]`` int32, first slot that the row may see; slots before it are left padding.
+      start: ``[B, R]`` int32, first slot that the row may see: what lies before it is left padding. Where it lies after
+        the cursor, the row has gone around the end of its cache.
       context: what the rows see besides.
 
     Returns:
       ``(hidden [B, R, S, D] after the final norm, cache)``. Hidden states of padded slots mean nothing, but are finite.
     """
     slot, newest = jnp.arange(cache[0][0].shape[3]), cursor + jnp.arange(tokens.shape[-1])
-    own_mask = (start[..., None, None] <= slot) & (slot <= newest[:, None])
+    start, newest = start[..., None, None], newest[:, None]
+    own_mask = jnp.where(start <= newest, (start <= slot) & (slot <= newest), (start <= slot) | (slot <= newest))
     given = _context_blocks(context, config.num_layers)
     x = weights["embed"][tokens]
     turn = _once(cursor >= 0, functools.partial(_rotation, config), positions)
