@@ -135,19 +135,16 @@ def test_what_lies_in_padded_slots_is_never_read(network):
     cache = jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(2), x.shape), cache)
     token, position = np.array([[[3], [4]]]), np.array([[[6], [8]]])
     clean, _ = extend(weights, token, position, cache, 4, start, Context(shared, length))
-    spoiled_prefix = jax.tree.map(lambda x: x.at[:, :, :, 4:].set(99.0), shared)
-    spoiled_cache = jax.tree.map(lambda x: x.at[:, 0, :, :2].set(99.0).at[:, :, :, 4:].set(99.0), cache)
+
+    def spoil(caches, rows, slots, value=99.0):
+        return tuple((k.at[:, rows, ..., slots].set(value), v.at[:, rows, :, slots].set(value)) for k, v in caches)
+
+    spoiled_prefix = spoil(shared, slice(None), slice(4, None))
+    spoiled_cache = spoil(spoil(cache, 0, slice(2)), slice(None), slice(4, None))
     spoiled, _ = extend(weights, token, position, spoiled_cache, 4, start, Context(spoiled_prefix, length))
     np.testing.assert_array_equal(spoiled, clean)
-    touched, _ = extend(
-        weights,
-        token,
-        position,
-        jax.tree.map(lambda x: x.at[:, :, :, 3].set(9.0), cache),
-        4,
-        start,
-        Context(shared, length),
-    )
+    seen = spoil(cache, slice(None), slice(3, 4), 9.0)
+    touched, _ = extend(weights, token, position, seen, 4, start, Context(shared, length))
     assert np.abs(touched - clean).min(axis=-1).max() > 0
 
 
@@ -172,7 +169,8 @@ def test_blocks_merge_to_the_softmax_over_all_keys():
     )
     shared_mask, own_mask = rng.random((batch, 1, 1, 5)) < 0.6, rng.random((batch, rows, new, 7)) < 0.6
     own_mask[..., 0] = True
-    got = jax.jit(attention)(q, (Block(*shared, shared_mask), Block(*own, own_mask)))
+    blocks = (Block(np.swapaxes(k, -1, -2), v, m) for (k, v), m in ((shared, shared_mask), (own, own_mask)))
+    got = jax.jit(attention)(q, tuple(blocks))
     k, v = np.concatenate([np.broadcast_to(shared, (2, batch, rows, heads, 5, size)), own], axis=4)
     mask = np.concatenate([np.broadcast_to(shared_mask, (batch, rows, new, 5)), own_mask], axis=-1)
     for at in np.ndindex(batch, rows, new, heads, group):
@@ -239,6 +237,7 @@ def test_the_fused_kernel_is_given_what_the_own_attention_computes():
     parents = np.repeat([[1, 1, 3, 0]], slots // 4, axis=1).repeat(packs, axis=0).astype(np.int32)
     visible = (segments[:, :, None] == segments[:, None]) | (parents[:, :, None] == segments[:, None])
     visible &= np.tri(slots, dtype=bool)
+    k = np.swapaxes(k, -1, -2)
     fused = fused_attention(q, k, v, visible, "xla")
     np.testing.assert_allclose(fused, packed_attention(q, k, v, segments, parents), rtol=1e-5, atol=1e-6)
 

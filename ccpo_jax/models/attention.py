@@ -25,7 +25,7 @@ _MASKED = -1e30  # finite, so that a row without any visible key gives garbage a
 class Block(NamedTuple):
     """Keys and values to attend to. With one row for all R rows of a prompt, they are read once for the prompt."""
 
-    keys: Array  # [B, R or 1, H, C, E]
+    keys: Array  # [B, R or 1, H, E, C]
     values: Array  # [B, R or 1, H, C, E]
     mask: Array  # [B, R or 1, S or 1, C] bool, True = visible
 
@@ -58,7 +58,7 @@ def packed_attention(
 
     Args:
       queries: ``[N, 1, S, H, Q, E]``.
-      keys: ``[N, 1, H, S, E]``.
+      keys: ``[N, 1, H, E, S]``.
       values: ``[N, 1, H, S, E]``.
       segments: ``[N, S]`` int32, equal numbers see each other.
       parents: ``[N, S]`` int32, a further segment that the query sees.
@@ -71,7 +71,7 @@ def packed_attention(
 
     def block(begin, q, k, v, own, parent, others):
         visible = (own[:, :, None] == others[:, None]) | (parent[:, :, None] == others[:, None])
-        visible &= begin + jnp.arange(q.shape[2])[:, None] >= jnp.arange(k.shape[3])
+        visible &= begin + jnp.arange(q.shape[2])[:, None] >= jnp.arange(k.shape[-1])
         if kernel != "xla":
             return fused_attention(q, k, v, visible, kernel)
         return attention(q, (Block(k, v, visible[:, None]),))
@@ -83,7 +83,7 @@ def packed_attention(
     parts = []
     for begin in range(0, slots, _QUERY_BLOCK):
         own, seen = slice(begin, begin + _QUERY_BLOCK), slice(min(begin + _QUERY_BLOCK, slots))
-        args = (queries[:, :, own], keys[..., seen, :], values[..., seen, :], segments[:, own], parents[:, own])
+        args = (queries[:, :, own], keys[..., seen], values[..., seen, :], segments[:, own], parents[:, own])
         parts.append(block(begin, *args, segments[:, seen]))
     return jnp.concatenate(parts, axis=2)
 
@@ -92,7 +92,7 @@ def fused_attention(queries: Array, keys: Array, values: Array, visible: Array, 
     """`packed_attention`'s block by `jax.nn.dot_product_attention`; ``visible [N, S, C]``, True = seen."""
     packs, _, new, heads, group, size = queries.shape
     flat = queries.reshape(packs, new, heads * group, size)
-    keys, values = (jnp.swapaxes(x[:, 0], 1, 2) for x in (keys, values))
+    keys, values = jnp.moveaxis(keys[:, 0], -1, 1), jnp.swapaxes(values[:, 0], 1, 2)
     out = jax.nn.dot_product_attention(flat, keys, values, mask=visible[:, None], implementation=implementation)
     return out.reshape(queries.shape)
 
@@ -112,7 +112,7 @@ def _attend(queries: Array, block: Block) -> tuple[Array, Array, Array]:
     batch, rows, new, heads, group, size = queries.shape
     # Rows that share their keys fold into the query axis: one matrix product reads the keys for all of them.
     folded = queries.reshape(batch, block.keys.shape[1], -1, heads, group, size)
-    scores = jnp.einsum("brshqe,brhce->brhsqc", folded, block.keys, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("brshqe,brhec->brhsqc", folded, block.keys, preferred_element_type=jnp.float32)
     scores = jnp.where(block.mask[:, :, None, :, None], scores / math.sqrt(size), _MASKED)
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1))
     weights = jnp.exp(scores - top[..., None])
