@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ccpo_jax.draw import Sampling
 from ccpo_jax.records import Policy, Samples
-from ccpo_jax.sampler import Decoding, Groups, Prompts, Sampling, admit, advance, begin, grow, keep
+from ccpo_jax.sampler import Decoding, Groups, Prompts, admit, advance, begin, grow, keep
 from ccpo_jax.seating import pick, plan
 
 _SLOTS = 64  # tokens that the caches have room for at first

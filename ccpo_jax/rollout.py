@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 from ccpo_jax import prompts as text
+from ccpo_jax.draw import sampling
 from ccpo_jax.generate import generate
 from ccpo_jax.records import Outcome, Policy, Samples
-from ccpo_jax.sampler import Groups, Prompts, sampling
+from ccpo_jax.sampler import Groups, Prompts
 from ccpo_jax.topology import Topology, agent_masks, team_reward, variants
 
 

@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ccpo_jax.draw import Sampling, draw
 from ccpo_jax.records import Array, Context, Policy, Samples
 
 Groups = tuple[tuple[int, int], ...]  # static: rows that follow each other, and the slots their tails need
 
-_BLOCK = 128  # vocabulary entries summed before the place of a draw is sought among them
 _PREFILL_TOKENS = 1 << 11  # of all rows together that run through the network at once before the loop
-_BISECTIONS = 24  # halvings of the top-p threshold: 2**-24 is float32's own resolution
 
 
 class Prompts(NamedTuple):
@@ -30,15 +29,6 @@ class Prompts(NamedTuple):
     prefix_length: Array  # [B] int32, at least 1
     tail: Array  # [B, R, S] int32, left-padded; S = 0: rows have no tail
     tail_length: Array  # [B, R] int32, at least 1 unless S = 0
-
-
-class Sampling(NamedTuple):
-    """Traced settings: changing them never recompiles."""
-
-    temperature: Array  # [] float32; 0 = greedy
-    top_p: Array  # [] float32 in (0, 1]; 1 = the full distribution
-    eos_ids: Array  # [E] int32, any of them ends a response
-    pad_id: Array  # [] int32
 
 
 class Decoding(NamedTuple):
@@ -54,95 +44,6 @@ class Decoding(NamedTuple):
     position: Array  # [B, R] int32, of the first response token
     context: Context  # prefixes and tails
     cache: tuple  # cache of [B, R, ...], the token of step s in slot s mod T; it may have fewer slots while s is small
-
-
-def sampling(*, temperature: float = 1.0, top_p: float = 1.0, eos_ids: tuple[int, ...], pad_id: int) -> Sampling:
-    """Checked `Sampling` settings.
-
-    Raises:
-      ValueError: temperature below 0, top_p outside (0, 1], or no end token.
-    """
-    if temperature < 0:
-        raise ValueError(f"sample.temperature: must be >= 0 (0 = greedy), received {temperature}")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"sample.top_p: must be in (0, 1], received {top_p}; use 1.0 for the full distribution")
-    if not eos_ids:
-        raise ValueError("eos_ids: the tokenizer names no end token; add eos_token_id to generation_config.json")
-    return Sampling(jnp.float32(temperature), jnp.float32(top_p), jnp.asarray(eos_ids, jnp.int32), jnp.int32(pad_id))
-
-
-def token_weights(logits: Array, temperature: Array, top_p: Array) -> Array:
-    """The distribution that tokens are drawn from, before it is normalised: one exponential per entry and no more.
-
-    Args:
-      logits: ``[..., V]`` float32.
-      temperature: ``[]``; 0 leaves the logits as they are (the draw is then the argmax).
-      top_p: ``[]``; the smallest set of most likely tokens with at least this mass is kept.
-
-    Returns:
-      ``[..., V]`` float32, 1 for the most likely token and 0 outside the top-p set.
-    """
-    scaled = logits / jnp.where(temperature > 0, temperature, 1.0)
-    weights = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True))
-
-    def truncate():
-        return jnp.where(weights >= _top_p_threshold(weights, top_p), weights, 0.0)
-
-    return jax.lax.cond(top_p < 1.0, truncate, lambda: weights)
-
-
-def _top_p_threshold(weights: Array, top_p: Array) -> Array:
-    """Largest weight whose upper set still holds `top_p` of the mass, by bisection (no sort of V entries)."""
-    enough = top_p * jnp.sum(weights, axis=-1, keepdims=True)
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low + high) / 2
-        holds = jnp.sum(jnp.where(weights >= middle, weights, 0.0), axis=-1, keepdims=True) >= enough
-        return jnp.where(holds, middle, low), jnp.where(holds, high, middle)
-
-    return jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.zeros_like(enough), jnp.ones_like(enough)))[0]
-
-
-def draw(logits: Array, uniform: Array, settings: Sampling) -> tuple[Array, Array]:
-    """Draws one token per row by inverting the cumulative distribution.
-
-    Args:
-      logits: ``[..., V]`` float32.
-      uniform: ``[...]`` float32 in [0, 1), one number per row.
-      settings: temperature 0 takes the most likely token instead.
-
-    Returns:
-      ``(token [...] int32, logprob [...] float32)``, the log-probability under the distribution drawn from.
-    """
-    weights = token_weights(logits, settings.temperature, settings.top_p)
-    token = jax.lax.cond(
-        settings.temperature > 0,
-        lambda: _invert(weights, uniform),
-        lambda: jnp.argmax(logits, axis=-1).astype(jnp.int32),
-    )
-    chosen = jnp.take_along_axis(weights, token[..., None], axis=-1)[..., 0]
-    return token, jnp.log(chosen) - jnp.log(jnp.sum(weights, axis=-1))
-
-
-def _invert(weights: Array, uniform: Array) -> Array:
-    """The first index whose share of the cumulative sum exceeds `uniform`: the block first, then the place in it."""
-    vocabulary = weights.shape[-1]
-    padded = jnp.pad(weights, [(0, 0)] * uniform.ndim + [(0, -vocabulary % _BLOCK)])
-    blocks = padded.reshape(*uniform.shape, -1, _BLOCK)
-    total = jnp.sum(blocks, axis=-1)
-    block, rest = _first_above(total, uniform * jnp.sum(total, axis=-1))
-    inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
-    return (block * _BLOCK + _first_above(inside, rest)[0]).astype(jnp.int32)
-
-
-def _first_above(weights: Array, target: Array) -> tuple[Array, Array]:
-    """Index at which the cumulative sum passes `target`, an index of positive weight, and what is left of `target`."""
-    cumulative = jnp.cumsum(weights, axis=-1)
-    most = cumulative[..., -1]
-    target = jnp.minimum(target, jnp.nextafter(most, jnp.zeros_like(most)))
-    passed = cumulative <= target[..., None]
-    return jnp.sum(passed, axis=-1), target - jnp.max(jnp.where(passed, cumulative, 0.0), axis=-1)
 
 
 def _uniforms(keys: Array, count: int) -> Array:

@@ -10,7 +10,19 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 RING_1 = {"__init__", "records", "moments", "advantages", "topology", "credit", "losses"}
-RING_2 = {"models", "sharding", "prompts", "sampler", "seating", "generate", "rollout", "packing", "update", "compiler"}
+RING_2 = {
+    "models",
+    "sharding",
+    "prompts",
+    "draw",
+    "sampler",
+    "seating",
+    "generate",
+    "rollout",
+    "packing",
+    "update",
+    "compiler",
+}
 RING_3 = {"tokenizer", "data", "verifiers", "checkpoint", "metrics", "setup", "evaluate", "train", "modes", "workdir"}
 PLAIN = {
     "tasks": {"numpy"},

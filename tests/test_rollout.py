@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from ccpo_jax import prompts as text
+from ccpo_jax.draw import sampling
 from ccpo_jax.generate import compiled
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig
 from ccpo_jax.rollout import Agent, Team, bucket, outcome, rollout
-from ccpo_jax.sampler import Prompts, sample, sampling
+from ccpo_jax.sampler import Prompts, sample
 from ccpo_jax.sharding import batch_sharding, make_mesh, replicated
 from ccpo_jax.topology import dyad, voting
 from tests.stubs import CODEC
