@@ -53,7 +53,7 @@ def draw(logits: Array, uniform: Array, settings: Sampling) -> tuple[Array, Arra
     """
     blocks = jnp.pad(logits, [(0, 0)] * uniform.ndim + [(0, -logits.shape[-1] % _BLOCK)], constant_values=-jnp.inf)
     blocks = blocks.reshape(*uniform.shape, -1, _BLOCK)
-    tops = jnp.max(blocks, axis=-1)
+    tops = jax.lax.optimization_barrier(jnp.max(blocks, axis=-1))  # else XLA makes another pass to find `most`
     most = jnp.max(tops, axis=-1)
     greedy = settings.temperature == 0
     scale = 1 / jnp.where(greedy, 1.0, settings.temperature)
@@ -70,7 +70,7 @@ def draw(logits: Array, uniform: Array, settings: Sampling) -> tuple[Array, Arra
         weights = weigh(x)
         return jnp.where(weights >= least.reshape(least.shape + (1,) * (x.ndim - least.ndim)), weights, 0.0)
 
-    sums = jnp.sum(kept(blocks), axis=-1)
+    sums = jax.lax.optimization_barrier(jnp.sum(kept(blocks), axis=-1))  # and another for `total`
     total = jnp.sum(sums, axis=-1)
     block, rest = _first_above(sums, uniform * total)
     block = jnp.where(greedy, jnp.argmax(tops, axis=-1), block)

@@ -211,7 +211,7 @@ def load_team(config, topology: Topology) -> tuple[Team, tuple, tuple[str, ...]]
         networks[name] = models.load_config(name, revision=config.revision)
         dtype = jnp.dtype(config.compute_dtype)
         policies[name] = models.make_policy(
-            networks[name], compute_dtype=dtype, remat=config.trainer.remat, attention=config.trainer.attention
+            networks[name], compute_dtype=dtype, remat=config.trainer.remat, attention=config.attention
         )
     lengths = config.response_length
     lengths = lengths * (topology.num_agents if len(lengths) == 1 else 1)
@@ -276,11 +276,6 @@ def check_numbers(config) -> None:
         raise ValueError(
             f"trainer.mini_batches: {config.trainer.mini_batches} does not divide batch_size={config.batch_size}"
         )
-    if config.trainer.attention == "cudnn" and (jax.default_backend() != "gpu" or config.compute_dtype != "bfloat16"):
-        raise ValueError(
-            "trainer.attention: 'cudnn' needs an NVIDIA GPU and compute_dtype='bfloat16', received backend "
-            f"{jax.default_backend()!r} and {config.compute_dtype!r}; type --config.trainer.attention=xla"
-        )
     if config.log.wandb and importlib.util.find_spec("wandb") is None:
         raise ValueError("log.wandb: the wandb package is missing; type pip install wandb, or leave log.wandb out")
 
@@ -308,7 +303,7 @@ _RANGES = (
 _ONE_OF = {
     "trainer.schedule": ("alternate", "simultaneous"),
     "trainer.remat": models.REMAT,
-    "trainer.attention": models.KERNELS,
+    "attention": models.ATTENTION,
     "data.overlong": ("error", "drop"),
     "compute_dtype": ("float32", "bfloat16"),
 }

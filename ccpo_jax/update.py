@@ -52,7 +52,9 @@ def optimizer(
     )
 
 
-def response_logprobs(policy: Policy, params, batch: Packed, temperature: Array, *, chunk: int) -> tuple[Array, Array]:
+def response_logprobs(
+    policy: Policy, params, batch: Packed, temperature: Array, *, chunk: int, entropy_gradient: bool = True
+) -> tuple[Array, Array]:
     """Log-probability and entropy of every response token, without ever holding ``[N, T, V]`` logits.
 
     Args:
@@ -61,6 +63,7 @@ def response_logprobs(policy: Policy, params, batch: Packed, temperature: Array,
       batch: a micro-batch with M packed rows.
       temperature: ``[]``, the sampling temperature; 0 counts as 1.
       chunk: tokens whose logits exist at once; chunks without a response token are skipped.
+      entropy_gradient: False: the entropy is a number alone, and costs nothing in the backward pass.
 
     Returns:
       ``(logprobs, entropy)``, both ``[M * R, T]`` float32; positions past a response hold no meaning.
@@ -70,13 +73,14 @@ def response_logprobs(policy: Policy, params, batch: Packed, temperature: Array,
     hidden = jnp.take_along_axis(hidden, batch.source[..., None], axis=1)
     scale = 1.0 / jnp.where(temperature > 0, temperature, 1.0)
 
-    @jax.checkpoint
     def score(states, chosen):
         logits = policy.logits(params, states) * scale
         norm = jax.nn.logsumexp(logits, axis=-1)
         picked = jnp.take_along_axis(logits, chosen[..., None], axis=-1)[..., 0] - norm
-        return picked, norm - jnp.sum(jnp.exp(logits - norm[..., None]) * logits, axis=-1)
+        entropy = norm - jnp.sum(jnp.exp(logits - norm[..., None]) * logits, axis=-1)
+        return picked, entropy if entropy_gradient else jax.lax.stop_gradient(entropy)
 
+    @jax.checkpoint  # around the branch: inside it, every piece would keep the vocabulary's table for the way back
     def unless_empty(piece):
         start, states, chosen = piece
         nothing = jnp.zeros(chosen.shape, jnp.float32)
@@ -109,7 +113,9 @@ def accumulate(policy: Policy, loss: Loss, params, batch: Packed, totals: BatchT
     mask = jnp.arange(sampled.shape[1]) < batch.length.reshape(-1, 1)
 
     def objective(params):
-        logprobs, entropy = response_logprobs(policy, params, batch, temperature, chunk=loss.chunk)
+        logprobs, entropy = response_logprobs(
+            policy, params, batch, temperature, chunk=loss.chunk, entropy_gradient=bool(loss.entropy_bonus)
+        )
         logprobs = jnp.where(mask, logprobs, 0.0)
         old = jax.lax.stop_gradient(logprobs) if loss.on_policy else sampled
         value, metrics = loss.function(logprobs, old, batch.advantage.reshape(-1), mask, totals=totals)

@@ -16,6 +16,7 @@ def base() -> ConfigDict:
     c.revision = placeholder(str)  # Hub revision; None = the default branch
     c.shared_policy = False  # True: one set of parameters plays every role
     c.compute_dtype = "bfloat16"  # float32 | bfloat16; master weights stay float32
+    c.attention = "auto"  # auto | fused (kernels of one NVIDIA GPU or TPU, in bfloat16) | xla; auto: fused if that runs
     c.prompt_style = "math"  # a key of ccpo_jax.prompts.PROMPTS
     c.thinking = False  # Qwen3: let the model open a think block of its own
     c.prompt_length = 1024  # tokens a problem's prompt may take, messages excluded
@@ -64,7 +65,6 @@ def base() -> ConfigDict:
     c.trainer.micro_batch = 8  # packed rows per gradient computation; bounds memory, does not change results
     c.trainer.skip_silent = True  # leave out sequences whose advantage is exactly 0: same gradient, less work
     c.trainer.remat = "full"  # full | attention | dots | none: computed again in the backward pass, most to nothing
-    c.trainer.attention = "xla"  # xla | cudnn (NVIDIA, bfloat16)
     c.trainer.chunk = 2048  # response tokens whose logits exist at once
 
     c.optimizer = ConfigDict()

@@ -130,7 +130,7 @@ def bench_rollout(args) -> dict:
     stop = stop if args.stop == "ragged" else (config.vocab_size - 1,)
     prompts = rng.integers(max(stop) % 4000 + 1, config.vocab_size - 1, (args.prompts, args.prompt_length)).tolist()
     codec = IdCodec(stop)
-    policy = models.make_policy(config, compute_dtype=dtype_of(args))
+    policy = models.make_policy(config, compute_dtype=dtype_of(args), attention=args.attention)
     params = models.init_params(config, jax.random.key(0)) if params is None else params
     weights = (jax.jit(policy.publish)(params),)
     del params
@@ -359,7 +359,7 @@ def main(argv=None) -> int:
     parser.add_argument("--peer", choices=["none", *PEERS], default="none")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default=None)
     parser.add_argument("--remat", choices=list(models.REMAT), default="full")
-    parser.add_argument("--attention", choices=list(models.KERNELS), default="xla")
+    parser.add_argument("--attention", choices=models.ATTENTION, default="auto")
     parser.add_argument("--pack_length", type=int, default=2048)
     parser.add_argument("--micro_batch", type=int, default=1)
     parser.add_argument("--chunk", type=int, default=2048)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ccpo_jax.models import REMAT, ModelConfig, init_params, load, make_policy
-from ccpo_jax.models.attention import Block, attention, fused_attention, packed_attention
+from ccpo_jax.models.attention import Block, attention
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.records import Context, Policy
 from tests.checkpoints import CASES, VOCAB, torch_logits, write_checkpoint
@@ -167,15 +167,21 @@ def test_blocks_merge_to_the_softmax_over_all_keys():
         normal(2, 2, 1, heads, 5, size),
         normal(2, 2, 3, heads, 7, size),
     )
-    shared_mask, own_mask = rng.random((batch, 1, 1, 5)) < 0.6, rng.random((batch, rows, new, 7)) < 0.6
-    own_mask[..., 0] = True
-    blocks = (Block(np.swapaxes(k, -1, -2), v, m) for (k, v), m in ((shared, shared_mask), (own, own_mask)))
-    got = jax.jit(attention)(q, tuple(blocks))
+    low, high = rng.integers(0, 7, (batch, rows, 1)), rng.integers(1, 8, (batch, rows, new))
+    low[0, 0], high[0, 0] = 6, (2, 1)  # around the end
+    end = np.array([[[4]], [[2]]])
+    blocks = (
+        Block(np.swapaxes(shared[0], -1, -2), shared[1], np.zeros_like(end), end),
+        Block(np.swapaxes(own[0], -1, -2), own[1], low, high),
+    )
+    got = jax.jit(attention)(q, blocks)
     k, v = np.concatenate([np.broadcast_to(shared, (2, batch, rows, heads, 5, size)), own], axis=4)
-    mask = np.concatenate([np.broadcast_to(shared_mask, (batch, rows, new, 5)), own_mask], axis=-1)
     for at in np.ndindex(batch, rows, new, heads, group):
         b, r, s, h, _ = at
-        weights = np.exp(k[b, r, h] @ q[at] / np.sqrt(size)) * mask[b, r, s]
+        first, last, slot = low[b, r, 0], high[b, r, s], np.arange(7)
+        seen = (first <= slot) & (slot < last) if first < last else (first <= slot) | (slot < last)
+        mask = np.concatenate([np.arange(5) < end[b, 0, 0], seen])
+        weights = np.exp(k[b, r, h] @ q[at] / np.sqrt(size)) * mask
         np.testing.assert_allclose(got[at], weights @ v[b, r, h] / weights.sum(), atol=1e-5)
 
 
@@ -226,20 +232,6 @@ def test_each_remat_policy_stores_less_than_the_next():
 
     sizes = [temporaries(name) for name in REMAT]
     assert sizes == sorted(sizes) and sizes[0] < 0.7 * sizes[-1]
-
-
-def test_the_fused_kernel_is_given_what_the_own_attention_computes():
-    rng = np.random.default_rng(0)
-    packs, slots, heads, group, size = 2, 24, 2, 3, 8
-    q = rng.normal(size=(packs, 1, slots, heads, group, size)).astype(np.float32)
-    k, v = (rng.normal(size=(packs, 1, heads, slots, size)).astype(np.float32) for _ in range(2))
-    segments = np.repeat([[1, 2, 3, 0]], slots // 4, axis=1).repeat(packs, axis=0).astype(np.int32)
-    parents = np.repeat([[1, 1, 3, 0]], slots // 4, axis=1).repeat(packs, axis=0).astype(np.int32)
-    visible = (segments[:, :, None] == segments[:, None]) | (parents[:, :, None] == segments[:, None])
-    visible &= np.tri(slots, dtype=bool)
-    k = np.swapaxes(k, -1, -2)
-    fused = fused_attention(q, k, v, visible, "xla")
-    np.testing.assert_allclose(fused, packed_attention(q, k, v, segments, parents), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", ["qwen2_tied", "qwen3_untied"])

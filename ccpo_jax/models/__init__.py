@@ -13,13 +13,12 @@ import jax.numpy as jnp
 
 from ccpo_jax import hub
 from ccpo_jax.models import hf
-from ccpo_jax.models.attention import KERNELS
-from ccpo_jax.models.decoder import REMAT, ModelConfig, init_params, make_policy, parameter_shapes
+from ccpo_jax.models.decoder import ATTENTION, REMAT, ModelConfig, init_params, make_policy, parameter_shapes
 from ccpo_jax.models.hf import Family
 
 __all__ = [
+    "ATTENTION",
     "FAMILIES",
-    "KERNELS",
     "REMAT",
     "Family",
     "ModelConfig",

@@ -14,23 +14,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ccpo_jax.models.kernels import MASKED, decode_partial, flash, suits_decoding
 from ccpo_jax.records import Array
 
-# Who computes a training forward's attention: XLA anywhere, or NVIDIA's fused kernel (float16 or bfloat16).
-KERNELS = ("xla", "cudnn")
-_QUERY_BLOCK = 256  # queries whose scores exist at once in a training forward
-_MASKED = -1e30  # finite, so that a row without any visible key gives garbage and not NaN
+_QUERY_BLOCK = 256  # queries whose scores exist at once where no fused kernel holds them
 
 
 class Block(NamedTuple):
-    """Keys and values to attend to. With one row for all R rows of a prompt, they are read once for the prompt."""
+    """Keys and values to attend to. With one row for all R rows of a prompt, they are read once for the prompt.
+
+    A query sees the slots from `low` up to `high`; where `high` is not above `low` its row has gone around the end of
+    the block, and it sees those from `low` on and those up to `high`.
+    """
 
     keys: Array  # [B, R or 1, H, E, C]
     values: Array  # [B, R or 1, H, C, E]
-    mask: Array  # [B, R or 1, S or 1, C] bool, True = visible
+    low: Array  # [B, R or 1, 1] int32
+    high: Array  # [B, R or 1, S or 1] int32, exclusive
+
+    @property
+    def visible(self) -> Array:
+        """``[B, R or 1, S or 1, C]`` bool."""
+        slot, low, high = jnp.arange(self.keys.shape[-1]), self.low[..., None], self.high[..., None]
+        return jnp.where(low < high, (low <= slot) & (slot < high), (low <= slot) | (slot < high))
 
 
-def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]]) -> Array:
+def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]], kernel: str | None = None) -> Array:
     """Softmax attention over the keys of all blocks together.
 
     Every block is reduced to its maximum, its sum of exponentials and its weighted values in float32; these parts are
@@ -39,22 +48,26 @@ def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]]) -> Ar
     Args:
       queries: ``[B, R, S, H, Q, E]``.
       blocks: what to attend to. A tuple in place of a block: each of its blocks serves the next rows, all R together.
+      kernel: whose fused kernels to use where they serve: see `kernels.available`; None = XLA alone.
 
     Returns:
       ``[B, R, S, H, Q, E]`` in the dtype of `queries`.
     """
-    tops, sums, values = zip(*(_by_rows(queries, block) for block in blocks), strict=True)
-    joint = functools.reduce(jnp.maximum, tops)
-    shares = [jnp.exp(top - joint) for top in tops]
-    total = sum(share * s for share, s in zip(shares, sums, strict=True))
-    out = sum(share[..., None] * v for share, v in zip(shares, values, strict=True))
+    if kernel and queries.shape[2] > 1 and len(blocks) == 1 and queries.shape[1] == 1:
+        keys, values, visible = (x[:, 0] for x in (blocks[0].keys, blocks[0].values, blocks[0].visible))
+        return flash(queries[:, 0], keys, values, visible, backend=kernel)[:, None]
+    found = [part for block in blocks for part in _by_rows(queries, block, kernel)]
+    joint = functools.reduce(jnp.maximum, (top for top, _, _ in found))
+    shares = [jnp.exp(top - joint) for top, _, _ in found]
+    total = sum(share * s for share, (_, s, _) in zip(shares, found, strict=True))
+    out = sum(share[..., None] * value for share, (_, _, value) in zip(shares, found, strict=True))
     return (out / total[..., None]).astype(queries.dtype)
 
 
 def packed_attention(
-    queries: Array, keys: Array, values: Array, segments: Array, parents: Array, kernel: str = "xla"
+    queries: Array, keys: Array, values: Array, segments: Array, parents: Array, kernel: str | None = None
 ) -> Array:
-    """Causal attention of packed sequences, by blocks of queries: no score lies above the diagonal block.
+    """Causal attention of packed sequences. Without a fused kernel by blocks of queries: no score above the diagonal.
 
     Args:
       queries: ``[N, 1, S, H, Q, E]``.
@@ -62,23 +75,26 @@ def packed_attention(
       values: ``[N, 1, H, S, E]``.
       segments: ``[N, S]`` int32, equal numbers see each other.
       parents: ``[N, S]`` int32, a further segment that the query sees.
-      kernel: a key of KERNELS.
+      kernel: see `attention`.
 
     Returns:
       ``[N, 1, S, H, Q, E]`` in the dtype of `queries`.
     """
     slots = segments.shape[1]
 
-    def block(begin, q, k, v, own, parent, others):
-        visible = (own[:, :, None] == others[:, None]) | (parent[:, :, None] == others[:, None])
-        visible &= begin + jnp.arange(q.shape[2])[:, None] >= jnp.arange(k.shape[-1])
-        if kernel != "xla":
-            return fused_attention(q, k, v, visible, kernel)
-        return attention(q, (Block(k, v, visible[:, None]),))
+    def visible(begin, own, parent, others):
+        related = (own[:, :, None] == others[:, None]) | (parent[:, :, None] == others[:, None])
+        return related & (begin + jnp.arange(own.shape[1])[:, None] >= jnp.arange(others.shape[1]))
 
-    if (
-        slots > _QUERY_BLOCK and kernel == "xla"
-    ):  # scores of one block are bearable; of many they are computed again when needed
+    if kernel:
+        seen = visible(0, segments, parents, segments)
+        return flash(queries[:, 0], keys[:, 0], values[:, 0], seen, backend=kernel)[:, None]
+
+    def block(begin, q, k, v, own, parent, others):
+        _, total, value = _attend(q, k, v, visible(begin, own, parent, others)[:, None])
+        return (value / total[..., None]).astype(q.dtype)
+
+    if slots > _QUERY_BLOCK:  # scores of one block are bearable; of many they are computed again when needed
         block = jax.checkpoint(block)
     parts = []
     for begin in range(0, slots, _QUERY_BLOCK):
@@ -88,39 +104,36 @@ def packed_attention(
     return jnp.concatenate(parts, axis=2)
 
 
-def fused_attention(queries: Array, keys: Array, values: Array, visible: Array, implementation: str) -> Array:
-    """`packed_attention`'s block by `jax.nn.dot_product_attention`; ``visible [N, S, C]``, True = seen."""
-    packs, _, new, heads, group, size = queries.shape
-    flat = queries.reshape(packs, new, heads * group, size)
-    keys, values = jnp.moveaxis(keys[:, 0], -1, 1), jnp.swapaxes(values[:, 0], 1, 2)
-    out = jax.nn.dot_product_attention(flat, keys, values, mask=visible[:, None], implementation=implementation)
-    return out.reshape(queries.shape)
-
-
-def _by_rows(queries: Array, block: Block | tuple[Block, ...]) -> tuple[Array, Array, Array]:
-    """`_attend`, each block of a tuple with its own rows."""
+def _by_rows(queries: Array, block: Block | tuple[Block, ...], kernel: str | None) -> list[tuple[Array, Array, Array]]:
+    """What `_attend` gives for one block, in parts; or for each block of a tuple with its own rows, in one part."""
     if isinstance(block, Block):
-        return _attend(queries, block)
+        return _partial(queries, block, kernel)
     bounds = np.cumsum([0] + [part.keys.shape[1] for part in block])
     rows = (queries[:, first:last] for first, last in itertools.pairwise(bounds))
-    parts = [_attend(q, part) for q, part in zip(rows, block, strict=True)]
-    return tuple(jnp.concatenate(pieces, axis=1) for pieces in zip(*parts, strict=True))
+    found = [_partial(q, part, kernel, whole=True)[0] for q, part in zip(rows, block, strict=True)]
+    return [tuple(jnp.concatenate(pieces, axis=1) for pieces in zip(*found, strict=True))]
 
 
-def _attend(queries: Array, block: Block) -> tuple[Array, Array, Array]:
+def _partial(queries: Array, block: Block, kernel: str | None, whole: bool = False) -> list[tuple[Array, Array, Array]]:
+    if kernel == "gpu" and suits_decoding(queries):
+        return decode_partial(queries, block.keys, block.values, block.low[..., 0], block.high[..., 0], whole=whole)
+    return [_attend(queries, block.keys, block.values, block.visible)]
+
+
+def _attend(queries: Array, keys: Array, values: Array, visible: Array) -> tuple[Array, Array, Array]:
     """(maximum, sum [B, R, S, H, Q], weighted values [B, R, S, H, Q, E]) of one block, float32."""
     batch, rows, new, heads, group, size = queries.shape
     # Rows that share their keys fold into the query axis: one matrix product reads the keys for all of them.
-    folded = queries.reshape(batch, block.keys.shape[1], -1, heads, group, size)
-    scores = jnp.einsum("brshqe,brhec->brhsqc", folded, block.keys, preferred_element_type=jnp.float32)
-    scores = jnp.where(block.mask[:, :, None, :, None], scores / math.sqrt(size), _MASKED)
+    folded = queries.reshape(batch, keys.shape[1], -1, heads, group, size)
+    scores = jnp.einsum("brshqe,brhec->brhsqc", folded, keys, preferred_element_type=jnp.float32)
+    scores = jnp.where(visible[:, :, None, :, None], scores / math.sqrt(size), MASKED)
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1))
     weights = jnp.exp(scores - top[..., None])
-    values = jnp.einsum(
-        "brhsqc,brhce->brhsqe", weights.astype(queries.dtype), block.values, preferred_element_type=jnp.float32
+    value = jnp.einsum(
+        "brhsqc,brhce->brhsqe", weights.astype(queries.dtype), values, preferred_element_type=jnp.float32
     )
 
     def unfold(x: Array) -> Array:
         return jnp.moveaxis(x, 2, 3).reshape(batch, rows, new, heads, group, *x.shape[5:])
 
-    return unfold(top), unfold(jnp.sum(weights, axis=-1)), unfold(values)
+    return unfold(top), unfold(jnp.sum(weights, axis=-1)), unfold(value)

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from ccpo_jax.models.attention import KERNELS, Block, attention, packed_attention
+from ccpo_jax.models import kernels
+from ccpo_jax.models.attention import Block, attention, packed_attention
 from ccpo_jax.models.rope import RopeScaling, rotate, rotation
 from ccpo_jax.records import Array, Context, Policy
 
@@ -28,6 +29,7 @@ REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights, not attention scores
     "none": jax.checkpoint_policies.everything_saveable,
 }
+ATTENTION = ("auto", "fused", "xla")
 _UNROLLED = 4  # layers in one turn of the training scan where all is stored: the scan copies what each of them stores
 
 
@@ -167,7 +169,7 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
 
 
 def make_policy(
-    config: ModelConfig, *, compute_dtype=jnp.float32, remat: str = "full", attention: str = "xla"
+    config: ModelConfig, *, compute_dtype=jnp.float32, remat: str = "full", attention: str = "auto"
 ) -> Policy:
     """The network's functions for sampler and trainer.
 
@@ -178,26 +180,34 @@ def make_policy(
       compute_dtype: of activations, caches and published weights; norms, rotations and softmax are float32 anyway.
       remat: a key of REMAT: "full" recomputes each layer in the backward pass, "attention" all but what it attended to,
         "dots" all but its products with weights, "none" nothing.
-      attention: a key of KERNELS, for training.
+      attention: one of ATTENTION: "fused" are the accelerator's own kernels, "xla" runs anywhere, "auto" is fused
+        wherever that runs.
 
     Returns:
       `Policy`; the functions below document its fields.
 
     Raises:
-      ValueError: for another `remat` or `attention`.
+      ValueError: for another `remat` or `attention`, or fused kernels where there are none.
     """
-    for field, value, known in (("remat", remat, REMAT), ("attention", attention, KERNELS)):
+    for field, value, known in (("remat", remat, REMAT), ("attention", attention, ATTENTION)):
         if value not in known:
             raise ValueError(f"{field}: received {value!r}; use one of {', '.join(map(repr, known))}")
-    return _make_policy(config, jnp.dtype(compute_dtype), remat, attention)
+    dtype = jnp.dtype(compute_dtype)
+    kernel = kernels.available(dtype) if attention != "xla" else None
+    if attention == "fused" and kernel is None:
+        raise ValueError(
+            f"attention: 'fused' needs one NVIDIA GPU or TPU and bfloat16, received {jax.device_count()} devices of "
+            f"{jax.default_backend()!r} and {dtype.name}; use 'auto'"
+        )
+    return _make_policy(config, dtype, remat, kernel)
 
 
 @functools.lru_cache
-def _make_policy(config: ModelConfig, dtype, remat: str, kernel: str) -> Policy:
+def _make_policy(config: ModelConfig, dtype, remat: str, kernel: str | None) -> Policy:
     return Policy(
         publish=functools.partial(publish, config, dtype),
         init_cache=functools.partial(init_cache, config, dtype),
-        extend=functools.partial(extend, config),
+        extend=functools.partial(extend, config, kernel),
         hidden=functools.partial(hidden, config, dtype, remat, kernel),
         logits=logits,
     )
@@ -222,6 +232,7 @@ def init_cache(config: ModelConfig, dtype, batch: int, rows: int, slots: int) ->
 
 def extend(
     config: ModelConfig,
+    kernel: str | None,
     weights: dict[str, Any],
     tokens: Array,
     positions: Array,
@@ -234,6 +245,7 @@ def extend(
 
     Args:
       config: architecture.
+      kernel: see `attention`.
       weights: from `publish`.
       tokens: ``[B, R, S]`` int32.
       positions: ``[B, R, S]`` int32, for the rotary embedding.
@@ -246,9 +258,7 @@ def extend(
     Returns:
       ``(hidden [B, R, S, D] after the final norm, cache)``. Hidden states of padded slots mean nothing, but are finite.
     """
-    slot, newest = jnp.arange(cache[0][1].shape[3]), cursor + jnp.arange(tokens.shape[-1])
-    start, newest = start[..., None, None], newest[:, None]
-    own_mask = jnp.where(start <= newest, (start <= slot) & (slot <= newest), (start <= slot) | (slot <= newest))
+    low, high = start[..., None], jnp.broadcast_to(cursor + 1 + jnp.arange(tokens.shape[-1]), tokens.shape)
     given = _context_blocks(context, config.num_layers)
     x = weights["embed"][tokens]
     turn = _once(cursor >= 0, functools.partial(_rotation, config), positions)
@@ -259,7 +269,7 @@ def extend(
             old_k, old_v = cache[index]
             k = jax.lax.dynamic_update_slice(old_k, k, (0, 0, 0, 0, cursor))
             v = jax.lax.dynamic_update_slice(old_v, v, (0, 0, 0, cursor, 0))
-            return attention(q, (*given[index], Block(k, v, own_mask))), (k, v)
+            return attention(q, (*given[index], Block(k, v, low, high)), kernel), (k, v)
 
         x, kept = layer(config, w, x, turn, attend)
         extended.append(kept)
@@ -279,24 +289,25 @@ def _context_blocks(context: Context | None, layers: int) -> list[tuple]:
     """Per layer: the prefix for all rows of a prompt, then each row's tail."""
     if context is None:
         return [()] * layers
-    seen = jnp.arange(context.prefix[0][1].shape[3]) < context.prefix_length[:, None, None, None]
-    blocks = [(Block(*context.prefix[i], seen),) for i in range(layers)]
-    if context.tails:
-        masks = [
-            start[..., None, None] <= jnp.arange(tail[0][1].shape[3])
-            for tail, start in zip(context.tails, context.tail_starts, strict=True)
-        ]
-        for i in range(layers):
-            tails = zip(context.tails, masks, strict=True)
-            blocks[i] += (tuple(Block(*tail[i], mask) for tail, mask in tails),)
-    return blocks
+    end = context.prefix_length[:, None, None]
+    tails = tuple(zip(context.tails, context.tail_starts, strict=True))
+
+    def tail_block(tail, start, index: int) -> Block:
+        low = start[..., None]
+        return Block(*tail[index], low, jnp.full_like(low, tail[index][1].shape[3]))
+
+    def one(index: int) -> tuple:
+        prefix = Block(*context.prefix[index], jnp.zeros_like(end), end)
+        return (prefix, tuple(tail_block(*tail, index) for tail in tails)) if tails else (prefix,)
+
+    return list(map(one, range(layers)))
 
 
 def hidden(
     config: ModelConfig,
     dtype,
     remat: str,
-    kernel: str,
+    kernel: str | None,
     params: dict[str, Any],
     tokens: Array,
     positions: Array,
@@ -309,7 +320,7 @@ def hidden(
       config: architecture.
       dtype: of activations.
       remat: see `make_policy`.
-      kernel: of the attention.
+      kernel: see `attention`.
       params: master parameters, layers stacked.
       tokens: ``[N, S]`` int32.
       positions: ``[N, S]`` int32.
@@ -338,7 +349,33 @@ def hidden(
 def logits(params: dict[str, Any], hidden: Array) -> Array:
     """``[..., V]`` float32 for hidden states ``[..., D]``; `params` are master parameters or published weights."""
     if "head" in params:
-        table, product = params["head"], "...d,dv->...v"
-    else:
-        table, product = params["embed"], "...d,vd->...v"
+        return _project(hidden, params["head"], "...d,dv->...v")
+    return _project(hidden, params["embed"], "...d,vd->...v")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _project(hidden: Array, table: Array, product: str) -> Array:
+    """A matrix product in the dtype of `hidden` with float32 results, and so are its gradients' products.
+
+    Left to itself, differentiation multiplies the float32 gradient of the logits in float32: a fifth of a training
+    step on a GPU, for digits that bfloat16 hidden states do not have.
+    """
     return jnp.einsum(product, hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+def _project_forward(hidden, table, product):
+    return _project(hidden, table, product), (hidden, table)
+
+
+def _project_backward(product, kept, gradient):
+    hidden, table = kept
+    inputs, result = product.split("->")
+    _, axes = inputs.split(",")
+    gradient = gradient.astype(hidden.dtype)
+    to_hidden = jnp.einsum(f"{result},{axes}->...d", gradient, table.astype(hidden.dtype))
+    rows, states = gradient.reshape(-1, gradient.shape[-1]), hidden.reshape(-1, hidden.shape[-1])
+    to_table = jnp.einsum(f"nv,nd->{axes}", rows, states, preferred_element_type=jnp.float32)
+    return to_hidden, to_table.astype(table.dtype)
+
+
+_project.defvjp(_project_forward, _project_backward)
