@@ -75,9 +75,9 @@ def network(name: str) -> tuple[ModelConfig, dict]:
 
 
 def stop_tokens(config: ModelConfig, args) -> tuple[int, ...]:
-    """Ragged: so many that random weights stop after a quarter of the limit on average. None: one that hardly comes."""
+    """Ragged: so many that random weights stop after a quarter of the limit on average. None: one that never comes."""
     if args.stop == "none":
-        return (config.vocab_size - 1,)
+        return (config.vocab_size,)
     return tuple(range(8, 8 + max(1, round(config.vocab_size * 4 / args.response_length))))
 
 
