@@ -59,7 +59,7 @@ def test_the_decode_loop_needs_little_beside_cache_and_weights():
     settings = sampling(eos_ids=(1,), pad_id=0)
     static = {"max_tokens": slots, "slots": slots, "groups": ((rows, 0),), "stacked": False}
     begun = jax.eval_shape(lambda *a: _begin(policy, *a, **static), weights, Prompts(*whole, *bare), jax.random.key(0), ids, settings)  # fmt: skip
-    program = _advance.lower(policy, weights, begun, settings, np.int32(slots), stacked=False).compile()
+    program = _advance.lower(weights, begun, settings, np.int32(slots), policy=policy, stacked=False).compile()
     found = program.memory_analysis()
     held = bytes_of(weights) + bytes_of(begun.cache) + bytes_of(begun.context)
     assert found.temp_size_in_bytes <= 1.2 * held

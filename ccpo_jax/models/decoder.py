@@ -209,6 +209,7 @@ def _make_policy(config: ModelConfig, dtype, remat: str, kernel: str | None) -> 
         extend=functools.partial(extend, config, kernel),
         hidden=functools.partial(hidden, config, dtype, remat, kernel),
         logits=logits,
+        reads_free_slots=not (kernel == "gpu" and kernels.suits_decoding(1, config.head_dim)),
     )
 
 

@@ -89,9 +89,8 @@ def _splash(queries, keys, values, visible, interpret: bool) -> Array:
 # --- one token of many rows ------------------------------------------------------------------------------------------
 
 
-def suits_decoding(queries: Array) -> bool:
-    """Whether `decode_partial` serves queries ``[B, R, S, H, Q, E]``: one token a row, tiles of a power of two."""
-    new, size = queries.shape[2], queries.shape[-1]
+def suits_decoding(new: int, size: int) -> bool:
+    """Whether `decode_partial` serves rows of `new` tokens and heads of such a size: one token, powers of two."""
     return new == 1 and size >= 16 and size & (size - 1) == 0
 
 
