@@ -203,13 +203,13 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(chunk, rows, stac
 def test_programs_compiled_ahead_are_the_ones_that_run(monkeypatch, stacked):
     """The cache grows twice and the batch shrinks; every decoded token comes from a program that was prepared."""
     agents, length = 2, 150
-    weights = tuple(markov_params(V, seed, scale=0.3) for seed in range(agents if stacked else 1))
+    tables = [markov_params(V, seed)["table"] for seed in range(agents if stacked else 1)]
+    weights = tuple({"table": table.at[:, EOS].add(-2.0)} for table in tables)
     prompts = jax.tree.map(lambda x: np.stack([x] * agents), prompts_for(4, 6))
     ids = np.stack(np.meshgrid(*map(np.arange, (agents, 4, 6)), indexing="ij"), -1).astype(np.uint32)
 
     def generated():
-        rare = settings(eos_ids=(V - 1,))
-        return generate(POLICY, weights, prompts, jax.random.key(1), ids, rare, max_tokens=length, chunk=16)
+        return generate(POLICY, weights, prompts, jax.random.key(1), ids, settings(), max_tokens=length, chunk=16)
 
     plain, before = generated(), (ahead.count(), generate_module._advance._cache_size())
     monkeypatch.setattr(ahead, "worthwhile", lambda: True)
