@@ -1,4 +1,4 @@
-"""Programs compiled ahead of time: on idle processors, while the device is busy with the programs before them."""
+"""Programs compiled ahead of time: by the host, while a TPU is busy with the programs before them."""
 
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +12,9 @@ _prepared: dict[Hashable, Future] = {}
 
 
 def worthwhile() -> bool:
-    """Whether processors are idle while programs run: not where they run on them."""
-    return jax.default_backend() != "cpu"
+    """Whether compiling disturbs nothing: a CPU's processors are busy with the programs, and a GPU's compiler times
+    kernels on the device, which must be idle then."""
+    return jax.default_backend() == "tpu"
 
 
 def prepare(program: Callable, *args, **static) -> None:
