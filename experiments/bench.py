@@ -5,6 +5,7 @@ the machine itself reaches (`roofline.py`). Times are medians over `--repeats` c
 """
 
 import argparse
+import dataclasses
 import functools
 import importlib
 import json
@@ -172,8 +173,27 @@ def bench_rollout(args) -> dict:
         result |= {"peer": args.peer, "peer_tokens_per_second": speeds["peer"], "ratio": ratio}
     result |= {"compiles": compiled(), "peak_memory_bytes": peak_memory()}
     result |= beside_the_machine(works, seconds["ours"], args)
-    step = works[-1].bytes / heard[-1].turns[-1].samples.length.max()
-    return result | {"bytes_per_decode_step": step} | counterfactual_costs(args, config, weights, policy)
+    if args.topology == "single":
+        result |= decoding_alone(args, team, weights, prompts, works[-1], result)
+    return result | counterfactual_costs(args)
+
+
+def decoding_alone(args, team: Team, weights, prompts, work: Work, found: dict) -> dict[str, float]:
+    """The loop without the prefill: what is left when a rollout of one token is taken away."""
+    first = dataclasses.replace(team, agents=(dataclasses.replace(team.agents[0], max_tokens=1),))
+
+    def begin() -> None:
+        spoken_by(first, weights, prompts, args, False, 0)
+
+    begin()
+    prefill = median(begin, args.repeats)
+    decode = found["seconds"] - prefill
+    return {
+        "prefill_seconds": prefill,
+        "decode_seconds": decode,
+        "decode_bytes": work.bytes,
+        "decode_copy_fraction": work.bytes / decode / found["copy_bytes_per_second"],
+    }
 
 
 def peer_rollout(peer: Callable, prompts, args, seed: int) -> int:
@@ -202,14 +222,19 @@ def alternate(calls: dict[str, Callable[[int], int]], repeats: int) -> tuple[dic
     return tuple({name: statistics.median(values) for name, values in x.items()} for x in (speeds, seconds))
 
 
-def counterfactual_costs(args, config, weights, policy) -> dict[str, float]:
-    """Tokens decoded with the masked worlds over tokens decoded without them, of both kinds of team, in short turns."""
-    short = argparse.Namespace(**vars(args) | {"stop": "none", "response_length": min(args.response_length, 8)})
+def counterfactual_costs(args) -> dict[str, float]:
+    """Tokens decoded with the masked worlds over tokens decoded without them, of both kinds of team.
+
+    Responses that never stop have the same number of tokens whatever writes them: here a network of one layer.
+    """
+    config = ModelConfig("qwen2", 64, 32, 1, 2, 1, 16, 64, tied_embeddings=True)
+    policy = models.make_policy(config)
+    weights = (policy.publish(models.init_params(config, jax.random.key(0))),)
+    short = argparse.Namespace(**vars(args) | {"stop": "none", "response_length": 8, "prompt_length": 8, "prompts": 2})
     stop, costs = stop_tokens(config, short), {}
-    prompts = prompts_of(short, config, stop)[:2]
     for name in ("voting", "dyad"):
         short.topology = name
-        team = team_of(short, config, policy, stop)
+        team, prompts = team_of(short, config, policy, stop), prompts_of(short, config, stop)
         tokens = [spoken_by(team, weights, prompts, short, solo, 0).decoded_tokens for solo in (False, True)]
         costs[f"counterfactual_cost_{name}"] = tokens[1] / tokens[0]
     return costs
