@@ -351,7 +351,7 @@ def random_program(config, args, topology: str):
     from ccpo_jax import setup
     from ccpo_jax.credit import make_credit
     from ccpo_jax.data import Dataset, Problem
-    from ccpo_jax.sharding import batch_sharding, make_mesh
+    from ccpo_jax.sharding import batch_sharding, make_mesh, state_sharding
 
     args.topology = topology
     network_config, params = network(args.model)
@@ -373,7 +373,7 @@ def random_program(config, args, topology: str):
         team,
         (network_config,),
         (args.model,),
-        (params,),
+        (jax.device_put(params, state_sharding(mesh, params)),),
         setup.Datasets(data, data, ()),
         make_credit(config.credit.name, team.topology),
         setup.make_advantage(config),
