@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax import ahead
+from ccpo_jax.compiler import options
 from ccpo_jax.draw import Sampling
 from ccpo_jax.records import Policy, Samples
 from ccpo_jax.sampler import Decoding, Groups, Prompts, admit, advance, begin, grow, keep
@@ -128,7 +129,7 @@ class _Run:
             self.slots = min(2 * self.slots, self.max_tokens)
             self.state = _grow(self.policy, self.state, slots=self.slots)
         static = {"policy": self.policy, "stacked": self.stacked}
-        self.state = ahead.call(_advance, self.weights, self.state, self.settings, np.int32(until), **static)
+        self.state = ahead.call(decode_program(), self.weights, self.state, self.settings, np.int32(until), **static)
 
     def collect(self) -> np.ndarray:
         """Copies the rows that have ended to the host and frees their seats. Returns their numbers."""
@@ -184,7 +185,7 @@ class _Run:
             states.append(jax.eval_shape(functools.partial(keep, stacked=self.stacked), state, *chosen))
         static = {"policy": self.policy, "stacked": self.stacked}
         for shapes in states:
-            ahead.prepare(_advance, self.weights, shapes, self.settings, np.int32(0), **static)
+            ahead.prepare(decode_program(), self.weights, shapes, self.settings, np.int32(0), **static)
 
     def _admit(self, free: np.ndarray, ready: np.ndarray) -> None:
         """Puts the next `ready` prompts of each agent into free places."""
@@ -233,9 +234,16 @@ def _begin(policy, weights, prompts, key, ids, settings, **static) -> Decoding:
     return begin(policy, weights, prompts, keys, settings, **static)
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "stacked"), donate_argnames="state")
-def _advance(weights, state, settings, until, *, policy: Policy, stacked: bool) -> Decoding:
-    return advance(policy, weights, state, settings, until, stacked=stacked)
+@functools.cache
+def decode_program() -> Callable:
+    """`advance`, jitted: made at the first call, when the backend and with it the compiler's options are known."""
+
+    def run(weights, state, settings, until, *, policy: Policy, stacked: bool) -> Decoding:
+        return advance(policy, weights, state, settings, until, stacked=stacked)
+
+    return jax.jit(
+        run, static_argnames=("policy", "stacked"), donate_argnames="state", compiler_options=options("decoding")
+    )
 
 
 _keep = jax.jit(keep, static_argnames="stacked")
@@ -245,4 +253,4 @@ _admit = jax.jit(admit, static_argnames="stacked", donate_argnames="state")
 
 def compiled() -> int:
     """Programs compiled so far, for tests and benchmarks that count them."""
-    return ahead.count() + sum(f._cache_size() for f in (_begin, _advance, _keep, _grow, _admit))
+    return ahead.count() + sum(f._cache_size() for f in (_begin, decode_program(), _keep, _grow, _admit))

@@ -211,10 +211,10 @@ def test_programs_compiled_ahead_are_the_ones_that_run(monkeypatch, stacked):
     def generated():
         return generate(POLICY, weights, prompts, jax.random.key(1), ids, settings(), max_tokens=length, chunk=16)
 
-    plain, before = generated(), (ahead.count(), generate_module._advance._cache_size())
+    plain, before = generated(), (ahead.count(), generate_module.decode_program()._cache_size())
     monkeypatch.setattr(ahead, "worthwhile", lambda: True)
     assert_same_samples(generated(), plain)
-    assert ahead.count() >= before[0] + 3 and generate_module._advance._cache_size() == before[1]
+    assert ahead.count() >= before[0] + 3 and generate_module.decode_program()._cache_size() == before[1]
     assert plain.length.max() > 64, "long enough for the cache to grow"
 
 
