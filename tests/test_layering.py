@@ -22,6 +22,7 @@ RING_2 = {
     "packing",
     "update",
     "compiler",
+    "fingerprint",
 }
 RING_3 = {"tokenizer", "data", "verifiers", "checkpoint", "metrics", "setup", "evaluate", "train", "modes", "workdir"}
 PLAIN = {
