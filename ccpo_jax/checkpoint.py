@@ -5,6 +5,7 @@ all this. Storage that loses or flips bits is found out when a checkpoint is res
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import logging
@@ -12,6 +13,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -89,6 +91,7 @@ class Checkpoints:
                 f"step: {step} is not after {newest}, the newest checkpoint in {self.folder}; "
                 "resume from it, or name another --workdir"
             )
+        self.require_room(state)
         finite = {name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)}
         plain = _without_keys(state)
         record = {"arrays": _described(plain, fingerprints(plain)), "metrics": finite}
@@ -98,6 +101,17 @@ class Checkpoints:
         )
         with _disk_errors(self.folder):
             self._manager.save(step, args=items)
+
+    def require_room(self, state) -> None:
+        """Raises OSError if the disk has no room for a checkpoint of `state`: found out later, it costs what was made.
+
+        Arrays are compressed when they are saved, but trained parameters hardly shrink.
+        """
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(_without_keys(state)))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            told = f"{os.strerror(errno.ENOSPC)}: {free:,} bytes free, a checkpoint takes {needed:,}"
+            raise OSError(errno.ENOSPC, told, str(self.folder))
 
     def steps(self) -> list[int]:
         """Steps with a complete checkpoint, oldest first. Waits for saves under way."""

@@ -288,7 +288,7 @@ def _field(config, dotted: str):
 _RANGES = (
     (lambda x: x >= 0, "at least 0",
      "steps eval_every checkpoint_every data.heldout data.size eval.limit optimizer.warmup_steps "
-     "optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight"),
+     "data.time_limit optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight"),
     (lambda x: x >= 1, "at least 1",
      "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
      "trainer.period trainer.chunk sample.chunk sample.rows eval.samples eval.batch_size verifier.workers "
@@ -305,5 +305,6 @@ _ONE_OF = {
     "trainer.remat": models.REMAT,
     "attention": models.ATTENTION,
     "data.overlong": ("error", "drop"),
+    "trainer.not_finite": ("stop", "skip"),
     "compute_dtype": ("float32", "bfloat16"),
 }
