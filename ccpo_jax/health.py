@@ -149,13 +149,13 @@ def room_for(phase: str, config) -> Iterator[None]:
         ) from error
 
 
-def within(seconds: float, what: str, work: Callable[[], T]) -> T:
-    """Calls `work` and gives it up where it takes too long: a disk or a server that does not answer.
+def within(seconds: float, field: str, work: Callable[[], T]) -> T:
+    """Calls `work` and gives it up where it takes too long: a disk or a server may never answer.
 
     Args:
-      seconds: 0 = as long as it takes.
-      what: the field that asks for the work and what is being done, for the complaint.
-      work: runs in a thread of its own, which is left behind.
+      seconds: 0 = no limit.
+      field: the configuration field that asks for the work, for the complaint.
+      work: runs in a thread of its own, which is left behind if it must be.
 
     Returns:
       What `work` returns; what it raises is raised here.
@@ -165,23 +165,25 @@ def within(seconds: float, what: str, work: Callable[[], T]) -> T:
     """
     if not seconds:
         return work()
-    outcome: list = []
+    outcome: list[Callable[[], T]] = []
 
     def call() -> None:
         try:
-            outcome.append((work(), None))
+            value = work()
+            outcome.append(lambda: value)
         except BaseException as error:
-            outcome.append((None, error))
+            outcome.append(functools.partial(_raise, error))
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(seconds)
     if not outcome:
         raise ValueError(
-            f"{what} has not ended within {seconds:g} seconds; see to the disk or the network behind it, "
-            "or type a larger --config.data.time_limit (0 = wait)"
+            f"{field}: loading it has not ended within {seconds:g} seconds; see whether its disk or server answers, or "
+            "type a larger --config.load_time_limit (0 = no limit)"
         )
-    value, error = outcome[0]
-    if error is not None:
-        raise error
-    return value
+    return outcome[0]()
+
+
+def _raise(error: BaseException):
+    raise error

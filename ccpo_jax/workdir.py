@@ -20,7 +20,7 @@ _FIXED = (
 )  # fmt: skip
 _MAY_CHANGE = (
     "steps", "eval_every", "checkpoint_every", "keep_last", "log.", "verifier.workers", "mesh.", "allow_changes",
-    "trainer.not_finite", "data.time_limit",
+    "trainer.not_finite", "load_time_limit",
 )  # fmt: skip
 
 _DISK_ERRORS = {

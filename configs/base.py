@@ -82,7 +82,6 @@ def base() -> ConfigDict:
     c.data.heldout = 256  # problems split off the training set; they select the best checkpoint
     c.data.size = 0  # synthetic sets: problems to generate; 0 = the set's own size
     c.data.similarity = 1.0  # training passages that share this part of their words with a test set's are dropped
-    c.data.time_limit = 1800.0  # seconds in which data and models must have been loaded, each; 0 = as long as it takes
     c.data.overlong = "error"  # error | drop: problems whose prompt exceeds prompt_length
 
     c.verifier = ConfigDict()
@@ -100,6 +99,8 @@ def base() -> ConfigDict:
     c.checkpoint_every = 50  # steps between checkpoints; 0 = only at the end
     c.keep_last = 3  # newest checkpoints kept; the best is kept besides
     c.allow_changes = False  # True: go on in a workdir whose run had other values; the difference is shown either way
+
+    c.load_time_limit = 3600.0  # seconds in which each dataset and each model must have been loaded; 0 = no limit
 
     c.mesh = ConfigDict()
     c.mesh.data = -1  # replicas; -1 = all devices left over
