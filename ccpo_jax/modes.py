@@ -28,7 +28,7 @@ def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[P
             raise ValueError("workdir: which run? type --workdir=FOLDER of a training run")
         if not folder.is_dir():
             raise ValueError(f"workdir: no checkpoints in {workdir}; train first, then type --workdir=FOLDER")
-        with open_checkpoints(config, workdir) as checkpoints:
+        with open_checkpoints(config, workdir, read_only=True) as checkpoints:
             step, state = checkpoints.restore(initial_state(program, config), step=checkpoints.best_step())
     return program, state.params, step
 

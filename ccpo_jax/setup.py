@@ -15,6 +15,7 @@ from ccpo_jax import data, models, prompts
 from ccpo_jax.advantages import group_advantage, leave_one_out_advantage
 from ccpo_jax.credit import CREDITS, make_credit
 from ccpo_jax.evaluate import EvalSettings
+from ccpo_jax.health import within
 from ccpo_jax.losses import LOSSES
 from ccpo_jax.records import CreditEstimator, Outcome
 from ccpo_jax.rollout import Agent, Team
@@ -100,7 +101,7 @@ def resolve(config) -> Program:
         team,
         model_configs,
         sources,
-        load_params(sources, config.revision, mesh),
+        within(config.load_time_limit, "model", lambda: load_params(sources, config.revision, mesh)),
         datasets,
         credit,
         advantage,
@@ -175,9 +176,12 @@ def rehearse(credit: CreditEstimator, advantage: Callable, loss: Loss, topology:
 
 def load_problems(config) -> tuple[data.Dataset, list[data.Dataset]]:
     """Everything to train on, and the test sets."""
-    full = data.load_many(config.data.train, size=config.data.size or None, seed=config.seed, field="data.train")
-    names = [name.strip() for name in config.data.eval.split(",") if name.strip()]
-    return full, [data.load_many(name, field="data.eval") for name in names]
+
+    def load(names: str, field: str, **how) -> data.Dataset:
+        return within(config.load_time_limit, field, lambda: data.load_many(names, field=field, **how))
+
+    full = load(config.data.train, "data.train", size=config.data.size or None, seed=config.seed)
+    return full, [load(name.strip(), "data.eval") for name in config.data.eval.split(",") if name.strip()]
 
 
 def split(full: data.Dataset, tests: list[data.Dataset], config) -> Datasets:
@@ -207,8 +211,14 @@ def load_team(config, topology: Topology) -> tuple[Team, tuple, tuple[str, ...]]
     names = names * (sets if len(names) == 1 else 1)
     networks, tokenizers, policies = {}, {}, {}
     for name in dict.fromkeys(names):
-        tokenizers[name] = load_tokenizer(name, revision=config.revision, thinking=config.thinking)
+        read = functools.partial(load_tokenizer, name, revision=config.revision, thinking=config.thinking)
+        tokenizers[name] = within(config.load_time_limit, "model", read)
         networks[name] = models.load_config(name, revision=config.revision)
+        if tokenizers[name].vocab_size > networks[name].vocab_size:
+            raise ValueError(
+                f"model: the tokenizer of {name} has {tokenizers[name].vocab_size} tokens, its network knows "
+                f"{networks[name].vocab_size}; choose a model whose files belong together"
+            )
         dtype = jnp.dtype(config.compute_dtype)
         policies[name] = models.make_policy(
             networks[name], compute_dtype=dtype, remat=config.trainer.remat, attention=config.attention
@@ -224,7 +234,8 @@ def load_team(config, topology: Topology) -> tuple[Team, tuple, tuple[str, ...]]
     for index, role in enumerate(topology.roles):
         parameter_set = 0 if config.shared_policy else index
         name = names[parameter_set]
-        template = prompts.tokenize_role(tokenizers[name], choose(style, role, "prompt_style"))
+        frame = functools.partial(prompts.tokenize_role, tokenizers[name], choose(style, role, "prompt_style"))
+        template = within(config.load_time_limit, "model", frame)  # a foreign chat template may loop
         agents.append(Agent(policies[name], tokenizers[name], template, lengths[index], parameter_set))
     team = Team(topology, tuple(agents), config.prompt_length)
     return team, tuple(networks[name] for name in names), tuple(names)
@@ -288,7 +299,7 @@ def _field(config, dotted: str):
 _RANGES = (
     (lambda x: x >= 0, "at least 0",
      "steps eval_every checkpoint_every data.heldout data.size eval.limit optimizer.warmup_steps "
-     "optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight"),
+     "load_time_limit optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight"),
     (lambda x: x >= 1, "at least 1",
      "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
      "trainer.period trainer.chunk sample.chunk sample.rows eval.samples eval.batch_size verifier.workers "
@@ -305,5 +316,6 @@ _ONE_OF = {
     "trainer.remat": models.REMAT,
     "attention": models.ATTENTION,
     "data.overlong": ("error", "drop"),
+    "trainer.not_finite": ("stop", "skip"),
     "compute_dtype": ("float32", "bfloat16"),
 }
