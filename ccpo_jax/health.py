@@ -176,7 +176,7 @@ def within(seconds: float, field: str, work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(min(seconds, threading.TIMEOUT_MAX))
     if not outcome:
         raise ValueError(
             f"{field}: loading it has not ended within {seconds:g} seconds; see whether its disk or server answers, or "

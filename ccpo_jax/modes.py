@@ -14,7 +14,7 @@ from ccpo_jax.setup import Program, resolve
 from ccpo_jax.sharding import batch_sharding
 from ccpo_jax.train import evaluation, heldout_set, initial_state, publish, table, test_sets
 from ccpo_jax.verifiers import VerifierPool
-from ccpo_jax.workdir import InputError, input_errors, open_checkpoints
+from ccpo_jax.workdir import InputError, input_errors, open_checkpoints, printable
 
 
 def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Program, tuple, int]:
@@ -69,7 +69,8 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
         ).first(len(chosen))
         result, _ = judge.grade(team, spoken)
     for b, problem in enumerate(chosen):
-        print(f"\n=== {problem.id}, checkpoint of step {step}: {problem.question}\n--- gold: {problem.gold}")
+        print(f"\n=== {problem.id}, checkpoint of step {step}: {printable(problem.question)}")
+        print(f"--- gold: {printable(problem.gold)}")
         for w, mask in enumerate(spoken.masks):
             reward, masked = result.reward[w, b, 0], int(np.argmin(mask))
             gain = result.reward[0, b, 0] - reward
@@ -79,7 +80,8 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
                 turn = spoken.turns[a]
                 if w == 0 or turn.variant[w] > 0:
                     verdict = "right" if result.correct[w, b, 0, a] else "wrong"
-                    print(f"[agent {a}, {team.topology.roles[a]}: {verdict}] {turn.texts[b][turn.rows(w).start]}")
+                    said = printable(turn.texts[b][turn.rows(w).start])
+                    print(f"[agent {a}, {team.topology.roles[a]}: {verdict}] {said}")
 
 
 def export(config, workdir: str | None) -> None:

@@ -5,7 +5,7 @@ import functools
 import importlib.util
 import inspect
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ from ccpo_jax.tokenizer import load_tokenizer
 from ccpo_jax.topology import TOPOLOGIES, Topology, agent_masks
 from ccpo_jax.update import Loss, Micro, optimizer
 
+_CHARACTERS_PER_TOKEN = 64  # more than any text of words has: bounds what is tokenized of a problem of megabytes
 TINY = pathlib.Path(__file__).parent / "assets" / "tiny"
 
 
@@ -55,7 +56,7 @@ class Program(NamedTuple):
 def choose(table: dict, name: str, field: str):
     """``table[name]``, or one line that lists what there is."""
     if name not in table:
-        raise ValueError(f"{field}: {name!r} is unknown; use one of {', '.join(sorted(table))}")
+        raise ValueError(f"{field}: {name!r:.80} is unknown; use one of {', '.join(sorted(table))}")
     return table[name]
 
 
@@ -253,8 +254,16 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
     """Checks every problem against the team's prompt length; drops and counts the longer ones if so configured."""
     groups = {(agent.tokenizer, agent.template): agent for agent in team.agents}.values()
 
+    def length(agent, question: str) -> int:
+        return len(prompts.whole(agent.template, agent.tokenizer, question))
+
     def longest(problem) -> int:
-        return max(len(prompts.whole(a.template, a.tokenizer, problem.question)) for a in groups)
+        """Tokens of the longest prompt; of one that is far too long, those of a beginning that is too long itself."""
+        begun = problem.question[: _CHARACTERS_PER_TOKEN * team.prompt_length]
+        least = max(length(agent, begun) for agent in groups)
+        if least > team.prompt_length or len(begun) == len(problem.question):
+            return least
+        return max(length(agent, problem.question) for agent in groups)
 
     lengths = [longest(problem) for problem in dataset.problems]
     fits = tuple(p for p, n in zip(dataset.problems, lengths, strict=True) if n <= team.prompt_length)
@@ -263,14 +272,19 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
         return dataset
     if overlong == "error" or not fits:
         raise ValueError(
-            f"prompt_length: {over} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest "
-            f"takes {max(lengths)}; type --config.prompt_length={max(lengths)} or --config.data.overlong=drop"
+            f"prompt_length: {over} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest takes "
+            f"{max(lengths)} at least; type --config.prompt_length={max(lengths)} or --config.data.overlong=drop"
         )
     return dataclasses.replace(dataset, problems=fits, dropped={**dataset.dropped, "prompt too long": over})
 
 
 def check_numbers(config) -> None:
     """Values that would otherwise fail late or not at all."""
+    for field, value in _numbers(config):
+        if value != value or isinstance(value, int) and abs(value) >= 2**31:
+            raise ValueError(
+                f"{field}: must be a number of less than 2**31, received {value!r:.40}; see configs/base.py"
+            )
     for allowed, words, fields in _RANGES:
         for field in fields.split():
             value = _field(config, field)
@@ -291,6 +305,15 @@ def check_numbers(config) -> None:
         raise ValueError("log.wandb: the wandb package is missing; type pip install wandb, or leave log.wandb out")
 
 
+def _numbers(section, prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number of the configuration with its dotted name."""
+    for name, value in section.items():
+        if hasattr(value, "items"):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            yield prefix + name, value
+
+
 def _field(config, dotted: str):
     return functools.reduce(getattr, dotted.split("."), config)
 
@@ -303,8 +326,9 @@ _RANGES = (
     (lambda x: x >= 1, "at least 1",
      "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
      "trainer.period trainer.chunk sample.chunk sample.rows eval.samples eval.batch_size verifier.workers "
-     "verifier.max_chars mesh.fsdp mesh.model num_agents loss.max_length credit.min_samples"),
+     "verifier.max_chars mesh.fsdp mesh.model loss.max_length credit.min_samples"),
     (lambda x: x >= 2, "at least 2", "group_size"),
+    (lambda x: 1 <= x <= 100, "from 1 to 100", "num_agents"),
     (lambda x: x > 0, "above 0",
      "credit.alpha sample.temperature optimizer.learning_rate optimizer.grad_clip verifier.time_limit"),
     (lambda x: 0 < x <= 1, "in (0, 1]", "sample.top_p data.similarity"),

@@ -59,10 +59,8 @@ class Tokenizer:
 
     def _inert(self, row: list[int]) -> list[int]:
         """Spells out the control tokens that the backend cannot split (those not marked special) letter by letter."""
-        spelled: list[int] = []
-        for i in row:
-            spelled += self._letters(i) if i in self.control_ids else [i]
-        return spelled
+        letters = {i: self._letters(i) for i in self.control_ids.intersection(row)}
+        return [letter for i in row for letter in letters.get(i, (i,))]
 
     def _letters(self, control_id: int) -> list[int]:
         letters = list(self.backend.added_tokens_decoder[control_id].content)

@@ -39,7 +39,22 @@ def input_errors():
     try:
         yield
     except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
+        raise InputError(printable(" ".join(str(error).split()))) from error
+    except OSError as error:  # a name no file can have, a file nobody may read
+        raise InputError(printable(f"{str(error.filename):.200}: {error.strerror}; type another name")) from error
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: control characters and direction marks as their escapes.
+
+    Example:
+      >>> printable("wipe \x1b[2J, turn \u202e")
+      'wipe \\x1b[2J, turn \\u202e'
+    """
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def default_workdir(config_file: str) -> str:

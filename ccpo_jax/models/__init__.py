@@ -96,7 +96,8 @@ def save(folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any]
 
 def _family(model_type: Any) -> Family:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise ValueError(f"config.json: model_type={model_type!r:.60} is not supported; supported: {', '.join(FAMILIES)}")
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"config.json: model_type={model_type!r:.60} is not supported; supported: {known}")
     return FAMILIES[model_type]
 
 
