@@ -1,10 +1,18 @@
 """Eight fake CPU devices for every test, quick compilation, and the folder of real data where there is one."""
 
+import gc
 import os
 import pathlib
+import tempfile
 
 # Tests compile far more than they compute; the unoptimised code is as exact and compiles twice as fast.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+
+# Workers and the programs they start share what they compile; the first process of all makes the folder and removes it.
+if "CCPO_TEST_CACHE" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="ccpo_jax_test_cache_")
+    os.environ["CCPO_TEST_CACHE"] = os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may depend on a network, or wait for one
 
@@ -19,6 +27,14 @@ def pytest_collection_modifyitems(items):
     longest = ("test_train", "test_run", "test_golden", "test_sampler", "test_rollout", "test_decoder", "test_unbiased")
     place = {name: index for index, name in enumerate(longest)}
     items.sort(key=lambda item: place.get(item.path.stem, len(longest)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgets_compiled_programs():
+    """Thousands of programs of other files would use up the memory maps a process may have, and then it crashes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
