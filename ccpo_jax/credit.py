@@ -7,6 +7,7 @@ The credit ``[A, B, G]`` of an estimator is each agent's reward for its own poli
 import inspect
 
 import jax.numpy as jnp
+import numpy as np
 
 from ccpo_jax.advantages import (
     contribution,
@@ -113,14 +114,15 @@ def ccpo(
 
         thinker: tanh(alpha * z(D)),        solver: g * z(J) + (1 - g) * z(S).
 
-    Voting, with Delta_k the reward lost when voter k is masked: ``tanh(alpha * z(Delta_k))``, one set of statistics for
-    all voters. The statistics from before the step shape the step and are updated afterwards; until `min_samples`
-    values were seen, contributions (and the Solver's joint reward) pass unshaped.
+    Any other team, with Delta_k the reward lost when agent k is masked: ``tanh(alpha * z(Delta_k))``, one set of
+    statistics for all agents. The statistics from before the step shape the step and are updated afterwards; until
+    `min_samples` values were seen, contributions (and the Solver's joint reward) pass unshaped.
 
-    Reference: arXiv:2603.21563. Deviation: the voting team follows the paper's text, its released code has none.
+    Reference: arXiv:2603.21563. Deviation: voting follows the paper's text, its released code has none; chains, debates
+    and other graphs are ours and are treated like voting.
 
     Args:
-      topology: the dyad or a team that votes.
+      topology: the dyad, or a team whose agents can all be masked.
       alpha: slope of the shaping.
       eta: steepness of the gate; the dyad alone has one.
       decay: weight of the past in the statistics, in [0, 1).
@@ -128,17 +130,18 @@ def ccpo(
       min_samples: values to see before shaping starts.
 
     Returns:
-      CreditEstimator whose state is a CCPOState; voting fills only its `delta`.
+      CreditEstimator whose state is a CCPOState; only the dyad fills more of it than `delta`.
 
     Raises:
-      ValueError: if the team neither votes nor is a dyad, or `decay` is out of range.
+      ValueError: if some agent cannot be masked and the team is no dyad, or `decay` is out of range.
 
     Example:
       >>> from ccpo_jax.topology import dyad
       >>> int(ccpo(dyad()).init().delta.count)
       0
     """
-    _require(_votes(topology) or _is_dyad(topology), "ccpo", topology, "the dyad or a team that votes")
+    everyone = set(topology.ablated) == set(range(topology.num_agents))
+    _require(everyone or _is_dyad(topology), "ccpo", topology, "the dyad or a team whose agents can all be masked")
     if not 0.0 <= decay < 1.0:
         raise ValueError(f"credit.decay: must be in [0, 1), received {decay}; use decay=0.99")
 
@@ -149,6 +152,7 @@ def ccpo(
         delta = _contributions(topology, outcome)
         ready = state.delta.count >= min_samples
         credit = jnp.where(ready, shape_contribution(delta, state.delta, alpha=alpha, eps=eps), delta)
+        credit = credit[np.argsort(topology.ablated)]
         new = state._replace(delta=update_moments(state.delta, delta, decay=decay))
         if _is_dyad(topology):
             joint, solo = jnp.asarray(outcome.reward[:2], jnp.float32)
@@ -244,7 +248,7 @@ def cross_play(topology: Topology) -> CreditEstimator:
       >>> cross_play(voting()).counterfactual
       False
     """
-    _require_vote("cross_play", topology)
+    _require_voters("cross_play", topology)
 
     def update(state, outcome):
         return cross_play_contribution(outcome.answer_id[0], outcome.correct[0], tie=topology.tie), state
@@ -271,7 +275,7 @@ def shapley(topology: Topology) -> CreditEstimator:
       >>> shapley(voting()).counterfactual
       False
     """
-    _require_vote("shapley", topology)
+    _require_voters("shapley", topology)
 
     def update(state, outcome):
         agents = jnp.arange(topology.num_agents)
@@ -303,10 +307,6 @@ def _require_worlds(topology: Topology, outcome: Outcome) -> None:
         raise ValueError(f"outcome.reward: needs {expected} worlds, received {worlds}; decode the masked worlds too")
 
 
-def _votes(topology: Topology) -> bool:
-    return topology.decision == "vote"
-
-
 def _is_dyad(topology: Topology) -> bool:
     return topology.decision == "last" and topology.num_agents == 2 and topology.ablated == (0,)
 
@@ -320,7 +320,12 @@ def _require(fits: bool, name: str, topology: Topology, need: str) -> None:
 
 
 def _require_vote(name: str, topology: Topology) -> None:
-    _require(_votes(topology), name, topology, "a team that votes")
+    _require(topology.decision == "vote", name, topology, "a team that votes")
+
+
+def _require_voters(name: str, topology: Topology) -> None:
+    alone = topology.decision == "vote" and not any(topology.reads)
+    _require(alone, name, topology, "a team whose members vote without reading each other")
 
 
 CREDITS = {

@@ -87,7 +87,7 @@ def evaluate(
     Returns:
       name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over problems.
       `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality of all k samples' answers.
-      `agent_accuracy/k` is there for agents that hear nobody, and for both of a pair.
+      `agent_accuracy/k` is the world that holds agent k alone, `without_agent_accuracy/k` the one that lacks it.
     """
     sampled, counts, tokens = _answer(team, weights, problems, pool, key, settings, sharding)
     scores = _scores(team, sampled)
@@ -105,7 +105,7 @@ def evaluate(
 
 
 def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Outcome, Counter, int]:
-    """The outcome of all problems in the factual world and with each agent masked, batch by batch."""
+    """The outcome of all problems in the worlds of `evaluation_worlds`, batch by batch."""
     parts: list[tuple] = []
     counts, tokens = Counter(), 0
     devices = 1 if sharding is None else sharding.num_devices
@@ -122,7 +122,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
             group_size=settings.samples,
             temperature=settings.temperature,
             top_p=settings.top_p,
-            ablated=tuple(range(team.topology.num_agents)),
+            ablated=evaluation_worlds(team.topology.num_agents),
             rows=settings.rows,
             sharding=sharding,
             heard=judge.hear,
@@ -136,24 +136,35 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
     return Outcome(*joined, agent_mask=spoken.masks), counts, tokens
 
 
+def evaluation_worlds(num_agents: int) -> tuple[tuple[int, ...], ...]:
+    """What the worlds of an evaluation mask: each agent, then all but each agent; of two agents that is the same.
+
+    Example:
+      >>> evaluation_worlds(3)
+      ((0,), (1,), (2,), (1, 2), (0, 2), (0, 1))
+    """
+    agents = range(num_agents)
+    without = [(agent,) for agent in agents]
+    alone = [tuple(other for other in agents if other != agent) for agent in agents]
+    return tuple(dict.fromkeys(without + alone))
+
+
 def _scores(team: Team, result: Outcome) -> Mapping[str, np.ndarray]:
-    """Per-problem accuracies ``[B]`` of one evaluation; world 1 + i is the team without agent i."""
+    """Per-problem accuracies ``[B]`` of one evaluation, each read off the world that holds just these agents."""
     scores = {"team_accuracy": result.reward[0].mean(axis=1), "maj_accuracy": _majority(team, result)}
-    topology = team.topology
-    for agent in range(topology.num_agents):
-        scores[f"without_agent_accuracy/{agent}"] = result.reward[1 + agent].mean(axis=1)
-        if not topology.reads[agent]:
-            alone = 0  # it hears nobody, so it always answers as if alone
-        elif topology.num_agents == 2:
-            alone = 2 - agent  # the world in which the other one is masked
-        else:
-            continue
-        scores[f"agent_accuracy/{agent}"] = result.correct[alone, ..., agent].mean(axis=1)
+    world_of = {tuple(np.flatnonzero(mask)): world for world, mask in enumerate(np.asarray(result.agent_mask))}
+    everyone = tuple(range(team.topology.num_agents))
+    for agent in everyone:
+        others = tuple(other for other in everyone if other != agent)
+        scores[f"without_agent_accuracy/{agent}"] = result.reward[world_of[others]].mean(axis=1)
+        scores[f"agent_accuracy/{agent}"] = result.correct[world_of[(agent,)], ..., agent].mean(axis=1)
     return scores
 
 
 def _majority(team: Team, result: Outcome) -> np.ndarray:
     """maj@k: one plurality over the answers of all samples (and, in a vote, of all voters)."""
-    speakers = slice(None) if team.topology.decision == "vote" else slice(-1, None)
+    topology = team.topology
+    last = int(np.argmax(topology.final_turns))
+    speakers = slice(None) if topology.decision == "vote" else slice(last, last + 1)
     flat = [x[0][..., speakers].reshape(x.shape[1], -1) for x in (result.answer_id, result.correct)]
     return np.asarray(vote_reward(*flat, np.ones_like(flat[0], bool)))

@@ -71,15 +71,15 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     for b, problem in enumerate(chosen):
         print(f"\n=== {problem.id}, checkpoint of step {step}: {problem.question}\n--- gold: {problem.gold}")
         for w, mask in enumerate(spoken.masks):
-            reward, masked = result.reward[w, b, 0], int(np.argmin(mask))
+            reward, masked = result.reward[w, b, 0], int(np.argmin(mask))  # each world masks one agent
             gain = result.reward[0, b, 0] - reward
             print(f"--- without agent {masked}: reward {reward:.2f}, so it contributes {gain:+.2f}" if w else
                   f"--- team: reward {reward:.2f}")  # fmt: skip
-            for a in np.flatnonzero(mask):
-                turn = spoken.turns[a]
-                if w == 0 or turn.variant[w] > 0:
-                    verdict = "right" if result.correct[w, b, 0, a] else "wrong"
-                    print(f"[agent {a}, {team.topology.roles[a]}: {verdict}] {turn.texts[b][turn.rows(w).start]}")
+            for t, (turn, a) in enumerate(zip(spoken.turns, team.topology.speakers, strict=True)):
+                if mask[a] and (w == 0 or turn.variant[w] > 0):
+                    final = t == team.topology.final_turns[a]
+                    verdict = ("right" if result.correct[w, b, 0, a] else "wrong") if final else "first words"
+                    print(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {turn.texts[b][turn.rows(w).start]}")
 
 
 def export(config, workdir: str | None) -> None:

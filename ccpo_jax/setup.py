@@ -115,7 +115,8 @@ def resolve(config) -> Program:
 def make_topology(config) -> Topology:
     """The team's topology."""
     constructor = choose(TOPOLOGIES, config.topology, "topology")
-    return constructor(**keywords(constructor, {"num_agents": config.num_agents, "tie": config.tie}))
+    asked = {name: config[name] for name in ("num_agents", "tie", "graph", "decision")}
+    return constructor(**keywords(constructor, asked))
 
 
 def make_optimizer(config):
@@ -213,21 +214,35 @@ def load_team(config, topology: Topology) -> tuple[Team, tuple, tuple[str, ...]]
         policies[name] = models.make_policy(
             networks[name], compute_dtype=dtype, remat=config.trainer.remat, attention=config.attention
         )
-    lengths = config.response_length
-    lengths = lengths * (topology.num_agents if len(lengths) == 1 else 1)
-    if len(lengths) != topology.num_agents:
-        raise ValueError(
-            f"response_length: {len(lengths)} entries for {topology.num_agents} agents; give one, or one per agent"
-        )
+    lengths = response_lengths(config.response_length, topology)
     style = choose(prompts.PROMPTS, config.prompt_style, "prompt_style")
     agents = []
-    for index, role in enumerate(topology.roles):
-        parameter_set = 0 if config.shared_policy else index
+    for turn, (role, speaker) in enumerate(zip(topology.roles, topology.speakers, strict=True)):
+        parameter_set = 0 if config.shared_policy else speaker
         name = names[parameter_set]
-        template = prompts.tokenize_role(tokenizers[name], choose(style, role, "prompt_style"))
-        agents.append(Agent(policies[name], tokenizers[name], template, lengths[index], parameter_set))
+        if role not in style:
+            raise ValueError(
+                f"prompt_style: {config.prompt_style!r} has no words for the role {role!r}; "
+                f"it has {', '.join(sorted(style))}"
+            )
+        hears = ["own" if topology.speakers[t] == speaker else topology.roles[t] for t in topology.reads[turn]]
+        template = prompts.tokenize_role(tokenizers[name], style[role], hears)
+        agents.append(Agent(policies[name], tokenizers[name], template, lengths[turn], parameter_set))
     team = Team(topology, tuple(agents), config.prompt_length)
     return team, tuple(networks[name] for name in names), tuple(names)
+
+
+def response_lengths(given: tuple[int, ...], topology: Topology) -> tuple[int, ...]:
+    """Tokens each turn may take, from one number, or one per agent or per turn."""
+    if len(given) == len(topology.roles):
+        return tuple(given)
+    if len(given) not in (1, topology.num_agents):
+        turns = "" if topology.num_agents == len(topology.roles) else f" who speak in {len(topology.roles)} turns"
+        raise ValueError(
+            f"response_length: {len(given)} entries for {topology.num_agents} agents{turns}; give one, or one per "
+            f"agent, such as --config.response_length='({', '.join([str(given[0])] * topology.num_agents)})'"
+        )
+    return tuple(given[speaker % len(given)] for speaker in topology.speakers)
 
 
 def load_params(sources: tuple[str, ...], revision: str | None, mesh) -> tuple:

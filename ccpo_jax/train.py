@@ -23,7 +23,7 @@ from ccpo_jax.records import CCPOState, Outcome
 from ccpo_jax.rollout import Rollout, rollout
 from ccpo_jax.setup import Program, resolve
 from ccpo_jax.sharding import batch_sharding, replicated, state_sharding
-from ccpo_jax.topology import Topology
+from ccpo_jax.topology import Topology, agent_masks, texts_per_sample
 from ccpo_jax.update import TrainState, train_on
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError, default_workdir, input_errors, open_checkpoints, recall_config, remember_config
@@ -89,7 +89,7 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
         group_size=config.group_size,
         temperature=config.sample.temperature,
         top_p=config.sample.top_p,
-        ablated=masked_agents(program),
+        ablated=masked_worlds(program),
         solo_samples=config.solo_samples,
         chunk=config.sample.chunk,
         rows=config.sample.rows,
@@ -119,10 +119,12 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
     return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
 
 
-def masked_agents(program: Program) -> tuple[int, ...]:
-    """Agents that get a masked world in training: none where masking costs decoding and the credit ignores it."""
+def masked_worlds(program: Program) -> tuple:
+    """What the masked worlds of a training step mask: nothing where that costs decoding and the credit ignores it."""
     topology = program.team.topology
-    return topology.ablated if program.credit.counterfactual or topology.decision == "vote" else ()
+    masks = agent_masks(topology.num_agents, topology.ablated)
+    free = texts_per_sample(topology, masks) == len(topology.roles)
+    return topology.ablated if program.credit.counterfactual or free else ()
 
 
 def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
@@ -155,9 +157,12 @@ def update(program: Program, config, state: TrainState, spoken: Rollout, advanta
     params, opt_state, metrics = list(state.params), list(state.opt_state), {}
     batch, count = advantage.shape[1], config.trainer.mini_batches
     part = batch // count
-    for index in sorted({program.team.agents[a].parameter_set for a in active}):
-        mine = [a for a in active if program.team.agents[a].parameter_set == index]
-        agent = program.team.agents[mine[0]]
+    agents, speakers = program.team.agents, program.team.topology.speakers
+    advantage = advantage[list(speakers)]  # an agent that speaks twice has the same advantage in both turns
+    turns = [turn for turn, speaker in enumerate(speakers) if speaker in active]
+    for index in sorted({agents[t].parameter_set for t in turns}):
+        mine = [t for t in turns if agents[t].parameter_set == index]
+        agent = agents[mine[0]]
         params[index], opt_state[index], found = train_on(
             agent.policy,
             program.loss,
@@ -181,10 +186,11 @@ def describe(program: Program, spoken: Rollout, result: Outcome, credit, advanta
         "team_accuracy": float(np.mean(result.reward[0])),
         "decoded_tokens": float(spoken.decoded_tokens),
     }
-    for a, turn in enumerate(spoken.turns):
+    for t, turn in enumerate(spoken.turns):
         rows = turn.rows(0)
-        metrics[f"response_length/{a}"] = float(np.mean(turn.samples.length[:, rows]))
-        metrics[f"truncated/{a}"] = float(np.mean(turn.samples.truncated[:, rows]))
+        metrics[f"response_length/{t}"] = float(np.mean(turn.samples.length[:, rows]))
+        metrics[f"truncated/{t}"] = float(np.mean(turn.samples.truncated[:, rows]))
+    for a in range(program.team.topology.num_agents):
         metrics[f"correct/{a}"] = float(np.mean(result.correct[0, ..., a]))
     metrics |= diagnostics(result, credit, advantage, program.team.topology)
     if isinstance(credit_state, CCPOState):
@@ -307,9 +313,9 @@ def table(metrics: dict, prefix: str, topology: Topology) -> dict[str, tuple[flo
         "team, majority of samples": "maj_accuracy",
         "team, greedy": "greedy/team_accuracy",
     }
-    for agent, role in enumerate(topology.roles):
+    for agent, role in enumerate(topology.agent_roles):
         names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
-    for agent, role in enumerate(topology.roles):
+    for agent, role in enumerate(topology.agent_roles):
         names[f"team without agent {agent} ({role})"] = f"without_agent_accuracy/{agent}"
     keys = {row: f"{prefix}/{name}" for row, name in names.items()}
     return {r: (metrics[k], metrics[f"{k}/low"], metrics[f"{k}/high"]) for r, k in keys.items() if k in metrics}

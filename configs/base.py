@@ -9,8 +9,10 @@ def base() -> ConfigDict:
     c.seed = 0  # decides data order, sampling and resampling; same seed, same metrics
     c.steps = 1000  # training steps, one batch of rollouts each
     c.topology = "dyad"  # a key of ccpo_jax.TOPOLOGIES
-    c.num_agents = 3  # voters; read by the voting topology alone
-    c.tie = "expected"  # voting: expected | wrong | first
+    c.num_agents = 3  # voting, debate: who votes; chain: one plans, one solves, the others check
+    c.tie = "expected"  # where a team votes: expected | wrong | first
+    c.graph = "planner solver(0) solver(0) checker(1,2)"  # graph: role, role(turns it reads) or role@agent(...), ...
+    c.decision = "last"  # graph: last (the present agent who speaks last answers) | vote (plurality of last words)
 
     c.model = "Qwen/Qwen2.5-1.5B-Instruct"  # Hub name or folder, "tiny" = the embedded one; "a,b" = one per agent
     c.revision = placeholder(str)  # Hub revision; None = the default branch
@@ -20,7 +22,7 @@ def base() -> ConfigDict:
     c.prompt_style = "math"  # a key of ccpo_jax.prompts.PROMPTS
     c.thinking = False  # Qwen3: let the model open a think block of its own
     c.prompt_length = 1024  # tokens a problem's prompt may take, messages excluded
-    c.response_length = (2048, 2048)  # tokens each agent may write, one entry per agent; one entry alone serves all
+    c.response_length = (2048, 2048)  # tokens a message may take, one entry per agent (or turn); one alone serves all
 
     c.credit = ConfigDict()
     c.credit.name = "ccpo"  # a key of ccpo_jax.CREDITS

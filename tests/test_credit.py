@@ -1,5 +1,6 @@
 """Credit estimators: a contract for all of them, then what each one pays."""
 
+import dataclasses
 import functools
 import math
 
@@ -20,15 +21,16 @@ from ccpo_jax import (
     make_credit,
     team_reward,
 )
-from ccpo_jax.topology import dyad, voting
+from ccpo_jax.topology import chain, debate, dyad, graph, voting
 
 CHAIN = Topology("chain", roles=("a", "b", "c"), reads=((), (0,), (1,)), ablated=(0, 1), decision="last")
+GRAPHS = (chain(3), debate(2), graph())
 FITS = {
-    "shared": (dyad(), voting(3), CHAIN),
-    "individual": (voting(3), voting(4)),
-    "ccpo": (dyad(), voting(3), voting(4)),
+    "shared": (dyad(), voting(3), CHAIN, *GRAPHS),
+    "individual": (voting(3), voting(4), debate(2)),
+    "ccpo": (dyad(), voting(3), voting(4), *GRAPHS),
     "ccpo_event": (dyad(),),
-    "difference": (dyad(), voting(3), CHAIN),
+    "difference": (dyad(), voting(3), CHAIN, *GRAPHS),
     "cross_play": (voting(3), voting(4)),
     "shapley": (voting(3), voting(4)),
 }
@@ -41,7 +43,7 @@ reward_of = jax.jit(team_reward, static_argnums=0)
 
 def outcome_of(team, batch=3, group=4, seed=0):
     """A random outcome that obeys the team's rule; what only masks change is drawn again for every world."""
-    worlds = 1 + len(team.ablated) if team.decision == "last" else 1
+    worlds = 1 if team.decision == "vote" and not any(team.reads) else 1 + len(team.ablated)
     answer_id = np.random.default_rng(seed).integers(-1, 3, (worlds, batch, group, team.num_agents))
     return answered(team, answer_id)
 
@@ -285,6 +287,18 @@ def test_ccpo_voting_uses_one_statistic_for_all_voters():
     np.testing.assert_allclose(credit, np.tanh(2 * (delta - delta.mean()) / delta.std()), atol=1e-4)
 
 
+def test_ccpo_of_a_chain_shapes_every_agents_own_contribution():
+    """One statistic for all agents, whatever the order of the masked worlds."""
+    team = dataclasses.replace(chain(3), ablated=(2, 0, 1))
+    outcome = outcome_of(team, batch=8)
+    state = CCPOState(moments(0.2, 0.16), init_moments(), init_moments())
+    delta = outcome.reward[0] - outcome.reward[[2, 3, 1]]
+    np.testing.assert_allclose(
+        credit_of("ccpo", team, outcome, state), np.tanh((delta - 0.2) / 0.4), rtol=1e-4, atol=1e-6
+    )
+    assert (delta[0] != delta[1]).any() and (delta[1] != delta[2]).any()
+
+
 def test_ccpo_keeps_the_order_of_contributions():
     state = CCPOState(moments(0.2, 0.16), moments(0.6, 0.24), moments(0.4, 0.09))
     thinker = credit_of("ccpo", dyad(), dyad_outcome([[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]]), state)[0, 0]
@@ -315,7 +329,7 @@ def test_ccpo_event_only_reweights_prompts(solo, factor):
 
 # The border
 
-MISFITS = [(name, team) for name in CREDITS for team in (dyad(), voting(3), CHAIN) if team not in FITS[name]]
+MISFITS = [(name, team) for name in CREDITS for team in (dyad(), voting(3), CHAIN, *GRAPHS) if team not in FITS[name]]
 
 
 @pytest.mark.parametrize("name, team", MISFITS, ids=lambda x: x if isinstance(x, str) else x.name)
