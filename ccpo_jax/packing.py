@@ -45,7 +45,8 @@ def gather_rows(spoken: Rollout, advantage: np.ndarray, turns: Sequence[int], pr
 
     Args:
       spoken: a rollout.
-      advantage: float32, of every turn, prompt and sample.
+      advantage: float32, of every turn, prompt and sample of the team; a text that several samples share takes the
+        first one's.
       turns: which turns' responses.
       prompts: which prompts of the batch.
     """
@@ -54,6 +55,7 @@ def gather_rows(spoken: Rollout, advantage: np.ndarray, turns: Sequence[int], pr
         turn = spoken.turns[index]
         p, s = turn.prompts, turn.samples
         width = p.tail.shape[2]
+        shared = advantage.shape[2] // turn.counts[0]
         for b in prompts:
             prefix = p.prefix[b, : p.prefix_length[b]]
             for g in range(turn.counts[0]):
@@ -61,7 +63,7 @@ def gather_rows(spoken: Rollout, advantage: np.ndarray, turns: Sequence[int], pr
                 said = slice(s.length[b, g])
                 group = index * len(p.prefix) + b
                 old = s.logprobs[b, g, said]
-                rows.append(Row(group, prefix, tail, s.tokens[b, g, said], float(advantage[index, b, g]), old))
+                rows.append(Row(group, prefix, tail, s.tokens[b, g, said], float(advantage[index, b, g * shared]), old))
     return rows
 
 

@@ -18,7 +18,7 @@ from ccpo_jax.draw import sampling
 from ccpo_jax.generate import generate
 from ccpo_jax.records import Outcome, Policy, Samples
 from ccpo_jax.sampler import Groups, Prompts
-from ccpo_jax.topology import Topology, agent_masks, team_reward, variants
+from ccpo_jax.topology import Topology, agent_masks, is_chain, team_reward, variants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +68,15 @@ class Turn(NamedTuple):
         first = sum(self.counts[: self.variant[world]])
         return slice(first, first + self.counts[self.variant[world]])
 
+    def row(self, world: int, sample, count: int):
+        """The row that goes with `sample`, one of the `count` that `world` has of something else.
+
+        Where there are K times as many of the other, K in a row share one of these; else they are paired by number.
+        """
+        rows = self.rows(world)
+        mine = rows.stop - rows.start
+        return rows.start + (sample // (count // mine) if count % mine == 0 else sample % mine)
+
 
 class Rollout(NamedTuple):
     """One batch of team rollouts over all worlds."""
@@ -114,6 +123,7 @@ def rollout(
     top_p: float = 1.0,
     ablated: Sequence[int | Sequence[int]] = (),
     solo_samples: int | None = None,
+    answers: int = 1,
     chunk: int = 32,
     rows: int | None = None,
     sharding: jax.sharding.Sharding | None = None,
@@ -133,6 +143,8 @@ def rollout(
       top_p: mass of the sampled distribution; 1 = all of it.
       ablated: what each further world masks, see `agent_masks`; () decodes the factual world alone.
       solo_samples: samples per prompt of what a mask changes; None = G.
+      answers: K, texts in the factual world that answer each text of the turn before: turn t of a chain has G * K^t.
+        More than 1 needs a chain.
       chunk: tokens between two looks at which responses have ended; changes no token.
       rows: most responses of one call that decode at once, see `generate`; changes no token.
       sharding: placement of the batch axis.
@@ -143,6 +155,8 @@ def rollout(
     Returns:
       `Rollout` on the host.
     """
+    if answers > 1 and not is_chain(team.topology):
+        raise ValueError(f"answers: {answers} answers to everything said need a chain, not {team.topology.name!r}")
     masks = agent_masks(team.topology.num_agents, ablated)
     turns: dict[int, Turn] = {}
     texts: list[list] = [[None] * len(problems) for _ in team.agents]
@@ -156,7 +170,8 @@ def rollout(
             heard({b: tuple(text for said in texts for text in said[b]) for b in prompts})
 
     for stage in team.stages:
-        pending = {t: _compose(team, t, masks, problems, turns, group_size, solo_samples) for t in stage}
+        size = group_size * answers ** min(stage)
+        pending = {t: _compose(team, t, masks, problems, turns, size, solo_samples or group_size) for t in stage}
         for call in _calls(team, pending, stack_agents):
             finished = functools.partial(listen, call)
             samples = _sample_turns(team, call, weights, pending, key, temperature, top_p, chunk=chunk, rows=rows,
@@ -166,13 +181,13 @@ def rollout(
     return Rollout(tuple(turns[t] for t in range(len(turns))), masks)
 
 
-def _compose(team, index, masks, problems, turns, group_size, solo_samples) -> Turn:
+def _compose(team, index, masks, problems, turns, samples: int, masked_samples: int) -> Turn:
     """Prompts of one turn for all rows; samples and texts still empty."""
     agent, topology = team.agents[index], team.topology
     worlds, variant = variants(topology, index, masks)
-    counts = (group_size,) + (solo_samples or group_size,) * (len(worlds) - 1)
+    counts = (samples,) + (masked_samples,) * (len(worlds) - 1)
     quoted = _quotes(team, index, turns) if agent.has_tail else {}
-    rows = [(world, g) for world, count in zip(worlds, counts, strict=True) for g in range(count)]
+    rows = [(world, g, count) for world, count in zip(worlds, counts, strict=True) for g in range(count)]
     messages = [[_heard(topology, quoted, turns, masks, *row, b) for row in rows] for b in range(len(problems))]
     longest = [team.agents[partner].max_tokens for partner in topology.reads[index]]
     prompts = _prompts(agent, index, problems, messages, longest, team.prompt_length)
@@ -212,12 +227,11 @@ def _quote(reader: Agent, texts: list[list[str]], max_tokens: int) -> list[list[
     return [flat[b * rows : (b + 1) * rows] for b in range(len(texts))]
 
 
-def _heard(topology: Topology, quotes, turns, masks, world: int, g: int, b: int) -> list[list[int] | None]:
-    """Messages that sample g of prompt b reads in `world`; None where the speaker is masked."""
+def _heard(topology: Topology, quotes, turns, masks, world: int, g: int, count: int, b: int) -> list[list[int] | None]:
+    """Messages that sample g, one of `count`, of prompt b reads in `world`; None where the speaker is masked."""
     messages: list[list[int] | None] = []
     for partner, rows in quotes.items():
-        own = turns[partner].rows(world)
-        row = own.start + g % (own.stop - own.start)
+        row = turns[partner].row(world, g, count)
         messages.append(rows[b][row] if masks[world, topology.speakers[partner]] else None)
     return messages
 
@@ -302,19 +316,19 @@ def outcome(topology: Topology, spoken: Rollout, correct: Sequence, answer_id: S
       answer_id: per turn ``[B, R]`` int, answer classes within each prompt, -1 = none.
 
     Returns:
-      `Outcome` with fields ``[W, B, G(, A)]`` on the host; an agent's answer is its last turn. Where a masked world has
-      another number of samples than G, each of the G stands for the mean of the world's samples, which has no class.
+      `Outcome` with fields ``[W, B, G(, A)]`` on the host; an agent's answer is its last turn. With K answers to every
+      text, G counts the samples of the last turn. Where a masked world has another number of samples, each of the G
+      stands for the mean of the world's samples, which has no class.
     """
     finals = [spoken.turns[turn] for turn in topology.final_turns]
     good = [np.where(t.samples.truncated, 0.0, correct[i]) for i, t in zip(topology.final_turns, finals, strict=True)]
     label = [np.where(t.samples.truncated, -1, answer_id[i]) for i, t in zip(topology.final_turns, finals, strict=True)]
-    batch, group = len(finals[0].prompts.prefix), spoken.turns[0].counts[0]
+    batch, group = len(finals[0].prompts.prefix), max(turn.counts[0] for turn in spoken.turns)
     worlds = []
     for world, mask in enumerate(spoken.masks):
-        rows = [turn.rows(world) for turn in finals]
-        again = [r.stop - r.start for r, turn in zip(rows, finals, strict=True) if turn.variant[world]]
+        again = [turn.counts[turn.variant[world]] for turn in finals if turn.variant[world]]
         samples = np.arange(again[0] if again else group)
-        places = [r.start + samples % (r.stop - r.start) for r in rows]
+        places = [turn.row(world, samples, len(samples)) for turn in finals]
         right, classes = (
             np.stack([x[:, place] for x, place in zip(verdicts, places, strict=True)], axis=-1)
             for verdicts in (good, label)

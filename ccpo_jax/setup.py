@@ -20,7 +20,7 @@ from ccpo_jax.records import CreditEstimator, Outcome
 from ccpo_jax.rollout import Agent, Team
 from ccpo_jax.sharding import batch_sharding, make_mesh, state_sharding
 from ccpo_jax.tokenizer import load_tokenizer
-from ccpo_jax.topology import TOPOLOGIES, Topology, agent_masks
+from ccpo_jax.topology import TOPOLOGIES, Topology, agent_masks, texts_per_sample
 from ccpo_jax.update import Loss, Micro, optimizer
 
 TINY = pathlib.Path(__file__).parent / "assets" / "tiny"
@@ -77,7 +77,7 @@ def resolve(config) -> Program:
     topology = make_topology(config)
     constructor = choose(CREDITS, config.credit.name, "credit.name")
     credit = make_credit(config.credit.name, topology, **keywords(constructor, config.credit))
-    loss, advantage = make_loss(config), make_advantage(config)
+    loss, advantage = make_loss(config), make_advantage(config, credit)
     rehearse(credit, advantage, loss, topology, config)
     mesh = make_mesh(**config.mesh)
     splits = config.mesh.fsdp * mesh.shape["data"]
@@ -142,13 +142,17 @@ def make_loss(config) -> Loss:
     )
 
 
-def make_advantage(config) -> Callable:
+def make_advantage(config, credit: CreditEstimator) -> Callable:
     """How credit becomes an advantage within each group; what is left open follows from the loss and the credit."""
     divide, baseline = config.advantage.normalize_std, config.advantage.baseline
     if divide is None:
-        divide = config.credit.name != "ccpo_event"
+        divide = credit.divide
     if baseline is None:
-        baseline = "none" if config.loss.name == "reinforce_pp" else "group"
+        baseline = "none" if config.loss.name == "reinforce_pp" else credit.baseline
+    if credit.baseline == "none" and baseline != "none":
+        raise ValueError(
+            f"advantage.baseline: credit {config.credit.name!r} brings its own, received {baseline!r}; leave it out"
+        )
     table = {
         "group": functools.partial(group_advantage, normalize_std=divide),
         "leave_one_out": leave_one_out_advantage,
@@ -157,11 +161,19 @@ def make_advantage(config) -> Callable:
     return choose(table, baseline, "advantage.baseline")
 
 
+def masked_worlds(credit: CreditEstimator, topology: Topology) -> tuple:
+    """What the masked worlds of a training step mask: nothing where that costs decoding and the credit ignores it."""
+    if credit.counterfactual:
+        return topology.ablated if credit.ablated is None else credit.ablated
+    masks = agent_masks(topology.num_agents, topology.ablated)
+    return topology.ablated if texts_per_sample(topology, masks) == len(topology.roles) else ()
+
+
 def rehearse(credit: CreditEstimator, advantage: Callable, loss: Loss, topology: Topology, config) -> None:
     """Traces credit, advantage and loss for the run's sizes without computing, so that what they refuse shows here."""
-    masks = agent_masks(topology.num_agents, topology.ablated)
+    masks = agent_masks(topology.num_agents, masked_worlds(credit, topology))
     worlds, agents = masks.shape
-    shape = (worlds, config.batch_size, config.group_size)
+    shape = (worlds, config.batch_size, config.group_size * credit.answers ** (agents - 1))
     found = Outcome(
         jax.ShapeDtypeStruct(shape, jnp.float32),
         jax.ShapeDtypeStruct((*shape, agents), jnp.float32),

@@ -19,11 +19,11 @@ from ccpo_jax.checkpoint import Checkpoints
 from ccpo_jax.evaluate import Judge, evaluate
 from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics
 from ccpo_jax.packing import gather_rows
-from ccpo_jax.records import CCPOState, Outcome
+from ccpo_jax.records import CCPOState, Outcome, RunningMoments
 from ccpo_jax.rollout import Rollout, rollout
-from ccpo_jax.setup import Program, resolve
+from ccpo_jax.setup import Program, masked_worlds, resolve
 from ccpo_jax.sharding import batch_sharding, replicated, state_sharding
-from ccpo_jax.topology import Topology, agent_masks, texts_per_sample
+from ccpo_jax.topology import Topology
 from ccpo_jax.update import TrainState, train_on
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError, default_workdir, input_errors, open_checkpoints, recall_config, remember_config
@@ -89,8 +89,9 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
         group_size=config.group_size,
         temperature=config.sample.temperature,
         top_p=config.sample.top_p,
-        ablated=masked_worlds(program),
+        ablated=masked_worlds(program.credit, program.team.topology),
         solo_samples=config.solo_samples,
+        answers=program.credit.answers,
         chunk=config.sample.chunk,
         rows=config.sample.rows,
         sharding=batch_sharding(program.mesh),
@@ -117,14 +118,6 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
     }
     credit_state = jax.device_put(credit_state, replicated(program.mesh))
     return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
-
-
-def masked_worlds(program: Program) -> tuple:
-    """What the masked worlds of a training step mask: nothing where that costs decoding and the credit ignores it."""
-    topology = program.team.topology
-    masks = agent_masks(topology.num_agents, topology.ablated)
-    free = texts_per_sample(topology, masks) == len(topology.roles)
-    return topology.ablated if program.credit.counterfactual or free else ()
 
 
 def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
@@ -158,18 +151,17 @@ def update(program: Program, config, state: TrainState, spoken: Rollout, advanta
     batch, count = advantage.shape[1], config.trainer.mini_batches
     part = batch // count
     agents, speakers = program.team.agents, program.team.topology.speakers
-    advantage = advantage[list(speakers)]  # an agent that speaks twice has the same advantage in both turns
     turns = [turn for turn, speaker in enumerate(speakers) if speaker in active]
     for index in sorted({agents[t].parameter_set for t in turns}):
         mine = [t for t in turns if agents[t].parameter_set == index]
-        agent = agents[mine[0]]
+        agent, signal = agents[mine[0]], turn_advantages(spoken, advantage, speakers, mine)
         params[index], opt_state[index], found = train_on(
             agent.policy,
             program.loss,
             program.optimizer,
             params[index],
             opt_state[index],
-            [gather_rows(spoken, advantage, mine, range(i * part, (i + 1) * part)) for i in range(count)],
+            [gather_rows(spoken, signal, mine, range(i * part, (i + 1) * part)) for i in range(count)],
             micro=program.micro._replace(pad_id=agent.tokenizer.pad_id),
             skip_silent=config.trainer.skip_silent,
             temperature=config.sample.temperature,
@@ -177,6 +169,16 @@ def update(program: Program, config, state: TrainState, spoken: Rollout, advanta
         )
         metrics |= {f"update/{name}/{index}": value for name, value in found.items()}
     return tuple(params), tuple(opt_state), metrics
+
+
+def turn_advantages(spoken: Rollout, advantage: np.ndarray, speakers, turns) -> np.ndarray:
+    """Advantages of turns from those of agents ``[A, B, G]``: every turn has its speaker's.
+
+    Parameters that speak in several of `turns` weigh them alike, also where K answers per thought make one of them
+    speak more often: its rows count less in the mean over rows that a loss is.
+    """
+    rows = np.array([turn.counts[0] for turn in spoken.turns], np.float32)
+    return advantage[list(speakers)] * (rows[list(turns)].mean() / rows)[:, None, None]
 
 
 def describe(program: Program, spoken: Rollout, result: Outcome, credit, advantage, credit_state) -> dict[str, float]:
@@ -197,6 +199,9 @@ def describe(program: Program, spoken: Rollout, result: Outcome, credit, advanta
         for name, moments in credit_state._asdict().items():
             metrics |= {f"moments/{name}/mean": float(moments.mean), f"moments/{name}/var": float(moments.var)}
         metrics["moments/gate"] = float(history_gate(credit_state.delta))
+    elif isinstance(credit_state, RunningMoments):
+        for a, (mean, var) in enumerate(zip(np.ravel(credit_state.mean), np.ravel(credit_state.var), strict=True)):
+            metrics |= {f"moments/{a}/mean": float(mean), f"moments/{a}/var": float(var)}
     return metrics
 
 

@@ -28,17 +28,19 @@ def base() -> ConfigDict:
     c.credit.name = "ccpo"  # a key of ccpo_jax.CREDITS
     c.credit.alpha = 1.0  # ccpo: slope inside tanh, > 0
     c.credit.eta = 1.0  # ccpo: slope of the history gate, >= 0
-    c.credit.decay = 0.99  # ccpo: decay of the running moments, in [0, 1)
-    c.credit.min_samples = 10  # ccpo: values seen before shaping begins
+    c.credit.decay = 0.99  # ccpo, agent_norm, nested with solo answers: decay of the running moments, in [0, 1)
+    c.credit.min_samples = 10  # ccpo, agent_norm: values seen before shaping begins
     c.credit.weight = 0.2  # ccpo_event: weight of the bonus (lambda)
     c.credit.soft = False  # ccpo_event: bonus (J - b) / 2 instead of the three-valued event
+    c.credit.answers = 4  # nested: K, answers to everything that is said, >= 2
+    c.credit.solo_weight = 0.0  # nested: share of solo answers in agent 0's baseline, in [0, 1]; above 0 they decode
     c.solo_samples = placeholder(int)  # answers per prompt in each masked world that decodes; None = group_size
 
     c.advantage = ConfigDict()
-    c.advantage.baseline = placeholder(str)  # group (mean of the group) | leave_one_out | none; None: group, but
-    # none with loss reinforce_pp, which centres the whole batch
+    c.advantage.baseline = placeholder(str)  # group (mean of the group) | leave_one_out | none; None: group, but none
+    # with loss reinforce_pp, which centres the whole batch, and with credit nested, which brings its own
     c.advantage.normalize_std = placeholder(bool)  # group: divide by the group's standard deviation; None: yes, but
-    # not with credit ccpo_event, whose bonus is made for centred advantages
+    # not with credits ccpo_event, sepo, magrpo and agent_norm, which are made for centred advantages
 
     c.loss = ConfigDict()
     c.loss.name = "grpo"  # a key of ccpo_jax.LOSSES

@@ -12,11 +12,13 @@ from ccpo_jax.draw import sampling
 from ccpo_jax.generate import compiled
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig
+from ccpo_jax.packing import gather_rows
 from ccpo_jax.records import Samples
 from ccpo_jax.rollout import Agent, Rollout, Team, Turn, bucket, outcome, rollout
 from ccpo_jax.sampler import Prompts, sample
 from ccpo_jax.sharding import batch_sharding, make_mesh, replicated
 from ccpo_jax.topology import agent_masks, all_subsets, chain, debate, dyad, graph, texts_per_sample, variants, voting
+from ccpo_jax.train import turn_advantages
 from tests.stubs import CODEC, POLICY, markov_params
 from tests.test_prompts import hears_of
 
@@ -387,6 +389,67 @@ def test_graphs_decode_the_same_where_prompts_wait_for_others():
     other = rollout(team, weights, PROBLEMS[:3], jax.random.key(5), **how)
     for turn in range(6):
         assert_same_tokens(whole, other, turn)
+
+
+# Several answers to everything that is said
+
+
+def test_answers_to_the_same_words_are_rows_behind_one_question():
+    """Two plans, three solutions to each, three checks of each solution, beside solo answers to a hidden plan."""
+    topology = chain(3)
+    team = team_of(topology, policy=POLICY, shared=True, max_tokens=6)
+    weights = (markov_params(CODEC.vocab_size),)
+    how = {"group_size": 2, "answers": 3, "ablated": (0,), "solo_samples": 4}
+    spoken = rollout(team, weights, PROBLEMS[:2], jax.random.key(5), **how)
+    assert [turn.counts for turn in spoken.turns] == [(2,), (6, 4), (18, 4)]
+    assert spoken.decoded_tokens == sum(turn.samples.length.sum() for turn in spoken.turns)
+    for index, turn in enumerate(spoken.turns):
+        assert turn.prompts.prefix.shape[0] == 2  # one prefix a problem, whatever its rows
+        for b in range(2):
+            for row in range(turn.counts[0]):
+                said = {p: spoken.turns[p].texts[b][row // 3 ** (index - p)] for p in topology.reads[index]}
+                assert spelled(turn, b, row) == words_of(topology, index, said, PROBLEMS[b])
+    last = spoken.turns[2]
+    for b in range(2):
+        for s in range(4):
+            said = {1: spoken.turns[1].texts[b][6 + s]}
+            assert spelled(last, b, 18 + s) == words_of(topology, 2, said, PROBLEMS[b])
+    assert len({tuple(row) for row in last.samples.tokens[0, :3].tolist()}) > 1, "answers to one text differ"
+
+
+def test_answers_need_a_chain():
+    with pytest.raises(ValueError, match="answers: 2 answers to everything said need a chain, not 'debate'"):
+        rollout(team_of(debate(3), policy=POLICY), (), PROBLEMS, jax.random.key(0), group_size=2, answers=2)
+
+
+def test_outcomes_and_training_rows_of_nested_answers_by_hand():
+    """A sample of the team is one path from a thought to an answer; a text is trained once, with its paths' advantage."""
+    rng = np.random.default_rng(0)
+    masks = agent_masks(2, (0,))
+    turns = []
+    for counts, variant in (((3,), (0, 0)), ((6, 2), (0, 1))):
+        shape = (2, sum(counts))
+        prompts = Prompts(
+            np.ones((2, 1), np.int32), np.ones(2, int), np.zeros((*shape, 0), np.int32), np.zeros(shape, int)
+        )
+        tokens = rng.integers(0, 9, (*shape, 1))
+        samples = Samples(tokens, np.zeros((*shape, 1), np.float32), np.ones(shape, int), rng.random(shape) < 0.2)
+        turns.append(Turn(prompts, samples, [], variant, counts))
+    spoken = Rollout(tuple(turns), masks)
+    labels = [rng.integers(-1, 2, turn.samples.length.shape) for turn in turns]
+    found = outcome(dyad(), spoken, [label == 0 for label in labels], labels)
+    right = [np.where(turn.samples.truncated, 0, label == 0) for turn, label in zip(turns, labels, strict=True)]
+    np.testing.assert_array_equal(found.reward[0], right[1][:, :6])
+    np.testing.assert_array_equal(found.correct[0, ..., 0], right[0].repeat(2, 1))
+    np.testing.assert_allclose(found.reward[1], right[1][:, 6:].mean(1, keepdims=True).repeat(6, 1))
+    advantage = np.stack([np.arange(6.0).reshape(1, 6).repeat(2, 0) // 2, np.arange(12.0).reshape(2, 6)])
+    thoughts, answers = (gather_rows(spoken, advantage, [turn], range(2)) for turn in (0, 1))
+    assert [row.advantage for row in thoughts] == [0, 1, 2, 0, 1, 2]
+    assert [row.advantage for row in answers] == list(range(12))
+    assert [int(row.response[0]) for row in thoughts] == turns[0].samples.tokens.ravel().tolist()
+    both = turn_advantages(spoken, np.ones((2, 2, 6)), (0, 1), (0, 1))
+    assert both[0, 0, 0] * 3 == both[1, 0, 0] * 6 == 4.5  # one set of parameters: thoughts and answers weigh the same
+    np.testing.assert_array_equal(turn_advantages(spoken, advantage, (0, 1), (1,))[1], advantage[1])
 
 
 def test_stages_follow_who_reads_whom():
