@@ -19,6 +19,7 @@ from ccpo_jax.advantages import (
     event_bonus,
     gated_reward,
     leave_one_out_advantage,
+    sepo_reward,
     shape_contribution,
     shapley_value,
     vote_reward,
@@ -227,6 +228,53 @@ def ccpo_event(topology: Topology, *, weight: float = 0.2, soft: bool = False) -
         return jnp.stack([joint + weight * event_bonus(joint, solo, soft=soft), joint]), state
 
     return CreditEstimator(_stateless, update, counterfactual=True, divide=False)
+
+
+def sepo(topology: Topology, *, own: float = 0.3, praise: float = 0.2, blame: float = 0.2) -> CreditEstimator:
+    """Both roles say who brought about the outcome, and share a part of it accordingly, see `sepo_reward`.
+
+    After the verdict each role splits the outcome between Thinker and Solver; ``c_k = R + praise * w_k`` where the team
+    was right and ``R - blame * w_k`` where it was wrong, with R in {-1, +1} and w_k the role's share less the group's
+    mean share. What a role says about itself counts `own`, what its partner says 1 - own. Made for centred advantages.
+    The ratings themselves are not trained on: a role that is paid by its own word would learn to praise itself.
+
+    Reference: SEPO, from the authors of arXiv:2603.21563. Deviation: `sepo_reward` states the formula; that ratings are
+    not trained is ours.
+
+    Args:
+      topology: the dyad.
+      own: weight of a role's word about itself, in [0, 1].
+      praise: lambda where the team was right, in [0, 1): below 1 the verdict decides the sign.
+      blame: lambda where it was wrong, likewise.
+
+    Returns:
+      CreditEstimator without state; needs ratings, and no masked world.
+
+    Raises:
+      ValueError: if the team is not the dyad, or a hyper-parameter is out of range.
+
+    Example:
+      >>> from ccpo_jax.topology import dyad
+      >>> sepo(dyad()).ratings
+      True
+    """
+    _require(_is_dyad(topology), "sepo", topology, "the dyad")
+    for name, value, fits, words in (
+        ("own", own, 0.0 <= own <= 1.0, "in [0, 1]"),
+        ("praise", praise, 0.0 <= praise < 1.0, "in [0, 1)"),
+        ("blame", blame, 0.0 <= blame < 1.0, "in [0, 1)"),
+    ):
+        if not fits:
+            raise ValueError(f"credit.{name}: must be {words}, received {value}; use {name}=0.2")
+
+    def update(state, outcome):
+        if isinstance(outcome.splits, tuple):
+            raise ValueError("outcome.splits: 'sepo' needs both agents' splits, received none; let them rate first")
+        thinker, solver = jnp.asarray(outcome.splits, jnp.float32)
+        reward = 2.0 * _team_reward(outcome) - 1.0
+        return jnp.stack(sepo_reward(reward, thinker, solver, eta=own, credit=praise, blame=blame)), state
+
+    return CreditEstimator(_stateless, update, counterfactual=False, ratings=True, divide=False)
 
 
 def difference(topology: Topology) -> CreditEstimator:
@@ -520,6 +568,7 @@ CREDITS = {
     "individual": individual,
     "ccpo": ccpo,
     "ccpo_event": ccpo_event,
+    "sepo": sepo,
     "difference": difference,
     "agent_norm": agent_norm,
     "cross_play": cross_play,

@@ -10,8 +10,9 @@ import numpy as np
 
 from ccpo_jax.data import Problem
 from ccpo_jax.metrics import bootstrap_interval
+from ccpo_jax.ratings import FAILURES, OUTCOMES, parse
 from ccpo_jax.records import Outcome
-from ccpo_jax.rollout import Rollout, Team, outcome, rollout
+from ccpo_jax.rollout import Rollout, Team, outcome, rate, rollout
 from ccpo_jax.topology import vote_reward
 from ccpo_jax.verifiers import Item, VerifierPool
 
@@ -61,6 +62,39 @@ class Judge:
         for g in graded:
             counts.update(g.counts)
         return outcome(team.topology, spoken, correct, classes), counts
+
+
+def hear_ratings(
+    team: Team, weights: Sequence, problems: Sequence[str], spoken: Rollout, result: Outcome, key: jax.Array, **how
+) -> tuple[Rollout, Outcome, dict[str, float]]:
+    """Lets the agents rate the outcomes and reads what they say.
+
+    Args:
+      team: with raters.
+      weights, problems, key, **how: as in `rate`.
+      spoken: what was said.
+      result: its outcome.
+
+    Returns:
+      ``(spoken, result, metrics)`` with the ratings and the splits in them. Metrics per rater: the share of replies
+      that hold one of the nine splits and the outcome as told (`parsed`), the share of each failure, and the mean part
+      of the Thinker, failures left out, where the team was right and where it was wrong.
+    """
+    words = [[OUTCOMES[bool(reward > 0.5)] for reward in row] for row in result.reward[0]]
+    spoken = rate(team, weights, problems, spoken, words, key, **how)
+    splits, metrics = [], {}
+    for agent, turn in enumerate(spoken.ratings):
+        read = [[parse(*pair) for pair in zip(*rows, strict=True)] for rows in zip(turn.texts, words, strict=True)]
+        split = np.array([[split for split, _ in row] for row in read], np.float32)
+        failure = np.array([[failure for _, failure in row] for row in read])
+        splits.append(split)
+        metrics[f"rating/parsed/{agent}"] = float((failure == "").mean())
+        metrics |= {f"rating/{name}/{agent}": float((failure == name).mean()) for name in FAILURES}
+        for outcome_word in OUTCOMES:
+            chosen = (failure == "") & (np.array(words) == outcome_word)
+            if chosen.any():
+                metrics[f"rating/thinker_if_{outcome_word}/{agent}"] = float(split[chosen, 0].mean())
+    return spoken, result._replace(splits=np.stack(splits)), metrics
 
 
 def evaluate(

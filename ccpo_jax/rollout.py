@@ -20,6 +20,8 @@ from ccpo_jax.records import Outcome, Policy, Samples
 from ccpo_jax.sampler import Groups, Prompts
 from ccpo_jax.topology import Topology, agent_masks, is_chain, team_reward, variants
 
+_VERDICT_TOKENS = 8  # room for one word in any tokenizer
+
 
 @dataclasses.dataclass(frozen=True)
 class Agent:
@@ -44,6 +46,7 @@ class Team:
     topology: Topology
     agents: tuple[Agent, ...]  # who speaks in each turn: an agent that speaks twice is there twice
     prompt_length: int  # L, most tokens a problem's prompt may take before any message
+    raters: tuple[Agent, ...] = ()  # what each agent needs to rate an outcome; () = nobody rates
 
     @property
     def stages(self) -> tuple[tuple[int, ...], ...]:
@@ -83,6 +86,7 @@ class Rollout(NamedTuple):
 
     turns: tuple[Turn, ...]  # as in the topology
     masks: np.ndarray  # [W, A] bool
+    ratings: tuple[Turn, ...] = ()  # [A] what each agent said about the outcome; () = nobody was asked
 
     def first(self, count: int) -> "Rollout":
         """The first `count` prompts of the batch alone."""
@@ -91,12 +95,12 @@ class Rollout(NamedTuple):
             prompts, samples = (type(part)(*(x[:count] for x in part)) for part in (turn.prompts, turn.samples))
             return turn._replace(prompts=prompts, samples=samples, texts=turn.texts[:count])
 
-        return Rollout(tuple(map(cut, self.turns)), self.masks)
+        return Rollout(tuple(map(cut, self.turns)), self.masks, tuple(map(cut, self.ratings)))
 
     @property
     def decoded_tokens(self) -> int:
         """Tokens decoded for this batch, end tokens included."""
-        return int(sum(turn.samples.length.sum() for turn in self.turns))
+        return int(sum(turn.samples.length.sum() for turn in self.turns + self.ratings))
 
 
 def bucket(length: int, limit: int) -> int:
@@ -172,13 +176,65 @@ def rollout(
     for stage in team.stages:
         size = group_size * answers ** min(stage)
         pending = {t: _compose(team, t, masks, problems, turns, size, solo_samples or group_size) for t in stage}
-        for call in _calls(team, pending, stack_agents):
+        for call in _calls(team.agents, pending, stack_agents):
             finished = functools.partial(listen, call)
-            samples = _sample_turns(team, call, weights, pending, key, temperature, top_p, chunk=chunk, rows=rows,
-                                    sharding=sharding, finished=finished)  # fmt: skip
+            samples = _sample_turns(team.agents, call, weights, pending, key, temperature, top_p, chunk=chunk,
+                                    rows=rows, sharding=sharding, finished=finished)  # fmt: skip
             for turn, spoken in zip(call, samples, strict=True):
                 turns[turn] = pending[turn]._replace(samples=spoken, texts=texts[turn])
     return Rollout(tuple(turns[t] for t in range(len(turns))), masks)
+
+
+def rate(
+    team: Team,
+    weights: Sequence,
+    problems: Sequence[str],
+    spoken: Rollout,
+    verdicts: Sequence[Sequence[str]],
+    key: jax.Array,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    chunk: int = 32,
+    rows: int | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+    stack_agents: bool = True,
+) -> Rollout:
+    """Asks every agent about every factual outcome, once it is known.
+
+    A rater reads the problem, everything that was said in its sample, and the verdict in a word.
+
+    Args:
+      team: who spoke and rates.
+      weights: as in `rollout`, likewise all further arguments.
+      problems: B problem texts.
+      spoken: what was said.
+      verdicts: ``[B][G]`` the verdict on each sample.
+      key: the batch's; raters' keys differ from speakers'.
+
+    Returns:
+      `spoken` with its `ratings`.
+    """
+    count, first = len(verdicts[0]), len(team.agents)
+    agents, pending = team.agents + team.raters, {}
+    longest = [*(agent.max_tokens for agent in team.agents), _VERDICT_TOKENS]
+    for index, rater in enumerate(team.raters, first):
+        quoted = [_quote(rater, t.texts, a.max_tokens) for t, a in zip(spoken.turns, team.agents, strict=True)]
+        words = _quote(rater, verdicts, _VERDICT_TOKENS)
+        places = [[turn.row(0, g, count) for turn in spoken.turns] for g in range(count)]
+        messages = [
+            [[*(said[b][row] for said, row in zip(quoted, places[g], strict=True)), words[b][g]] for g in range(count)]
+            for b in range(len(problems))
+        ]
+        prompts = _prompts(rater, index, problems, messages, longest, team.prompt_length)
+        pending[index] = Turn(prompts, None, [], variant=(0,) * len(spoken.masks), counts=(count,))
+    for call in _calls(agents, pending, stack_agents):
+        samples = _sample_turns(
+            agents, call, weights, pending, key, temperature, top_p, chunk=chunk, rows=rows, sharding=sharding
+        )
+        for index, said in zip(call, samples, strict=True):
+            pending[index] = pending[index]._replace(samples=said, texts=_texts(agents[index], said))
+    return spoken._replace(ratings=tuple(pending[index] for index in sorted(pending)))
 
 
 def _compose(team, index, masks, problems, turns, samples: int, masked_samples: int) -> Turn:
@@ -236,26 +292,26 @@ def _heard(topology: Topology, quotes, turns, masks, world: int, g: int, count: 
     return messages
 
 
-def _calls(team: Team, pending: dict[int, Turn], stack_agents: bool) -> list[tuple[int, ...]]:
+def _calls(agents: Sequence[Agent], pending: dict[int, Turn], stack_agents: bool) -> list[tuple[int, ...]]:
     """Turns of a stage that are sampled in one call: same network, tokenizer and response limit, and same rows."""
     calls: dict[tuple, list[int]] = {}
     for index, turn in pending.items():
-        agent = team.agents[index]
+        agent = agents[index]
         alone = None if stack_agents else agent.parameter_set
         calls.setdefault((agent.policy, agent.tokenizer, agent.max_tokens, turn.counts, alone), []).append(index)
     return [tuple(call) for call in calls.values()]
 
 
-def _sample_turns(team, call, weights, pending, key, temperature, top_p, **how) -> list[Samples]:
+def _sample_turns(agents, call, weights, pending, key, temperature, top_p, **how) -> list[Samples]:
     """One call for the turns `call`; their prompts are padded to common lengths first."""
-    first = team.agents[call[0]]
+    first = agents[call[0]]
     tokenizer = first.tokenizer
     settings = sampling(temperature=temperature, top_p=top_p, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id)
     length = max(pending[t].prompts.prefix.shape[1] for t in call)
     tail = max(pending[t].prompts.tail.shape[2] for t in call)
     widened = [_widen(pending[t].prompts, length, tail, tokenizer.pad_id) for t in call]
     ids = [_row_ids(t, pending[t]) for t in call]
-    sets = tuple(team.agents[t].parameter_set for t in call)
+    sets = tuple(agents[t].parameter_set for t in call)
     prompts = jax.tree.map(lambda *xs: np.stack(xs), *widened)
     groups = _groups(prompts, pending[call[0]].counts)
     shared = len(set(sets)) == 1

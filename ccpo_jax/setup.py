@@ -85,7 +85,7 @@ def resolve(config) -> Program:
         if size % splits:
             raise ValueError(f"{field}: {size} does not divide over {splits} devices; use a multiple of {splits}")
     full, tests = load_problems(config)
-    team, model_configs, sources = load_team(config, topology)
+    team, model_configs, sources = load_team(config, topology, credit)
     full, *tests = (fit_prompts(dataset, team, config.data.overlong) for dataset in (full, *tests))
     datasets = split(full, tests, config)
     evaluation = EvalSettings(
@@ -179,6 +179,7 @@ def rehearse(credit: CreditEstimator, advantage: Callable, loss: Loss, topology:
         jax.ShapeDtypeStruct((*shape, agents), jnp.float32),
         jax.ShapeDtypeStruct((*shape, agents), jnp.int32),
         jax.ShapeDtypeStruct(masks.shape, jnp.bool),
+        jax.ShapeDtypeStruct((agents, *shape[1:], 2), jnp.float32) if credit.ratings else (),
     )
     value, _ = jax.eval_shape(credit.update, jax.eval_shape(credit.init), found)
     jax.eval_shape(advantage, value)
@@ -208,7 +209,7 @@ def split(full: data.Dataset, tests: list[data.Dataset], config) -> Datasets:
     return Datasets(train, heldout, tuple(map(limited, tests)))
 
 
-def load_team(config, topology: Topology) -> tuple[Team, tuple, tuple[str, ...]]:
+def load_team(config, topology: Topology, credit: CreditEstimator) -> tuple[Team, tuple, tuple[str, ...]]:
     """(team, P network configurations, P sources): everything about the agents but their parameters."""
     names = [str(TINY) if name.strip() == "tiny" else name.strip() for name in config.model.split(",")]
     sets = 1 if config.shared_policy else topology.num_agents
@@ -228,19 +229,25 @@ def load_team(config, topology: Topology) -> tuple[Team, tuple, tuple[str, ...]]
         )
     lengths = response_lengths(config.response_length, topology)
     style = choose(prompts.PROMPTS, config.prompt_style, "prompt_style")
-    agents = []
-    for turn, (role, speaker) in enumerate(zip(topology.roles, topology.speakers, strict=True)):
-        parameter_set = 0 if config.shared_policy else speaker
-        name = names[parameter_set]
+
+    def agent(role: str, speaker: int, hears: list[str], max_tokens: int) -> Agent:
         if role not in style:
             raise ValueError(
                 f"prompt_style: {config.prompt_style!r} has no words for the role {role!r}; "
                 f"it has {', '.join(sorted(style))}"
             )
-        hears = ["own" if topology.speakers[t] == speaker else topology.roles[t] for t in topology.reads[turn]]
+        parameter_set = 0 if config.shared_policy else speaker
+        name = names[parameter_set]
         template = prompts.tokenize_role(tokenizers[name], style[role], hears)
-        agents.append(Agent(policies[name], tokenizers[name], template, lengths[turn], parameter_set))
-    team = Team(topology, tuple(agents), config.prompt_length)
+        return Agent(policies[name], tokenizers[name], template, max_tokens, parameter_set)
+
+    agents, roles, speakers = [], topology.roles, topology.speakers
+    for turn, (role, speaker, reads) in enumerate(zip(roles, speakers, topology.reads, strict=True)):
+        hears = ["own" if speakers[t] == speaker else roles[t] for t in reads]
+        agents.append(agent(role, speaker, hears, lengths[turn]))
+    raters = enumerate(topology.agent_roles) if credit.ratings else ()
+    raters = [agent(f"rate_{role}", k, [*roles, "verdict"], config.rating_length) for k, role in raters]
+    team = Team(topology, tuple(agents), config.prompt_length, tuple(raters))
     return team, tuple(networks[name] for name in names), tuple(names)
 
 
@@ -267,7 +274,7 @@ def load_params(sources: tuple[str, ...], revision: str | None, mesh) -> tuple:
 
 def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Dataset:
     """Checks every problem against the team's prompt length; drops and counts the longer ones if so configured."""
-    groups = {(agent.tokenizer, agent.template): agent for agent in team.agents}.values()
+    groups = {(agent.tokenizer, agent.template): agent for agent in team.agents + team.raters}.values()
 
     def longest(problem) -> int:
         return max(len(prompts.whole(a.template, a.tokenizer, problem.question)) for a in groups)
@@ -319,7 +326,7 @@ _RANGES = (
     (lambda x: x >= 1, "at least 1",
      "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
      "trainer.period trainer.chunk sample.chunk sample.rows eval.samples eval.batch_size verifier.workers "
-     "verifier.max_chars mesh.fsdp mesh.model num_agents loss.max_length credit.min_samples"),
+     "rating_length verifier.max_chars mesh.fsdp mesh.model num_agents loss.max_length credit.min_samples"),
     (lambda x: x >= 2, "at least 2", "group_size"),
     (lambda x: x > 0, "above 0",
      "credit.alpha sample.temperature optimizer.learning_rate optimizer.grad_clip verifier.time_limit"),

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from ccpo_jax import data
 from ccpo_jax.advantages import history_gate
 from ccpo_jax.checkpoint import Checkpoints
-from ccpo_jax.evaluate import Judge, evaluate
+from ccpo_jax.evaluate import Judge, evaluate, hear_ratings
 from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics
 from ccpo_jax.packing import gather_rows
 from ccpo_jax.records import CCPOState, Outcome, RunningMoments
@@ -81,31 +81,39 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
     began = time.perf_counter()
     problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
     judge = Judge(pool, problems)
-    spoken = rollout(
-        program.team,
-        publish(program, state.params),
-        [p.question for p in problems],
-        jax.random.fold_in(state.key, step),
-        group_size=config.group_size,
+    questions, key = [p.question for p in problems], jax.random.fold_in(state.key, step)
+    weights = publish(program, state.params)
+    how = dict(
         temperature=config.sample.temperature,
         top_p=config.sample.top_p,
-        ablated=masked_worlds(program.credit, program.team.topology),
-        solo_samples=config.solo_samples,
-        answers=program.credit.answers,
         chunk=config.sample.chunk,
         rows=config.sample.rows,
         sharding=batch_sharding(program.mesh),
         stack_agents=config.sample.stack_agents,
+    )
+    spoken = rollout(
+        program.team,
+        weights,
+        questions,
+        key,
+        group_size=config.group_size,
+        ablated=masked_worlds(program.credit, program.team.topology),
+        solo_samples=config.solo_samples,
+        answers=program.credit.answers,
         heard=judge.hear,
+        **how,
     )
     sampled = time.perf_counter()
     result, counts = judge.grade(program.team, spoken)
+    rated = {}
+    if program.credit.ratings:
+        spoken, result, rated = hear_ratings(program.team, weights, questions, spoken, result, key, **how)
     verified = time.perf_counter()
     credit, advantage, credit_state = jax.device_get(
         assign_credit(program.credit, program.advantage, state.credit_state, result)
     )
     metrics = describe(program, spoken, result, credit, advantage, state.credit_state)
-    metrics |= {f"verifier/{name}": float(count) for name, count in counts.items()}
+    metrics |= rated | {f"verifier/{name}": float(count) for name, count in counts.items()}
     active = active_agents(program.team.topology, config.trainer, step)
     params, opt_state, update_metrics = update(program, config, state, spoken, advantage, active)
     ended = time.perf_counter()

@@ -23,6 +23,7 @@ def base() -> ConfigDict:
     c.thinking = False  # Qwen3: let the model open a think block of its own
     c.prompt_length = 1024  # tokens a problem's prompt may take, messages excluded
     c.response_length = (2048, 2048)  # tokens a message may take, one entry per agent (or turn); one alone serves all
+    c.rating_length = 256  # credit sepo: tokens a rating may take
 
     c.credit = ConfigDict()
     c.credit.name = "ccpo"  # a key of ccpo_jax.CREDITS
@@ -32,6 +33,9 @@ def base() -> ConfigDict:
     c.credit.min_samples = 10  # ccpo, agent_norm: values seen before shaping begins
     c.credit.weight = 0.2  # ccpo_event: weight of the bonus (lambda)
     c.credit.soft = False  # ccpo_event: bonus (J - b) / 2 instead of the three-valued event
+    c.credit.own = 0.3  # sepo: weight of a role's word about itself, in [0, 1]
+    c.credit.praise = 0.2  # sepo: weight of the shares where the team was right (lambda), in [0, 1)
+    c.credit.blame = 0.2  # sepo: weight of the shares where it was wrong, in [0, 1)
     c.credit.answers = 4  # nested: K, answers to everything that is said, >= 2
     c.credit.solo_weight = 0.0  # nested: share of solo answers in agent 0's baseline, in [0, 1]; above 0 they decode
     c.solo_samples = placeholder(int)  # answers per prompt in each masked world that decodes; None = group_size

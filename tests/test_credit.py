@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import jax
@@ -33,6 +34,7 @@ FITS = {
     "individual": (voting(3), voting(4), debate(2)),
     "ccpo": (dyad(), voting(3), voting(4), *GRAPHS),
     "ccpo_event": (dyad(),),
+    "sepo": (dyad(),),
     "difference": (dyad(), voting(3), CHAIN, *GRAPHS),
     "agent_norm": (dyad(), voting(3), CHAIN, *GRAPHS),
     "cross_play": (voting(3), voting(4)),
@@ -57,7 +59,12 @@ def outcome_of(team, batch=3, group=4, seed=0, ablated=None):
 
 def outcome_for(name, team, **how):
     """What this estimator asks for."""
-    return outcome_of(team, **{"ablated": make_credit(name, team).ablated, "group": SAMPLES.get(name, 4)} | how)
+    estimator = make_credit(name, team)
+    outcome = outcome_of(team, **{"ablated": estimator.ablated, "group": SAMPLES.get(name, 4)} | how)
+    if estimator.ratings:
+        tenths = np.random.default_rng(how.get("seed", 0)).integers(1, 10, (2, *outcome.reward.shape[1:]))
+        outcome = outcome._replace(splits=np.stack([tenths, 10 - tenths], -1).astype(np.float32) / 10)
+    return outcome
 
 
 def answered(team, answer_id, ablated=None):
@@ -131,7 +138,7 @@ def test_only_declared_estimators_read_masked_worlds(name, team):
     same = np.allclose(update(state, outcome)[0], update(state, changed)[0])
     assert same != estimator.counterfactual
     if not estimator.counterfactual:
-        factual = Outcome(*(x[:1] for x in outcome))
+        factual = Outcome(*(x[:1] for x in outcome[:4]), outcome.splits)
         np.testing.assert_array_equal(update(state, factual)[0], update(state, outcome)[0])
 
 
@@ -152,6 +159,7 @@ def test_constant_outcomes_teach_nothing(name, team):
         _, state = update(state, outcome_for(name, team, seed=step))
     outcome = outcome_for(name, team, batch=40)
     constant = jax.tree.map(lambda x: np.repeat(x[:, :, :1], x.shape[2], axis=2) if x.ndim > 2 else x, outcome)
+    assert isinstance(constant, Outcome)
     credit, _ = update(state, constant)
     assert (np.asarray(group_advantage(credit)) == 0).all()
 
@@ -436,6 +444,51 @@ def test_ccpo_event_only_reweights_prompts(solo, factor):
     outcome = dyad_outcome([[1, 0, 0, 1]], solo)
     thinker, solver = group_advantage(credit_of("ccpo_event", dyad(), outcome), normalize_std=False)
     np.testing.assert_allclose(thinker, factor * solver, atol=1e-6)
+
+
+# sepo
+
+
+def test_sepo_shares_credit_and_blame_by_both_words():
+    """Two samples, right and wrong: shares are zero-sum, and the one that did more gets more of either."""
+    outcome = dyad_outcome([[1, 1, 0, 0]], [[0] * 4])
+    own_view = np.array([[[0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.5, 0.5]]])
+    partners = np.array([[[0.7, 0.3], [0.5, 0.5], [0.4, 0.6], [0.5, 0.5]]])
+    rated = outcome._replace(splits=np.stack([own_view, partners]))
+    thinker, solver = credit_of("sepo", dyad(), rated, own=0.25, praise=0.4, blame=0.1)
+    first = 0.25 * own_view[..., 0] + 0.75 * partners[..., 0]
+    second = 0.25 * partners[..., 1] + 0.75 * own_view[..., 1]
+    share = first / (first + second)
+    c = share - share.mean()
+    np.testing.assert_allclose(thinker[0], [1, 1, -1, -1] + np.array([0.4, 0.4, -0.1, -0.1]) * c[0], atol=1e-6)
+    np.testing.assert_allclose(thinker + solver, 2 * np.array([[1, 1, -1, -1]]), atol=1e-6)
+    assert thinker[0, 0] > thinker[0, 1] > 0 > thinker[0, 2] > thinker[0, 3]  # praised most, blamed least
+
+
+@pytest.mark.parametrize("praise, blame", [(0.99, 0.99), (0.2, 0.9)])
+def test_no_rating_turns_a_verdict_round(praise, blame):
+    """Every pair of splits against every other in a group, right and wrong."""
+    splits = np.array([(k / 10, 1 - k / 10) for k in range(1, 10)])
+    pairs = splits[np.array(list(itertools.product(range(9), repeat=2)))]  # [81, 2, 2]
+    for right in (0, 1):
+        outcome = dyad_outcome(np.full((1, 81), right), np.zeros((1, 81)))
+        rated = outcome._replace(splits=np.moveaxis(pairs, 1, 0)[:, None])
+        credit = credit_of("sepo", dyad(), rated, praise=praise, blame=blame)
+        assert (np.sign(credit) == (1 if right else -1)).all() and np.ptp(credit) > 0.1
+        np.testing.assert_allclose(credit[0] + credit[1], 2 * (2 * right - 1), atol=1e-5)
+
+
+def test_sepo_without_valid_ratings_is_the_shared_reward():
+    outcome = outcome_of(dyad())._replace(splits=np.full((2, 3, 4, 2), 0.5, np.float32))
+    np.testing.assert_array_equal(credit_of("sepo", dyad(), outcome), [2 * outcome.reward[0] - 1] * 2)
+
+
+def test_sepo_needs_ratings():
+    with pytest.raises(ValueError, match="outcome.splits: 'sepo' needs both agents' splits, received none"):
+        make_credit("sepo", dyad()).update((), outcome_of(dyad()))
+    for name, value in (("own", 1.5), ("praise", 1.0), ("blame", -0.1)):
+        with pytest.raises(ValueError, match=f"credit.{name}: must be in .*received {value}"):
+            make_credit("sepo", dyad(), **{name: value})
 
 
 # The border

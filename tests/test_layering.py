@@ -27,6 +27,7 @@ RING_3 = {"tokenizer", "data", "verifiers", "checkpoint", "metrics", "setup", "e
 PLAIN = {
     "tasks": {"numpy"},
     "pool": set(),
+    "ratings": set(),
     "hub": {"huggingface_hub"},
 }  # import nothing of the package; the libraries they may use
 ASSEMBLERS = {"setup", "evaluate", "train", "modes", "workdir"}  # the ring-3 files that may use other ring-3 files

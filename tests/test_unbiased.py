@@ -278,6 +278,40 @@ def test_ccpo_in_the_dyad_climbs_its_shaped_rewards():
     np.testing.assert_allclose(mean[1:], expected, atol=1e-5)
 
 
+def test_sepo_climbs_the_verdict_tilted_by_the_shares():
+    """Two samples, ratings drawn anew for every pair of texts. The tilt of a sample is its own share less the group's
+    mean share, so it climbs R + lambda (G - 1) / G * sign(R) * (w - E[w]), with E[w] held fixed."""
+    words, group = 2, 2
+    table = softmax(np.random.default_rng(4).normal(0, 0.8, (3, words)))  # thinker, solver after either thought
+    splits = [(0.2, 0.8), (0.9, 0.1)]  # a rater says one or the other
+    leans = np.random.default_rng(1).uniform(0.2, 0.8, (2, words, words, 2))  # rater, thought, answer -> odds
+    leans[..., 1] = 1 - leans[..., 0]
+    single = np.array(list(itertools.product(range(words), repeat=4)))  # thought, answer, what each rater says
+    thought, answer, first, second = single.T
+    odds = table[0][thought] * table[1 + thought, answer] * leans[0][thought, answer, first]
+    odds = odds * leans[1][thought, answer, second]
+    score = np.zeros((len(single), 3, words))
+    score[:, 0] = np.eye(words)[thought] - table[0]
+    score[np.arange(len(single)), 1 + thought] = np.eye(words)[answer] - table[1 + thought]
+
+    samples = groups_of(np.arange(len(single)), group)  # [B, G]
+    correct = np.stack([np.zeros(samples.shape), answer[samples] == 0], -1)[None].astype(np.float32)
+    said = np.moveaxis(np.array(splits)[single[:, 2:]], 1, 0)[:, samples]  # [rater, B, G, 2]
+    outcome = Outcome(correct[..., 1], correct, np.zeros(correct.shape, int), agent_masks(2, ()), said)
+    credit = np.asarray(make_credit("sepo", dyad(), praise=0.5, blame=0.25).update((), outcome)[0])
+    estimate = np.stack([credit[0], credit[1], credit[1]], -1)[..., None] * score[samples]  # [B, G, 3, M]
+    mean, _ = moments_of(estimate.mean(1), odds[samples].prod(1))
+
+    view = np.array(splits)[single[:, 2:]]  # [N, rater, 2]
+    parts = 0.3 * view[:, 0, 0] + 0.7 * view[:, 1, 0], 0.3 * view[:, 1, 1] + 0.7 * view[:, 0, 1]
+    share = parts[0] / sum(parts)
+    tilt = np.where(answer == 0, 0.5, -0.25) * (share - odds @ share) / group
+    verdict = np.where(answer == 0, 1.0, -1.0)
+    for row, value in enumerate((verdict + tilt, verdict - tilt, verdict - tilt)):
+        np.testing.assert_allclose(mean[row], np.einsum("n,n,nm->m", odds, value, score[:, row]), atol=1e-6)
+    assert np.abs(np.einsum("n,n,nm->m", odds, tilt, score[:, 0])).max() > 1e-3
+
+
 def test_in_the_dyad_the_solo_answer_only_adds_variance():
     """It does not depend on the thought: within a prompt, the difference is the shared reward plus noise."""
     means, variances = zip(
