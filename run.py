@@ -21,6 +21,7 @@ def main(argv):
     if _CONFIG.value is None:
         sys.exit("error: --config is missing; type --config=configs/voting.py:tiny")
     logging.set_verbosity(logging.WARNING)
+    sys.stdout.reconfigure(errors="backslashreplace")  # models write letters that not every terminal knows
     from ccpo_jax import train
 
     flag = flags.FLAGS["config"]
@@ -40,7 +41,7 @@ def parse(argv):
         return rest
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         told = _unknown_field(argv) if isinstance(error, (AttributeError, KeyError)) else _wrong_type(argv, error)
-        print(f"error: {told or _first_cause(error)}", file=sys.stderr)
+        print(f"error: {(told or _first_cause(error))[:500]}", file=sys.stderr)
         sys.exit(2)
 
 

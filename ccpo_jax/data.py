@@ -216,7 +216,12 @@ def _text(row: Row, column: str) -> str:
     value = row[column]
     if not isinstance(value, str | None):
         raise ValueError(f"{column} must be text, received {value!r:.40}")
-    return (value or "").strip()
+    return _whole(value or "").strip()
+
+
+def _whole(text: str) -> str:
+    """Lone surrogates, which JSON can spell and nothing can write or print, become "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _lettered(options: Any) -> list[str]:
@@ -228,7 +233,7 @@ def _lettered(options: Any) -> list[str]:
     own = [re.match(r"\s*\(?([A-Z])[.):]\s*", option) for option in options]
     if [match and match[1] for match in own] == list(string.ascii_uppercase[: len(options)]):
         options = [option[match.end() :] for option, match in zip(options, own, strict=True)]
-    return [f"{letter}. {option.strip()}" for letter, option in zip(string.ascii_uppercase, options)]  # noqa: B905
+    return [f"{letter}. {option.strip()}" for letter, option in zip(string.ascii_uppercase, map(_whole, options))]  # noqa: B905
 
 
 def _letter(gold: Any, count: int, column: str) -> str:
@@ -248,7 +253,8 @@ def _letter(gold: Any, count: int, column: str) -> str:
 def _free_gold(gold: Any, column: str) -> str:
     if isinstance(gold, bool) or not isinstance(gold, int | float | str):
         raise ValueError(f"{column} must be text or a number, received {gold!r:.40}")
-    text = _last_box(str(gold)) if column == "solution" else str(gold).rpartition("####")[2].strip()
+    text = _whole(str(gold))
+    text = _last_box(text) if column == "solution" else text.rpartition("####")[2].strip()
     wrapped = re.fullmatch(r"\$\$?([^$]*[^$\\])\$\$?(?:\s*[A-Za-z]+:)?", text)  # a heading may have slipped in behind
     text = wrapped[1].strip() if wrapped else text
     if not text:
@@ -313,8 +319,9 @@ def _read_file(path: pathlib.Path, field: str) -> list[tuple[str, Row]]:
             raise ValueError("the file is empty")
         reader = {"[": _read_json, "{": _read_objects}.get(text.lstrip()[:1], _read_logiqa)
         return reader(text)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{field}: {path}: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise ValueError(f"{field}: {path}: {reason:.300}") from error
 
 
 def _read_parquet(path: pathlib.Path) -> list[tuple[str, Row]]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 import sys
 import time
@@ -9,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from ccpo_jax.records import Outcome
 from ccpo_jax.topology import Topology
@@ -57,8 +60,8 @@ class MetricsWriter:
         self._wandb = _start_wandb(self.workdir) if wandb else None
         self._keep_lines(resume_step)
         self._file = self._path.open("a", encoding="utf-8")
-        purge = resume_step + 1 if resume_step else 0  # a run that starts over writes step 0 again
-        self._board = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=purge) if tensorboard else None
+        first = resume_step + 1 if resume_step else 0  # a run that starts over writes step 0 again
+        self._board = _start_tensorboard(self.workdir / "tensorboard", first) if tensorboard else None
 
     def _keep_lines(self, last_step: int) -> None:
         """Rewrites metrics.jsonl without lines past `last_step`, so that no step is ever counted twice."""
@@ -82,9 +85,11 @@ class MetricsWriter:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps({"step": step} | finite) + "\n")
         self._file.flush()
+        os.fsync(self._file.fileno())  # a checkpoint of this step must never be older than its line
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+            scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+            self._board.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+            self._board.flush()
         if self._wandb is not None:
             self._wandb.log(values, step=step)
         self._latest |= values
@@ -120,6 +125,19 @@ class MetricsWriter:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _start_tensorboard(folder: pathlib.Path, first_step: int) -> EventsWriter:
+    """A file of events that replaces those of `first_step` and later in earlier files.
+
+    Written here and now: the library's own writer has a thread, where a full disk would go unnoticed.
+    """
+    folder.mkdir(exist_ok=True)
+    board = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
+    board.write_event(
+        Event(wall_time=time.time(), step=first_step, session_log=SessionLog(status=SessionLog.SessionStatus.START))
+    )
+    return board
 
 
 def _start_wandb(workdir: pathlib.Path):

@@ -14,7 +14,7 @@ from ccpo_jax.setup import Program, resolve
 from ccpo_jax.sharding import batch_sharding
 from ccpo_jax.train import evaluation, heldout_set, initial_state, publish, table, test_sets
 from ccpo_jax.verifiers import VerifierPool
-from ccpo_jax.workdir import InputError, input_errors, open_checkpoints
+from ccpo_jax.workdir import InputError, input_errors, open_checkpoints, printable
 
 
 def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Program, tuple, int]:
@@ -28,7 +28,7 @@ def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[P
             raise ValueError("workdir: which run? type --workdir=FOLDER of a training run")
         if not folder.is_dir():
             raise ValueError(f"workdir: no checkpoints in {workdir}; train first, then type --workdir=FOLDER")
-        with open_checkpoints(config, workdir) as checkpoints:
+        with open_checkpoints(config, workdir, read_only=True) as checkpoints:
             step, state = checkpoints.restore(initial_state(program, config), step=checkpoints.best_step())
     return program, state.params, step
 
@@ -65,7 +65,8 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
         if program.credit.ratings:
             spoken, result, _ = hear_ratings(team, weights, questions, spoken, result, key, **how)
     for b, problem in enumerate(chosen):
-        print(f"\n=== {problem.id}, checkpoint of step {step}: {problem.question}\n--- gold: {problem.gold}")
+        print(f"\n=== {problem.id}, checkpoint of step {step}: {printable(problem.question)}")
+        print(f"--- gold: {printable(problem.gold)}")
         for w, mask in enumerate(spoken.masks):
             reward, masked = result.reward[w, b, 0], int(np.argmin(mask))  # each world masks one agent
             gain = result.reward[0, b, 0] - reward
@@ -75,10 +76,11 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
                 if mask[a] and (w == 0 or turn.variant[w] > 0):
                     final = t == team.topology.final_turns[a]
                     verdict = ("right" if result.correct[w, b, 0, a] else "wrong") if final else "first words"
-                    print(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {turn.texts[b][turn.rows(w).start]}")
+                    said = printable(turn.texts[b][turn.rows(w).start])
+                    print(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {said}")
         for a, turn in enumerate(spoken.ratings):
             thinker, solver = result.splits[a, b, 0]
-            print(f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {turn.texts[b][0]}")
+            print(f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {printable(turn.texts[b][0])}")
 
 
 def export(config, workdir: str | None) -> None:

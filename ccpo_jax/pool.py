@@ -5,11 +5,14 @@ imports neither the program that made the pool nor jax.
 """
 
 import importlib.util
+import logging
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +21,10 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 TIMED_OUT, CRASHED = "timed_out", "crashed"
+_LOG = logging.getLogger(__name__)
+_GRACE = 20.0  # seconds past its time limit after which a process counts as stalled: stopped, or stuck in the kernel
+_START = 120.0  # seconds within which a process must have started
+_STARTS = 3  # processes in a row that may fail to start in time
 
 
 class ProcessPool:
@@ -26,7 +33,8 @@ class ProcessPool:
     Each ``next`` of the generator is a step with its own time limit. When a step hangs or kills its process, the record
     of that step is `TIMED_OUT` or `CRASHED`, and another process resumes the job with all records so far as `done`.
     The limit is a kernel timer with its default action: it ends the process whatever code it is in, also when the
-    parent is gone, so the function must leave SIGALRM alone.
+    parent is gone, so the function must leave SIGALRM alone. A process that not even the timer ends is reported, given
+    up and replaced.
 
     Records come back through a pipe and must be picklable without the function's module (tuples, strings, numbers).
     """
@@ -49,6 +57,8 @@ class ProcessPool:
         if not time_limit > 0:
             raise ValueError(f"time_limit: must be more than 0 seconds, received {time_limit}; use time_limit=5.0")
         self._arguments = (os.path.abspath(file), function, str(time_limit), str(memory_limit))
+        self._patience = time_limit + _GRACE
+        self._failed_starts = 0
         self._workers = [_Worker(self._arguments) for _ in range(workers)]
 
     def run(self, jobs: Sequence[Any]) -> list[list[Any]]:
@@ -63,6 +73,11 @@ class ProcessPool:
         results: list[list[Any]] = [[] for _ in jobs]
         waiting = deque(range(len(jobs)))
         unfinished = len(jobs)
+        for worker in self._workers:
+            worker.heard = time.monotonic()  # nobody has listened since the last call
+        over = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(over,), daemon=True)
+        watch.start()
         try:
             while unfinished:
                 for worker in self._workers:
@@ -85,7 +100,28 @@ class ProcessPool:
         except BaseException:
             self.close()  # what is still on its way belongs to this call, so no later call may read it
             raise
+        finally:
+            over.set()
+            watch.join()
         return results
+
+    def _watch(self, over: threading.Event) -> None:
+        """Kills processes that should have answered long ago, so that whoever waits for them or writes to them goes on.
+
+        A thread of its own, because a pipe to a process that does not read blocks.
+        """
+        while not over.wait(1.0):
+            now = time.monotonic()
+            for worker in list(self._workers):
+                late = now - worker.heard - (self._patience if worker.ready else _START)
+                if late > 0 and (worker.jobs or not worker.ready) and not worker.stalled:
+                    worker.stalled = True
+                    _LOG.warning(
+                        "process %d has not answered for %.0f seconds and is replaced",
+                        worker.process.pid,
+                        now - worker.heard,
+                    )
+                    worker.process.kill()
 
     def close(self) -> None:
         """Kills the processes. Closing twice does nothing."""
@@ -95,10 +131,12 @@ class ProcessPool:
     def _bury(self, worker: "_Worker", results: list[list[Any]]) -> list[int]:
         """Records what a dead worker died of, puts a new one in its place and returns the jobs to hand out again."""
         status = worker.end()
-        if not worker.ready:
+        self._failed_starts = 0 if worker.ready else self._failed_starts + 1
+        if not worker.ready and (not worker.stalled or self._failed_starts >= _STARTS):
             raise RuntimeError(f"a worker could not start (exit status {status}); its own message is on stderr")
         if worker.jobs:
-            results[worker.jobs[0]].append(TIMED_OUT if status == -signal.SIGALRM else CRASHED)
+            late = worker.stalled or status == -signal.SIGALRM
+            results[worker.jobs[0]].append(TIMED_OUT if late else CRASHED)
         self._workers[self._workers.index(worker)] = _Worker(self._arguments)
         return list(worker.jobs)
 
@@ -118,29 +156,39 @@ class _Worker:
         )
         theirs.close()
         self.ready = False
+        self.stalled = False
+        self.heard = time.monotonic()  # when it last gave a sign of life, or was given something to do
         self.jobs: deque[int] = deque()
 
     def idle(self) -> bool:
         return self.ready and not self.jobs and self.process.poll() is None
 
     def assign(self, numbers: list[int], jobs: Sequence[Any], results: list[list[Any]]) -> None:
+        self.heard = time.monotonic()
         self.jobs.extend(numbers)
-        self.connection.send([(number, jobs[number], results[number]) for number in numbers])
+        try:
+            self.connection.send([(number, jobs[number], results[number]) for number in numbers])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has died: `receive` will say so
 
     def receive(self) -> tuple | None:
         """The next message, None when the process is dead."""
         try:
             message = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # also in the middle of a message
             return None
         self.ready = True
+        self.heard = time.monotonic()
         return message
 
-    def end(self) -> int:
-        """Ends the process and returns its exit status: the one it died with if it is dead already."""
+    def end(self) -> int | None:
+        """Ends the process. Returns its exit status, of an earlier death if it is dead already; None if it lives on."""
         self.connection.close()
         self.process.kill()
-        return self.process.wait()
+        try:
+            return self.process.wait(_GRACE)
+        except subprocess.TimeoutExpired:  # stuck in the kernel, where no signal reaches it
+            return None
 
 
 def _wait(workers: Sequence[_Worker]) -> list[_Worker]:
@@ -175,7 +223,8 @@ def _serve(connection: Connection, function: Callable, time_limit: float) -> Non
 
 def _main(descriptor: str, file: str, function: str, time_limit: str, memory_limit: str) -> None:
     """A worker process, from its command line."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole process group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     spec = importlib.util.spec_from_file_location("worker_functions", file)

@@ -5,7 +5,7 @@ import functools
 import importlib.util
 import inspect
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from ccpo_jax import data, models, prompts
 from ccpo_jax.advantages import group_advantage, leave_one_out_advantage
 from ccpo_jax.credit import CREDITS, make_credit
 from ccpo_jax.evaluate import EvalSettings
+from ccpo_jax.health import within
 from ccpo_jax.losses import LOSSES
 from ccpo_jax.records import CreditEstimator, Outcome
 from ccpo_jax.rollout import Agent, Team
@@ -23,6 +24,7 @@ from ccpo_jax.tokenizer import load_tokenizer
 from ccpo_jax.topology import TOPOLOGIES, Topology, agent_masks, texts_per_sample
 from ccpo_jax.update import Loss, Micro, optimizer
 
+_CHARACTERS_PER_TOKEN = 64  # more than any text of words has: bounds what is tokenized of a problem of megabytes
 TINY = pathlib.Path(__file__).parent / "assets" / "tiny"
 
 
@@ -54,7 +56,7 @@ class Program(NamedTuple):
 def choose(table: dict, name: str, field: str):
     """``table[name]``, or one line that lists what there is."""
     if name not in table:
-        raise ValueError(f"{field}: {name!r} is unknown; use one of {', '.join(sorted(table))}")
+        raise ValueError(f"{field}: {name!r:.80} is unknown; use one of {', '.join(sorted(table))}")
     return table[name]
 
 
@@ -100,7 +102,7 @@ def resolve(config) -> Program:
         team,
         model_configs,
         sources,
-        load_params(sources, config.revision, mesh),
+        within(config.load_time_limit, "model", lambda: load_params(sources, config.revision, mesh)),
         datasets,
         credit,
         advantage,
@@ -189,9 +191,12 @@ def rehearse(credit: CreditEstimator, advantage: Callable, loss: Loss, topology:
 
 def load_problems(config) -> tuple[data.Dataset, list[data.Dataset]]:
     """Everything to train on, and the test sets."""
-    full = data.load_many(config.data.train, size=config.data.size or None, seed=config.seed, field="data.train")
-    names = [name.strip() for name in config.data.eval.split(",") if name.strip()]
-    return full, [data.load_many(name, field="data.eval") for name in names]
+
+    def load(names: str, field: str, **how) -> data.Dataset:
+        return within(config.load_time_limit, field, lambda: data.load_many(names, field=field, **how))
+
+    full = load(config.data.train, "data.train", size=config.data.size or None, seed=config.seed)
+    return full, [load(name.strip(), "data.eval") for name in config.data.eval.split(",") if name.strip()]
 
 
 def split(full: data.Dataset, tests: list[data.Dataset], config) -> Datasets:
@@ -221,8 +226,14 @@ def load_team(config, topology: Topology, credit: CreditEstimator) -> tuple[Team
     names = names * (sets if len(names) == 1 else 1)
     networks, tokenizers, policies = {}, {}, {}
     for name in dict.fromkeys(names):
-        tokenizers[name] = load_tokenizer(name, revision=config.revision, thinking=config.thinking)
+        read = functools.partial(load_tokenizer, name, revision=config.revision, thinking=config.thinking)
+        tokenizers[name] = within(config.load_time_limit, "model", read)
         networks[name] = models.load_config(name, revision=config.revision)
+        if tokenizers[name].vocab_size > networks[name].vocab_size:
+            raise ValueError(
+                f"model: the tokenizer of {name} has {tokenizers[name].vocab_size} tokens, its network knows "
+                f"{networks[name].vocab_size}; choose a model whose files belong together"
+            )
         dtype = jnp.dtype(config.compute_dtype)
         policies[name] = models.make_policy(
             networks[name], compute_dtype=dtype, remat=config.trainer.remat, attention=config.attention
@@ -238,7 +249,8 @@ def load_team(config, topology: Topology, credit: CreditEstimator) -> tuple[Team
             )
         parameter_set = 0 if config.shared_policy else speaker
         name = names[parameter_set]
-        template = prompts.tokenize_role(tokenizers[name], style[role], hears)
+        frame = functools.partial(prompts.tokenize_role, tokenizers[name], style[role], hears)
+        template = within(config.load_time_limit, "model", frame)  # a foreign chat template may loop
         return Agent(policies[name], tokenizers[name], template, max_tokens, parameter_set)
 
     agents, roles, speakers = [], topology.roles, topology.speakers
@@ -276,8 +288,16 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
     """Checks every problem against the team's prompt length; drops and counts the longer ones if so configured."""
     groups = {(agent.tokenizer, agent.template): agent for agent in team.agents + team.raters}.values()
 
+    def length(agent, question: str) -> int:
+        return len(prompts.whole(agent.template, agent.tokenizer, question))
+
     def longest(problem) -> int:
-        return max(len(prompts.whole(a.template, a.tokenizer, problem.question)) for a in groups)
+        """Tokens of the longest prompt; of one that is far too long, those of a beginning that is too long itself."""
+        begun = problem.question[: _CHARACTERS_PER_TOKEN * team.prompt_length]
+        least = max(length(agent, begun) for agent in groups)
+        if least > team.prompt_length or len(begun) == len(problem.question):
+            return least
+        return max(length(agent, problem.question) for agent in groups)
 
     lengths = [longest(problem) for problem in dataset.problems]
     fits = tuple(p for p, n in zip(dataset.problems, lengths, strict=True) if n <= team.prompt_length)
@@ -286,14 +306,19 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
         return dataset
     if overlong == "error" or not fits:
         raise ValueError(
-            f"prompt_length: {over} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest "
-            f"takes {max(lengths)}; type --config.prompt_length={max(lengths)} or --config.data.overlong=drop"
+            f"prompt_length: {over} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest takes "
+            f"{max(lengths)} at least; type --config.prompt_length={max(lengths)} or --config.data.overlong=drop"
         )
     return dataclasses.replace(dataset, problems=fits, dropped={**dataset.dropped, "prompt too long": over})
 
 
 def check_numbers(config) -> None:
     """Values that would otherwise fail late or not at all."""
+    for field, value in _numbers(config):
+        if value != value or isinstance(value, int) and abs(value) >= 2**31:
+            raise ValueError(
+                f"{field}: must be a number of less than 2**31, received {value!r:.40}; see configs/base.py"
+            )
     for allowed, words, fields in _RANGES:
         for field in fields.split():
             value = _field(config, field)
@@ -314,6 +339,15 @@ def check_numbers(config) -> None:
         raise ValueError("log.wandb: the wandb package is missing; type pip install wandb, or leave log.wandb out")
 
 
+def _numbers(section, prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number of the configuration with its dotted name."""
+    for name, value in section.items():
+        if hasattr(value, "items"):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            yield prefix + name, value
+
+
 def _field(config, dotted: str):
     return functools.reduce(getattr, dotted.split("."), config)
 
@@ -322,12 +356,13 @@ def _field(config, dotted: str):
 _RANGES = (
     (lambda x: x >= 0, "at least 0",
      "steps eval_every checkpoint_every data.heldout data.size eval.limit optimizer.warmup_steps "
-     "optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight"),
+     "load_time_limit optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight"),
     (lambda x: x >= 1, "at least 1",
      "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
      "trainer.period trainer.chunk sample.chunk sample.rows eval.samples eval.batch_size verifier.workers "
-     "rating_length verifier.max_chars mesh.fsdp mesh.model num_agents loss.max_length credit.min_samples"),
+     "rating_length verifier.max_chars mesh.fsdp mesh.model loss.max_length credit.min_samples"),
     (lambda x: x >= 2, "at least 2", "group_size"),
+    (lambda x: 1 <= x <= 100, "from 1 to 100", "num_agents"),
     (lambda x: x > 0, "above 0",
      "credit.alpha sample.temperature optimizer.learning_rate optimizer.grad_clip verifier.time_limit"),
     (lambda x: 0 < x <= 1, "in (0, 1]", "sample.top_p data.similarity"),
@@ -339,5 +374,6 @@ _ONE_OF = {
     "trainer.remat": models.REMAT,
     "attention": models.ATTENTION,
     "data.overlong": ("error", "drop"),
+    "trainer.not_finite": ("stop", "skip"),
     "compute_dtype": ("float32", "bfloat16"),
 }

@@ -59,10 +59,8 @@ class Tokenizer:
 
     def _inert(self, row: list[int]) -> list[int]:
         """Spells out the control tokens that the backend cannot split (those not marked special) letter by letter."""
-        spelled: list[int] = []
-        for i in row:
-            spelled += self._letters(i) if i in self.control_ids else [i]
-        return spelled
+        letters = {i: self._letters(i) for i in self.control_ids.intersection(row)}
+        return [letter for i in row for letter in letters.get(i, (i,))]
 
     def _letters(self, control_id: int) -> list[int]:
         letters = list(self.backend.added_tokens_decoder[control_id].content)
@@ -150,7 +148,8 @@ def load_tokenizer(path_or_hub_name: str, *, revision: str | None = None, thinki
         # Reads tokenizer.json as it stands; the automatic class would rebuild it as its model_type's own tokenizer.
         backend = PreTrainedTokenizerFast.from_pretrained(folder)
         generation_ends = _generation_ends(folder / "generation_config.json")
-    except (OSError, ValueError, KeyError) as error:
+        backend.decode(backend("one text")["input_ids"])  # what is wrong with some files shows in use
+    except Exception as error:  # the libraries raise all there is over foreign files
         raise ValueError(
             f"model: no tokenizer could be loaded from {path_or_hub_name!r} ({_first_line(error)}); "
             "type --config.model=FOLDER with tokenizer.json and config.json, or a Hub name where there is a network"
@@ -178,8 +177,11 @@ def _first_line(error: Exception) -> str:
 def _generation_ends(file: pathlib.Path) -> list[int]:
     if not file.is_file():
         return []
-    ends = json.loads(file.read_text()).get("eos_token_id")
-    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+    ends = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
+        raise ValueError(f"eos_token_id in {file.name} must be a token id or a list of them, received {ends!r:.60}")
+    return ends
 
 
 def _end_of_turn(tokenizer: Tokenizer) -> int | None:

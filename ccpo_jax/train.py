@@ -1,12 +1,13 @@
 """The program. One step is `train_step`; the rest starts, records and ends a run."""
 
+import contextlib
 import functools
 import json
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +18,29 @@ from ccpo_jax import data
 from ccpo_jax.advantages import history_gate
 from ccpo_jax.checkpoint import Checkpoints
 from ccpo_jax.evaluate import Judge, evaluate, hear_ratings
+from ccpo_jax.health import Unhealthy, Watch, diagnosis, room_for, sick_rows
 from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics
 from ccpo_jax.packing import gather_rows
 from ccpo_jax.records import CCPOState, Outcome, RunningMoments
 from ccpo_jax.rollout import Rollout, rollout
 from ccpo_jax.setup import Program, masked_worlds, resolve
 from ccpo_jax.sharding import batch_sharding, replicated, state_sharding
+from ccpo_jax.stopping import Stopping
 from ccpo_jax.topology import Topology
 from ccpo_jax.update import TrainState, train_on
 from ccpo_jax.verifiers import VerifierPool
-from ccpo_jax.workdir import InputError, default_workdir, input_errors, open_checkpoints, recall_config, remember_config
+from ccpo_jax.workdir import (
+    InputError,
+    claim,
+    compare_config,
+    default_workdir,
+    input_errors,
+    open_checkpoints,
+    recall_config,
+    remember_config,
+    replace_text,
+    write_errors,
+)
 
 _EVALUATION = 2**31 - 1  # folded into the run's key for evaluations: no training step has this number
 
@@ -43,7 +57,8 @@ def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str, t
         configuration.
 
     Returns:
-      The exit status; a mistake in the input is one line on stderr and 2.
+      The exit status: 2 after a mistake in the input, 1 where an update was not finite, each with one line on stderr;
+      130 after Ctrl-C.
     """
     from ccpo_jax import modes  # they evaluate with this module's functions
 
@@ -59,13 +74,20 @@ def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str, t
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Unhealthy as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
 # --- one step --------------------------------------------------------------------------------------------------------
 
 
-def train_step(program: Program, config, state: TrainState, pool: VerifierPool) -> tuple[TrainState, dict[str, float]]:
+def train_step(
+    program: Program, config, state: TrainState, pool: VerifierPool, watch: Watch | None = None
+) -> tuple[TrainState, dict[str, float]]:
     """Problems -> rollouts -> verdicts -> credit -> advantages -> gradients -> new state.
 
     Args:
@@ -73,16 +95,37 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
       config: the configuration itself, for sizes and schedules.
       state: donated.
       pool: verifiers.
+      watch: told of updates that are left out because they are not finite.
 
     Returns:
       ``(new state, metrics)``.
     """
     step = int(state.step)
-    began = time.perf_counter()
     problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
-    judge = Judge(pool, problems)
-    questions, key = [p.question for p in problems], jax.random.fold_in(state.key, step)
-    weights = publish(program, state.params)
+    spoken, result, metrics = play(program, config, state, problems, pool)
+    began = time.perf_counter()
+    credit, advantage, credit_state = jax.device_get(
+        assign_credit(program.credit, program.advantage, state.credit_state, result)
+    )
+    metrics |= describe(program, spoken, result, credit, advantage, state.credit_state)
+    active = active_agents(program.team.topology, config.trainer, step)
+    with room_for("update", config):
+        report = functools.partial(watch.report, step=step + 1, problems=[p.id for p in problems]) if watch else None
+        params, opt_state, update_metrics = update(program, config, state, spoken, advantage, active, report)
+    metrics |= update_metrics | {"time/update": time.perf_counter() - began}
+    seconds = sum(metrics[f"time/{part}"] for part in ("rollout", "verify", "update"))
+    metrics |= {"time/step": seconds, "time/tokens_per_second": spoken.decoded_tokens / seconds}
+    credit_state = jax.device_put(credit_state, replicated(program.mesh))
+    return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
+
+
+def play(
+    program: Program, config, state: TrainState, problems: Sequence[data.Problem], pool: VerifierPool
+) -> tuple[Rollout, Outcome, dict[str, float]]:
+    """The step's rollouts with their verdicts, and ratings if the credit reads them: (spoken, outcome, metrics)."""
+    began = time.perf_counter()
+    questions, key = [p.question for p in problems], jax.random.fold_in(state.key, int(state.step))
+    judge, weights = Judge(pool, problems), publish(program, state.params)
     how = dict(
         temperature=config.sample.temperature,
         top_p=config.sample.top_p,
@@ -91,41 +134,28 @@ def train_step(program: Program, config, state: TrainState, pool: VerifierPool) 
         sharding=batch_sharding(program.mesh),
         stack_agents=config.sample.stack_agents,
     )
-    spoken = rollout(
-        program.team,
-        weights,
-        questions,
-        key,
-        group_size=config.group_size,
-        ablated=masked_worlds(program.credit, program.team.topology),
-        solo_samples=config.solo_samples,
-        answers=program.credit.answers,
-        heard=judge.hear,
-        **how,
-    )
+    with room_for("rollout", config):
+        spoken = rollout(
+            program.team,
+            weights,
+            questions,
+            key,
+            group_size=config.group_size,
+            ablated=masked_worlds(program.credit, program.team.topology),
+            solo_samples=config.solo_samples,
+            answers=program.credit.answers,
+            heard=judge.hear,
+            **how,
+        )
     sampled = time.perf_counter()
     result, counts = judge.grade(program.team, spoken)
-    rated = {}
+    metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
     if program.credit.ratings:
-        spoken, result, rated = hear_ratings(program.team, weights, questions, spoken, result, key, **how)
-    verified = time.perf_counter()
-    credit, advantage, credit_state = jax.device_get(
-        assign_credit(program.credit, program.advantage, state.credit_state, result)
-    )
-    metrics = describe(program, spoken, result, credit, advantage, state.credit_state)
-    metrics |= rated | {f"verifier/{name}": float(count) for name, count in counts.items()}
-    active = active_agents(program.team.topology, config.trainer, step)
-    params, opt_state, update_metrics = update(program, config, state, spoken, advantage, active)
-    ended = time.perf_counter()
-    metrics |= update_metrics | {
-        "time/rollout": sampled - began,
-        "time/verify": verified - sampled,
-        "time/update": ended - verified,
-        "time/step": ended - began,
-        "time/tokens_per_second": spoken.decoded_tokens / (ended - began),
-    }
-    credit_state = jax.device_put(credit_state, replicated(program.mesh))
-    return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
+        with room_for("rollout", config):
+            spoken, result, rated = hear_ratings(program.team, weights, questions, spoken, result, key, **how)
+        metrics |= rated
+    times = {"time/rollout": sampled - began, "time/verify": time.perf_counter() - sampled}
+    return spoken, result, metrics | times
 
 
 def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
@@ -153,8 +183,11 @@ def publish(program: Program, params: tuple) -> tuple:
     return tuple(_publish(policies[p], params[p]) for p in range(len(params)))
 
 
-def update(program: Program, config, state: TrainState, spoken: Rollout, advantage: np.ndarray, active):
-    """Trains the parameter sets of the active agents. Returns (params, opt_state, metrics)."""
+def update(program: Program, config, state: TrainState, spoken: Rollout, advantage: np.ndarray, active, report=None):
+    """Trains the parameter sets of the active agents. Returns (params, opt_state, metrics).
+
+    What is not finite is left out, and `report` is told.
+    """
     params, opt_state, metrics = list(state.params), list(state.opt_state), {}
     batch, count = advantage.shape[1], config.trainer.mini_batches
     part = batch // count
@@ -163,18 +196,25 @@ def update(program: Program, config, state: TrainState, spoken: Rollout, advanta
     for index in sorted({agents[t].parameter_set for t in turns}):
         mine = [t for t in turns if agents[t].parameter_set == index]
         agent, signal = agents[mine[0]], turn_advantages(spoken, advantage, speakers, mine)
-        params[index], opt_state[index], found = train_on(
-            agent.policy,
-            program.loss,
-            program.optimizer,
-            params[index],
-            opt_state[index],
-            [gather_rows(spoken, signal, mine, range(i * part, (i + 1) * part)) for i in range(count)],
-            micro=program.micro._replace(pad_id=agent.tokenizer.pad_id),
-            skip_silent=config.trainer.skip_silent,
-            temperature=config.sample.temperature,
-            rescore=count > 1 and config.compute_dtype != "float32",
-        )
+        rows = [gather_rows(spoken, signal, mine, range(i * part, (i + 1) * part)) for i in range(count)]
+        everything, found = [row for part in rows for row in part], {}
+        if not sick_rows(everything):
+            params[index], opt_state[index], found = train_on(
+                agent.policy,
+                program.loss,
+                program.optimizer,
+                params[index],
+                opt_state[index],
+                rows,
+                micro=program.micro._replace(pad_id=agent.tokenizer.pad_id),
+                skip_silent=config.trainer.skip_silent,
+                temperature=config.sample.temperature,
+                rescore=count > 1 and config.compute_dtype != "float32",
+            )
+        if why := diagnosis(everything, found):
+            found |= {"left_out": 1.0}
+            if report is not None:
+                report(why, everything, agents=sorted({speakers[t] for t in mine}))
         metrics |= {f"update/{name}/{index}": value for name, value in found.items()}
     return tuple(params), tuple(opt_state), metrics
 
@@ -238,44 +278,74 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       workdir: holds config.json, metrics.jsonl, TensorBoard files and checkpoints/.
 
     Returns:
-      The last evaluation's metrics.
+      The last evaluation's metrics; those of the last step where SIGTERM ended the run early.
 
     Raises:
-      InputError: (a ValueError) one line about what is wrong with the configuration, a file or the workdir.
+      InputError: (a ValueError) one line about what is wrong with the configuration, a file or the workdir, or which
+        field to lower where memory ran out.
+      Unhealthy: an update was not finite and ``trainer.not_finite`` is "stop".
+      KeyboardInterrupt: Ctrl-C ended the run early. In either case all steps are saved.
     """
-    with input_errors():
-        program = resolve(config)
-        remember_config(config, workdir)
-        state = initial_state(program, config)
-        checkpoints = open_checkpoints(config, workdir)
-        if checkpoints.latest_step() is not None:
-            _, state = checkpoints.restore(state)
-    start = int(state.step)
-    print(f"workdir {workdir}" + (f", resuming after step {start}" if start else ""), file=sys.stderr)
-    for dataset in (program.datasets.train, program.datasets.heldout, *program.datasets.tests):
-        print(dataset.summary(), file=sys.stderr)
-    with (
-        checkpoints,
-        MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log) as writer,
-        VerifierPool(**config.verifier) as pool,
-    ):
-        if start == 0:
-            writer.write(0, evaluation(program, config, state.params, pool, heldout_set(program) | test_sets(program)))
-        while (step := int(state.step)) < config.steps:
-            state, metrics = train_step(program, config, state, pool)
-            record(program, config, state, metrics, pool, writer, checkpoints, step + 1)
-        last = finish(program, config, state, pool, writer, checkpoints)
-    return last
+    with contextlib.ExitStack() as held:
+        stopping = held.enter_context(Stopping())
+        with input_errors():
+            held.enter_context(claim(workdir))
+            compare_config(config, workdir)
+            with room_for("loading", config):
+                program = resolve(config)
+                state = initial_state(program, config)
+            with write_errors(workdir):
+                checkpoints = open_checkpoints(config, workdir)
+                if checkpoints.latest_step() is not None:
+                    _, state = checkpoints.restore(state)
+                start = int(state.step)
+                if start < config.steps:
+                    checkpoints.require_room(state)
+                remember_config(config, workdir, start)
+        print(f"workdir {workdir}" + (f", resuming after step {start}" if start else ""), file=sys.stderr)
+        for dataset in (program.datasets.train, program.datasets.heldout, *program.datasets.tests):
+            print(dataset.summary(), file=sys.stderr)
+        watch = Watch(pathlib.Path(workdir, "not_finite"), program.team.topology.agent_roles, config.trainer.not_finite)
+        with (
+            write_errors(workdir),
+            checkpoints,
+            MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log) as writer,
+            VerifierPool(**config.verifier) as pool,
+        ):
+            metrics = {}
+            if start == 0 and not stopping.asked:
+                sets = heldout_set(program) | test_sets(program)
+                writer.write(0, evaluation(program, config, state.params, pool, sets))
+            while (step := int(state.step)) < config.steps and not (stopping.asked or watch.stop):
+                state, metrics = train_step(program, config, state, pool, watch)
+                metrics = record(program, config, state, metrics, pool, writer, checkpoints, step + 1)
+            if step == config.steps and not watch.stop:
+                return finish(program, config, state, pool, writer, checkpoints)
+            if step and checkpoints.latest_step() != step:
+                checkpoints.save(step, state, metrics=metrics)
+        return end_early(stopping.asked, watch.stop, step, config.steps, metrics)
 
 
-def record(program, config, state, metrics, pool, writer, checkpoints, step: int) -> None:
-    """Writes a step's metrics; evaluates and saves when due, always after the last step."""
+def end_early(asked: str, unhealthy: str, step: int, steps: int, metrics: dict[str, float]) -> dict[str, float]:
+    """Says where the run stands, now that it is saved; the metrics of its last step, or the reason as an exception."""
+    where = f"saved after step {step} of {steps}, where the same command resumes" if step else "nothing to save yet"
+    if unhealthy:
+        raise Unhealthy(f"{unhealthy}; {where}; --config.trainer.not_finite=skip goes on by itself")
+    print(f"stopped by {asked}: {where}", file=sys.stderr)
+    if asked == "SIGINT":
+        raise KeyboardInterrupt
+    return metrics
+
+
+def record(program, config, state, metrics, pool, writer, checkpoints, step: int) -> dict[str, float]:
+    """Writes a step's metrics; evaluates and saves when due, always after the last step. Returns all its metrics."""
     last = step == config.steps
     if last or config.eval_every and step % config.eval_every == 0:
         metrics = metrics | evaluation(program, config, state.params, pool, heldout_set(program))
     writer.write(step, metrics)
     if last or config.checkpoint_every and step % config.checkpoint_every == 0:
         checkpoints.save(step, state, metrics=metrics)
+    return metrics
 
 
 def heldout_set(program: Program) -> dict[str, data.Dataset]:
@@ -296,27 +366,40 @@ def evaluation(program: Program, config, params, pool, sets: Mapping[str, data.D
     sharding = batch_sharding(program.mesh)
     metrics = {}
     for prefix, dataset in sets.items():
-        found = evaluate(program.team, weights, dataset.problems, pool, key, program.evaluation, sharding=sharding)
+        with room_for("evaluation", config):
+            found = evaluate(program.team, weights, dataset.problems, pool, key, program.evaluation, sharding=sharding)
         metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
     return metrics | {"time/eval": time.perf_counter() - began}
 
 
 def finish(program, config, state: TrainState, pool, writer: MetricsWriter, checkpoints: Checkpoints) -> dict:
     """Closing tables: held-out problems before and after training, and test sets with the best checkpoint."""
+    checkpoints.wait()  # a disk that is full shows now, not behind the results
     lines = writer.lines()
     before, after = lines[0], next((line for line in reversed(lines) if "eval/team_accuracy" in line), lines[0])
     topology = program.team.topology
     if "eval/team_accuracy" in before:
         print("held-out problems\n" + closing_table(table(before, "eval", topology), table(after, "eval", topology)))
     if sets := test_sets(program):
-        best = checkpoints.best_step()
-        chosen = state if best in (None, int(state.step)) else checkpoints.restore(state, step=best)[1]
+        best, chosen = best_state(state, checkpoints)
         after = after | evaluation(program, config, chosen.params, pool, sets)
         for prefix, dataset in sets.items():
-            print(f"{dataset.name}, checkpoint of step {best or int(state.step)}")
+            print(f"{dataset.name}, checkpoint of step {best}")
             print(closing_table(table(before, prefix, topology), table(after, prefix, topology)))
-    pathlib.Path(writer.workdir, "result.json").write_text(json.dumps({"before": before, "after": after}, indent=1))
+    replace_text(writer.workdir / "result.json", json.dumps({"before": before, "after": after}, indent=1))
     return after
+
+
+def best_state(state: TrainState, checkpoints: Checkpoints) -> tuple[int, TrainState]:
+    """The step and state of the best checkpoint; those at hand where none is better or the best is damaged."""
+    best, here = checkpoints.best_step(), int(state.step)
+    if best in (None, here):
+        return here, state
+    try:
+        return checkpoints.restore(state, step=best)
+    except ValueError as error:
+        print(f"warning: the last step's parameters are reported on, not the best: {error}", file=sys.stderr)
+        return here, state
 
 
 def table(metrics: dict, prefix: str, topology: Topology) -> dict[str, tuple[float, float, float]]:

@@ -141,11 +141,20 @@ def gradient_program() -> Callable:
 
 
 @functools.partial(jax.jit, static_argnames=("transform",), donate_argnames=("params", "opt_state"))
-def apply(transform: optax.GradientTransformation, params, opt_state, grads):
-    """One optimizer step. Returns (params, opt_state, gradient norm before clipping)."""
+def apply(transform: optax.GradientTransformation, params, opt_state, grads, loss):
+    """One optimizer step, which changes nothing where the gradient or the loss is not finite.
+
+    Returns (params, opt_state, gradient norm before clipping).
+    """
     norm = optax.tree.norm(grads)
-    updates, opt_state = transform.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, norm
+    updates, moved = transform.update(grads, opt_state, params)
+    fine = jnp.isfinite(norm) & jnp.isfinite(loss)
+    kept = jax.tree.map(
+        lambda new, old: jnp.where(fine, new, old),
+        (optax.apply_updates(params, updates), moved),
+        (params, opt_state),
+    )
+    return *kept, norm
 
 
 class Micro(NamedTuple):
@@ -170,7 +179,7 @@ def train_on(
     temperature: float,
     rescore: bool = False,
 ) -> tuple[Any, Any, dict[str, float]]:
-    """One optimizer step on each mini-batch of rows.
+    """One optimizer step on each mini-batch of rows; one whose loss or gradient is not finite is left out.
 
     Args:
       policy: the network's functions.
@@ -202,11 +211,12 @@ def train_on(
     shares, norms = [], []
     for rows, batches in zip(mini_batches, packed, strict=True):
         totals = totals_of(rows)._replace(advantage_mean=whole.advantage_mean, advantage_std=whole.advantage_std)
-        grads = jax.tree.map(jnp.zeros_like, params)
+        grads, value = jax.tree.map(jnp.zeros_like, params), jnp.float32(0)
         for batch in jax.device_put(batches, micro.sharding):
             grads, metrics = gradient_program()(policy, loss, params, batch, totals, temperature, grads)
             shares.append((totals, metrics))
-        params, opt_state, norm = apply(transform, params, opt_state, grads)
+            value += metrics["loss"]
+        params, opt_state, norm = apply(transform, params, opt_state, grads, value)
         norms.append(norm)
     norms = jax.device_get(norms)
     return params, opt_state, _summary(jax.device_get(shares), len(norms)) | gap | {"grad_norm": float(np.mean(norms))}

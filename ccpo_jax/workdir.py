@@ -1,10 +1,15 @@
-"""A run's folder: which configuration it belongs to, its checkpoints, and complaints as one line."""
+"""A run's folder: one run at a time, the configuration it belongs to, its checkpoints, and complaints as one line."""
 
 import contextlib
 import datetime
+import errno
+import fcntl
 import json
+import os
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ccpo_jax.checkpoint import Checkpoints
 
@@ -13,7 +18,15 @@ _FIXED = (
     "topology", "num_agents", "graph", "decision", "model", "revision", "shared_policy", "seed",
     "data.train", "data.heldout", "data.size", "data.similarity", "data.overlong", "prompt_length",
 )  # fmt: skip
-_MAY_CHANGE = ("steps", "eval_every", "checkpoint_every", "keep_last", "log.", "verifier.workers", "mesh.")
+_MAY_CHANGE = (
+    "steps", "eval_every", "checkpoint_every", "keep_last", "log.", "verifier.workers", "mesh.", "allow_changes",
+    "trainer.not_finite", "load_time_limit",
+)  # fmt: skip
+
+_DISK_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EFBIG,
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
 
 
 class InputError(ValueError):
@@ -26,7 +39,22 @@ def input_errors():
     try:
         yield
     except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
+        raise InputError(printable(" ".join(str(error).split()))) from error
+    except OSError as error:  # a name no file can have, a file nobody may read
+        raise InputError(printable(f"{str(error.filename):.200}: {error.strerror}; type another name")) from error
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: control characters and direction marks as their escapes.
+
+    Example:
+      >>> printable("wipe \x1b[2J, turn \u202e")
+      'wipe \\x1b[2J, turn \\u202e'
+    """
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def default_workdir(config_file: str) -> str:
@@ -36,36 +64,117 @@ def default_workdir(config_file: str) -> str:
     return str(pathlib.Path("runs") / "-".join(filter(None, (pathlib.Path(path).stem, preset, stamp))))
 
 
-def remember_config(config, workdir: str) -> None:
-    """Writes config.json; refuses a workdir whose run had other values in fields that change results."""
+@contextlib.contextmanager
+def claim(workdir: str) -> Iterator[None]:
+    """Holds the folder, made if need be, for one run. The kernel lets go with the process, however that ends.
+
+    A folder that was made here and stayed empty goes again.
+
+    Raises:
+      ValueError: another run holds it, or it cannot be written.
+    """
     folder = pathlib.Path(workdir)
-    new = json.loads(config.to_json_best_effort())
-    path = folder / "config.json"
-    try:
+    made = not folder.exists()
+    with write_errors(workdir):
         folder.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            old, fresh = (_flat(tree) for tree in (json.loads(path.read_text()), new))
-            changed = [k for k in sorted(old.keys() | fresh.keys()) if old.get(k) != fresh.get(k)]
-            changed = [k for k in changed if not k.startswith(_MAY_CHANGE)]
-            if changed:
-                found = ", ".join(f"{k} was {old.get(k)!r} and is {fresh.get(k)!r}" for k in changed)
-                raise ValueError(f"config: {workdir} holds another run: {found}; use another --workdir")
-        path.write_text(json.dumps(new, indent=1))
+        lock = (folder / "lock").open("a+", encoding="utf-8")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read(100).strip() or "another process"
+            raise ValueError(
+                f"workdir: {workdir} is in use by {holder}; wait for its end, or type another --workdir"
+            ) from error
+        except OSError as error:
+            print(f"warning: {workdir} cannot be locked ({error.strerror}); start no second run there", file=sys.stderr)
+        with write_errors(workdir):
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+            lock.flush()
+        try:
+            yield
+        finally:
+            if made and [path.name for path in folder.iterdir()] == ["lock"]:
+                (folder / "lock").unlink()
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def write_errors(workdir: str) -> Iterator[None]:
+    """A disk that is full, gone or not to be written, told in one line."""
+    try:
+        yield
     except OSError as error:
-        raise ValueError(f"workdir: cannot write {workdir} ({error.strerror}); type --workdir=FOLDER") from error
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = f" at {error.filename}" if error.filename and str(error.filename) != workdir else ""
+        raise InputError(
+            f"workdir: cannot write {workdir} ({error.strerror}{where}); mend that, or type another --workdir=FOLDER; "
+            "a run resumes after its last checkpoint"
+        ) from error
+
+
+def compare_config(config, workdir: str) -> None:
+    """Shows in which fields the run in `workdir` differs from this configuration.
+
+    Raises:
+      ValueError: fields that change results differ and ``allow_changes`` is off, or config.json is damaged.
+    """
+    path = pathlib.Path(workdir, "config.json")
+    if not path.exists():
+        return
+    old, new = _flat(_read_object(path)), _flat(_as_json(config))
+    changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and not k.startswith(_MAY_CHANGE)]
+    if not changed:
+        return
+    print(f"--- {path}\n+++ this command", file=sys.stderr)
+    for name in changed:
+        for sign, values in (("-", old), ("+", new)):
+            print(
+                f"{sign}{name} = {values[name]!r}" if name in values else f"{sign}({name} is absent)", file=sys.stderr
+            )
+    if not config.allow_changes:
+        found = ", ".join(f"{k} was {old.get(k)!r} and is {new.get(k)!r}" for k in changed)
+        raise ValueError(
+            f"config: {workdir} holds another run: {found}; use another --workdir, or type "
+            "--config.allow_changes=True to go on from its last checkpoint with the new values"
+        )
+
+
+def remember_config(config, workdir: str, step: int) -> None:
+    """Writes config.json; one that held other values is kept as config-until-step-<step>.json."""
+    path = pathlib.Path(workdir, "config.json")
+    new = _as_json(config)
+    if path.exists() and (old := _read_object(path)) != new:
+        if any(_flat(old).get(k) != v and not k.startswith(_MAY_CHANGE) for k, v in _flat(new).items()):
+            replace_text(path.with_name(f"config-until-step-{step}.json"), json.dumps(old, indent=1))
+    replace_text(path, json.dumps(new, indent=1))
+
+
+def replace_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file such that a kill at any moment leaves the old one or the new one."""
+    fresh = path.with_name(f"{path.name}.tmp")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
 
 
 def recall_config(config, workdir: str, typed: Mapping):
     """The configuration that the run in `workdir` was started with, changed by what was typed.
 
     Raises:
-      InputError: no run there, or a typed field that its parameters or its held-out problems depend on.
+      InputError: no run there, a damaged config.json, or a typed field that its parameters or its held-out problems
+        depend on.
     """
     path = pathlib.Path(workdir, "config.json")
     with input_errors():
         if not path.is_file():
             raise ValueError(f"workdir: there is no run in {workdir}; type the --workdir of a training run")
-        saved = _flat(json.loads(path.read_text()))
+        saved = _flat(_read_object(path))
         for name in _FIXED:
             if name in typed and typed[name] != saved.get(name):
                 raise ValueError(
@@ -74,15 +183,39 @@ def recall_config(config, workdir: str, typed: Mapping):
         known = _flat(config.to_dict())
         recalled = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known}
         config = config.copy_and_resolve_references()
-        with config.ignore_type():
-            config.update_from_flattened_dict(recalled | dict(typed))
+        for name, value in recalled.items():
+            try:
+                config.update_from_flattened_dict({name: value})
+            except (TypeError, ValueError, KeyError, AttributeError) as error:
+                raise ValueError(f"config: {path} holds {name}={value!r:.60}, which cannot be; restore it") from error
+        config.update_from_flattened_dict(dict(typed))
     return config
 
 
-def open_checkpoints(config, workdir: str) -> Checkpoints:
+def _as_json(config) -> dict[str, Any]:
+    return json.loads(config.to_json_best_effort())
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file, or one line about what is there instead."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"workdir: cannot read {path} ({error.strerror}); type another --workdir") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"config: {path} is damaged ({type(error).__name__}); restore it") from error
+    if not isinstance(held, dict):
+        raise ValueError(f"config: {path} is damaged (a {type(held).__name__}, no object); restore it")
+    return held
+
+
+def open_checkpoints(config, workdir: str, *, read_only: bool = False) -> Checkpoints:
     """The run's checkpoints; the held-out team accuracy selects the best."""
     return Checkpoints(
-        pathlib.Path(workdir, "checkpoints"), keep_last=config.keep_last, best_metric="eval/team_accuracy"
+        pathlib.Path(workdir, "checkpoints"),
+        keep_last=config.keep_last,
+        best_metric="eval/team_accuracy",
+        read_only=read_only,
     )
 
 

@@ -72,6 +72,7 @@ def base() -> ConfigDict:
     c.trainer.pack_length = 2048  # tokens of a packed row: a prompt once, then its responses; longer ones lengthen it
     c.trainer.micro_batch = 8  # packed rows per gradient computation; bounds memory, does not change results
     c.trainer.skip_silent = True  # leave out sequences whose advantage is exactly 0: same gradient, less work
+    c.trainer.not_finite = "stop"  # stop | skip: what follows an update left out because a number was not finite
     c.trainer.remat = "full"  # full | attention | dots | none: computed again in the backward pass, most to nothing
     c.trainer.chunk = 2048  # response tokens whose logits exist at once
 
@@ -105,6 +106,9 @@ def base() -> ConfigDict:
 
     c.checkpoint_every = 50  # steps between checkpoints; 0 = only at the end
     c.keep_last = 3  # newest checkpoints kept; the best is kept besides
+    c.allow_changes = False  # True: go on in a workdir whose run had other values; the difference is shown either way
+
+    c.load_time_limit = 3600.0  # seconds in which each dataset and each model must have been loaded; 0 = no limit
 
     c.mesh = ConfigDict()
     c.mesh.data = -1  # replicas; -1 = all devices left over

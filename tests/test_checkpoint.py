@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ccpo_jax.checkpoint import Checkpoints
@@ -155,15 +157,24 @@ def test_a_step_that_is_not_the_newest_is_an_error(tmp_path):
 
 DAMAGES = {
     "all emptied": (lambda path: True, lambda path: path.write_bytes(b"")),
-    "metrics cut": (lambda path: path.name == "metrics", lambda path: cut(path)),
+    "record cut": (lambda path: path.name == "record.json", lambda path: cut(path)),
+    "record lost": (lambda path: path.name == "record.json", lambda path: path.unlink()),
+    "a digit of a metric": (lambda path: path.name == "record.json", lambda path: path.write_text(path.read_text().replace('"score": 0', '"score": 1'))),
     "description cut": (lambda path: path.name == "_METADATA", lambda path: cut(path)),
     "arrays cut": (lambda path: is_array(path), lambda path: cut(path)),
     "arrays lost": (lambda path: is_array(path), lambda path: path.unlink()),
-}
+    "a bit of the arrays": (lambda path: is_array(path), lambda path: flip(path, 8 * (path.stat().st_size // 2))),
+}  # fmt: skip
 
 
 def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path, bit):
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
 
 
 def is_array(path):
@@ -187,7 +198,7 @@ def test_a_damaged_newest_falls_back_and_its_step_is_saved_again(tmp_path, caplo
         damage(tmp_path, 3, kind)
         with caplog.at_level(logging.WARNING), Checkpoints(tmp_path, best_metric="score") as checkpoints:
             step, restored = checkpoints.restore(state(width=64))
-            assert step == 2 and "checkpoint of step 3 cannot be read" in caplog.text
+            assert step == 2 and "checkpoint of step 3 is damaged" in caplog.text
             assert_identical(restored, state(2, width=64))
             assert (checkpoints.steps(), checkpoints.best_step()) == ([1, 2], 2)
             checkpoints.save(3, state(again, width=64), metrics={"score": 0.8})
@@ -221,9 +232,10 @@ def test_nothing_readable_is_one_clear_error(tmp_path):
 
 
 @pytest.mark.parametrize("other,message", [
-    (state(0, width=8), r"embed of shape \[8, 16\], this configuration of shape \[8, 8\]"),
-    (state(0)._replace(params=state(0).params[:1]), r"params.1.embed of shape \[8, 16\], this configuration missing"),
-], ids=["shape", "sets"])  # fmt: skip
+    (state(0, width=8), r"embed float32\[8, 16\], this configuration float32\[8, 8\]"),
+    (state(0)._replace(params=state(0).params[:1]), r"params.1.embed float32\[8, 16\], this configuration missing"),
+    (state(0)._replace(step=jnp.float32(0)), r"step int32\[\], this configuration float32\[\]"),
+], ids=["shape", "sets", "dtype"])  # fmt: skip
 def test_another_model_is_an_error_and_not_a_fallback(tmp_path, other, message):
     filled(tmp_path, [0.1, 0.2])
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match=message):
@@ -234,3 +246,40 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="workdir: cannot write .*type --workdir=FOLDER"):
         Checkpoints(tmp_path / "file" / "checkpoints")
+
+
+BLOWS = {
+    "flip": lambda content, at: content[: at // 8] + bytes([content[at // 8] ^ 1 << at % 8]) + content[at // 8 + 1 :],
+    "cut": lambda content, at: content[: at // 8],
+    "zeros": lambda content, at: content[: at // 8] + bytes(len(content) - at // 8),
+    "more": lambda content, at: content + content[at // 8 :],
+    "text": lambda content, at: b"[" * 200_000,
+    "lost": None,
+}
+
+
+def test_whatever_happens_to_a_file_nothing_wrong_is_restored(tmp_path, capfd):
+    """A random blow to a random file of the newest checkpoint: what comes back is one of the two states saved."""
+    filled(tmp_path / "whole", [0.1, 0.2])
+    saved = {1: raw(state(1)), 2: raw(state(2))}
+    files = sorted(path for path in (tmp_path / "whole" / "2").rglob("*") if path.is_file())
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(st.sampled_from(files), st.sampled_from(sorted(BLOWS)), st.floats(0, 1, exclude_max=True))
+    def strike(file, blow, place):
+        shutil.rmtree(tmp_path / "hit", ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", tmp_path / "hit")
+        target = tmp_path / "hit" / file.relative_to(tmp_path / "whole")
+        content = target.read_bytes()
+        if blow == "lost":
+            target.unlink()
+        elif content:
+            target.write_bytes(BLOWS[blow](content, int(place * 8 * len(content))))
+        with Checkpoints(tmp_path / "hit", best_metric="score") as checkpoints:
+            step, restored = checkpoints.restore(state())
+        jax.tree.map(np.testing.assert_array_equal, raw(restored), saved[step])
+        seen.append(step)
+
+    seen = []
+    strike()
+    assert {*seen} == {1, 2}

@@ -2,7 +2,11 @@
 
 import importlib.util
 import json
+import pathlib
+import pickle
 import shutil
+import sys
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +14,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from ccpo_jax.models import FAMILIES, ModelConfig, hf, init_params, load, make_policy, save
+from ccpo_jax.models import FAMILIES, ModelConfig, hf, init_params, load, load_config, make_policy, save
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.models.rope import RopeScaling
 from ccpo_jax.sharding import make_mesh, state_sharding
+from ccpo_jax.tokenizer import load_tokenizer
 from tests.checkpoints import CASES, VOCAB, random_tensors, torch_logits, write_checkpoint
 
 needs_torch = pytest.mark.skipif(
@@ -353,6 +360,57 @@ def without(name):
     return lambda folder: (folder / name).unlink()
 
 
+def header_of(change):
+    """Rewrites the header of a safetensors file, which says of every tensor where in the file it lies."""
+
+    def apply(folder):
+        path = folder / "model.safetensors"
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:end])
+        change(header)
+        told = json.dumps(header).encode()
+        path.write_bytes(len(told).to_bytes(8, "little") + told + content[end:])
+
+    return apply
+
+
+def overlap(header):
+    header["model.norm.weight"]["data_offsets"] = header["model.layers.0.input_layernorm.weight"]["data_offsets"]
+
+
+def grow(header):
+    header["model.norm.weight"]["shape"] = [2**62]
+
+
+def beyond(header):
+    header["model.norm.weight"]["data_offsets"] = [2**40, 2**40 + 128]
+
+
+def twice(folder):
+    """The same tensor in two files of one index."""
+    tensors = load_file(folder / "model.safetensors")
+    save_file({NORM: tensors[NORM]}, folder / "b.safetensors")
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    index = {"weight_map": dict.fromkeys(tensors, "a.safetensors") | {NORM: "b.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def config_with(**changes):
+    return lambda folder: (folder / "config.json").write_text(json.dumps(CASES["qwen2_tied"] | changes))
+
+
+def number_in(value, dtype=np.float32):
+    """One bad number, in the tensor that is read last."""
+
+    def change(tensors):
+        for name in tensors:
+            tensors[name] = tensors[name].astype(dtype)
+        tensors[NORM][-1] = value
+
+    return change_tensors(change)
+
+
 NORM = "model.norm.weight"
 BROKEN = {
     "no config": (without("config.json"), "no config.json in"),
@@ -372,6 +430,22 @@ BROKEN = {
         "model.norm.weight in",
     ),
     "dtype": (change_tensors(lambda t: t.update({NORM: t[NORM].astype(np.int8)})), "is I8; supported: F32, BF16, F16"),
+    "overlapping": (header_of(overlap), "model.safetensors is cut short or damaged"),
+    "larger than it is": (header_of(grow), "model.safetensors is cut short or damaged"),
+    "beyond its end": (header_of(beyond), "model.safetensors is cut short or damaged"),
+    "a header of 2**60 bytes": (
+        lambda folder: (folder / "model.safetensors").write_bytes((2**60).to_bytes(8, "little") + b"{}"),
+        "model.safetensors is cut short or damaged",
+    ),
+    "in two files": (twice, "two files in"),
+    "NaN": (number_in(np.nan), "model.norm.weight in"),
+    "infinity": (number_in(-np.inf), "holds NaN or infinity (1 of 32 numbers); download it again"),
+    "NaN in bfloat16": (number_in(np.nan, ml_dtypes.bfloat16), "holds NaN or infinity (1 of 32 numbers)"),
+    "NaN in float16": (number_in(np.nan, np.float16), "holds NaN or infinity (1 of 32 numbers)"),
+    "nested a million deep": (text_in("config.json", "[" * 1_000_000), "config.json is not valid JSON"),
+    "layers without number": (config_with(num_hidden_layers=10**9), "it describes another network than its weights"),
+    "numbers without end": (config_with(vocab_size=10**30), "config.json: vocab_size must be below 2**40"),
+    "sizes that contradict": (config_with(hidden_size=2**39), "config.json means"),
     "index up": (index_to("../stolen.safetensors"), "points outside its folder, to '../stolen.safetensors'"),
     "index absolute": (index_to("/etc/passwd"), "points outside its folder, to '/etc/passwd'"),
     "index parent": (index_to(".."), "points outside its folder, to '..'"),
@@ -401,3 +475,85 @@ def test_names_that_lead_nowhere_without_network_are_one_clear_error(name, monke
         load(name)
     complaint = "cannot be reached" if name == "some-team/some-model" else "there is no folder"
     assert str(caught.value).startswith("model: ") and complaint in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_only_safetensors_and_json_are_read(tmp_path):
+    """Whatever else lies beside them, and whatever config.json asks for: no pickle is opened and no code runs."""
+    entries = CASES["qwen2_tied"] | {
+        "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoTokenizer": "evil.Model"},
+    }
+    folder = write_checkpoint(tmp_path / "model", entries)
+    mark = tmp_path / "code has run"
+    code = f"import pathlib; pathlib.Path({str(mark)!r}).touch()"
+    for name in ("evil.py", "modeling_evil.py", "__init__.py", "setup.py", "conftest.py"):
+        (folder / name).write_text(code + "\nclass Model: pass\nConfig = Model\n")
+
+    class Evil:
+        def __reduce__(self):
+            return exec, (code,)
+
+    for name in ("pytorch_model.bin", "model.pt", "model.pkl", "training_args.bin", "tokenizer.pkl", "optimizer.pt"):
+        (folder / name).write_bytes(pickle.dumps(Evil()))
+    opened, watching = [], False
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" and watching else None)
+    watching = True
+    load(folder)
+    with pytest.raises(ValueError, match="no tokenizer could be loaded"):
+        load_tokenizer(str(folder))
+    watching = False
+    mine = {pathlib.Path(name).name for name in opened if name.startswith(str(folder))}
+    assert "config.json" in mine and {pathlib.Path(name).suffix for name in mine} <= {".json", ".safetensors"}
+    assert not mark.exists()
+    pickle.loads((folder / "model.pkl").read_bytes())  # the bait is real
+    assert mark.exists()
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.sampled_from(["flip", "cut", "zeros", "noise"]), st.floats(0, 1, exclude_max=True), st.integers(0, 2**32 - 1))
+def test_a_random_blow_is_refused_or_leaves_finite_weights(blow, place, noise):
+    """Flipped weights cannot be told from others, but nothing crashes, and shapes and finiteness are certain."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = write_checkpoint(pathlib.Path(folder), CASES["qwen2_tied"])
+        path = folder / "model.safetensors"
+        content = bytearray(path.read_bytes())
+        at = int(place**4 * len(content))  # the header, at the beginning, is hit more often than the weights
+        if blow == "flip":
+            content[at] ^= 1 << noise % 8
+        elif blow == "cut":
+            del content[at:]
+        else:
+            size = min(64, len(content) - at)
+            content[at : at + size] = bytes(size) if blow == "zeros" else (noise.to_bytes(4, "little") * 16)[:size]
+        path.write_bytes(content)
+        try:
+            config, params = load(folder)
+        except ValueError as error:
+            assert str(error).startswith(("model: ", "config.json: ")) and "\n" not in str(error)
+            return
+        expected = parameter_shapes(config)
+        jax.tree.map(lambda x, shape: check(x.shape == shape.shape and np.isfinite(x).all()), params, expected)
+
+
+def check(condition):
+    assert condition
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_config_json_holds_it_is_parsed_or_refused_in_one_line(data):
+    junk = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["rope_type", "type", "factor", "a"]), inner, max_size=2),
+        max_leaves=4,
+    )  # fmt: skip
+    entries = dict(CASES[data.draw(st.sampled_from(sorted(CASES)))])
+    fields = [*entries, "rope_scaling", "rope_parameters", "layer_types", "use_sliding_window", "max_window_layers",
+              "quantization_config", "attention_bias", "head_dim", "partial_rotary_factor", "torch_dtype"]  # fmt: skip
+    for _ in range(data.draw(st.integers(1, 3))):
+        entries[data.draw(st.sampled_from(fields))] = data.draw(junk)
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "config.json").write_text(json.dumps(entries))
+        try:
+            parameter_shapes(load_config(folder))
+        except ValueError as error:
+            assert "\n" not in str(error) and len(str(error)) < 500 + len(folder)

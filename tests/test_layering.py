@@ -22,15 +22,36 @@ RING_2 = {
     "packing",
     "update",
     "compiler",
+    "fingerprint",
 }
-RING_3 = {"tokenizer", "data", "verifiers", "checkpoint", "metrics", "setup", "evaluate", "train", "modes", "workdir"}
+RING_3 = {
+    "tokenizer",
+    "data",
+    "verifiers",
+    "checkpoint",
+    "metrics",
+    "setup",
+    "evaluate",
+    "train",
+    "modes",
+    "workdir",
+    "health",
+}
 PLAIN = {
     "tasks": {"numpy"},
     "pool": set(),
     "ratings": set(),
     "hub": {"huggingface_hub"},
+    "stopping": set(),
 }  # import nothing of the package; the libraries they may use
-ASSEMBLERS = {"setup", "evaluate", "train", "modes", "workdir"}  # the ring-3 files that may use other ring-3 files
+ASSEMBLERS = {
+    "setup",
+    "evaluate",
+    "train",
+    "modes",
+    "workdir",
+    "health",
+}  # the ring-3 files that may use other ring-3 files
 PROGRAM_LIBRARIES = {
     "transformers",
     "tokenizers",

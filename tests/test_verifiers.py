@@ -445,6 +445,11 @@ def steps(job, done):
             os._exit(3)
         if word == "memory":
             bytearray(1 << 33)
+        if word == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if word == "stop while sending":
+            os.write(int(sys.argv[1]), b"\\0\\0\\1\\0half a message")
+            os.kill(os.getpid(), signal.SIGSTOP)
         if word == "raise":
             raise KeyError("a mistake in the function")
         if word == "modules":
@@ -476,6 +481,45 @@ def test_a_dead_step_costs_its_own_record_only(steps):
     ]  # fmt: skip
     assert results[1][4] == ("e", 4), "the job resumes with all records so far"
     assert again == [[("after", 0)]]
+
+
+@pytest.mark.parametrize("stall", ["stop", "stop while sending"])
+def test_a_process_that_no_timer_ends_is_reported_and_replaced(steps, monkeypatch, caplog, stall):
+    monkeypatch.setattr("ccpo_jax.pool._GRACE", 0.5)
+    with_one = ProcessPool(steps, "steps", workers=1, time_limit=0.5)
+    began = time.monotonic()
+    results = with_one.run([["a", stall, "b"], ["c"]])
+    assert time.monotonic() - began < 30
+    with_one.close()
+    assert results == [[("a", 0), TIMED_OUT, ("b", 2)], [("c", 0)]]
+    assert "has not answered for" in caplog.text
+
+
+def test_a_process_that_does_not_read_is_not_written_to_for_ever(steps, monkeypatch):
+    monkeypatch.setattr("ccpo_jax.pool._GRACE", 0.5)
+    with_one = ProcessPool(steps, "steps", workers=1, time_limit=0.5)
+    assert with_one.run([["a"]]) == [[("a", 0)]]
+    os.kill(with_one._workers[0].process.pid, signal.SIGSTOP)
+    assert with_one.run([["b" * 10_000_000]]) == [[TIMED_OUT]]
+    assert with_one.run([["c"]]) == [[("c", 0)]]
+    with_one.close()
+
+
+def test_a_start_that_never_ends_is_an_error_not_a_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr("ccpo_jax.pool._START", 0.5)
+    (tmp_path / "slow.py").write_text("import time; time.sleep(1000)")
+    with_two = ProcessPool(str(tmp_path / "slow.py"), "steps", workers=2, time_limit=5)
+    with pytest.raises(RuntimeError, match="could not start"):
+        with_two.run([["a"]])
+
+
+def test_sigterm_is_the_parents_business(steps):
+    """Schedulers send it to the whole process group; a verdict must not depend on it."""
+    with_one = ProcessPool(steps, "steps", workers=1, time_limit=5)
+    ((pid, _),) = with_one.run([["pid"]])[0]
+    os.kill(pid, signal.SIGTERM)
+    assert with_one.run([["pid"]]) == [[(pid, 0)]]
+    with_one.close()
 
 
 def test_a_worker_imports_neither_the_program_nor_jax(steps):

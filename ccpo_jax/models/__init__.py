@@ -95,8 +95,9 @@ def save(folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any]
 
 
 def _family(model_type: Any) -> Family:
-    if model_type not in FAMILIES:
-        raise ValueError(f"config.json: model_type={model_type!r} is not supported; supported: {', '.join(FAMILIES)}")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"config.json: model_type={model_type!r:.60} is not supported; supported: {known}")
     return FAMILIES[model_type]
 
 

@@ -1,7 +1,7 @@
 """Hugging Face checkpoints in and out: config.json and safetensors, without torch and without pickle.
 
-Reading checks names, shapes and dtypes of every tensor against config.json from the file headers alone; only then are
-weights read, one parameter of the pytree at a time.
+Reading checks names, shapes and dtypes of every tensor against config.json from the file headers alone, then that every
+number is finite; only then do weights reach a device, one parameter of the pytree at a time.
 """
 
 import contextlib
@@ -21,6 +21,9 @@ from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
 from ccpo_jax.models.rope import RopeScaling
 
 _SHARD_BYTES = 5 * 10**9  # largest weight file written
+_LARGEST = 2**40  # no number in a config.json is larger
+_JSON_BYTES = 10**8  # largest JSON file read; the indices of published models have a thousandth of that
+_PIECE = 1 << 24  # numbers looked at together when all are checked
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors' word: ours
 
@@ -82,9 +85,11 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(f"model: no {path.name} in {path.parent}; type a folder that holds a Hugging Face checkpoint")
+    if path.stat().st_size > _JSON_BYTES:
+        raise ValueError(f"model: {path} is larger than {_JSON_BYTES:,} bytes; do not use this checkpoint")
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"model: {path} is not valid JSON ({error}); download it again") from error
     if not isinstance(entries, dict):
         raise ValueError(f"model: {path} holds a {type(entries).__name__}, not an object; download it again")
@@ -130,39 +135,44 @@ def parse_config(entries: dict[str, Any], family: Family) -> ModelConfig:
     )
 
 
-def _number(entries: dict[str, Any], field: str, default: float | None = None, kind: type = int):
+def _number(entries: dict[str, Any], field: str, default: float | None = None, kind: type = int, least: int = 1):
     value = default if entries.get(field) is None else entries[field]
+    words = f"a positive {kind.__name__}" if least else f"a {kind.__name__} from 0"
     if value is None:
-        raise ValueError(f"config.json: {field} is missing; add it, a positive {kind.__name__}")
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not value > 0:
-        raise ValueError(f"config.json: {field} must be a positive {kind.__name__}, received {value!r}")
+        raise ValueError(f"config.json: {field} is missing; add it, {words}")
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not (value > 0 or value == least):
+        raise ValueError(f"config.json: {field} must be {words}, received {value!r:.60}")
+    if not value < _LARGEST:
+        raise ValueError(f"config.json: {field} must be below 2**40, received {value!r:.60}")
     return kind(value)
 
 
 def _flag(entries: dict[str, Any], field: str) -> bool:
     value = entries.get(field, False)
     if not isinstance(value, bool):
-        raise ValueError(f"config.json: {field} must be true or false, received {value!r}")
+        raise ValueError(f"config.json: {field} must be true or false, received {value!r:.60}")
     return value
 
 
 def _unsupported(field: str, value: Any, supported: str) -> ValueError:
-    return ValueError(f"config.json: {field}={value!r} is not supported; supported: {supported}")
+    return ValueError(f"config.json: {field}={value!r:.60} is not supported; supported: {supported}")
 
 
 def _refuse_sliding_window(entries: dict[str, Any], layers: int) -> None:
     kinds = entries.get("layer_types")
     if kinds is not None:
-        if other := sorted(set(kinds) - {"full_attention"}):
+        if other := [kind for kind in kinds if kind != "full_attention"] if isinstance(kinds, list) else [kinds]:
             raise _unsupported("layer_types", other[0], "'full_attention'")
     elif _flag(entries, "use_sliding_window") and entries.get("sliding_window", 4096) is not None:
-        if entries.get("max_window_layers", 28) < layers:
+        if _number(entries, "max_window_layers", 28, least=0) < layers:
             raise _unsupported("use_sliding_window", True, "False")
 
 
 def _parse_rope(entries: dict[str, Any]) -> tuple[float, RopeScaling | None]:
     """Rotary base and scaling, from `rope_parameters` or from the older `rope_theta` and `rope_scaling`."""
     field = "rope_scaling" if entries.get("rope_scaling") else "rope_parameters"
+    if not isinstance(entries.get(field) or {}, dict):
+        raise ValueError(f"config.json: {field} must be an object, received {entries[field]!r:.60}")
     rope = {"rope_theta": entries.get("rope_theta")} | (entries.get(field) or {})
     kind = rope.get("rope_type", rope.get("type", "default"))
     theta = _number(rope, "rope_theta", 10000.0, float)
@@ -278,14 +288,21 @@ def _open(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
         for path in _weight_files(folder):
             try:
                 file = stack.enter_context(safe_open(path, framework="np"))
-            except SafetensorError as error:
+            except (SafetensorError, OSError) as error:
                 raise ValueError(f"model: {path} is cut short or damaged ({error}); download it again") from error
+            if twice := sorted(where.keys() & file.keys()):
+                raise ValueError(f"model: two files in {folder} hold {twice[0]}; download them again")
             where |= dict.fromkeys(file.keys(), file)
         yield where
 
 
 def _check(folder: pathlib.Path, where: dict[str, Any], config: ModelConfig) -> None:
     """Names, shapes and dtypes, from the headers."""
+    if config.num_layers > len(where):
+        raise ValueError(
+            f"model: {folder} holds {len(where)} tensors in all, its config.json means num_hidden_layers="
+            f"{config.num_layers}; it describes another network than its weights"
+        )
     expected = tensors(config)
     unneeded = {name for name in where if name.endswith("rotary_emb.inv_freq")}  # old files keep this constant
     if config.tied_embeddings:
@@ -320,6 +337,20 @@ def _check(folder: pathlib.Path, where: dict[str, Any], config: ModelConfig) -> 
             )
 
 
+def _check_numbers(folder: pathlib.Path, where: dict[str, Any], config: ModelConfig) -> None:
+    """Every number is finite: its exponent is not all ones, which numpy finds faster in the bits than in the floats."""
+    for name in tensors(config):
+        stored = where[name].get_tensor(name).reshape(-1)
+        bits = stored.view(f"uint{8 * stored.itemsize}")
+        ones = np.array(np.inf, stored.dtype).view(bits.dtype)
+        pieces = (bits[start : start + _PIECE] for start in range(0, len(bits), _PIECE))
+        bad = sum(int(np.count_nonzero((piece & ones) == ones)) for piece in pieces)
+        if bad:
+            raise ValueError(
+                f"model: {name} in {folder} holds NaN or infinity ({bad} of {len(bits)} numbers); download it again"
+            )
+
+
 def read_params(
     folder: pathlib.Path, config: ModelConfig, dtype, sharding: Callable[[Any], Any] | None = None
 ) -> dict[str, Any]:
@@ -339,6 +370,7 @@ def read_params(
     targets = tree.flatten_up_to(sharding(shapes)) if sharding else [None] * len(leaves)
     with _open(folder) as where:
         _check(folder, where, config)
+        _check_numbers(folder, where, config)
         sources = {}
         for name, tensor in tensors(config).items():
             sources.setdefault(tensor.leaf, []).append((name, tensor))
