@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ccpo_jax import ahead
+from ccpo_jax.compiler import options
 from ccpo_jax.draw import Sampling
 from ccpo_jax.records import Policy, Samples
 from ccpo_jax.sampler import Decoding, Groups, Prompts, admit, advance, begin, grow, keep
-from ccpo_jax.seating import pick, plan
+from ccpo_jax.seating import pick, plan, rungs
 
 _SLOTS = 64  # tokens that the caches have room for at first
 _WAVES = 4  # a batch that is refilled takes its prompts in by this part of its places
@@ -70,7 +72,7 @@ def generate(
         sharding=sharding,
     )
     missing = np.full(shape[1], shape[0] * shape[2])  # rows of each prompt that have not ended
-    run.start(rows, min(max(chunk, _SLOTS), max_tokens))
+    run.start(rows, min(max(chunk, _SLOTS), max_tokens) if policy.reads_free_slots else max_tokens)
     while missing.any():
         run.decode(chunk)
         ended = np.unravel_index(run.collect(), shape)[1]
@@ -103,6 +105,7 @@ class _Run:
         agents, batch, per_prompt = self.ids.shape[:3]
         devices = 1 if self.sharding is None else self.sharding.num_devices
         self.whole = devices == 1  # else prompts that leave would move caches between devices
+        self.ahead = self.whole and ahead.worthwhile()
         places = batch if rows is None else min(-(-max(rows // (agents * per_prompt), 1) // devices) * devices, batch)
         self.wave = -(-places // (_WAVES * devices)) * devices
         self.slots = slots if places == batch else self.max_tokens  # rows that begin later go around in their cache
@@ -113,7 +116,10 @@ class _Run:
         self.origin = number.reshape(agents, batch, per_prompt)[:, :places].copy()  # -1: no row, or one that has ended
         self.first = np.zeros(self.origin.shape, np.int64)  # step at which the row in each seat began
         self.next = np.full(agents, places)  # the first prompt that waits
-        self.state = self._begin(np.tile(np.arange(places), (agents, 1)), self.slots)
+        everyone = np.tile(np.arange(places), (agents, 1))
+        if self.ahead:
+            self._prepare(jax.eval_shape(lambda: self._begin(everyone, self.slots)))
+        self.state = self._begin(everyone, self.slots)
 
     def decode(self, chunk: int) -> None:
         """Up to `chunk` tokens more, but none past the length at which a response is cut."""
@@ -122,9 +128,8 @@ class _Run:
         while until > self.slots and self.slots < self.max_tokens:
             self.slots = min(2 * self.slots, self.max_tokens)
             self.state = _grow(self.policy, self.state, slots=self.slots)
-        self.state = _advance(
-            self.policy, self.weights, self.state, self.settings, np.int32(until), stacked=self.stacked
-        )
+        static = {"policy": self.policy, "stacked": self.stacked}
+        self.state = ahead.call(decode_program(), self.weights, self.state, self.settings, np.int32(until), **static)
 
     def collect(self) -> np.ndarray:
         """Copies the rows that have ended to the host and frees their seats. Returns their numbers."""
@@ -157,6 +162,8 @@ class _Run:
             self.first = pick(self.first, chosen, self.sizes)
             self.sizes = tuple(rows.shape[-1] for rows in chosen.rows)
             self.state = _keep(self.state, *self._device(chosen), stacked=self.stacked)
+            if self.ahead:
+                self._prepare(self.state)
 
     def samples(self, shape: tuple[int, ...], prompts=slice(None)) -> Samples:
         """What `prompts` of the call have been answered."""
@@ -164,6 +171,21 @@ class _Run:
         ends = np.isin(tokens, np.asarray(self.settings.eos_ids))
         length = np.where(ends.any(-1), ends.argmax(-1) + 1, self.max_tokens).astype(np.int32)
         return Samples(tokens, logprobs, length, ~ends.any(-1))
+
+    def _prepare(self, state: Decoding) -> None:
+        """Has the programs compiled that decode this batch, and what it becomes when it grows or shrinks."""
+        states = [state]
+        if self.slots < self.max_tokens:
+            larger = min(2 * self.slots, self.max_tokens)
+            states.append(jax.eval_shape(lambda x: grow(self.policy, x, larger), state))
+        for batch, sizes in rungs(self.origin.shape[1], self.sizes, True)[-1:]:
+            lead = (len(self.ids), batch) if self.stacked else (batch,)
+            rows = tuple(np.zeros((*lead, size), np.int32) for size in sizes)
+            chosen = np.zeros(lead, np.int32), rows, np.zeros((*lead, sum(sizes)), bool)
+            states.append(jax.eval_shape(functools.partial(keep, stacked=self.stacked), state, *chosen))
+        static = {"policy": self.policy, "stacked": self.stacked}
+        for shapes in states:
+            ahead.prepare(decode_program(), self.weights, shapes, self.settings, np.int32(0), **static)
 
     def _admit(self, free: np.ndarray, ready: np.ndarray) -> None:
         """Puts the next `ready` prompts of each agent into free places."""
@@ -212,9 +234,16 @@ def _begin(policy, weights, prompts, key, ids, settings, **static) -> Decoding:
     return begin(policy, weights, prompts, keys, settings, **static)
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "stacked"), donate_argnames="state")
-def _advance(policy, weights, state, settings, until, *, stacked: bool) -> Decoding:
-    return advance(policy, weights, state, settings, until, stacked=stacked)
+@functools.cache
+def decode_program() -> Callable:
+    """`advance`, jitted: made at the first call, when the backend and with it the compiler's options are known."""
+
+    def run(weights, state, settings, until, *, policy: Policy, stacked: bool) -> Decoding:
+        return advance(policy, weights, state, settings, until, stacked=stacked)
+
+    return jax.jit(
+        run, static_argnames=("policy", "stacked"), donate_argnames="state", compiler_options=options("decoding")
+    )
 
 
 _keep = jax.jit(keep, static_argnames="stacked")
@@ -224,4 +253,4 @@ _admit = jax.jit(admit, static_argnames="stacked", donate_argnames="state")
 
 def compiled() -> int:
     """Programs compiled so far, for tests and benchmarks that count them."""
-    return sum(f._cache_size() for f in (_begin, _advance, _keep, _grow, _admit))
+    return ahead.count() + sum(f._cache_size() for f in (_begin, decode_program(), _keep, _grow, _admit))

@@ -18,12 +18,12 @@ class Plan(NamedTuple):
     filler: np.ndarray
 
 
-def _rungs(batch: int, sizes: tuple[int, ...], drop_prompts: bool) -> list[tuple[int, tuple[int, ...]]]:
+def rungs(batch: int, sizes: tuple[int, ...], drop_prompts: bool) -> list[tuple[int, tuple[int, ...]]]:
     """Smaller batches, (prompts, rows of each group), smallest first: few, so that few programs are compiled.
 
     Rows halve first: what they read of the prompts stays the same until each has one, then prompts halve.
     """
-    rungs = []
+    steps = []
     while batch * sum(sizes) > _LEAST:
         if max(sizes) > 1:
             sizes = tuple(-(-size // 2) for size in sizes)
@@ -31,8 +31,8 @@ def _rungs(batch: int, sizes: tuple[int, ...], drop_prompts: bool) -> list[tuple
             batch = -(-batch // 2)
         else:
             break
-        rungs.append((batch, sizes))
-    return rungs[::-1]
+        steps.append((batch, sizes))
+    return steps[::-1]
 
 
 def plan(done: np.ndarray, sizes: tuple[int, ...], drop_prompts: bool) -> Plan | None:
@@ -47,7 +47,7 @@ def plan(done: np.ndarray, sizes: tuple[int, ...], drop_prompts: bool) -> Plan |
     """
     groups = np.split(~done, np.cumsum(sizes)[:-1], axis=-1)
     left = np.stack([group.sum(-1) for group in groups])  # [groups, A', B]
-    for batch, smaller in _rungs(done.shape[1], sizes, drop_prompts):
+    for batch, smaller in rungs(done.shape[1], sizes, drop_prompts):
         places = np.max(-(-left // np.array(smaller)[:, None, None]), axis=0)  # [A', B] places that each prompt needs
         if not drop_prompts:
             places = np.maximum(places, 1)

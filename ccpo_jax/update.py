@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ccpo_jax.compiler import training_options
+from ccpo_jax.compiler import options
 from ccpo_jax.losses import batch_totals
 from ccpo_jax.packing import Packed, Row, pack
 from ccpo_jax.records import Array, BatchTotals, Policy
@@ -136,7 +136,7 @@ def gradient_program() -> Callable:
         accumulate,
         static_argnames=("policy", "loss"),
         donate_argnames=("total",),
-        compiler_options=training_options(),
+        compiler_options=options("training"),
     )
 
 

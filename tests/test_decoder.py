@@ -16,7 +16,7 @@ import pytest
 from ccpo_jax.models import REMAT, ModelConfig, init_params, load, make_policy
 from ccpo_jax.models.attention import Block, attention
 from ccpo_jax.models.decoder import parameter_shapes
-from ccpo_jax.records import Context, Policy
+from ccpo_jax.records import Context
 from tests.checkpoints import CASES, VOCAB, torch_logits, write_checkpoint
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_models.json")
@@ -43,9 +43,9 @@ def network(tmp_path_factory):
 
 
 def jitted(policy):
-    return Policy(
-        *(jax.jit(f, static_argnums=(0, 1, 2) if name == "init_cache" else ()) for name, f in policy._asdict().items())
-    )
+    functions = {name: f for name, f in policy._asdict().items() if callable(f)}
+    static = {"init_cache": (0, 1, 2)}
+    return policy._replace(**{name: jax.jit(f, static_argnums=static.get(name, ())) for name, f in functions.items()})
 
 
 def whole(policy, params, tokens, positions=None, segments=None):

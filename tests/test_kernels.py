@@ -55,9 +55,9 @@ def test_packed_sequences_attend_alike(monkeypatch, backend, slots):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("rows", [1, 5])
-def test_a_decode_step_attends_alike_to_prefix_tails_and_own_tokens(monkeypatch, rows):
-    """Shared and own caches, tails of two widths, rows that have gone around, slots that are no multiple of a tile."""
+@pytest.mark.parametrize(("rows", "slots"), [(1, 150), (5, 150), (5, 128)])
+def test_a_decode_step_attends_alike_to_prefix_tails_and_own_tokens(monkeypatch, rows, slots):
+    """Shared and own caches, tails of two widths, rows that have gone around, with and without whole tiles of slots."""
     interpreted(monkeypatch)
     monkeypatch.setattr(kernels, "_PROGRAMS", 40)
     rng, batch, heads, group, size = np.random.default_rng(1), 3, 2, 3, 16
@@ -67,7 +67,7 @@ def test_a_decode_step_attends_alike_to_prefix_tails_and_own_tokens(monkeypatch,
         k, v = normal(rng, batch, owners, heads, size, slots), normal(rng, batch, owners, heads, slots, size)
         return Block(k, v, *(np.broadcast_to(x, (batch, owners)).astype(np.int32)[..., None] for x in (low, high)))
 
-    own = block(rows, 150, rng.integers(0, 150, (batch, rows)), rng.integers(1, 151, (batch, rows)))
+    own = block(rows, slots, rng.integers(0, slots, (batch, rows)), rng.integers(1, slots + 1, (batch, rows)))
     prefix = block(1, 70, 0, rng.integers(1, 71, (batch, 1)))
     first = (rows + 1) // 2
     tails = (block(first, 9, 3, 9), *([block(rows - first, 1, 0, 1)] if rows > first else []))

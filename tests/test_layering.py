@@ -15,6 +15,7 @@ RING_2 = {
     "sharding",
     "prompts",
     "draw",
+    "ahead",
     "sampler",
     "seating",
     "generate",

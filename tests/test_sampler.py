@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ccpo_jax import ahead
+from ccpo_jax import generate as generate_module
 from ccpo_jax.draw import draw, sampling
 from ccpo_jax.generate import generate
 from ccpo_jax.records import Samples
@@ -195,6 +197,25 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(chunk, rows, stac
         alone = run(weights[agent * stacked], own, keys[agent], settings(), max_tokens=length)
         assert_same_samples([field[agent] for field in found], alone)
     assert len(np.unique(found.length)) > 5
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["one set", "a set each"])
+def test_programs_compiled_ahead_are_the_ones_that_run(monkeypatch, stacked):
+    """The cache grows twice and the batch shrinks; every decoded token comes from a program that was prepared."""
+    agents, length = 2, 150
+    tables = [markov_params(V, seed)["table"] for seed in range(agents if stacked else 1)]
+    weights = tuple({"table": table.at[:, EOS].add(-2.0)} for table in tables)
+    prompts = jax.tree.map(lambda x: np.stack([x] * agents), prompts_for(4, 6))
+    ids = np.stack(np.meshgrid(*map(np.arange, (agents, 4, 6)), indexing="ij"), -1).astype(np.uint32)
+
+    def generated():
+        return generate(POLICY, weights, prompts, jax.random.key(1), ids, settings(), max_tokens=length, chunk=16)
+
+    plain, before = generated(), (ahead.count(), generate_module.decode_program()._cache_size())
+    monkeypatch.setattr(ahead, "worthwhile", lambda: True)
+    assert_same_samples(generated(), plain)
+    assert ahead.count() >= before[0] + 3 and generate_module.decode_program()._cache_size() == before[1]
+    assert plain.length.max() > 64, "long enough for the cache to grow"
 
 
 def test_the_batch_shrinks_when_rows_have_ended():

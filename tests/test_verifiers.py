@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 
 import math_verify
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -590,3 +592,26 @@ def test_close_ends_the_processes(steps):
 def test_pool_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         VerifierPool(**arguments)
+
+
+def test_numbers_meet_as_the_parser_would_have_it():
+    """What is decided without parsing is what math-verify decides, also where numbers almost agree."""
+    rng = np.random.default_rng(0)
+
+    def written(value: Fraction) -> str:
+        if value.denominator == 1:
+            return str(value.numerator)
+        sign, above = "-" if value < 0 else "", abs(value.numerator)
+        forms = [rf"{sign}\frac{{{above}}}{{{value.denominator}}}", f"{sign}{above}/{value.denominator}"]
+        forms.append(f"{float(value):.{rng.integers(1, 9)}f}")
+        return forms[rng.integers(len(forms))]
+
+    def parsed(text):
+        return math_verify.parse(f"$${text}$$", [math_verify.LatexExtractionConfig()], parsing_timeout=None)
+
+    for _ in range(150):
+        value = Fraction(int(rng.integers(-50, 50)), int(rng.integers(1, 9)))
+        other = value + Fraction(int(rng.integers(-1, 2)), int(10 ** rng.integers(0, 8)))
+        gold, answer = written(value), written(other)
+        expected = math_verify.verify(parsed(gold), parsed(answer), timeout_seconds=None)
+        assert verifiers.equivalent_math(gold, answer) == expected, (gold, answer)

@@ -115,7 +115,7 @@ def _by_rows(queries: Array, block: Block | tuple[Block, ...], kernel: str | Non
 
 
 def _partial(queries: Array, block: Block, kernel: str | None, whole: bool = False) -> list[tuple[Array, Array, Array]]:
-    if kernel == "gpu" and suits_decoding(queries):
+    if kernel == "gpu" and suits_decoding(queries.shape[2], queries.shape[-1]):
         return decode_partial(queries, block.keys, block.values, block.low[..., 0], block.high[..., 0], whole=whole)
     return [_attend(queries, block.keys, block.values, block.visible)]
 

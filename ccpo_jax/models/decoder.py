@@ -30,7 +30,6 @@ REMAT = {
     "none": jax.checkpoint_policies.everything_saveable,
 }
 ATTENTION = ("auto", "fused", "xla")
-_UNROLLED = 4  # layers in one turn of the training scan where all is stored: the scan copies what each of them stores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,6 +209,7 @@ def _make_policy(config: ModelConfig, dtype, remat: str, kernel: str | None) -> 
         extend=functools.partial(extend, config, kernel),
         hidden=functools.partial(hidden, config, dtype, remat, kernel),
         logits=logits,
+        reads_free_slots=not (kernel == "gpu" and kernels.suits_decoding(1, config.head_dim)),
     )
 
 
@@ -342,7 +342,8 @@ def hidden(
     if remat != "none":
         step = jax.checkpoint(step, prevent_cse=False, policy=REMAT[remat])
     x = params["embed"][tokens].astype(dtype)[:, None]
-    x, _ = jax.lax.scan(step, x, params["layers"], unroll=_UNROLLED if remat == "none" else 1)
+    # Where all is stored the layers are unrolled: a scan would copy everything that each of them stores.
+    x, _ = jax.lax.scan(step, x, params["layers"], unroll=config.num_layers if remat == "none" else 1)
     return rms_norm(x[:, 0], params["final_norm"].astype(dtype), config.norm_eps)
 
 

@@ -17,7 +17,7 @@ from ccpo_jax.records import Array
 
 MASKED = -1e30  # finite, so that a query without any visible key gives garbage and not NaN
 _SLOTS = 64  # cache slots that a program of the decode kernel reads at a time
-_PROGRAMS = 264  # programs that fill a large GPU: two for each of 132 multiprocessors
+_PROGRAMS = 132  # programs that fill a large GPU: one for each multiprocessor
 _SPLASH_BLOCK = 128  # queries and keys in a tile of splash attention, and its lanes
 
 
@@ -89,9 +89,8 @@ def _splash(queries, keys, values, visible, interpret: bool) -> Array:
 # --- one token of many rows ------------------------------------------------------------------------------------------
 
 
-def suits_decoding(queries: Array) -> bool:
-    """Whether `decode_partial` serves queries ``[B, R, S, H, Q, E]``: one token a row, tiles of a power of two."""
-    new, size = queries.shape[2], queries.shape[-1]
+def suits_decoding(new: int, size: int) -> bool:
+    """Whether `decode_partial` serves rows of `new` tokens and heads of such a size: one token, powers of two."""
     return new == 1 and size >= 16 and size & (size - 1) == 0
 
 
@@ -127,7 +126,7 @@ def decode_partial(
     folded = queries.reshape(batch, owners, rows // owners, heads, group, size)
     folded = jnp.moveaxis(folded, 2, 3).reshape(batch * owners * heads, -1, size)
     count, asked = folded.shape[:2]
-    parts = 1 if whole else min(-(-slots // _SLOTS), -(-_PROGRAMS // count))
+    parts = 1 if whole else max(min(-(-slots // _SLOTS), _PROGRAMS // count), 1)
     tile = max(16, 1 << (asked - 1).bit_length())
     flat = jax.ShapeDtypeStruct((parts, count, asked), jnp.float32)
     call = pl.pallas_call(
@@ -176,15 +175,19 @@ def _decode_kernel(low, high, q, k, v, top_out, sum_out, value_out, *, heads, as
         top, total, value = carried
         at = pl.ds(piece * _SLOTS, _SLOTS)
         slot = piece * _SLOTS + jnp.arange(_SLOTS)
-        inside = slot < slots
-        seen = inside & jnp.where(around, (first <= slot) | (slot < end), (first <= slot) & (slot < end))
-        keys = load(k.at[here, :, at], mask=inside[None], other=0.0)
+        seen = jnp.where(around, (first <= slot) | (slot < end), (first <= slot) & (slot < end))
+        if slots % _SLOTS == 0:
+            keys, values = load(k.at[here, :, at]), load(v.at[here, at, :])
+        else:  # a mask, even one that hides nothing, slows a load by half
+            inside = slot < slots
+            seen &= inside
+            keys = load(k.at[here, :, at], mask=inside[None], other=0.0)
+            values = load(v.at[here, at, :], mask=inside[:, None], other=0.0)
         scores = jnp.dot(queries, keys, preferred_element_type=jnp.float32) * (1 / math.sqrt(queries.shape[-1]))
         scores = jnp.where(seen[None], scores, MASKED)
         new = jnp.maximum(top, jnp.max(scores, axis=1))
         weights = jnp.where(seen[None], jnp.exp(scores - new[:, None]), 0.0)
         fade = jnp.exp(top - new)
-        values = load(v.at[here, at, :], mask=inside[:, None], other=0.0)
         more = jnp.dot(weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
         return new, total * fade + jnp.sum(weights, axis=1), value * fade[:, None] + more
 

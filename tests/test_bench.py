@@ -1,0 +1,69 @@
+"""The benchmark's figures agree with each other and with what was asked for."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ccpo_jax.models import ModelConfig
+from ccpo_jax.packing import Row, pack
+from experiments import bench, roofline
+from experiments.roofline import Rates
+
+SMALL = ["--prompts=2", "--samples=3", "--prompt_length=8", "--response_length=8", "--repeats=1", "--model=one layer"]
+
+
+@pytest.fixture(autouse=True)
+def known_rates(monkeypatch):
+    """The rates of no real machine: measuring one takes seconds and says nothing here."""
+    monkeypatch.setattr(bench, "measure", lambda dtype: Rates(1e9, 1e10))
+    monkeypatch.setitem(bench.SHAPES, "one layer", (16, 1, 2, 1, 8, 32, 128, True))
+
+
+def run(capsys, *arguments) -> dict:
+    assert bench.main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_rollout_counts_its_tokens_and_its_work(capsys):
+    found = run(capsys, "rollout", "--topology=dyad", *SMALL)
+    assert found["counterfactual_cost_voting"] == 1.0 and found["counterfactual_cost_dyad"] == 1.5
+    assert found["tokens_per_second"] * found["seconds"] == pytest.approx(2 * 3 * 3 * 8, rel=0.02)
+    assert found["roofline_fraction"] == pytest.approx(found["ideal_seconds"] / found["seconds"])
+    assert found["ideal_seconds"] >= max(found["bytes"] / 1e9, found["flops"] / 1e10) > 0
+    assert found["compiles"] > 0 and found["peak_memory_bytes"] > 0 and "ratio" not in found
+
+
+def test_training_and_whole_steps_are_measured(capsys):
+    found = run(capsys, "train", *SMALL, "--pack_length=64")
+    assert found["tokens_per_second"] * found["seconds"] == pytest.approx(2 * (8 + 3 * 8))
+    assert found["padding"] == 0 and found["sharing"] == pytest.approx(3 * 16 / 32)
+    assert found["temporary_bytes"] > 0 and found["compiles"] > 0
+    found = run(capsys, "step", *SMALL, "--topology=dyad", "--solo=0")
+    assert found["decoded_tokens"] == found["trained_tokens"] == 2 * 2 * 3 * 8
+    assert found["seconds"] >= found["rollout"] + found["update"] > 0
+
+
+def test_verification_finds_every_right_answer(capsys):
+    found = run(capsys, "verify", "--prompts=2", "--samples=3", "--repeats=1")
+    assert found["right_per_problem"] == found["expression_right_per_problem"] == 1
+    assert found["verifications_per_second"] * found["seconds"] == pytest.approx(2 * 16 * 3)
+
+
+def test_work_is_counted_as_by_hand():
+    """One layer without heads to speak of: parameters and attention written out."""
+    config = ModelConfig("llama", 10, 4, 1, 2, 1, 2, 6)
+    weights = 4 * 4 + 2 * 4 * 2 + 4 * 4 + 3 * 4 * 6 + 4 + 4 + 4 + 4 * 10
+    assert roofline.multiplied(config) == weights  # the embedding table is looked up, not multiplied
+    rows = [
+        Row(0, np.zeros(3, np.int32), np.zeros(0, np.int32), np.zeros(n, np.int32), 1.0, np.zeros(n)) for n in (2, 5)
+    ]
+    work = roofline.train_work(config, pack(rows, length=16, size=1))
+    pairs = 3 * 1.5 + 2 * (1 + 3) + 5 * (2.5 + 3)  # the prefix once, each branch with itself and the prefix
+    assert work.flops == pytest.approx(6 * weights * 10 + 3 * 4 * 1 * 2 * 2 * pairs)
+
+
+def test_bad_arguments_are_one_line(capsys):
+    assert bench.main(["rollout", "--model=nowhere/at/all"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and "nowhere/at/all" in lines[0]
