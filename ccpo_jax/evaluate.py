@@ -10,8 +10,9 @@ import numpy as np
 
 from ccpo_jax.data import Problem
 from ccpo_jax.metrics import bootstrap_interval
+from ccpo_jax.ratings import FAILURES, OUTCOMES, parse
 from ccpo_jax.records import Outcome
-from ccpo_jax.rollout import Rollout, Team, outcome, rollout
+from ccpo_jax.rollout import Rollout, Team, outcome, rate, rollout
 from ccpo_jax.topology import vote_reward
 from ccpo_jax.verifiers import Item, VerifierPool
 
@@ -63,6 +64,39 @@ class Judge:
         return outcome(team.topology, spoken, correct, classes), counts
 
 
+def hear_ratings(
+    team: Team, weights: Sequence, problems: Sequence[str], spoken: Rollout, result: Outcome, key: jax.Array, **how
+) -> tuple[Rollout, Outcome, dict[str, float]]:
+    """Lets the agents rate the outcomes and reads what they say.
+
+    Args:
+      team: with raters.
+      weights, problems, key, **how: as in `rate`.
+      spoken: what was said.
+      result: its outcome.
+
+    Returns:
+      ``(spoken, result, metrics)`` with the ratings and the splits in them. Metrics per rater: the share of replies
+      that hold one of the nine splits and the outcome as told (`parsed`), the share of each failure, and the mean part
+      of the Thinker, failures left out, where the team was right and where it was wrong.
+    """
+    words = [[OUTCOMES[bool(reward > 0.5)] for reward in row] for row in result.reward[0]]
+    spoken = rate(team, weights, problems, spoken, words, key, **how)
+    splits, metrics = [], {}
+    for agent, turn in enumerate(spoken.ratings):
+        read = [[parse(*pair) for pair in zip(*rows, strict=True)] for rows in zip(turn.texts, words, strict=True)]
+        split = np.array([[split for split, _ in row] for row in read], np.float32)
+        failure = np.array([[failure for _, failure in row] for row in read])
+        splits.append(split)
+        metrics[f"rating/parsed/{agent}"] = float((failure == "").mean())
+        metrics |= {f"rating/{name}/{agent}": float((failure == name).mean()) for name in FAILURES}
+        for outcome_word in OUTCOMES:
+            chosen = (failure == "") & (np.array(words) == outcome_word)
+            if chosen.any():
+                metrics[f"rating/thinker_if_{outcome_word}/{agent}"] = float(split[chosen, 0].mean())
+    return spoken, result._replace(splits=np.stack(splits)), metrics
+
+
 def evaluate(
     team: Team,
     weights: Sequence,
@@ -87,7 +121,7 @@ def evaluate(
     Returns:
       name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over problems.
       `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality of all k samples' answers.
-      `agent_accuracy/k` is there for agents that hear nobody, and for both of a pair.
+      `agent_accuracy/k` is the world that holds agent k alone, `without_agent_accuracy/k` the one that lacks it.
     """
     sampled, counts, tokens = _answer(team, weights, problems, pool, key, settings, sharding)
     scores = _scores(team, sampled)
@@ -105,7 +139,7 @@ def evaluate(
 
 
 def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Outcome, Counter, int]:
-    """The outcome of all problems in the factual world and with each agent masked, batch by batch."""
+    """The outcome of all problems in the worlds of `evaluation_worlds`, batch by batch."""
     parts: list[tuple] = []
     counts, tokens = Counter(), 0
     devices = 1 if sharding is None else sharding.num_devices
@@ -122,7 +156,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
             group_size=settings.samples,
             temperature=settings.temperature,
             top_p=settings.top_p,
-            ablated=tuple(range(team.topology.num_agents)),
+            ablated=evaluation_worlds(team.topology.num_agents),
             rows=settings.rows,
             sharding=sharding,
             heard=judge.hear,
@@ -136,24 +170,35 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
     return Outcome(*joined, agent_mask=spoken.masks), counts, tokens
 
 
+def evaluation_worlds(num_agents: int) -> tuple[tuple[int, ...], ...]:
+    """What the worlds of an evaluation mask: each agent, then all but each agent; of two agents that is the same.
+
+    Example:
+      >>> evaluation_worlds(3)
+      ((0,), (1,), (2,), (1, 2), (0, 2), (0, 1))
+    """
+    agents = range(num_agents)
+    without = [(agent,) for agent in agents]
+    alone = [tuple(other for other in agents if other != agent) for agent in agents]
+    return tuple(dict.fromkeys(without + alone))
+
+
 def _scores(team: Team, result: Outcome) -> Mapping[str, np.ndarray]:
-    """Per-problem accuracies ``[B]`` of one evaluation; world 1 + i is the team without agent i."""
+    """Per-problem accuracies ``[B]`` of one evaluation, each read off the world that holds just these agents."""
     scores = {"team_accuracy": result.reward[0].mean(axis=1), "maj_accuracy": _majority(team, result)}
-    topology = team.topology
-    for agent in range(topology.num_agents):
-        scores[f"without_agent_accuracy/{agent}"] = result.reward[1 + agent].mean(axis=1)
-        if not topology.reads[agent]:
-            alone = 0  # it hears nobody, so it always answers as if alone
-        elif topology.num_agents == 2:
-            alone = 2 - agent  # the world in which the other one is masked
-        else:
-            continue
-        scores[f"agent_accuracy/{agent}"] = result.correct[alone, ..., agent].mean(axis=1)
+    world_of = {tuple(np.flatnonzero(mask)): world for world, mask in enumerate(np.asarray(result.agent_mask))}
+    everyone = tuple(range(team.topology.num_agents))
+    for agent in everyone:
+        others = tuple(other for other in everyone if other != agent)
+        scores[f"without_agent_accuracy/{agent}"] = result.reward[world_of[others]].mean(axis=1)
+        scores[f"agent_accuracy/{agent}"] = result.correct[world_of[(agent,)], ..., agent].mean(axis=1)
     return scores
 
 
 def _majority(team: Team, result: Outcome) -> np.ndarray:
     """maj@k: one plurality over the answers of all samples (and, in a vote, of all voters)."""
-    speakers = slice(None) if team.topology.decision == "vote" else slice(-1, None)
+    topology = team.topology
+    last = int(np.argmax(topology.final_turns))
+    speakers = slice(None) if topology.decision == "vote" else slice(last, last + 1)
     flat = [x[0][..., speakers].reshape(x.shape[1], -1) for x in (result.answer_id, result.correct)]
     return np.asarray(vote_reward(*flat, np.ones_like(flat[0], bool)))

@@ -223,7 +223,7 @@ def diagnostics(outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, top
     For agent k, Delta_k is the team's reward minus its reward without k. help and hurt rates: Delta_k above or below 0;
     free-rider rate: among samples the team got right, those with Delta_k <= 0; pivotal rate (voting): Delta_k not 0.
     They are left out where the masked worlds were not decoded; the free-rider rate also where the team got nothing
-    right.
+    right. Leak rate: how often an agent that reads nobody and is followed by others states the right answer itself.
 
     Args:
       outcome: fields ``[W, B, G(, A)]``.
@@ -239,6 +239,8 @@ def diagnostics(outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, top
         found[f"credit/silent_groups/{agent}"] = float((advantage[agent] == 0).all(axis=-1).mean())
     right = reward[0] > 0.5
     for world, mask in enumerate(np.asarray(outcome.agent_mask)[1:], 1):
+        if mask.sum() != topology.num_agents - 1:
+            continue  # a world that masks several agents is nobody's own
         agent = int(np.argmin(mask))
         delta = reward[0] - reward[world]
         found[f"credit/help_rate/{agent}"] = float((delta > 0).mean())
@@ -247,6 +249,7 @@ def diagnostics(outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, top
             found[f"credit/free_rider_rate/{agent}"] = float((delta[right] <= 0).mean())
         if topology.decision == "vote":
             found[f"credit/pivotal_rate/{agent}"] = float((delta != 0).mean())
-    if topology.name == "dyad":
-        found["credit/leak_rate/0"] = float(np.asarray(outcome.correct)[0, ..., 0].mean())
+    for agent, turn in enumerate(topology.final_turns):
+        if topology.decision == "last" and not topology.reads[turn] and turn < max(topology.final_turns):
+            found[f"credit/leak_rate/{agent}"] = float(np.asarray(outcome.correct)[0, ..., agent].mean())
     return found

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ccpo_jax import models
-from ccpo_jax.evaluate import Judge
+from ccpo_jax.evaluate import Judge, hear_ratings
 from ccpo_jax.metrics import closing_table
 from ccpo_jax.rollout import rollout
 from ccpo_jax.setup import Program, resolve
@@ -49,39 +49,38 @@ def evaluate_only(config, workdir: str | None) -> dict[str, float]:
 
 
 def show_samples(config, workdir: str | None, problems: int = 4) -> None:
-    """Prints a few held-out problems with every message, verdict and contribution."""
+    """Prints a few held-out problems with every message, verdict, contribution and rating."""
     program, params, step = trained_or_loaded(config, workdir, required=False)
     team, pad = program.team, config.eval.batch_size
     chosen = list((program.datasets.heldout.problems or program.datasets.train.problems)[:problems])
+    asked = (chosen * pad)[:pad]  # a shape that divides over the devices
+    weights, key = publish(program, params), jax.random.key(config.seed)
+    questions, sharding = [p.question for p in asked], batch_sharding(program.mesh)
+    how = dict(temperature=config.sample.temperature, top_p=config.sample.top_p, sharding=sharding)
+    ablated = team.topology.ablated
     with VerifierPool(**config.verifier) as pool:
-        judge = Judge(pool, chosen)
-        spoken = rollout(
-            team,
-            publish(program, params),
-            [p.question for p in (chosen * pad)[:pad]],
-            jax.random.key(config.seed),
-            group_size=1,
-            temperature=config.sample.temperature,
-            top_p=config.sample.top_p,
-            ablated=team.topology.ablated,
-            sharding=batch_sharding(program.mesh),
-            heard=judge.hear,
-        ).first(len(chosen))
+        judge = Judge(pool, asked)
+        spoken = rollout(team, weights, questions, key, group_size=1, ablated=ablated, heard=judge.hear, **how)
         result, _ = judge.grade(team, spoken)
+        if program.credit.ratings:
+            spoken, result, _ = hear_ratings(team, weights, questions, spoken, result, key, **how)
     for b, problem in enumerate(chosen):
         print(f"\n=== {problem.id}, checkpoint of step {step}: {printable(problem.question)}")
         print(f"--- gold: {printable(problem.gold)}")
         for w, mask in enumerate(spoken.masks):
-            reward, masked = result.reward[w, b, 0], int(np.argmin(mask))
+            reward, masked = result.reward[w, b, 0], int(np.argmin(mask))  # each world masks one agent
             gain = result.reward[0, b, 0] - reward
             print(f"--- without agent {masked}: reward {reward:.2f}, so it contributes {gain:+.2f}" if w else
                   f"--- team: reward {reward:.2f}")  # fmt: skip
-            for a in np.flatnonzero(mask):
-                turn = spoken.turns[a]
-                if w == 0 or turn.variant[w] > 0:
-                    verdict = "right" if result.correct[w, b, 0, a] else "wrong"
+            for t, (turn, a) in enumerate(zip(spoken.turns, team.topology.speakers, strict=True)):
+                if mask[a] and (w == 0 or turn.variant[w] > 0):
+                    final = t == team.topology.final_turns[a]
+                    verdict = ("right" if result.correct[w, b, 0, a] else "wrong") if final else "first words"
                     said = printable(turn.texts[b][turn.rows(w).start])
-                    print(f"[agent {a}, {team.topology.roles[a]}: {verdict}] {said}")
+                    print(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {said}")
+        for a, turn in enumerate(spoken.ratings):
+            thinker, solver = result.splits[a, b, 0]
+            print(f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {printable(turn.texts[b][0])}")
 
 
 def export(config, workdir: str | None) -> None:

@@ -40,28 +40,30 @@ class Packed(NamedTuple):
     old_logprobs: Array  # [M, R, T] float32
 
 
-def gather_rows(spoken: Rollout, advantage: np.ndarray, agents: Sequence[int], prompts: range) -> list[Row]:
-    """The factual responses of `agents` to some of the prompts, exactly as sampled.
+def gather_rows(spoken: Rollout, advantage: np.ndarray, turns: Sequence[int], prompts: range) -> list[Row]:
+    """The factual responses of `turns` to some of the prompts, exactly as sampled.
 
     Args:
       spoken: a rollout.
-      advantage: ``[A, B, G]`` float32.
-      agents: whose responses.
+      advantage: float32, of every turn, prompt and sample of the team; a text that several samples share takes the
+        first one's.
+      turns: which turns' responses.
       prompts: which prompts of the batch.
     """
     rows = []
-    for agent in agents:
-        turn = spoken.turns[agent]
+    for index in turns:
+        turn = spoken.turns[index]
         p, s = turn.prompts, turn.samples
         width = p.tail.shape[2]
+        shared = advantage.shape[2] // turn.counts[0]
         for b in prompts:
             prefix = p.prefix[b, : p.prefix_length[b]]
             for g in range(turn.counts[0]):
                 tail = p.tail[b, g, width - p.tail_length[b, g] :]
                 said = slice(s.length[b, g])
-                group = agent * len(p.prefix) + b
+                group = index * len(p.prefix) + b
                 old = s.logprobs[b, g, said]
-                rows.append(Row(group, prefix, tail, s.tokens[b, g, said], float(advantage[agent, b, g]), old))
+                rows.append(Row(group, prefix, tail, s.tokens[b, g, said], float(advantage[index, b, g * shared]), old))
     return rows
 
 

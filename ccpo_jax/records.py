@@ -6,7 +6,7 @@ Axis legend, one order everywhere:
     B  prompts in a batch
     G  samples per prompt
     R  rows that share a prompt's prefix (samples of one or several worlds)
-    K  answers per thought
+    K  answers per thought; a prompt then has G * K^(A-1) samples of the whole team, and so has its axis G
     A  agents
     T  response tokens
     L  prompt tokens
@@ -48,14 +48,20 @@ class Outcome(NamedTuple):
     correct: Array  # [W, B, G, A] float32 in [0, 1], each agent's own answer is right
     answer_id: Array  # [W, B, G, A] int32, equivalence class of each answer within its prompt, -1 = none found
     agent_mask: Array  # [W, A] bool, True = the agent is present; row 0 is all True
+    splits: Any = ()  # [A, B, G, 2] float32, how each agent of a dyad splits the factual outcome; () = nobody was asked
 
 
 class CreditEstimator(NamedTuple):
-    """A credit estimator: an (init, update) pair, and whether it needs the masked worlds."""
+    """A credit estimator: an (init, update) pair, and what it asks of a rollout and of the advantage. Static."""
 
     init: Callable[[], Any]  # () -> state, a pytree
     update: Callable[[Any, Outcome], tuple[Array, Any]]  # (state, outcome) -> (credit [A, B, G], new state)
     counterfactual: bool  # True: reads reward[1:], so masked worlds have to be decoded
+    ablated: tuple | None = None  # what those worlds mask, see `agent_masks`; None = the topology's own
+    answers: int = 1  # K, how many readers each text of a chain has
+    ratings: bool = False  # True: reads splits, so both agents of a dyad have to rate each factual outcome
+    baseline: str = "group"  # what its credit is compared with unless the run says otherwise; "none": it has its own
+    divide: bool = True  # whether to divide by the group's standard deviation unless the run says otherwise
 
 
 class Policy(NamedTuple):

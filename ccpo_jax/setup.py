@@ -21,7 +21,7 @@ from ccpo_jax.records import CreditEstimator, Outcome
 from ccpo_jax.rollout import Agent, Team
 from ccpo_jax.sharding import batch_sharding, make_mesh, state_sharding
 from ccpo_jax.tokenizer import load_tokenizer
-from ccpo_jax.topology import TOPOLOGIES, Topology, agent_masks
+from ccpo_jax.topology import TOPOLOGIES, Topology, agent_masks, texts_per_sample
 from ccpo_jax.update import Loss, Micro, optimizer
 
 _CHARACTERS_PER_TOKEN = 64  # more than any text of words has: bounds what is tokenized of a problem of megabytes
@@ -79,7 +79,7 @@ def resolve(config) -> Program:
     topology = make_topology(config)
     constructor = choose(CREDITS, config.credit.name, "credit.name")
     credit = make_credit(config.credit.name, topology, **keywords(constructor, config.credit))
-    loss, advantage = make_loss(config), make_advantage(config)
+    loss, advantage = make_loss(config), make_advantage(config, credit)
     rehearse(credit, advantage, loss, topology, config)
     mesh = make_mesh(**config.mesh)
     splits = config.mesh.fsdp * mesh.shape["data"]
@@ -87,7 +87,7 @@ def resolve(config) -> Program:
         if size % splits:
             raise ValueError(f"{field}: {size} does not divide over {splits} devices; use a multiple of {splits}")
     full, tests = load_problems(config)
-    team, model_configs, sources = load_team(config, topology)
+    team, model_configs, sources = load_team(config, topology, credit)
     full, *tests = (fit_prompts(dataset, team, config.data.overlong) for dataset in (full, *tests))
     datasets = split(full, tests, config)
     evaluation = EvalSettings(
@@ -117,7 +117,8 @@ def resolve(config) -> Program:
 def make_topology(config) -> Topology:
     """The team's topology."""
     constructor = choose(TOPOLOGIES, config.topology, "topology")
-    return constructor(**keywords(constructor, {"num_agents": config.num_agents, "tie": config.tie}))
+    asked = {name: config[name] for name in ("num_agents", "tie", "graph", "decision")}
+    return constructor(**keywords(constructor, asked))
 
 
 def make_optimizer(config):
@@ -143,13 +144,17 @@ def make_loss(config) -> Loss:
     )
 
 
-def make_advantage(config) -> Callable:
+def make_advantage(config, credit: CreditEstimator) -> Callable:
     """How credit becomes an advantage within each group; what is left open follows from the loss and the credit."""
     divide, baseline = config.advantage.normalize_std, config.advantage.baseline
     if divide is None:
-        divide = config.credit.name != "ccpo_event"
+        divide = credit.divide
     if baseline is None:
-        baseline = "none" if config.loss.name == "reinforce_pp" else "group"
+        baseline = "none" if config.loss.name == "reinforce_pp" else credit.baseline
+    if credit.baseline == "none" and baseline != "none":
+        raise ValueError(
+            f"advantage.baseline: credit {config.credit.name!r} brings its own, received {baseline!r}; leave it out"
+        )
     table = {
         "group": functools.partial(group_advantage, normalize_std=divide),
         "leave_one_out": leave_one_out_advantage,
@@ -158,16 +163,25 @@ def make_advantage(config) -> Callable:
     return choose(table, baseline, "advantage.baseline")
 
 
+def masked_worlds(credit: CreditEstimator, topology: Topology) -> tuple:
+    """What the masked worlds of a training step mask: nothing where that costs decoding and the credit ignores it."""
+    if credit.counterfactual:
+        return topology.ablated if credit.ablated is None else credit.ablated
+    masks = agent_masks(topology.num_agents, topology.ablated)
+    return topology.ablated if texts_per_sample(topology, masks) == len(topology.roles) else ()
+
+
 def rehearse(credit: CreditEstimator, advantage: Callable, loss: Loss, topology: Topology, config) -> None:
     """Traces credit, advantage and loss for the run's sizes without computing, so that what they refuse shows here."""
-    masks = agent_masks(topology.num_agents, topology.ablated)
+    masks = agent_masks(topology.num_agents, masked_worlds(credit, topology))
     worlds, agents = masks.shape
-    shape = (worlds, config.batch_size, config.group_size)
+    shape = (worlds, config.batch_size, config.group_size * credit.answers ** (agents - 1))
     found = Outcome(
         jax.ShapeDtypeStruct(shape, jnp.float32),
         jax.ShapeDtypeStruct((*shape, agents), jnp.float32),
         jax.ShapeDtypeStruct((*shape, agents), jnp.int32),
         jax.ShapeDtypeStruct(masks.shape, jnp.bool),
+        jax.ShapeDtypeStruct((agents, *shape[1:], 2), jnp.float32) if credit.ratings else (),
     )
     value, _ = jax.eval_shape(credit.update, jax.eval_shape(credit.init), found)
     jax.eval_shape(advantage, value)
@@ -200,7 +214,7 @@ def split(full: data.Dataset, tests: list[data.Dataset], config) -> Datasets:
     return Datasets(train, heldout, tuple(map(limited, tests)))
 
 
-def load_team(config, topology: Topology) -> tuple[Team, tuple, tuple[str, ...]]:
+def load_team(config, topology: Topology, credit: CreditEstimator) -> tuple[Team, tuple, tuple[str, ...]]:
     """(team, P network configurations, P sources): everything about the agents but their parameters."""
     names = [str(TINY) if name.strip() == "tiny" else name.strip() for name in config.model.split(",")]
     sets = 1 if config.shared_policy else topology.num_agents
@@ -224,22 +238,42 @@ def load_team(config, topology: Topology) -> tuple[Team, tuple, tuple[str, ...]]
         policies[name] = models.make_policy(
             networks[name], compute_dtype=dtype, remat=config.trainer.remat, attention=config.attention
         )
-    lengths = config.response_length
-    lengths = lengths * (topology.num_agents if len(lengths) == 1 else 1)
-    if len(lengths) != topology.num_agents:
-        raise ValueError(
-            f"response_length: {len(lengths)} entries for {topology.num_agents} agents; give one, or one per agent"
-        )
+    lengths = response_lengths(config.response_length, topology)
     style = choose(prompts.PROMPTS, config.prompt_style, "prompt_style")
-    agents = []
-    for index, role in enumerate(topology.roles):
-        parameter_set = 0 if config.shared_policy else index
+
+    def agent(role: str, speaker: int, hears: list[str], max_tokens: int) -> Agent:
+        if role not in style:
+            raise ValueError(
+                f"prompt_style: {config.prompt_style!r} has no words for the role {role!r}; "
+                f"it has {', '.join(sorted(style))}"
+            )
+        parameter_set = 0 if config.shared_policy else speaker
         name = names[parameter_set]
-        frame = functools.partial(prompts.tokenize_role, tokenizers[name], choose(style, role, "prompt_style"))
+        frame = functools.partial(prompts.tokenize_role, tokenizers[name], style[role], hears)
         template = within(config.load_time_limit, "model", frame)  # a foreign chat template may loop
-        agents.append(Agent(policies[name], tokenizers[name], template, lengths[index], parameter_set))
-    team = Team(topology, tuple(agents), config.prompt_length)
+        return Agent(policies[name], tokenizers[name], template, max_tokens, parameter_set)
+
+    agents, roles, speakers = [], topology.roles, topology.speakers
+    for turn, (role, speaker, reads) in enumerate(zip(roles, speakers, topology.reads, strict=True)):
+        hears = ["own" if speakers[t] == speaker else roles[t] for t in reads]
+        agents.append(agent(role, speaker, hears, lengths[turn]))
+    raters = enumerate(topology.agent_roles) if credit.ratings else ()
+    raters = [agent(f"rate_{role}", k, [*roles, "verdict"], config.rating_length) for k, role in raters]
+    team = Team(topology, tuple(agents), config.prompt_length, tuple(raters))
     return team, tuple(networks[name] for name in names), tuple(names)
+
+
+def response_lengths(given: tuple[int, ...], topology: Topology) -> tuple[int, ...]:
+    """Tokens each turn may take, from one number, or one per agent or per turn."""
+    if len(given) == len(topology.roles):
+        return tuple(given)
+    if len(given) not in (1, topology.num_agents):
+        turns = "" if topology.num_agents == len(topology.roles) else f" who speak in {len(topology.roles)} turns"
+        raise ValueError(
+            f"response_length: {len(given)} entries for {topology.num_agents} agents{turns}; give one, or one per "
+            f"agent, such as --config.response_length='({', '.join([str(given[0])] * topology.num_agents)})'"
+        )
+    return tuple(given[speaker % len(given)] for speaker in topology.speakers)
 
 
 def load_params(sources: tuple[str, ...], revision: str | None, mesh) -> tuple:
@@ -252,7 +286,7 @@ def load_params(sources: tuple[str, ...], revision: str | None, mesh) -> tuple:
 
 def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Dataset:
     """Checks every problem against the team's prompt length; drops and counts the longer ones if so configured."""
-    groups = {(agent.tokenizer, agent.template): agent for agent in team.agents}.values()
+    groups = {(agent.tokenizer, agent.template): agent for agent in team.agents + team.raters}.values()
 
     def length(agent, question: str) -> int:
         return len(prompts.whole(agent.template, agent.tokenizer, question))
@@ -326,7 +360,7 @@ _RANGES = (
     (lambda x: x >= 1, "at least 1",
      "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
      "trainer.period trainer.chunk sample.chunk sample.rows eval.samples eval.batch_size verifier.workers "
-     "verifier.max_chars mesh.fsdp mesh.model loss.max_length credit.min_samples"),
+     "rating_length verifier.max_chars mesh.fsdp mesh.model loss.max_length credit.min_samples"),
     (lambda x: x >= 2, "at least 2", "group_size"),
     (lambda x: 1 <= x <= 100, "from 1 to 100", "num_agents"),
     (lambda x: x > 0, "above 0",

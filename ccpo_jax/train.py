@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,13 @@ from ml_collections import ConfigDict
 from ccpo_jax import data
 from ccpo_jax.advantages import history_gate
 from ccpo_jax.checkpoint import Checkpoints
-from ccpo_jax.evaluate import Judge, evaluate
+from ccpo_jax.evaluate import Judge, evaluate, hear_ratings
 from ccpo_jax.health import Unhealthy, Watch, diagnosis, room_for, sick_rows
 from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics
 from ccpo_jax.packing import gather_rows
-from ccpo_jax.records import CCPOState, Outcome
+from ccpo_jax.records import CCPOState, Outcome, RunningMoments
 from ccpo_jax.rollout import Rollout, rollout
-from ccpo_jax.setup import Program, resolve
+from ccpo_jax.setup import Program, masked_worlds, resolve
 from ccpo_jax.sharding import batch_sharding, replicated, state_sharding
 from ccpo_jax.stopping import Stopping
 from ccpo_jax.topology import Topology
@@ -101,54 +101,61 @@ def train_step(
       ``(new state, metrics)``.
     """
     step = int(state.step)
-    began = time.perf_counter()
     problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
-    judge = Judge(pool, problems)
-    with room_for("rollout", config):
-        spoken = rollout(
-            program.team,
-            publish(program, state.params),
-            [p.question for p in problems],
-            jax.random.fold_in(state.key, step),
-            group_size=config.group_size,
-            temperature=config.sample.temperature,
-            top_p=config.sample.top_p,
-            ablated=masked_agents(program),
-            solo_samples=config.solo_samples,
-            chunk=config.sample.chunk,
-            rows=config.sample.rows,
-            sharding=batch_sharding(program.mesh),
-            stack_agents=config.sample.stack_agents,
-            heard=judge.hear,
-        )
-    sampled = time.perf_counter()
-    result, counts = judge.grade(program.team, spoken)
-    verified = time.perf_counter()
+    spoken, result, metrics = play(program, config, state, problems, pool)
+    began = time.perf_counter()
     credit, advantage, credit_state = jax.device_get(
         assign_credit(program.credit, program.advantage, state.credit_state, result)
     )
-    metrics = describe(program, spoken, result, credit, advantage, state.credit_state)
-    metrics |= {f"verifier/{name}": float(count) for name, count in counts.items()}
+    metrics |= describe(program, spoken, result, credit, advantage, state.credit_state)
     active = active_agents(program.team.topology, config.trainer, step)
     with room_for("update", config):
         report = functools.partial(watch.report, step=step + 1, problems=[p.id for p in problems]) if watch else None
         params, opt_state, update_metrics = update(program, config, state, spoken, advantage, active, report)
-    ended = time.perf_counter()
-    metrics |= update_metrics | {
-        "time/rollout": sampled - began,
-        "time/verify": verified - sampled,
-        "time/update": ended - verified,
-        "time/step": ended - began,
-        "time/tokens_per_second": spoken.decoded_tokens / (ended - began),
-    }
+    metrics |= update_metrics | {"time/update": time.perf_counter() - began}
+    seconds = sum(metrics[f"time/{part}"] for part in ("rollout", "verify", "update"))
+    metrics |= {"time/step": seconds, "time/tokens_per_second": spoken.decoded_tokens / seconds}
     credit_state = jax.device_put(credit_state, replicated(program.mesh))
     return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
 
 
-def masked_agents(program: Program) -> tuple[int, ...]:
-    """Agents that get a masked world in training: none where masking costs decoding and the credit ignores it."""
-    topology = program.team.topology
-    return topology.ablated if program.credit.counterfactual or topology.decision == "vote" else ()
+def play(
+    program: Program, config, state: TrainState, problems: Sequence[data.Problem], pool: VerifierPool
+) -> tuple[Rollout, Outcome, dict[str, float]]:
+    """The step's rollouts with their verdicts, and ratings if the credit reads them: (spoken, outcome, metrics)."""
+    began = time.perf_counter()
+    questions, key = [p.question for p in problems], jax.random.fold_in(state.key, int(state.step))
+    judge, weights = Judge(pool, problems), publish(program, state.params)
+    how = dict(
+        temperature=config.sample.temperature,
+        top_p=config.sample.top_p,
+        chunk=config.sample.chunk,
+        rows=config.sample.rows,
+        sharding=batch_sharding(program.mesh),
+        stack_agents=config.sample.stack_agents,
+    )
+    with room_for("rollout", config):
+        spoken = rollout(
+            program.team,
+            weights,
+            questions,
+            key,
+            group_size=config.group_size,
+            ablated=masked_worlds(program.credit, program.team.topology),
+            solo_samples=config.solo_samples,
+            answers=program.credit.answers,
+            heard=judge.hear,
+            **how,
+        )
+    sampled = time.perf_counter()
+    result, counts = judge.grade(program.team, spoken)
+    metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
+    if program.credit.ratings:
+        with room_for("rollout", config):
+            spoken, result, rated = hear_ratings(program.team, weights, questions, spoken, result, key, **how)
+        metrics |= rated
+    times = {"time/rollout": sampled - began, "time/verify": time.perf_counter() - sampled}
+    return spoken, result, metrics | times
 
 
 def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
@@ -184,10 +191,12 @@ def update(program: Program, config, state: TrainState, spoken: Rollout, advanta
     params, opt_state, metrics = list(state.params), list(state.opt_state), {}
     batch, count = advantage.shape[1], config.trainer.mini_batches
     part = batch // count
-    for index in sorted({program.team.agents[a].parameter_set for a in active}):
-        mine = [a for a in active if program.team.agents[a].parameter_set == index]
-        agent = program.team.agents[mine[0]]
-        rows = [gather_rows(spoken, advantage, mine, range(i * part, (i + 1) * part)) for i in range(count)]
+    agents, speakers = program.team.agents, program.team.topology.speakers
+    turns = [turn for turn, speaker in enumerate(speakers) if speaker in active]
+    for index in sorted({agents[t].parameter_set for t in turns}):
+        mine = [t for t in turns if agents[t].parameter_set == index]
+        agent, signal = agents[mine[0]], turn_advantages(spoken, advantage, speakers, mine)
+        rows = [gather_rows(spoken, signal, mine, range(i * part, (i + 1) * part)) for i in range(count)]
         everything, found = [row for part in rows for row in part], {}
         if not sick_rows(everything):
             params[index], opt_state[index], found = train_on(
@@ -205,9 +214,19 @@ def update(program: Program, config, state: TrainState, spoken: Rollout, advanta
         if why := diagnosis(everything, found):
             found |= {"left_out": 1.0}
             if report is not None:
-                report(why, everything, agents=mine)
+                report(why, everything, agents=sorted({speakers[t] for t in mine}))
         metrics |= {f"update/{name}/{index}": value for name, value in found.items()}
     return tuple(params), tuple(opt_state), metrics
+
+
+def turn_advantages(spoken: Rollout, advantage: np.ndarray, speakers, turns) -> np.ndarray:
+    """Advantages of turns from those of agents ``[A, B, G]``: every turn has its speaker's.
+
+    Parameters that speak in several of `turns` weigh them alike, also where K answers per thought make one of them
+    speak more often: its rows count less in the mean over rows that a loss is.
+    """
+    rows = np.array([turn.counts[0] for turn in spoken.turns], np.float32)
+    return advantage[list(speakers)] * (rows[list(turns)].mean() / rows)[:, None, None]
 
 
 def describe(program: Program, spoken: Rollout, result: Outcome, credit, advantage, credit_state) -> dict[str, float]:
@@ -217,16 +236,20 @@ def describe(program: Program, spoken: Rollout, result: Outcome, credit, advanta
         "team_accuracy": float(np.mean(result.reward[0])),
         "decoded_tokens": float(spoken.decoded_tokens),
     }
-    for a, turn in enumerate(spoken.turns):
+    for t, turn in enumerate(spoken.turns):
         rows = turn.rows(0)
-        metrics[f"response_length/{a}"] = float(np.mean(turn.samples.length[:, rows]))
-        metrics[f"truncated/{a}"] = float(np.mean(turn.samples.truncated[:, rows]))
+        metrics[f"response_length/{t}"] = float(np.mean(turn.samples.length[:, rows]))
+        metrics[f"truncated/{t}"] = float(np.mean(turn.samples.truncated[:, rows]))
+    for a in range(program.team.topology.num_agents):
         metrics[f"correct/{a}"] = float(np.mean(result.correct[0, ..., a]))
     metrics |= diagnostics(result, credit, advantage, program.team.topology)
     if isinstance(credit_state, CCPOState):
         for name, moments in credit_state._asdict().items():
             metrics |= {f"moments/{name}/mean": float(moments.mean), f"moments/{name}/var": float(moments.var)}
         metrics["moments/gate"] = float(history_gate(credit_state.delta))
+    elif isinstance(credit_state, RunningMoments):
+        for a, (mean, var) in enumerate(zip(np.ravel(credit_state.mean), np.ravel(credit_state.var), strict=True)):
+            metrics |= {f"moments/{a}/mean": float(mean), f"moments/{a}/var": float(var)}
     return metrics
 
 
@@ -282,7 +305,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
         print(f"workdir {workdir}" + (f", resuming after step {start}" if start else ""), file=sys.stderr)
         for dataset in (program.datasets.train, program.datasets.heldout, *program.datasets.tests):
             print(dataset.summary(), file=sys.stderr)
-        watch = Watch(pathlib.Path(workdir, "not_finite"), program.team.topology.roles, config.trainer.not_finite)
+        watch = Watch(pathlib.Path(workdir, "not_finite"), program.team.topology.agent_roles, config.trainer.not_finite)
         with (
             write_errors(workdir),
             checkpoints,
@@ -386,9 +409,9 @@ def table(metrics: dict, prefix: str, topology: Topology) -> dict[str, tuple[flo
         "team, majority of samples": "maj_accuracy",
         "team, greedy": "greedy/team_accuracy",
     }
-    for agent, role in enumerate(topology.roles):
+    for agent, role in enumerate(topology.agent_roles):
         names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
-    for agent, role in enumerate(topology.roles):
+    for agent, role in enumerate(topology.agent_roles):
         names[f"team without agent {agent} ({role})"] = f"without_agent_accuracy/{agent}"
     keys = {row: f"{prefix}/{name}" for row, name in names.items()}
     return {r: (metrics[k], metrics[f"{k}/low"], metrics[f"{k}/high"]) for r, k in keys.items() if k in metrics}

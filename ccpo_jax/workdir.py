@@ -15,7 +15,7 @@ from ccpo_jax.checkpoint import Checkpoints
 
 # What a run was trained on and with: another value would meet parameters or problems that are not its own.
 _FIXED = (
-    "topology", "num_agents", "model", "revision", "shared_policy", "seed",
+    "topology", "num_agents", "graph", "decision", "model", "revision", "shared_policy", "seed",
     "data.train", "data.heldout", "data.size", "data.similarity", "data.overlong", "prompt_length",
 )  # fmt: skip
 _MAY_CHANGE = (

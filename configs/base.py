@@ -9,8 +9,10 @@ def base() -> ConfigDict:
     c.seed = 0  # decides data order, sampling and resampling; same seed, same metrics
     c.steps = 1000  # training steps, one batch of rollouts each
     c.topology = "dyad"  # a key of ccpo_jax.TOPOLOGIES
-    c.num_agents = 3  # voters; read by the voting topology alone
-    c.tie = "expected"  # voting: expected | wrong | first
+    c.num_agents = 3  # voting, debate: who votes; chain: one plans, one solves, the others check
+    c.tie = "expected"  # where a team votes: expected | wrong | first
+    c.graph = "planner solver(0) solver(0) checker(1,2)"  # graph: role, role(turns it reads) or role@agent(...), ...
+    c.decision = "last"  # graph: last (the present agent who speaks last answers) | vote (plurality of last words)
 
     c.model = "Qwen/Qwen2.5-1.5B-Instruct"  # Hub name or folder, "tiny" = the embedded one; "a,b" = one per agent
     c.revision = placeholder(str)  # Hub revision; None = the default branch
@@ -20,23 +22,29 @@ def base() -> ConfigDict:
     c.prompt_style = "math"  # a key of ccpo_jax.prompts.PROMPTS
     c.thinking = False  # Qwen3: let the model open a think block of its own
     c.prompt_length = 1024  # tokens a problem's prompt may take, messages excluded
-    c.response_length = (2048, 2048)  # tokens each agent may write, one entry per agent; one entry alone serves all
+    c.response_length = (2048, 2048)  # tokens a message may take, one entry per agent (or turn); one alone serves all
+    c.rating_length = 256  # credit sepo: tokens a rating may take
 
     c.credit = ConfigDict()
     c.credit.name = "ccpo"  # a key of ccpo_jax.CREDITS
     c.credit.alpha = 1.0  # ccpo: slope inside tanh, > 0
     c.credit.eta = 1.0  # ccpo: slope of the history gate, >= 0
-    c.credit.decay = 0.99  # ccpo: decay of the running moments, in [0, 1)
-    c.credit.min_samples = 10  # ccpo: values seen before shaping begins
+    c.credit.decay = 0.99  # ccpo, agent_norm, nested with solo answers: decay of the running moments, in [0, 1)
+    c.credit.min_samples = 10  # ccpo, agent_norm: values seen before shaping begins
     c.credit.weight = 0.2  # ccpo_event: weight of the bonus (lambda)
     c.credit.soft = False  # ccpo_event: bonus (J - b) / 2 instead of the three-valued event
+    c.credit.own = 0.3  # sepo: weight of a role's word about itself, in [0, 1]
+    c.credit.praise = 0.2  # sepo: weight of the shares where the team was right (lambda), in [0, 1)
+    c.credit.blame = 0.2  # sepo: weight of the shares where it was wrong, in [0, 1)
+    c.credit.answers = 4  # nested: K, answers to everything that is said, >= 2
+    c.credit.solo_weight = 0.0  # nested: share of solo answers in agent 0's baseline, in [0, 1]; above 0 they decode
     c.solo_samples = placeholder(int)  # answers per prompt in each masked world that decodes; None = group_size
 
     c.advantage = ConfigDict()
-    c.advantage.baseline = placeholder(str)  # group (mean of the group) | leave_one_out | none; None: group, but
-    # none with loss reinforce_pp, which centres the whole batch
+    c.advantage.baseline = placeholder(str)  # group (mean of the group) | leave_one_out | none; None: group, but none
+    # with loss reinforce_pp, which centres the whole batch, and with credit nested, which brings its own
     c.advantage.normalize_std = placeholder(bool)  # group: divide by the group's standard deviation; None: yes, but
-    # not with credit ccpo_event, whose bonus is made for centred advantages
+    # not with credits ccpo_event, sepo, magrpo and agent_norm, which are made for centred advantages
 
     c.loss = ConfigDict()
     c.loss.name = "grpo"  # a key of ccpo_jax.LOSSES

@@ -3,16 +3,17 @@
 import importlib
 import inspect
 
+import numpy as np
 import pytest
 
-from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES
+from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES, make_credit
 from ccpo_jax.data import DATASETS
 from ccpo_jax.prompts import PROMPTS
-from ccpo_jax.setup import check_numbers, make_advantage, make_loss, make_optimizer, make_topology
+from ccpo_jax.setup import check_numbers, make_advantage, make_loss, make_optimizer, make_topology, response_lengths
 from ccpo_jax.tasks import TASKS
 from configs.base import base
 
-FILES = ("dyad", "voting")
+FILES = ("dyad", "voting", "chain", "debate")
 PRESETS = [(name, preset) for name in FILES for preset in importlib.import_module(f"configs.{name}").MODELS]
 
 
@@ -34,10 +35,11 @@ def test_every_preset_resolves(name, preset):
     assert config.topology == name and config.topology in TOPOLOGIES
     assert config.credit.name in CREDITS and config.loss.name in LOSSES
     assert set(topology.roles) <= set(PROMPTS[config.prompt_style])
-    assert len(config.response_length) in (1, topology.num_agents)
+    assert len(response_lengths(config.response_length, topology)) == len(topology.roles)
     known = set(DATASETS) | {f"synthetic/{task}" for task in TASKS}
     assert {n for n in [config.data.train, *config.data.eval.split(",")] if n} <= known
-    make_loss(config), make_advantage(config), make_optimizer(config)
+    credit = make_credit(config.credit.name, topology)
+    make_loss(config), make_advantage(config, credit), make_optimizer(config)
 
 
 @pytest.mark.parametrize("name,preset", PRESETS)
@@ -77,3 +79,41 @@ def test_numbers_out_of_range_name_the_field(field, value):
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=f"^{field}: "):
         check_numbers(config)
+
+
+def test_response_lengths_are_given_once_per_agent_or_per_turn():
+    config = build("debate", "tiny")
+    topology = make_topology(config)
+    assert response_lengths((7,), topology) == (7,) * 6
+    assert response_lengths((1, 2, 3), topology) == (1, 2, 3, 1, 2, 3)
+    assert response_lengths((1, 2, 3, 4, 5, 6), topology) == (1, 2, 3, 4, 5, 6)
+    with pytest.raises(
+        ValueError, match=r"response_length: 2 entries for 3 agents who speak in 6 turns; .*'\(7, 7, 7\)'"
+    ):
+        response_lengths((7, 8), topology)
+
+
+@pytest.mark.parametrize("credit", ["nested", "magrpo", "ccpo_event", "shared"])
+def test_credit_decides_about_the_advantage_unless_the_run_does(credit):
+    config = build("dyad", "tiny")
+    config.credit.name = credit
+    estimator = make_credit(credit, make_topology(config))
+    reward = np.array([[[1.0, 0.0, 0.0, 0.0]]])
+    centred, divided = reward - 0.25, (reward - 0.25) / 0.5
+    expected = {"nested": reward, "shared": divided}.get(credit, centred)
+    np.testing.assert_allclose(make_advantage(config, estimator)(reward), expected, atol=1e-4)
+    if credit == "nested":
+        config.advantage.baseline = "group"
+        with pytest.raises(ValueError, match="advantage.baseline: credit 'nested' brings its own, received 'group'"):
+            make_advantage(config, estimator)
+    else:
+        config.advantage.normalize_std = credit != "shared"
+        expected = centred if credit == "shared" else divided
+        np.testing.assert_allclose(make_advantage(config, estimator)(reward), expected, atol=1e-4)
+
+
+def test_a_graph_comes_from_one_line():
+    config = build("dyad", "tiny")
+    config.update_from_flattened_dict({"topology": "graph", "graph": "voter voter checker(0, 1)", "decision": "last"})
+    topology = make_topology(config)
+    assert topology.reads == ((), (), (0, 1)) and topology.num_agents == 3

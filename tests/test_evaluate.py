@@ -3,15 +3,18 @@
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ccpo_jax.data import Problem
-from ccpo_jax.evaluate import EvalSettings, _scores, evaluate
+from ccpo_jax.evaluate import EvalSettings, _scores, evaluate, evaluation_worlds
+from ccpo_jax.models import make_policy
 from ccpo_jax.records import Outcome
-from ccpo_jax.topology import agent_masks, dyad, team_reward, voting
+from ccpo_jax.rollout import rollout
+from ccpo_jax.topology import agent_masks, chain, dyad, graph, team_reward, voting
 from ccpo_jax.verifiers import Graded
-from tests.test_rollout import PROBLEMS, team_of, weights_of
+from tests.test_rollout import PROBLEMS, small_config, small_params, team_of, weights_of
 
 SETTINGS = EvalSettings(samples=2, temperature=1.0, top_p=1.0, batch_size=4, greedy=False)
 
@@ -19,7 +22,7 @@ SETTINGS = EvalSettings(samples=2, temperature=1.0, top_p=1.0, batch_size=4, gre
 def outcome_of(topology, correct, answer_id) -> Outcome:
     """correct, answer_id: [W, B, G, A]."""
     correct, answer_id = np.array(correct, np.float32), np.array(answer_id, np.int32)
-    masks = agent_masks(topology.num_agents, range(topology.num_agents))
+    masks = agent_masks(topology.num_agents, evaluation_worlds(topology.num_agents))
     return Outcome(np.asarray(team_reward(topology, correct, answer_id, masks)), correct, answer_id, masks)
 
 
@@ -27,7 +30,7 @@ def test_scores_of_a_vote_by_hand():
     """Two problems, two samples; voters 0 and 1 are right on the first, voter 2 alone on the second."""
     correct = [[[1, 1, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 1]]]
     classes = [[[0, 0, 1], [0, 1, 1]], [[1, 1, 0], [1, 2, 0]]]
-    scores = _scores(SimpleNamespace(topology=voting(3)), outcome_of(voting(3), [correct] * 4, [classes] * 4))
+    scores = _scores(SimpleNamespace(topology=voting(3)), outcome_of(voting(3), [correct] * 7, [classes] * 7))
     np.testing.assert_allclose(scores["team_accuracy"], [0.5, (0 + 1 / 3) / 2], rtol=1e-6)
     np.testing.assert_allclose(scores["maj_accuracy"], [0.5, 0])  # 3 against 3; then 3 wrong ones against 2
     np.testing.assert_allclose(scores["agent_accuracy/0"], [1, 0])
@@ -46,6 +49,23 @@ def test_scores_of_a_dyad_by_hand():
     assert scores.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(scores[name], [value], rtol=1e-6, err_msg=name)
+
+
+def test_scores_of_a_chain_by_hand():
+    """Worlds: all, without 0, 1, 2, alone 0, 1, 2; two samples; the last agent present answers."""
+    correct = np.zeros((7, 1, 2, 3))
+    correct[0] = [[[0, 1, 1], [0, 0, 1]]]
+    correct[1, 0, :, 2] = [1, 0]  # the checker without a plan
+    correct[2, 0, :, 2] = [0, 0]  # without a solution
+    correct[3, 0, :, 1] = [1, 1]  # no checker: the solver answers
+    correct[4, 0, :, 0] = [0, 1]  # the planner by itself
+    correct[5, 0, :, 1] = [1, 0]
+    correct[6, 0, :, 2] = [1, 1]
+    scores = _scores(SimpleNamespace(topology=chain(3)), outcome_of(chain(3), correct, np.where(correct, 0, 1)))
+    expected = {"team_accuracy": 1, "maj_accuracy": 1, "without_agent_accuracy/0": 0.5, "without_agent_accuracy/1": 0,
+                "without_agent_accuracy/2": 1, "agent_accuracy/0": 0.5, "agent_accuracy/1": 0.5,
+                "agent_accuracy/2": 1}  # fmt: skip
+    assert {name: value.item() for name, value in scores.items()} == expected
 
 
 class EvenIsRight:
@@ -87,3 +107,26 @@ def test_the_same_key_gives_the_same_numbers():
     )
     assert once == again and "greedy/team_accuracy" in once and "greedy/maj_accuracy" not in once
     assert once["team_accuracy/low"] <= once["team_accuracy"] <= once["team_accuracy/high"]
+
+
+def test_alone_and_without_are_the_smaller_teams():
+    """Greedy: each accuracy is that of a team which never had the others, rolled out and graded on its own."""
+    policy = make_policy(small_config(layers=1), compute_dtype=jnp.float32, remat="none")
+    weights = [policy.publish(small_params(seed, small_config(layers=1))) for seed in range(3)]
+    problems = [Problem(str(i), text, "1", "exact") for i, text in enumerate(PROBLEMS)]
+    settings = SETTINGS._replace(samples=1, batch_size=8, temperature=0.0)
+    team = team_of(chain(3), policy=policy)
+    found = evaluate(team, weights, problems, EvenIsRight(), jax.random.key(0), settings)
+    accuracies = []
+    for agents, line in {(1,): "solver", (1, 2): "solver checker(0)", (0, 2): "planner checker(0)"}.items():
+        smaller = team_of(graph(line), policy=policy)
+        spoken = rollout(smaller, [weights[a] for a in agents], PROBLEMS, jax.random.key(0),
+                         group_size=1, temperature=0.0)  # fmt: skip
+        last = spoken.turns[-1]
+        right = [
+            len(said) % 2 == 0 and not cut for (said,), (cut,) in zip(last.texts, last.samples.truncated, strict=True)
+        ]
+        name = "agent_accuracy/1" if agents == (1,) else f"without_agent_accuracy/{3 - sum(agents)}"
+        assert found[name] == pytest.approx(np.mean(right), abs=1e-6), name
+        accuracies.append(found[name])
+    assert len(set(accuracies)) > 1 and max(accuracies) > 0

@@ -41,6 +41,7 @@ RING_3 = {
 PLAIN = {
     "tasks": {"numpy"},
     "pool": set(),
+    "ratings": set(),
     "hub": {"huggingface_hub"},
     "stopping": set(),
 }  # import nothing of the package; the libraries they may use

@@ -10,7 +10,7 @@ import pytest
 
 from ccpo_jax.metrics import MetricsWriter, bootstrap_interval, closing_table, diagnostics, live_line
 from ccpo_jax.records import Outcome
-from ccpo_jax.topology import agent_masks, dyad, voting
+from ccpo_jax.topology import agent_masks, all_subsets, chain, dyad, graph, voting
 
 
 def writer(folder, **changes):
@@ -162,3 +162,19 @@ def test_diagnostics_leave_out_what_was_not_decoded():
     found = diagnostics(outcome, np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), dyad())
     assert not any("help_rate" in name or "pivotal" in name for name in found)
     assert found["credit/leak_rate/0"] == 1.0
+
+
+def test_diagnostics_of_a_graph_read_the_worlds_that_mask_one_agent():
+    """All subsets of three: worlds 1, 2 and 4 are an agent's own; the planner may leak, those who follow may not."""
+    reward = np.ones((8, 1, 2))
+    reward[1], reward[4] = [[0, 1]], [[1, 0]]
+    reward[3] = reward[5] = reward[6] = reward[7] = 0
+    correct = np.zeros((8, 1, 2, 3))
+    correct[0, 0, 0] = 1
+    outcome = Outcome(reward, correct, np.zeros(correct.shape, int), agent_masks(3, all_subsets(3)))
+    found = diagnostics(outcome, np.zeros((3, 1, 2)), np.zeros((3, 1, 2)), chain(3))
+    assert [found[f"credit/help_rate/{k}"] for k in range(3)] == [0.5, 0.0, 0.5]
+    assert found["credit/leak_rate/0"] == 0.5 and "credit/leak_rate/1" not in found
+    assert not any("leak" in name for name in diagnostics(outcome, np.zeros((3, 1, 2)), np.zeros((3, 1, 2)), voting(3)))
+    two = diagnostics(outcome, np.zeros((3, 1, 2)), np.zeros((3, 1, 2)), graph("planner planner solver(0,1)"))
+    assert {"credit/leak_rate/0", "credit/leak_rate/1"} <= two.keys()

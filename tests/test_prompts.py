@@ -27,10 +27,11 @@ def test_masking_removes_exactly_the_segment():
     template = tokenize_role(CODEC, SOLVER)
     message = CODEC.encode("two")
     heard, masked = prompts.tail(template, [message]), prompts.tail(template, [None])
-    segment = [*template.message[0], *message, *template.message[1]]
+    ((before, after),) = template.message
+    segment = [*before, *message, *after]
     assert heard == segment + masked and masked == prompts.tail(template, [])
     silent = prompts.tail(template, [[]])  # saying nothing is not the same as being masked
-    assert silent == [*template.message[0], *template.message[1]] + masked
+    assert silent == [*before, *after] + masked
 
 
 def test_whole_is_prefix_and_tail():
@@ -73,13 +74,39 @@ def test_padding():
     assert right.dtype == left.dtype == lengths.dtype == np.int32
 
 
+def hears_of(topology):
+    """Per turn, who said what it reads: a role, or "own"."""
+    for turn, reads in enumerate(topology.reads):
+        same = [topology.speakers[t] == topology.speakers[turn] for t in reads]
+        yield ["own" if own else topology.roles[t] for own, t in zip(same, reads, strict=True)]
+
+
 @pytest.mark.parametrize("style", PROMPTS)
 def test_every_style_serves_every_topology(style):
     for topology in (make() for make in TOPOLOGIES.values()):
-        for role, reads in zip(topology.roles, topology.reads, strict=True):
+        for role, hears in zip(topology.roles, hears_of(topology), strict=True):
             words = PROMPTS[style][role]
-            assert bool(words.message) == bool(reads)
-            tokenize_role(CODEC, words)
+            assert bool(words.message) == bool(hears)
+            assert len(tokenize_role(CODEC, words, hears).message) == len(hears)
+
+
+@pytest.mark.parametrize("style", PROMPTS)
+def test_every_style_lets_a_dyad_rate_itself(style):
+    for role in ("rate_thinker", "rate_solver"):
+        template = tokenize_role(CODEC, PROMPTS[style][role], ("thinker", "solver", "verdict"))
+        assert len(template.message) == 3 and template.message[1] != template.message[2]
+
+
+def test_messages_are_told_apart_by_who_said_them():
+    role = RolePrompt("", "{problem}", {"own": "\nmine: {message}.", "": "\nother: {message}."}, "")
+    template = tokenize_role(CODEC, role, ("voter", "own"))
+    assert spell(prompts.tail(template, [CODEC.encode("a"), CODEC.encode("b")])) == "\nother: a.\nmine: b.<"
+    assert spell(prompts.tail(template, [None, CODEC.encode("b")])) == "\nmine: b.<"
+    assert spell(prompts.tail(template, [])) == "<"
+    with pytest.raises(ValueError, match="prompt_style: .* has no words for a message of 'voter'"):
+        tokenize_role(CODEC, RolePrompt("", "{problem}", {"own": "{message}"}, ""), ("voter",))
+    with pytest.raises(ValueError, match="'be silent' has no words for a message of 'planner'"):
+        tokenize_role(CODEC, RolePrompt("be silent", "{problem}", "", ""), ("planner",))
 
 
 @pytest.mark.parametrize("style", ["math", "choice"])

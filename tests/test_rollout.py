@@ -1,5 +1,7 @@
 """Rollouts: worlds, sharing, and independence of how rows are batched."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,16 +12,23 @@ from ccpo_jax.draw import sampling
 from ccpo_jax.generate import compiled
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig
-from ccpo_jax.rollout import Agent, Team, bucket, outcome, rollout
+from ccpo_jax.packing import gather_rows
+from ccpo_jax.records import Samples
+from ccpo_jax.rollout import Agent, Rollout, Team, Turn, bucket, outcome, rollout
 from ccpo_jax.sampler import Prompts, sample
 from ccpo_jax.sharding import batch_sharding, make_mesh, replicated
-from ccpo_jax.topology import dyad, voting
-from tests.stubs import CODEC
+from ccpo_jax.topology import agent_masks, all_subsets, chain, debate, dyad, graph, texts_per_sample, variants, voting
+from ccpo_jax.train import turn_advantages
+from tests.stubs import CODEC, POLICY, markov_params
+from tests.test_prompts import hears_of
 
 ROLES = {
     "thinker": text.RolePrompt("t", "{problem}", "", "?"),
     "solver": text.RolePrompt("s", "{problem}", "\nhint: {message}", "?"),
     "voter": text.RolePrompt("v", "{problem}", "", ""),
+    "planner": text.RolePrompt("p", "{problem}", "", "?"),
+    "checker": text.RolePrompt("c", "{problem}", {"planner": "\nplan: {message}", "": "\nwork: {message}"}, "."),
+    "debater": text.RolePrompt("d", "{problem}", {"own": "\nmine: {message}", "": "\nyours: {message}"}, ""),
 }
 PROBLEMS = ["1+1", "2+2+2", "what is 9-3", "7", "8-1", "0", "3+4+5", "1=1"]
 
@@ -40,8 +49,8 @@ def small_params(seed: int, config=None):
 def team_of(topology, *, shared=False, codec=CODEC, policy=None, max_tokens=12) -> Team:
     policy = policy or make_policy(small_config(), compute_dtype=jnp.float32, remat="none")
     agents = tuple(
-        Agent(policy, codec, text.tokenize_role(codec, ROLES[role]), max_tokens, 0 if shared else i)
-        for i, role in enumerate(topology.roles)
+        Agent(policy, codec, text.tokenize_role(codec, ROLES[role], who), max_tokens, 0 if shared else speaker)
+        for role, speaker, who in zip(topology.roles, topology.speakers, hears_of(topology), strict=True)
     )
     return Team(topology, agents, prompt_length=32)
 
@@ -225,9 +234,229 @@ def test_prompt_beyond_the_limit_says_what_to_type():
         speak(team, weights_of(team, 3), ["1" * 40])
 
 
+# General graphs, in all worlds at once. Where only prompts matter, a network that costs nothing speaks.
+
+REVIEW = graph("planner solver(0) solver(0) checker(1,2) planner@0 solver@1(3,4)")  # two agents speak twice
+GRAPHS = [chain(3), debate(3), REVIEW]
+every_graph = pytest.mark.parametrize("topology", GRAPHS, ids=lambda t: f"{t.name}-{len(t.roles)}")
+
+
+@functools.cache
+def chatter(topology, ablated):
+    """A rollout by the network in which the next letter depends on the last one alone."""
+    team = team_of(topology, policy=POLICY, shared=True, max_tokens=6)
+    weights = (markov_params(CODEC.vocab_size),)
+    return rollout(team, weights, PROBLEMS[:3], jax.random.key(5), group_size=2, ablated=ablated)
+
+
+def spelled(turn, b, row) -> str:
+    """One row's whole prompt as text."""
+    p = turn.prompts
+    tail = p.tail[b, row, p.tail.shape[2] - p.tail_length[b, row] :]
+    return CODEC.decode(p.prefix[b, : p.prefix_length[b]]) + CODEC.decode(tail)
+
+
+def words_of(topology, index, said: dict[int, str], problem: str) -> str:
+    """The prompt of a turn that has read `said`, put together from the role's words alone."""
+    role = ROLES[topology.roles[index]]
+    prompt = role.system + problem
+    for partner in topology.reads[index]:
+        if partner in said:
+            own = topology.speakers[partner] == topology.speakers[index]
+            words = role.message
+            if not isinstance(words, str):
+                name = "own" if own else topology.roles[partner]
+                words = words.get(name, words[""])
+            prompt += words.replace("{message}", said[partner])
+    return prompt + role.closing
+
+
+@every_graph
+def test_a_masked_agent_vanishes_from_every_prompt_of_every_world(topology):
+    spoken = chatter(topology, all_subsets(topology.num_agents))
+    seen = set()
+    for world, mask in enumerate(spoken.masks):
+        for index, speaker in enumerate(topology.speakers):
+            turn = spoken.turns[index]
+            if not mask[speaker]:
+                continue
+            for b in range(3):
+                for g in range(2):
+                    said = {
+                        partner: spoken.turns[partner].texts[b][spoken.turns[partner].rows(world).start + g]
+                        for partner in topology.reads[index]
+                        if mask[topology.speakers[partner]]
+                    }
+                    expected = words_of(topology, index, said, PROBLEMS[b])
+                    assert spelled(turn, b, turn.rows(world).start + g) == expected
+                    seen.add(expected)
+    assert len(seen) > 20
+
+
+@every_graph
+def test_what_no_mask_reaches_is_decoded_once(topology):
+    alone, spoken = chatter(topology, ()), chatter(topology, all_subsets(topology.num_agents))
+    decoded = sum(turn.samples.tokens.shape[1] for turn in spoken.turns)
+    assert decoded == 2 * texts_per_sample(topology, spoken.masks) > 2 * len(topology.roles)
+    for index, (turn, factual) in enumerate(zip(spoken.turns, alone.turns, strict=True)):
+        assert turn.counts[0] == 2 and factual.counts == (2,)
+        np.testing.assert_array_equal(turn.samples.tokens[:, :2], factual.samples.tokens)
+        if not topology.reads[index]:
+            assert turn.counts == (2,)
+
+
+def without(topology, masked):
+    """The graph as if the masked agents had never been in it, and which of its turns are left."""
+    kept = [t for t, speaker in enumerate(topology.speakers) if speaker not in masked]
+    agents = sorted({topology.speakers[t] for t in kept})
+    line = [
+        f"{topology.roles[t]}@{agents.index(topology.speakers[t])}"
+        f"({','.join(str(kept.index(p)) for p in topology.reads[t] if p in kept)})"
+        for t in kept
+    ]
+    return graph(" ".join(line), decision=topology.decision), kept
+
+
+def test_a_removal_world_is_the_smaller_team():
+    """Greedy, by a network that reads everything: the same words as a team that never had the masked agent."""
+    policy = make_policy(small_config(layers=1), compute_dtype=jnp.float32, remat="none")
+    weights = (policy.publish(small_params(0, small_config(layers=1))),)
+    how = {"group_size": 1, "temperature": 0.0}
+    team = team_of(debate(3), shared=True, policy=policy)
+    spoken = speak(team, weights, PROBLEMS[:4], ablated=(1,), **how)
+    smaller, kept = without(debate(3), (1,))
+    fewer = speak(team_of(smaller, shared=True, policy=policy), weights, PROBLEMS[:4], **how)
+    changed = 0
+    for turn, old in zip(fewer.turns, kept, strict=True):
+        whole = spoken.turns[old]
+        there = [texts[whole.rows(1).start] for texts in whole.texts]
+        assert there == [texts[0] for texts in turn.texts]
+        changed += there != [texts[0] for texts in whole.texts]
+    assert changed, "the mask changes what is said"
+
+
+def silent_rollout(topology, group, solo_samples, rng) -> Rollout:
+    """A rollout of which only the shape and what was cut short are known."""
+    masks, turns = agent_masks(topology.num_agents, all_subsets(topology.num_agents)), []
+    for index in range(len(topology.roles)):
+        worlds, variant = variants(topology, index, masks)
+        counts = (group,) + (solo_samples or group,) * (len(worlds) - 1)
+        cut = rng.random((3, sum(counts))) < 0.1
+        prompts = Prompts(np.zeros((3, 1), np.int32), *[None] * 3)
+        turns.append(Turn(prompts, Samples(None, None, np.ones(cut.shape, int), cut), [], variant, counts))
+    return Rollout(tuple(turns), masks)
+
+
+@pytest.mark.parametrize("solo_samples", [None, 1, 3, 5])
+@every_graph
+def test_outcomes_of_graphs_by_hand(topology, solo_samples):
+    """Rewards of every world from the verdicts on the texts of those who are there, sample by sample."""
+    rng = np.random.default_rng(0)
+    spoken = silent_rollout(topology, 3, solo_samples, rng)
+    labels = [rng.integers(-1, 3, turn.samples.length.shape) for turn in spoken.turns]
+    found = outcome(topology, spoken, [label == 0 for label in labels], labels)
+    for world, mask in enumerate(spoken.masks):
+        finals = [(agent, spoken.turns[t], labels[t]) for agent, t in enumerate(topology.final_turns) if mask[agent]]
+        again = any(turn.variant[world] for _, turn, _ in finals)
+        count = (solo_samples or 3) if again else 3
+        for b in range(3):
+            rewards, right = [], np.zeros((count, topology.num_agents))
+            for s in range(count):
+                answers = {}
+                for agent, turn, label in finals:
+                    rows = turn.rows(world)
+                    row = rows.start + s % (rows.stop - rows.start)
+                    answers[agent] = -1 if turn.samples.truncated[b, row] else label[b, row]
+                    right[s, agent] = answers[agent] == 0
+                votes = [answer for answer in answers.values() if answer >= 0]
+                if topology.decision == "last":
+                    last = max(answers, key=lambda agent: topology.final_turns[agent], default=None)
+                    rewards.append(float(bool(answers) and answers[last] == 0))
+                else:
+                    top = max(map(votes.count, votes), default=0)
+                    winners = {answer for answer in votes if votes.count(answer) == top}
+                    rewards.append(1 / len(winners) if 0 in winners else 0.0)
+            expected = rewards if count == 3 else [np.mean(rewards)] * 3
+            np.testing.assert_allclose(found.reward[world, b], expected, atol=1e-6)
+            there = right if count == 3 else np.broadcast_to(right.mean(0), (3, topology.num_agents))
+            np.testing.assert_allclose(found.correct[world, b][:, mask], there[:, mask], atol=1e-6)
+
+
+def test_graphs_decode_the_same_where_prompts_wait_for_others():
+    whole = chatter(debate(3), all_subsets(3))
+    team, weights = team_of(debate(3), policy=POLICY, max_tokens=6), (markov_params(CODEC.vocab_size),) * 3
+    how = {"group_size": 2, "ablated": all_subsets(3), "rows": 6, "chunk": 3}
+    other = rollout(team, weights, PROBLEMS[:3], jax.random.key(5), **how)
+    for turn in range(6):
+        assert_same_tokens(whole, other, turn)
+
+
+# Several answers to everything that is said
+
+
+def test_answers_to_the_same_words_are_rows_behind_one_question():
+    """Two plans, three solutions to each, three checks of each solution, beside solo answers to a hidden plan."""
+    topology = chain(3)
+    team = team_of(topology, policy=POLICY, shared=True, max_tokens=6)
+    weights = (markov_params(CODEC.vocab_size),)
+    how = {"group_size": 2, "answers": 3, "ablated": (0,), "solo_samples": 4}
+    spoken = rollout(team, weights, PROBLEMS[:2], jax.random.key(5), **how)
+    assert [turn.counts for turn in spoken.turns] == [(2,), (6, 4), (18, 4)]
+    assert spoken.decoded_tokens == sum(turn.samples.length.sum() for turn in spoken.turns)
+    for index, turn in enumerate(spoken.turns):
+        assert turn.prompts.prefix.shape[0] == 2  # one prefix a problem, whatever its rows
+        for b in range(2):
+            for row in range(turn.counts[0]):
+                said = {p: spoken.turns[p].texts[b][row // 3 ** (index - p)] for p in topology.reads[index]}
+                assert spelled(turn, b, row) == words_of(topology, index, said, PROBLEMS[b])
+    last = spoken.turns[2]
+    for b in range(2):
+        for s in range(4):
+            said = {1: spoken.turns[1].texts[b][6 + s]}
+            assert spelled(last, b, 18 + s) == words_of(topology, 2, said, PROBLEMS[b])
+    assert len({tuple(row) for row in last.samples.tokens[0, :3].tolist()}) > 1, "answers to one text differ"
+
+
+def test_answers_need_a_chain():
+    with pytest.raises(ValueError, match="answers: 2 answers to everything said need a chain, not 'debate'"):
+        rollout(team_of(debate(3), policy=POLICY), (), PROBLEMS, jax.random.key(0), group_size=2, answers=2)
+
+
+def test_outcomes_and_training_rows_of_nested_answers_by_hand():
+    """A sample of the team is one path from a thought to an answer; a text is trained once, with its paths' advantage."""
+    rng = np.random.default_rng(0)
+    masks = agent_masks(2, (0,))
+    turns = []
+    for counts, variant in (((3,), (0, 0)), ((6, 2), (0, 1))):
+        shape = (2, sum(counts))
+        prompts = Prompts(
+            np.ones((2, 1), np.int32), np.ones(2, int), np.zeros((*shape, 0), np.int32), np.zeros(shape, int)
+        )
+        tokens = rng.integers(0, 9, (*shape, 1))
+        samples = Samples(tokens, np.zeros((*shape, 1), np.float32), np.ones(shape, int), rng.random(shape) < 0.2)
+        turns.append(Turn(prompts, samples, [], variant, counts))
+    spoken = Rollout(tuple(turns), masks)
+    labels = [rng.integers(-1, 2, turn.samples.length.shape) for turn in turns]
+    found = outcome(dyad(), spoken, [label == 0 for label in labels], labels)
+    right = [np.where(turn.samples.truncated, 0, label == 0) for turn, label in zip(turns, labels, strict=True)]
+    np.testing.assert_array_equal(found.reward[0], right[1][:, :6])
+    np.testing.assert_array_equal(found.correct[0, ..., 0], right[0].repeat(2, 1))
+    np.testing.assert_allclose(found.reward[1], right[1][:, 6:].mean(1, keepdims=True).repeat(6, 1))
+    advantage = np.stack([np.arange(6.0).reshape(1, 6).repeat(2, 0) // 2, np.arange(12.0).reshape(2, 6)])
+    thoughts, answers = (gather_rows(spoken, advantage, [turn], range(2)) for turn in (0, 1))
+    assert [row.advantage for row in thoughts] == [0, 1, 2, 0, 1, 2]
+    assert [row.advantage for row in answers] == list(range(12))
+    assert [int(row.response[0]) for row in thoughts] == turns[0].samples.tokens.ravel().tolist()
+    both = turn_advantages(spoken, np.ones((2, 2, 6)), (0, 1), (0, 1))
+    assert both[0, 0, 0] * 3 == both[1, 0, 0] * 6 == 4.5  # one set of parameters: thoughts and answers weigh the same
+    np.testing.assert_array_equal(turn_advantages(spoken, advantage, (0, 1), (1,))[1], advantage[1])
+
+
 def test_stages_follow_who_reads_whom():
     assert team_of(dyad()).stages == ((0,), (1,))
     assert team_of(voting(3)).stages == ((0, 1, 2),)
+    assert team_of(debate(3)).stages == ((0, 1, 2), (3, 4, 5))
+    assert team_of(graph()).stages == ((0,), (1, 2), (3,))
 
 
 def test_outcome_places_verdicts_in_their_worlds():

@@ -14,9 +14,9 @@ from ccpo_jax.setup import resolve
 from ccpo_jax.update import gradient_program
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError
-from configs import dyad, voting
+from configs import chain, debate, dyad, voting
 
-FILES = {"dyad": dyad, "voting": voting}
+FILES = {"dyad": dyad, "voting": voting, "chain": chain, "debate": debate}
 
 
 def small(name: str, **changes):
@@ -173,13 +173,31 @@ def test_options_of_training_run(changes, tmp_path):
 
 @pytest.mark.parametrize("name,credit", [
     ("dyad", "shared"), ("dyad", "difference"), ("dyad", "ccpo_event"),
+    ("dyad", "shapley"), ("dyad", "nested"),
     ("voting", "shared"), ("voting", "individual"), ("voting", "cross_play"), ("voting", "shapley"),
 ])  # fmt: skip
 def test_every_credit_trains(name, credit, tmp_path):
-    train.train(small(name, steps=1, **{"credit.name": credit}), str(tmp_path))
-    rows = lines_of(tmp_path)
-    solo_decoded = rows[1].get("credit/help_rate/0") is not None
-    assert solo_decoded == (name == "voting" or credit != "shared")
+    answers = {"group_size": 2, "credit.answers": 2} if credit == "nested" else {}
+    train.train(
+        small(name, steps=1, eval_every=0, **{"data.heldout": 0, "credit.name": credit} | answers), str(tmp_path)
+    )
+    row = lines_of(tmp_path)[1]
+    masked = name == "voting" or credit not in ("shared", "nested")
+    assert ("credit/help_rate/0" in row) == masked
+    assert row["decoded_tokens"] > 0 and all(np.isfinite(value) for value in row.values())
+    assert any(name.startswith("update/loss/") for name in row)
+
+
+def test_a_debate_trains(tmp_path, monkeypatch):
+    """Three agents, six turns: every agent can be masked, and both of its turns are trained on."""
+    monkeypatch.setattr(jax, "devices", lambda *_, original=jax.devices: original()[:1])
+    how = {"group_size": 2, "data.heldout": 0, "mesh.data": 1, "credit.name": "agent_norm", "shared_policy": True}
+    train.train(small("debate", steps=1, **how), str(tmp_path))
+    _, step = lines_of(tmp_path)
+    for agent in range(3):
+        assert f"credit/help_rate/{agent}" in step and f"moments/{agent}/mean" in step
+    assert all(step[f"response_length/{turn}"] > 0 for turn in range(6))
+    assert step["update/trained_tokens/0"] > 0
 
 
 def test_real_problems_through_the_real_verifiers(real_data, tmp_path):

@@ -4,9 +4,11 @@ A tabular team has one softmax of logits per agent. Its estimators see every pos
 its probability, so that expectations and variances are exact up to float32. Answer 0 is right, -1 abstains.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,8 @@ from ccpo_jax import (
     team_reward,
     vote_reward,
 )
-from ccpo_jax.topology import dyad, voting
+from ccpo_jax.topology import all_subsets, chain, debate, dyad, graph, voting
+from tests.test_topology import said
 
 STATE = CCPOState(
     *(RunningMoments(jnp.int32(99), jnp.float32(m), jnp.float32(v)) for m, v in ((0.1, 0.2), (0.6, 0.2), (0.4, 0.2)))
@@ -107,7 +110,7 @@ def voting_gradients(name, agents, answers, *, group=1, advantage="none", seed=0
 
 @voters
 @pytest.mark.parametrize("group, advantage", [(1, "none"), (2, "none"), (2, "leave_one_out")])
-@pytest.mark.parametrize("name", ["shared", "difference", "cross_play"])
+@pytest.mark.parametrize("name", ["shared", "magrpo", "difference", "cross_play"])
 def test_voting_estimators_are_unbiased_for_the_team_reward(name, group, advantage, agents, answers):
     mean, _ = moments_of(*voting_gradients(name, agents, answers, group=group, advantage=advantage))
     expected = policy_gradient(logits_of(agents, answers), rewards_of(agents, answers))
@@ -275,6 +278,40 @@ def test_ccpo_in_the_dyad_climbs_its_shaped_rewards():
     np.testing.assert_allclose(mean[1:], expected, atol=1e-5)
 
 
+def test_sepo_climbs_the_verdict_tilted_by_the_shares():
+    """Two samples, ratings drawn anew for every pair of texts. The tilt of a sample is its own share less the group's
+    mean share, so it climbs R + lambda (G - 1) / G * sign(R) * (w - E[w]), with E[w] held fixed."""
+    words, group = 2, 2
+    table = softmax(np.random.default_rng(4).normal(0, 0.8, (3, words)))  # thinker, solver after either thought
+    splits = [(0.2, 0.8), (0.9, 0.1)]  # a rater says one or the other
+    leans = np.random.default_rng(1).uniform(0.2, 0.8, (2, words, words, 2))  # rater, thought, answer -> odds
+    leans[..., 1] = 1 - leans[..., 0]
+    single = np.array(list(itertools.product(range(words), repeat=4)))  # thought, answer, what each rater says
+    thought, answer, first, second = single.T
+    odds = table[0][thought] * table[1 + thought, answer] * leans[0][thought, answer, first]
+    odds = odds * leans[1][thought, answer, second]
+    score = np.zeros((len(single), 3, words))
+    score[:, 0] = np.eye(words)[thought] - table[0]
+    score[np.arange(len(single)), 1 + thought] = np.eye(words)[answer] - table[1 + thought]
+
+    samples = groups_of(np.arange(len(single)), group)  # [B, G]
+    correct = np.stack([np.zeros(samples.shape), answer[samples] == 0], -1)[None].astype(np.float32)
+    said = np.moveaxis(np.array(splits)[single[:, 2:]], 1, 0)[:, samples]  # [rater, B, G, 2]
+    outcome = Outcome(correct[..., 1], correct, np.zeros(correct.shape, int), agent_masks(2, ()), said)
+    credit = np.asarray(make_credit("sepo", dyad(), praise=0.5, blame=0.25).update((), outcome)[0])
+    estimate = np.stack([credit[0], credit[1], credit[1]], -1)[..., None] * score[samples]  # [B, G, 3, M]
+    mean, _ = moments_of(estimate.mean(1), odds[samples].prod(1))
+
+    view = np.array(splits)[single[:, 2:]]  # [N, rater, 2]
+    parts = 0.3 * view[:, 0, 0] + 0.7 * view[:, 1, 0], 0.3 * view[:, 1, 1] + 0.7 * view[:, 0, 1]
+    share = parts[0] / sum(parts)
+    tilt = np.where(answer == 0, 0.5, -0.25) * (share - odds @ share) / group
+    verdict = np.where(answer == 0, 1.0, -1.0)
+    for row, value in enumerate((verdict + tilt, verdict - tilt, verdict - tilt)):
+        np.testing.assert_allclose(mean[row], np.einsum("n,n,nm->m", odds, value, score[:, row]), atol=1e-6)
+    assert np.abs(np.einsum("n,n,nm->m", odds, tilt, score[:, 0])).max() > 1e-3
+
+
 def test_in_the_dyad_the_solo_answer_only_adds_variance():
     """It does not depend on the thought: within a prompt, the difference is the shared reward plus noise."""
     means, variances = zip(
@@ -283,3 +320,251 @@ def test_in_the_dyad_the_solo_answer_only_adds_variance():
     )
     np.testing.assert_allclose(means[0][0], means[1][0], atol=1e-6)
     assert variances[1] > 1.2 * variances[0]
+
+
+# Teams whose members read each other: every text that could be said in every world, two or three words to choose from
+
+
+class Play(NamedTuple):
+    """Every way in which a group of samples can come out, N of them, and how likely each is."""
+
+    outcome: Outcome  # fields [W, N, L(, A)]
+    score: dict  # turn -> [N, n, ...] gradient of the log-probability of each of its n factual texts
+    probability: np.ndarray  # [N]
+    texts: int  # how many texts each of them takes
+
+
+def tables_of(team, words: int, masks, seed: int) -> dict:
+    """Logits of what a turn says after what it has read, for every set of partners that can be there."""
+    tables = {}
+    for turn, reads in enumerate(team.reads):
+        for mask in masks:
+            there = tuple(bool(mask[team.speakers[partner]]) for partner in reads)
+            rng = np.random.default_rng([seed, turn, *there])
+            tables.setdefault((turn, there), rng.normal(0, 1.0, (words,) * (sum(there) + 1)))
+    return tables
+
+
+def team_wins(team, answers: dict) -> np.ndarray:
+    """Reward of the answers of those who are there, agent -> array; word 0 is right."""
+    if team.decision == "last":
+        return (answers[max(answers, key=lambda agent: team.final_turns[agent])] == 0) * 1.0
+    votes = np.stack(list(answers.values()))
+    counts = np.stack([(votes == word).sum(0) for word in range(votes.max() + 1)])
+    winners = counts == counts.max(0)
+    return winners[0] / winners.sum(0)
+
+
+def play(team, ablated, *, group=1, answers=1, words=2, seed=0) -> Play:
+    """Enumerates a group: texts are shared between worlds exactly where the same conversation led to them."""
+    masks, everyone = agent_masks(team.num_agents, ablated), (True,) * team.num_agents
+    tables = {key: softmax(logits) for key, logits in tables_of(team, words, masks, seed).items()}
+    count = {said(team, t, everyone): group * answers**t for t in range(len(team.roles))}  # others: one per sample
+    cells: dict[tuple, tuple] = {}  # (conversation, sample) -> (turn, what it has read)
+    for mask in masks:
+        for turn, reads in enumerate(team.reads):
+            own = said(team, turn, mask)
+            many = count.get(own, group)
+            for sample in range(many if mask[team.speakers[turn]] else 0):
+                heard = [said(team, p, mask) for p in reads if mask[team.speakers[p]]]
+                cells[own, sample] = turn, tuple((c, sample * count.get(c, group) // many) for c in heard)
+    place = {cell: column for column, cell in enumerate(cells)}
+    chosen = np.array(list(itertools.product(range(words), repeat=len(cells))))  # [N, cells]
+    probability, score = np.ones(len(chosen)), {t: [] for t in range(len(team.roles))}
+    for cell, (turn, heard) in cells.items():
+        there = tuple(p in [c[0] for c, _ in heard] for p in team.reads[turn])
+        context, word = tuple(chosen[:, place[h]] for h in heard), chosen[:, place[cell]]
+        table = tables[turn, there]
+        probability *= table[(*context, word)]
+        if cell[0] == said(team, turn, everyone):
+            gradient = np.zeros((len(chosen), *table.shape))
+            gradient[(np.arange(len(chosen)), *context)] = np.eye(words)[word] - table[context]
+            score[turn].append(gradient)
+    leaves = group * answers ** (team.num_agents - 1) if answers > 1 else group
+    shape = (len(masks), len(chosen), leaves)
+    reward, answer_id = np.zeros(shape), np.full((*shape, team.num_agents), -1)
+    for world, mask in enumerate(masks):
+        there = {agent: said(team, turn, mask) for agent, turn in enumerate(team.final_turns) if mask[agent]}
+        full = leaves if all(c in count for c in there.values()) else group
+        columns = {a: [place[c, s * count.get(c, group) // full] for s in range(full)] for a, c in there.items()}
+        won = team_wins(team, {a: chosen[:, c] for a, c in columns.items()}) if there else np.zeros((len(chosen), full))
+        reward[world] = won if full == leaves else won.mean(1, keepdims=True)
+        if full == leaves:
+            for agent, column in columns.items():
+                answer_id[world, ..., agent] = chosen[:, column]
+    correct = (answer_id == 0).astype(np.float32)
+    outcome = Outcome(reward.astype(np.float32), correct, answer_id, masks)
+    return Play(outcome, {t: np.stack(g, 1) for t, g in score.items()}, probability, len(cells))
+
+
+def played_gradients(team, estimator, played: Play, advantage="none", state=()) -> np.ndarray:
+    """Gradient estimates ``[N, parameters]`` of the factual tables, turn after turn."""
+    credit, _ = jax.jit(estimator.update)(state, played.outcome)
+    signal = np.asarray(ADVANTAGES[advantage](credit))  # [A, N, L]
+    parts = []
+    for turn, score in played.score.items():
+        many = score.shape[1]
+        own = signal[team.speakers[turn]][:, :: signal.shape[2] // many]
+        parts.append(np.einsum("ng,ng...->n...", own, score).reshape(len(score), -1) / many)
+    return np.concatenate(parts, axis=1)
+
+
+def by_turn(team, flat: np.ndarray, words: int) -> dict[int, np.ndarray]:
+    sizes = [words ** (len(reads) + 1) for reads in team.reads]
+    return dict(enumerate(np.split(flat, np.cumsum(sizes)[:-1], axis=-1)))
+
+
+def reward_gradient(team, ablated, present, *, words=2, seed=0) -> dict[int, np.ndarray]:
+    """Turn -> exact gradient of E[reward of the world of `present`] with respect to the turn's factual table."""
+    tables = tables_of(team, words, agent_masks(team.num_agents, ablated), seed)
+    turns = [t for t, speaker in enumerate(team.speakers) if present[speaker]]
+    chosen = dict(zip(turns, np.array(list(itertools.product(range(words), repeat=len(turns)))).T, strict=True))
+    won = team_wins(team, {a: chosen[t] for a, t in enumerate(team.final_turns) if present[a]})
+
+    def expectation(tables):
+        logs = 0.0
+        for turn in turns:
+            there = tuple(bool(present[team.speakers[partner]]) for partner in team.reads[turn])
+            heard = tuple(chosen[p] for p, here in zip(team.reads[turn], there, strict=True) if here)
+            logs += jax.nn.log_softmax(tables[turn, there])[(*heard, chosen[turn])]
+        return jnp.exp(logs) @ jnp.asarray(won, jnp.float32)
+
+    found = jax.grad(expectation)({key: jnp.asarray(table, jnp.float32) for key, table in tables.items()})
+    return {turn: np.asarray(found[turn, (True,) * len(reads)]).ravel() for turn, reads in enumerate(team.reads)}
+
+
+def team_gradient(team, ablated, **how) -> np.ndarray:
+    """``[parameters]``: the gradient every unbiased estimator has to have."""
+    return np.concatenate(list(reward_gradient(team, ablated, (True,) * team.num_agents, **how).values()))
+
+
+READERS = {"dyad": dyad(), "chain": chain(3), "debate": debate(2), "graph": graph()}
+PLAYS = [(name, group) for name in READERS for group in (1, 2) if (name, group) != ("graph", 2)]
+
+
+@pytest.mark.parametrize("team, group", PLAYS)
+@pytest.mark.parametrize("name", ["shared", "magrpo", "difference"])
+def test_estimators_are_unbiased_where_agents_read_each_other(name, team, group):
+    team = READERS[team]
+    played = play(team, team.ablated, group=group)
+    assert played.probability.sum() == pytest.approx(1)
+    gradients = played_gradients(team, make_credit(name, team), played, "none" if group == 1 else "leave_one_out")
+    mean, _ = moments_of(gradients, played.probability)
+    expected = team_gradient(team, team.ablated)
+    assert all(np.abs(part).max() > 3e-3 for part in by_turn(team, expected, 2).values())
+    np.testing.assert_allclose(mean, expected, atol=1e-6)
+
+
+def test_individual_climbs_a_debaters_own_last_words():
+    """In both of its turns; the team in which the last word counts is judged by agent 1 alone."""
+    team = debate(2)
+    played = play(team, team.ablated)
+    mean, _ = moments_of(played_gradients(team, make_credit("individual", team), played), played.probability)
+    own = reward_gradient(dataclasses.replace(team, decision="last"), team.ablated, (True, True))
+    for turn in (1, 3):
+        np.testing.assert_allclose(by_turn(team, mean, 2)[turn], own[turn], atol=1e-6)
+
+
+@pytest.mark.parametrize("team", ["dyad", "chain", "debate"])
+def test_shapley_climbs_what_each_agent_adds_when_it_joins(team):
+    """Objective of agent k: the reward of the team it has just joined, over all orders, as far as it read the same."""
+    team = READERS[team]
+    subsets = all_subsets(team.num_agents)
+    estimator = make_credit("shapley", team)
+    assert estimator.ablated == subsets
+    played = play(team, subsets)
+    credit, _ = estimator.update((), played.outcome)
+    np.testing.assert_allclose(np.sum(credit, 0), played.outcome.reward[0], atol=1e-6)
+    mean, _ = moments_of(played_gradients(team, estimator, played), played.probability)
+    found = by_turn(team, mean, 2)
+    orders = list(itertools.permutations(range(team.num_agents)))
+    for agent in range(team.num_agents):
+        joined = [order[: order.index(agent) + 1] for order in orders]
+        worlds = [reward_gradient(team, subsets, [k in some for k in range(team.num_agents)]) for some in joined]
+        for turn in [t for t, speaker in enumerate(team.speakers) if speaker == agent]:
+            np.testing.assert_allclose(found[turn], np.mean([g[turn] for g in worlds], axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("team, words", [("dyad", 2), ("dyad", 3), ("chain", 2)])
+def test_nested_answers_are_unbiased(team, words):
+    """Two thoughts, two answers to everything that was said."""
+    team = READERS[team]
+    played = play(team, (), group=2, answers=2, words=words)
+    mean, _ = moments_of(played_gradients(team, make_credit("nested", team, answers=2), played), played.probability)
+    np.testing.assert_allclose(mean, team_gradient(team, (), words=words), atol=1e-6)
+
+
+@pytest.mark.parametrize("solo_weight", [0.5, 1.0])
+def test_solo_answers_as_a_control_variate_change_no_expectation(solo_weight):
+    state = RunningMoments(jnp.int32(50), jnp.float32(0.3), jnp.float32(0.2))
+    estimator = make_credit("nested", dyad(), answers=2, solo_weight=solo_weight)
+    played = play(dyad(), estimator.ablated, group=2, answers=2)
+    gradients = played_gradients(dyad(), estimator, played, state=state)
+    mean, _ = moments_of(gradients, played.probability)
+    np.testing.assert_allclose(mean, team_gradient(dyad(), ((0,),)), atol=1e-6)
+    plain = played_gradients(dyad(), make_credit("nested", dyad(), answers=2), played)
+    assert np.abs(gradients - plain).max() > 0.01
+
+
+@pytest.mark.parametrize("team", ["dyad", "chain"])
+def test_agent_norm_climbs_the_team_reward_on_each_agents_own_scale(team):
+    team = READERS[team]
+    agents = np.arange(team.num_agents)
+    var = np.float32([0.04, 0.25, 0.09])[: len(agents)]
+    state = RunningMoments(jnp.full(len(agents), 99), jnp.asarray(0.1 * agents, jnp.float32), jnp.asarray(var))
+    played = play(team, team.ablated)
+    gradients = played_gradients(team, make_credit("agent_norm", team), played, state=state)
+    found = by_turn(team, moments_of(gradients, played.probability)[0], 2)
+    for turn, expected in by_turn(team, team_gradient(team, team.ablated), 2).items():
+        np.testing.assert_allclose(found[turn], expected / np.sqrt(var[team.speakers[turn]]), atol=1e-4)
+
+
+# What it costs: variance of the gradient, times the texts that were decoded for it
+
+CASES = {  # team -> estimator, samples, hyper-parameters: 12 texts a prompt, in a chain as near to 15 as it goes
+    "dyad": [
+        ("shared", 6, {}), ("difference", 4, {}), ("shapley", 4, {}), ("nested", 4, {"answers": 2}),
+        ("nested", 3, {"answers": 3}), ("nested", 2, {"answers": 5}),
+        ("nested", 3, {"answers": 2, "solo_weight": 0.5}),
+    ],
+    "chain": [("shared", 5, {}), ("difference", 2, {}), ("shapley", 2, {}), ("nested", 2, {"answers": 2})],
+    "debate": [("shared", 3, {}), ("difference", 2, {}), ("shapley", 2, {})],
+}  # fmt: skip
+
+
+def costs(team: str, seed: int) -> dict[str, float]:
+    """Estimator -> variance x texts per prompt: what remains of it when all spend the same."""
+    found = {}
+    for name, group, hyper in CASES[team]:
+        estimator = make_credit(name, READERS[team], **hyper)
+        ablated = () if not estimator.counterfactual else estimator.ablated or READERS[team].ablated
+        played = play(READERS[team], ablated, group=group, answers=estimator.answers, seed=seed)
+        baseline = "none" if estimator.baseline == "none" else "leave_one_out"
+        gradients = played_gradients(READERS[team], estimator, played, baseline, estimator.init())
+        label = ", ".join([f"{name} (G = {group}", *(f"{k} = {v}" for k, v in hyper.items())]) + ")"
+        found[label] = moments_of(gradients, played.probability)[1] * played.texts
+    return found
+
+
+@pytest.mark.parametrize("team", ["dyad"])
+def test_variance_at_equal_texts_is_reported(team, record_property):
+    """Which one wins is no theorem, but the dyad's raw difference cannot: it spends texts on noise."""
+    found = costs(team, 0)
+    for label, value in found.items():
+        record_property(f"{team}: variance x texts of {label}", value)
+    assert found["difference (G = 4)"] > found["shared (G = 6)"]
+
+
+def voting_costs(seed: int) -> dict[str, float]:
+    """The same of three voters with three answers; nothing but the six votes is decoded."""
+    names = ("shared", "difference", "cross_play", "shapley", "individual")
+    how = {"group": 2, "advantage": "leave_one_out", "seed": seed}
+    return {f"{n} (G = 2)": moments_of(*voting_gradients(n, 3, (0, 1, 2), **how))[1] for n in names}
+
+
+if __name__ == "__main__":  # python -m tests.test_unbiased: variance x texts, relative to the shared reward's
+    for team in ("voting", *CASES):
+        runs = [voting_costs(seed) if team == "voting" else costs(team, seed) for seed in range(8)]
+        for label in runs[0]:
+            ratios = [run[label] / next(iter(run.values())) for run in runs]
+            print(f"{team:7} {label:45} {np.median(ratios):5.2f}  [{min(ratios):.2f}, {max(ratios):.2f}]")
