@@ -201,4 +201,7 @@ def _majority(team: Team, result: Outcome) -> np.ndarray:
     last = int(np.argmax(topology.final_turns))
     speakers = slice(None) if topology.decision == "vote" else slice(last, last + 1)
     flat = [x[0][..., speakers].reshape(x.shape[1], -1) for x in (result.answer_id, result.correct)]
-    return np.asarray(vote_reward(*flat, np.ones_like(flat[0], bool)))
+    return np.asarray(_vote_reward(*flat, np.ones_like(flat[0], bool)))
+
+
+_vote_reward = jax.jit(vote_reward)

@@ -362,6 +362,9 @@ def _texts(agent: Agent, samples: Samples) -> list[list[str]]:
     return [flat[b * rows : (b + 1) * rows] for b in range(batch)]
 
 
+_team_reward = jax.jit(team_reward, static_argnums=0)
+
+
 def outcome(topology: Topology, spoken: Rollout, correct: Sequence, answer_id: Sequence) -> Outcome:
     """Puts per-row verdicts into the team's outcome in every world. Truncated answers count as wrong.
 
@@ -389,7 +392,7 @@ def outcome(topology: Topology, spoken: Rollout, correct: Sequence, answer_id: S
             np.stack([x[:, place] for x, place in zip(verdicts, places, strict=True)], axis=-1)
             for verdicts in (good, label)
         )
-        reward = np.asarray(team_reward(topology, right[None], classes[None], mask[None]))[0]
+        reward = np.asarray(_team_reward(topology, right[None], classes[None], mask[None]))[0]
         if len(samples) != group:
             right, reward = (
                 np.broadcast_to(x.mean(axis=1, keepdims=True), (batch, group, *x.shape[2:])) for x in (right, reward)

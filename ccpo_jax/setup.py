@@ -136,12 +136,18 @@ def make_loss(config) -> Loss:
                 f"loss.{name}: {config.loss.name!r} does not take it; leave it out, or type another loss.name"
             )
     return Loss(
-        functools.partial(function, **hyper),
+        _bound(function, **hyper),
         on_policy=config.trainer.mini_batches == 1,
         zero_is_silent=config.loss.name != "reinforce_pp" and not config.loss.entropy_bonus,
         entropy_bonus=config.loss.entropy_bonus,
         chunk=config.trainer.chunk,
     )
+
+
+@functools.cache
+def _bound(function: Callable, **hyper) -> Callable:
+    """Equal hyper-parameters give the same object, so that runs in one process share compiled programs."""
+    return functools.partial(function, **hyper)
 
 
 def make_advantage(config, credit: CreditEstimator) -> Callable:

@@ -229,6 +229,9 @@ def turn_advantages(spoken: Rollout, advantage: np.ndarray, speakers, turns) -> 
     return advantage[list(speakers)] * (rows[list(turns)].mean() / rows)[:, None, None]
 
 
+_history_gate = jax.jit(history_gate)
+
+
 def describe(program: Program, spoken: Rollout, result: Outcome, credit, advantage, credit_state) -> dict[str, float]:
     """What a step's rollouts looked like: rewards, lengths, and the diagnostics of credit."""
     metrics = {
@@ -246,7 +249,7 @@ def describe(program: Program, spoken: Rollout, result: Outcome, credit, advanta
     if isinstance(credit_state, CCPOState):
         for name, moments in credit_state._asdict().items():
             metrics |= {f"moments/{name}/mean": float(moments.mean), f"moments/{name}/var": float(moments.var)}
-        metrics["moments/gate"] = float(history_gate(credit_state.delta))
+        metrics["moments/gate"] = float(_history_gate(credit_state.delta))
     elif isinstance(credit_state, RunningMoments):
         for a, (mean, var) in enumerate(zip(np.ravel(credit_state.mean), np.ravel(credit_state.var), strict=True)):
             metrics |= {f"moments/{a}/mean": float(mean), f"moments/{a}/var": float(var)}

@@ -35,6 +35,7 @@ class Loss(NamedTuple):
     chunk: int  # response tokens whose logits exist at once
 
 
+@functools.cache
 def optimizer(
     *,
     learning_rate: float,
@@ -44,7 +45,10 @@ def optimizer(
     weight_decay: float = 0.01,
     grad_clip: float = 1.0,
 ) -> optax.GradientTransformation:
-    """AdamW behind a global-norm clip; step k of the linear warm-up has (k + 1) / (warmup_steps + 1) of the rate."""
+    """AdamW behind a global-norm clip; step k of the linear warm-up has (k + 1) / (warmup_steps + 1) of the rate.
+
+    Equal arguments give the same object, so that runs in one process share compiled programs.
+    """
     first = learning_rate / (warmup_steps + 1)
     schedule = optax.linear_schedule(first, learning_rate, warmup_steps) if warmup_steps else learning_rate
     return optax.chain(
@@ -211,7 +215,7 @@ def train_on(
     shares, norms = [], []
     for rows, batches in zip(mini_batches, packed, strict=True):
         totals = totals_of(rows)._replace(advantage_mean=whole.advantage_mean, advantage_std=whole.advantage_std)
-        grads, value = jax.tree.map(jnp.zeros_like, params), jnp.float32(0)
+        grads, value = _zeros(params), np.float32(0)
         for batch in jax.device_put(batches, micro.sharding):
             grads, metrics = gradient_program()(policy, loss, params, batch, totals, temperature, grads)
             shares.append((totals, metrics))
@@ -247,11 +251,25 @@ def _parts(sharding: jax.sharding.Sharding | None) -> int:
     return 1 if sharding is None else sharding.num_devices // sharding.shard_shape((sharding.num_devices,))[0]
 
 
+_totals = jax.jit(batch_totals)
+
+
+def _zeros(tree):
+    """Zeros placed as the arrays of `tree`, by one program."""
+    return jax.jit(_zeros_like, out_shardings=jax.tree.map(lambda x: x.sharding, tree))(tree)
+
+
+def _zeros_like(tree):
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
 def totals_of(rows: Sequence[Row]) -> BatchTotals:
     """Denominators of a mini-batch; rows that are left out as silent count in them all the same."""
     lengths = np.array([len(row.response) for row in rows])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    return jax.device_get(batch_totals(np.array([row.advantage for row in rows], np.float32), mask))
+    advantage = np.array([row.advantage for row in rows], np.float32)
+    count, longest = (1 << (int(size) - 1).bit_length() for size in (len(rows), lengths.max()))  # few shapes
+    mask = np.arange(longest) < np.pad(lengths, (0, count - len(rows)))[:, None]
+    return jax.device_get(_totals(np.pad(advantage, (0, count - len(rows))), mask))
 
 
 def _summary(shares: list[tuple[BatchTotals, dict]], steps: int) -> dict[str, float]:

@@ -16,6 +16,7 @@ from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError
 from configs import chain, debate, dyad, voting
 
+ALL_DEVICES = jax.devices
 FILES = {"dyad": dyad, "voting": voting, "chain": chain, "debate": debate}
 
 
@@ -30,6 +31,14 @@ def small(name: str, **changes):
         } | changes
     )  # fmt: skip
     return config
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_device():
+    """Eight fake devices on two cores take their time: the test that is about them asks for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_: ALL_DEVICES()[:1])
+        yield
 
 
 def lines_of(workdir) -> list[dict]:
@@ -110,17 +119,16 @@ def test_eval_sample_and_export(finished, capsys):
     assert again["eval/team_accuracy"] == metrics["eval/team_accuracy"]
 
 
-def test_eight_devices_train_as_one(finished, tmp_path):
-    name, whole = finished
-    config = small(name, steps=2, **{"mesh.data": 1})
-    alone, spread = tmp_path / "alone", tmp_path / "spread"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda *_, original=jax.devices: original()[:1])
-        train.train(config, str(alone))
-    train.train(small(name, steps=2), str(spread))
-    for row, other in zip(lines_of(alone), lines_of(spread), strict=True):
-        assert row.keys() == other.keys()
-        for field in row:
+def test_eight_devices_train_as_one(finished, tmp_path, monkeypatch):
+    name, alone = finished
+    monkeypatch.setattr(jax, "devices", ALL_DEVICES)
+    train.train(small(name, steps=2), str(tmp_path))
+    spread = lines_of(tmp_path)
+    assert len(spread) == 3
+    for row, other in zip(lines_of(alone), spread, strict=False):
+        shared = row.keys() & other.keys()  # the shorter run evaluated after its own last step
+        assert len(shared) > 30 or row["step"] == 0
+        for field in shared:
             assert math.isclose(row[field], other[field], rel_tol=2e-3, abs_tol=2e-4), field
 
 
@@ -162,7 +170,7 @@ def test_steps_do_not_recompile():
     {"advantage.baseline": "leave_one_out", "loss.normalize": "token", "loss.ratio": "token"},
 ], ids=lambda c: next(iter(c)))  # fmt: skip
 def test_options_of_training_run(changes, tmp_path):
-    train.train(small("dyad", steps=2, **changes), str(tmp_path))
+    train.train(small("dyad", steps=2, eval_every=0, **{"data.heldout": 0} | changes), str(tmp_path))
     rows = lines_of(tmp_path)
     if "trainer.schedule" in changes:
         assert "update/loss/0" in rows[1] and "update/loss/1" not in rows[1]
@@ -188,10 +196,9 @@ def test_every_credit_trains(name, credit, tmp_path):
     assert any(name.startswith("update/loss/") for name in row)
 
 
-def test_a_debate_trains(tmp_path, monkeypatch):
+def test_a_debate_trains(tmp_path):
     """Three agents, six turns: every agent can be masked, and both of its turns are trained on."""
-    monkeypatch.setattr(jax, "devices", lambda *_, original=jax.devices: original()[:1])
-    how = {"group_size": 2, "data.heldout": 0, "mesh.data": 1, "credit.name": "agent_norm", "shared_policy": True}
+    how = {"group_size": 2, "data.heldout": 0, "credit.name": "agent_norm", "shared_policy": True}
     train.train(small("debate", steps=1, **how), str(tmp_path))
     _, step = lines_of(tmp_path)
     for agent in range(3):
