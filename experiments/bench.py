@@ -369,14 +369,15 @@ def random_program(config, args, topology: str):
         for i, prompt in enumerate(prompts_of(args, network_config, stop))
     )
     data = Dataset("random", problems, {})
+    credit = make_credit(config.credit.name, team.topology)
     program = setup.Program(
         team,
         (network_config,),
         (args.model,),
         (jax.device_put(params, state_sharding(mesh, params)),),
         setup.Datasets(data, data, ()),
-        make_credit(config.credit.name, team.topology),
-        setup.make_advantage(config),
+        credit,
+        setup.make_advantage(config, credit),
         setup.make_loss(config)._replace(chunk=args.logits),
         setup.make_optimizer(config),
         Micro(args.pack_length, args.micro_batch, 0, batch_sharding(mesh)),

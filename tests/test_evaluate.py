@@ -111,8 +111,8 @@ def test_the_same_key_gives_the_same_numbers():
 
 def test_alone_and_without_are_the_smaller_teams():
     """Greedy: each accuracy is that of a team which never had the others, rolled out and graded on its own."""
-    policy = make_policy(small_config(layers=1), compute_dtype=jnp.float32, remat="none")
-    weights = [policy.publish(small_params(seed, small_config(layers=1))) for seed in range(3)]
+    policy = make_policy(small_config(), compute_dtype=jnp.float32, remat="none")
+    weights = [policy.publish(small_params(seed, small_config())) for seed in range(3)]
     problems = [Problem(str(i), text, "1", "exact") for i, text in enumerate(PROBLEMS)]
     settings = SETTINGS._replace(samples=1, batch_size=8, temperature=0.0)
     team = team_of(chain(3), policy=policy)

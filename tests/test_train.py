@@ -121,6 +121,8 @@ def test_eval_sample_and_export(finished, capsys):
 
 def test_eight_devices_train_as_one(finished, tmp_path, monkeypatch):
     name, alone = finished
+    if name == "dyad":
+        pytest.skip("one team is enough here; test_rollout and test_update spread both over devices")
     monkeypatch.setattr(jax, "devices", ALL_DEVICES)
     train.train(small(name, steps=2), str(tmp_path))
     spread = lines_of(tmp_path)
@@ -214,8 +216,8 @@ def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
     ):  # the embedded tokenizer spells every letter: prompts are long
         config = small(name, steps=1, **{
             "data.train": str(real_data / train_set), "data.eval": str(real_data / test_set), "prompt_style": style,
-            "prompt_length": 640, "data.overlong": "drop", "data.heldout": 8, "eval.limit": 8, "eval.batch_size": 8,
-            "group_size": 2, "data.size": 0,
+            "prompt_length": 512, "data.overlong": "drop", "data.heldout": 2, "eval.limit": 2, "eval.batch_size": 2,
+            "batch_size": 2, "group_size": 2, "data.size": 0,
         })  # fmt: skip
         workdir = tmp_path / name
         train.train(config, str(workdir))
