@@ -1,5 +1,7 @@
 """Small checkpoints in Hugging Face format: one config.json per option of every family, weights from numpy alone."""
 
+import inspect
+import itertools
 import json
 import pathlib
 
@@ -110,11 +112,10 @@ def torch_decoding(folder: pathlib.Path, tokens: np.ndarray, prompt: int) -> np.
     network = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
     )
-    tokens, cache, found = torch.from_numpy(np.asarray(tokens, np.int64)), None, []
-    bounds = [0, *range(prompt, tokens.shape[1] + 1)]
+    known = inspect.signature(network.forward).parameters
+    cache = {"cache" if "cache" in known else "past_key_values": transformers.DynamicCache(config=network.config)}
+    tokens, found = torch.from_numpy(np.asarray(tokens, np.int64)), []
     with torch.no_grad():
-        for first, last in zip(bounds, bounds[1:], strict=False):
-            out = network(tokens[:, first:last], past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
-            found.append(out.logits[:, -1].numpy())
+        for first, last in itertools.pairwise([0, *range(prompt, tokens.shape[1] + 1)]):
+            found.append(network(tokens[:, first:last], use_cache=True, **cache).logits[:, -1].numpy())
     return np.stack(found, axis=1)
