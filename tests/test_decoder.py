@@ -133,22 +133,24 @@ def test_decoding_equals_that_of_transformers_with_its_cache(network):
 
 
 def test_a_row_that_has_gone_around_its_cache_sees_its_window(network):
-    """Of 5 tokens: some of the prefix at first, not all of its own at last."""
+    """Of 5 tokens: its tail and some of the prefix at first, not all of its own at last."""
     folder, policy, params = network("olmo3")
     assert load_config(folder).window == 5
-    weights, slots, first = policy.publish(params), 6, 4
-    prefix_length, tokens = 7, TOKENS[:1, : 7 + slots]
+    weights, slots, first, length, start = policy.publish(params), 6, 4, np.array([5]), np.array([[1]])
+    tokens, own = TOKENS[:1, : 7 + slots], np.array([[first]])
     expected = whole(policy, params, np.pad(tokens, ((0, 0), (0, 31 - tokens.size))))[0]
-    _, prefix = policy.extend(
-        weights, np.pad(tokens[:, :prefix_length], ((0, 0), (0, 2)))[:, None], np.arange(9)[None, None],
-        policy.init_cache(1, 1, 9), 0, np.zeros((1, 1), int),
-    )  # fmt: skip
-    cache, context = policy.init_cache(1, 1, slots), Context(prefix, np.array([prefix_length]))
+    given = np.pad(tokens[:, None, :5], ((0, 0), (0, 0), (0, 4)))
+    _, prefix = policy.extend(weights, given, np.arange(9)[None, None], policy.init_cache(1, 1, 9), 0, 0 * start)
+    given = np.pad(tokens[:, None, 5:7], ((0, 0), (0, 0), (1, 0)))
+    hidden, tail = policy.extend(
+        weights, given, np.array([[[5, 5, 6]]]), policy.init_cache(1, 1, 3), 0, start, Context(prefix, length)
+    )
+    np.testing.assert_allclose(hidden[0, 0, 1:], expected[5:7], atol=3e-5)
+    cache, context = policy.init_cache(1, 1, slots), Context(prefix, length, (tail,), (start,))
     for step in range(first, first + slots):  # the token of step s lies in slot s mod 6
-        at = prefix_length + step - first
-        hidden, cache = policy.extend(
-            weights, tokens[:, None, at : at + 1], np.array([[[at]]]), cache, step % slots, np.array([[first]]), context
-        )
+        at = 7 + step - first
+        token, position = tokens[:, None, at : at + 1], np.array([[[at]]])
+        hidden, cache = policy.extend(weights, token, position, cache, step % slots, own, context)
         np.testing.assert_allclose(hidden[0, 0, 0], expected[at], atol=3e-5)
 
 
