@@ -24,6 +24,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 from ast import literal_eval
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -94,8 +95,8 @@ _PRESET = {"qwen2.5-1.5b": "", "qwen2.5-7b": ":qwen2.5-7b", "llama3.1-8b": ":lla
            "qwen3-4b-base": ":qwen3-4b-base", "tiny": ":tiny"}  # fmt: skip
 _EVENT = {"qwen2.5-1.5b": ":event", "olmo3-7b": ":olmo3-7b", "tiny": ":tiny"}
 _SHARED = {"credit.name": "shared"}
-# What 1 more group is worth: a masked Thinker costs a third text per sample where the shared reward takes two. Texts of
-# the embedded model differ in length; 13 samples decode what `ccpo` does with 8.
+# Group sizes that let the shared reward decode as much as `ccpo` does: a masked Thinker costs a third text per sample
+# where the shared reward takes two. Texts of the embedded model differ in length; there 13 samples match 8.
 _EQUAL = {"paper": 1.5, "tiny": 13 / 8}
 _TINY = {"steps": 20, "data.heldout": 256}  # may be typed over
 _OWN = ("seed", "credit.name")  # may never be
@@ -213,7 +214,7 @@ def configuration(row: Row, typed: dict[str, Any], seed: int):
     Raises:
       ValueError: a typed field does not exist or cannot hold its value.
     """
-    config = _preset(row.config)
+    config = _preset(row.config).lock()
     for name, value in changed_fields(row, typed, seed).items():
         try:
             config.update_from_flattened_dict({name: value})
@@ -250,9 +251,10 @@ def finished(workdir: pathlib.Path, config) -> bool:
 def launch(arguments: Sequence[str]) -> int:
     """Runs one row in a process of its own, with its words on standard error. Returns its exit status.
 
-    If this program is asked to stop, the run saves its step and ends first.
+    If this program is asked to stop, the run saves its step and ends first. A terminal's Ctrl-C goes to whole groups of
+    processes, and a run that is asked twice ends at once; so the run has a group of its own and is asked here.
     """
-    child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=sys.stderr)
+    child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=sys.stderr, start_new_session=True)
     try:
         return child.wait()
     except BaseException:
@@ -277,16 +279,17 @@ def run_rows(
       ValueError: a folder holds another run.
     """
     wanted = {}  # rows of the same run share it
-    for row in rows:
-        for seed in seeds or row.seeds:
-            wanted.setdefault(folder / row.run / f"seed-{seed}", (row, seed))
+    jobs = [(row, seed) for row in rows for seed in seeds or row.seeds]
+    for row, seed in sorted(jobs, key=lambda job: job[1]):  # a whole table of one seed first
+        wanted.setdefault(folder / row.run / f"seed-{seed}", (row, seed))
     todo = {w: job for w, job in wanted.items() if not finished(w, configuration(job[0], typed, job[1]))}
-    failed = []
+    if skipped := len(wanted) - len(todo):
+        print(f"{skipped} of {len(wanted)} runs have their result already", file=sys.stderr)
+    failed, began = [], time.monotonic()
     for number, (workdir, (row, seed)) in enumerate(todo.items(), 1):
-        print(f"[{number}/{len(todo)}] {row.name}, seed {seed}", file=sys.stderr, flush=True)
+        clock = f"{(time.monotonic() - began) / 60:.1f} min"
+        print(f"\n[{number}/{len(todo)}, {clock}] {row.name}, seed {seed}", file=sys.stderr, flush=True)
         status = start(command(row, typed, seed, workdir))
-        if status == 130:
-            raise KeyboardInterrupt
         if status or not (workdir / "result.json").is_file():
             failed.append(f"{row.name}, seed {seed}, ended with status {status} and no result; see {workdir}")
     return failed

@@ -2,53 +2,48 @@
 
 import csv
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from ccpo_jax import make_credit, train
+from ccpo_jax import make_credit
 from ccpo_jax.setup import check_numbers, make_advantage, make_loss, make_topology, masked_worlds
 from ccpo_jax.topology import agent_masks, texts_per_sample
+from configs import dyad
 from experiments import tables
 from experiments.forecast import reckon
 
 ROOT = pathlib.Path(__file__).parents[1]
-ROWS = [row for scale in ("paper", "tiny") for table in tables.tables(scale).values() for row in table.rows]
-# Still smaller than the tiny scale; few shapes: evaluations have those of training.
-SMALL = ["--config.steps=2", "--config.data.heldout=8", "--config.data.size=100", "--config.eval.batch_size=8",
+SMALL = ["--config.steps=1", "--config.data.heldout=8", "--config.data.size=100", "--config.eval.batch_size=8",
          "--config.batch_size=8", "--config.group_size=2", "--config.shared_policy=True",
          "--config.verifier.workers=1", "--config.response_length=(16,)", "--config.trainer.pack_length=64"]  # fmt: skip
 TINY = ["--table=math500", "--scale=tiny", *SMALL]
 
 
-def in_this_process(arguments):
-    """Runs what the command line says without a new interpreter."""
-    _, config_file, workdir, *fields = arguments
-    _, typed = tables.parse(fields)
-    config = tables._preset(config_file.partition("=")[2])
-    config.update_from_flattened_dict(typed)
-    return train.main(config, config_file.partition("=")[2], workdir.partition("=")[2], "train")
-
-
 # --- the rows --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{row.config}")
-def test_every_row_is_a_run_that_would_start(row):
-    config = tables.configuration(row, {}, 1)
-    check_numbers(config)
-    topology = make_topology(config)
-    credit = make_credit(config.credit.name, topology)
-    make_loss(config), make_advantage(config, credit)
-    assert config.seed == 1 and set(row.seeds) == {0, 1, 2}
-    tests = {name.strip() for name in config.data.eval.split(",")}
-    assert set(row.figures) <= (tests if config.model != "tiny" else {"held-out"})
-    if config.model != "tiny":
-        known = reckon(config)
-        assert 0 < known.memory < 80e9 and known.caches > 0 and known.total > 60
+@pytest.mark.parametrize("scale", ["paper", "tiny"])
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_every_row_is_a_run_that_would_start(name, scale):
+    for row in tables.tables(scale)[name].rows:
+        config = tables.configuration(row, {}, 1)
+        check_numbers(config)
+        topology = make_topology(config)
+        credit = make_credit(config.credit.name, topology)
+        make_loss(config), make_advantage(config, credit)
+        assert config.seed == 1 and set(row.seeds) == {0, 1, 2}
+        tests = {test.strip() for test in config.data.eval.split(",")}
+        assert set(row.figures) <= (tests if scale == "paper" else {"held-out"}), row.name
+        if scale == "paper":
+            known = reckon(config)
+            assert 0 < known.memory < 80e9 and known.caches > 0 and known.total > 60, row.name
 
 
 @pytest.mark.parametrize("scale", ["paper", "tiny"])
@@ -112,7 +107,7 @@ def test_figures_are_those_of_the_notes_beside_the_repository():
         ("llama3.1-8b", "Llama-3.1-8B"),
         ("qwen2.5-7b", "Qwen2.5-7B"),
     ):
-        full, removed = re.search(rf"{re.escape(name)} ([\d.]+)/([\d.]+)", section).groups()
+        full, removed = re.search(rf"{re.escape(name)} (\d+\.\d\d)/(\d+\.\d\d)", section).groups()
         assert rows[f"ablation/{model}/ccpo-full"] == {"math500": float(full)}
         assert rows[f"ablation/{model}/ccpo-removed"] == {"math500": float(removed)}
         seen += 2
@@ -133,12 +128,13 @@ def test_intervals_are_students(count, t):
     assert tables.mean_and_half([61.0]) == (61.0, None) and tables.mean_and_half([]) == (None, None)
 
 
-def write_run(folder, row, seed, accuracy, config=None):
+def write_run(folder, row, seed, accuracy, config=None, prefix="test/math500"):
+    """What a run leaves in its folder."""
     workdir = folder / row.run / f"seed-{seed}"
     workdir.mkdir(parents=True)
     (workdir / "config.json").write_text((config or tables.configuration(row, {}, seed)).to_json_best_effort())
-    after = {"test/math500/team_accuracy": accuracy, "test/math500/greedy/team_accuracy": accuracy + 0.01}
-    (workdir / "result.json").write_text(json.dumps({"before": {}, "after": after}))
+    scores = {f"{prefix}/team_accuracy": accuracy, f"{prefix}/greedy/team_accuracy": accuracy + 0.01}
+    (workdir / "result.json").write_text(json.dumps(dict.fromkeys(("before", "after"), scores)))
     lines = [{"step": 0}, {"step": 1, "decoded_tokens": 100.0}, {"step": 2, "decoded_tokens": 140.0}]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -186,80 +182,96 @@ def test_a_mistake_is_one_line_before_anything_runs(arguments, message, tmp_path
 # --- the program -----------------------------------------------------------------------------------------------------
 
 
-def test_both_spellings_of_the_command_list_and_forecast_every_row():
-    file = [sys.executable, "experiments/tables.py", "--list"]
-    module = [sys.executable, "-m", "experiments.tables", "--scale=paper", "--dry_run", "--seeds=0"]
-    listed, told = (
-        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
-        for command in (file, module)
-    )
-    for name, table in tables.tables("paper").items():
-        assert table.title in listed, name
-        for row in table.rows:
-            assert f"{row.name}: --config={row.config} " in listed
-            assert f"{row.name}, seed 0\n" in told
-    assert told.count("  hardware  ") == told.count("  duration  ") == told.count("  model     ")
+def test_both_spellings_of_the_command_list_every_row():
+    for spelling in (["experiments/tables.py"], ["-m", "experiments.tables"]):
+        command = [sys.executable, *spelling, "--list"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+        for table in tables.tables("paper").values():
+            assert table.title in listed
+            assert all(f"{row.name}: --config={row.config} " in listed for row in table.rows)
+
+
+def test_the_forecast_tells_of_every_row_what_it_needs(capsys):
+    assert tables.main(["--scale=paper", "--dry_run", "--seeds=0"], lambda _: pytest.fail("a row was started")) == 0
+    told = capsys.readouterr().out
+    rows = [row for table in tables.tables("paper").values() for row in table.rows]
+    assert all(f"{row.name}, seed 0\n" in told for row in rows)
+    for word in ("runs", "model", "data", "hardware", "duration"):
+        assert told.count(f"\n  {word:10}") == len(rows)
     assert "allenai/Olmo-3-7B-Instruct on the Hugging Face Hub" in told and "HuggingFaceH4/MATH-500 on the Hub" in told
     assert "Reckoned, not measured" in told
 
 
-def test_the_tiny_table_runs_resumes_and_prints(tmp_path, capsys):
-    """Three rows in this process, the untrained team in one of its own as the command does it; then nothing again."""
-    started = []
+def test_a_row_runs_in_a_process_of_its_own_and_is_printed(tmp_path, capfd):
+    """The untrained team, from the command line of the table to its printed line; without training it is quick."""
+    arguments = [*TINY, "--seeds=0", "--row=math500/tiny/untrained", f"--out={tmp_path}"]
+    assert tables.main(arguments) == 0
+    shown, workdir = capfd.readouterr().out, tmp_path / "tiny" / "dyad-tiny-untrained" / "seed-0"
+    (line,) = (workdir / "metrics.jsonl").read_text().splitlines()
+    mean = 100 * json.loads(line)["eval/team_accuracy"]
+    assert f"| tiny/untrained | held-out | 1 | {mean:.2f} | – | – | not given | – | – |" in shown
+    assert "| tiny/ccpo | held-out | 0 | – | – | – | not given | – | – |" in shown
+    assert tables.main(arguments, lambda _: pytest.fail("what has its result is not run again")) == 0
+    assert capfd.readouterr().out == shown
+    assert tables.main([*arguments, "--config.data.heldout=16"]) == 2
+    assert "holds another run" in capfd.readouterr().err
+
+
+def test_a_stopped_or_failed_table_goes_on_where_it_was(tmp_path, capsys):
+    started, fate = [], {}
 
     def start(arguments):
-        started.append(arguments)
-        return tables.launch(arguments) if "--config.steps=0" in arguments else in_this_process(arguments)
+        """Writes a run's folder, and ends as `fate` says: status, or an exception before the result."""
+        workdir = pathlib.Path(arguments[2].partition("=")[2])
+        started.append(f"{workdir.parent.name}/{workdir.name}")
+        row = next(r for r in tables.tables("tiny")["math500"].rows if r.run == workdir.parent.name)
+        ending = fate.get(started[-1], 0)
+        if isinstance(ending, type):
+            raise ending
+        if ending == 0:
+            config = dyad.get_config("tiny")
+            config.update_from_flattened_dict(tables.parse(arguments[3:])[1])
+            write_run(tmp_path / "tiny", row, int(workdir.name[-1]), 0.5, config, "eval")
+        return ending
 
     def run(*more):
-        return tables.main([*TINY, "--seeds=0", f"--out={tmp_path}", *more], start)
+        started.clear()
+        return tables.main([*TINY, "--seeds=0,1", f"--out={tmp_path}", *more], start)
 
-    half = tmp_path / "tiny" / "dyad-tiny-ccpo" / "seed-0"  # one row was interrupted after its first step
-    row = next(r for r in tables.tables("tiny")["math500"].rows if r.name == "math500/tiny/ccpo")
-    _, typed = tables.parse(SMALL)
-    config = tables.configuration(row, typed | {"steps": 1}, 0)
-    train.train(config, str(half))
-    (half / "result.json").unlink()
-    first_step = (half / "metrics.jsonl").read_text().splitlines()[1]
-
-    assert run() == 0
-    assert [s[2].split("/")[-2] for s in started] == [
-        f"dyad-tiny-{method}" for method in ("untrained", "shared", "shared-equal", "ccpo")
-    ]
-    lines = (half / "metrics.jsonl").read_text().splitlines()
-    assert lines[1] == first_step and len(lines) == 3, "the interrupted row went on after its last step"
-    assert "--config.group_size=4" in started[2] and "--config.group_size=2" in started[1]  # ceil(13/8 * 2)
-    capsys.readouterr()
-    assert run() == 0 and len(started) == 4, "what has its result is not run again"
-    shown = capsys.readouterr().out
-    for method, when in (("untrained", "before"), ("shared", "after"), ("shared-equal", "after"), ("ccpo", "after")):
-        workdir = tmp_path / "tiny" / f"dyad-tiny-{method}" / "seed-0"
-        mean = 100 * json.loads((workdir / "result.json").read_text())[when]["eval/team_accuracy"]
-        assert f"| tiny/{method} | held-out | 1 | {mean:.2f} | – | – | not given | – |" in shown
-    assert run("--config.data.heldout=16") == 2 and len(started) == 4
-    assert "holds another run" in capsys.readouterr().err
-
-
-def test_a_row_that_fails_is_told_and_the_others_run(tmp_path, capsys):
-    started = []
-
-    def start(arguments):
-        started.append(arguments)
-        return 3 if "shared" in arguments[2] else 0
-
-    assert tables.main([*TINY, "--seeds=0,1", f"--out={tmp_path}"], start) == 1
-    assert len(started) == 8
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(told) == 8 and "math500/tiny/shared, seed 0, ended with status 3" in told[2]
-    assert tables.main([*TINY, "--seeds=0", f"--out={tmp_path}"], lambda _: 130) == 130
+    order = [f"dyad-tiny-{m}/seed-{s}" for s in (0, 1) for m in ("untrained", "shared", "shared-equal", "ccpo")]
+    fate["dyad-tiny-shared-equal/seed-0"] = KeyboardInterrupt
+    assert run() == 130 and started == order[:3]
     assert "the same command goes on from here" in capsys.readouterr().err
+    fate["dyad-tiny-shared-equal/seed-0"] = 3
+    assert run() == 1 and started == order[2:]
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1 and "math500/tiny/shared-equal, seed 0, ended with status 3" in told[0]
+    fate.clear()
+    assert run() == 0 and started == order[2:3]
+    assert run("--config.steps=2") == 2 and started == []
+    assert "holds a run of 1 steps, not 2" in capsys.readouterr().err
+    assert run() == 0 and started == []
+    assert "| tiny/ccpo | held-out | 2 | 50.00 | 50.00 to 50.00 |" in capsys.readouterr().out
 
 
-def test_one_row_alone(tmp_path, capsys):
-    started = []
-    arguments = [*TINY, "--seeds=5", "--row=math500/tiny/ccpo", f"--out={tmp_path}"]
-    assert tables.main(arguments, lambda a: started.append(a) or 0) == 1  # nothing was written: that is told
-    assert [a[1:3] for a in started] == [
-        ["--config=configs/dyad.py:tiny", f"--workdir={tmp_path}/tiny/dyad-tiny-ccpo/seed-5"]
-    ]
-    assert "--config.seed=5" in started[0] and "--config.steps=2" in started[0]
+def test_ctrl_c_reaches_a_run_once(tmp_path):
+    """A terminal sends it to the whole group; a run that hears of it twice would end without saving."""
+    heard = tmp_path / "heard"
+    run = (
+        "import pathlib, signal, time\n"
+        f"path = pathlib.Path({str(heard)!r})\n"
+        "note = lambda number, frame: path.open('a').write(signal.Signals(number).name + ' ')\n"
+        "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, note)\n"
+        "path.touch()\n"
+        "while not path.read_text(): time.sleep(0.01)\n"
+        "time.sleep(0.3)"
+    )
+    program = f"from experiments import tables\ntables.launch(['-c', {run!r}])"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    while not heard.exists():
+        assert parent.poll() is None
+        time.sleep(0.01)
+    os.killpg(parent.pid, signal.SIGINT)
+    assert parent.wait(timeout=20) != 0 and heard.read_text() == "SIGTERM "
