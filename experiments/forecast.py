@@ -5,6 +5,7 @@ How it is reckoned, per training step and on the devices of the configuration's 
 - a response takes a quarter of its limit, a prompt 256 tokens;
 - decoding is bound by memory: every step up to the limit reads the weights of who speaks in bfloat16, every token reads
   the keys and values of its own response so far; prompts are read once for all samples; 40 % of the bandwidth is had;
+- where the caches of all responses do not fit, as many decode at once as do, the others wait, and there are more steps;
 - learning is bound by arithmetic: 6 operations per parameter and token, and 2 more where layers are computed again, on
   the responses of those who are trained in this step and on one prompt per group; 35 % of the rate is had;
 - an evaluation decodes avg@k and greedy answers of its problems, in the worlds that it compares.
@@ -85,18 +86,32 @@ def reckon(config: Any) -> Forecast:
     speakers = [sizes[0 if config.shared_policy else speaker] for speaker in topology.speakers]
     limits = response_lengths(config.response_length, topology)
 
+    memory = (14 * sum(size.parameters for size in sizes) + 4 * max(size.parameters for size in sizes)) / devices
+    heard = [sum(limits[other] for other in reads) for reads in topology.reads]  # tokens of messages before a response
+
     def turns(samples: int, ablated) -> list[tuple[Size, int, float]]:
         """(who speaks, limit, texts per problem) of every turn in all worlds."""
         masks = agent_masks(topology.num_agents, ablated)
         texts = [samples * len(variants(topology, turn, masks)[0]) for turn in range(len(limits))]
         return list(zip(speakers, limits, texts, strict=True))
 
+    def largest(spoken, problems: int) -> tuple[int, float]:
+        """Responses of the call that holds most at once, and bytes of their caches on a device."""
+        calls = [
+            (texts * problems, texts * problems * (limit + tail) * size.cell / devices)
+            for (size, limit, texts), tail in zip(spoken, heard, strict=True)
+        ]
+        return max(calls, key=lambda call: call[1]) if any(heard) else tuple(map(sum, zip(*calls, strict=True)))
+
+    def decoding(spoken, problems: int, caches: float) -> float:
+        at_once = min(1.0, max(0.9 * _MEMORY - memory, 1.0) / caches)
+        return sum(_decode(*turn, problems, devices, at_once) for turn in spoken)
+
     spoken = turns(config.group_size, masked_worlds(credit, topology))
-    if credit.ratings:
-        spoken += [(size, config.rating_length, config.group_size) for size in sizes]
-    decode = sum(_decode(*turn, config.batch_size, devices) for turn in spoken)
-    agents = topology.num_agents if config.trainer.schedule == "simultaneous" else 1
-    trained = agents / topology.num_agents
+    rows, caches = largest(spoken, config.batch_size)
+    ratings = [(size, config.rating_length, config.group_size) for size in sizes] if credit.ratings else []
+    decode = decoding(spoken + ratings, config.batch_size, caches)
+    trained = 1 if config.trainer.schedule == "simultaneous" else 1 / topology.num_agents
     learn = sum(
         trained * _learn(size, config.batch_size * (config.group_size * _LENGTH * limit + _PROMPT), devices)
         for size, limit in zip(speakers, limits, strict=True)
@@ -104,28 +119,20 @@ def reckon(config: Any) -> Forecast:
     asked = turns(config.eval.samples + config.eval.greedy, evaluation_worlds(topology.num_agents))
 
     def evaluation(problems: int) -> float:
-        return sum(_decode(*turn, config.eval.batch_size, devices) for turn in asked) * math.ceil(
-            problems / config.eval.batch_size
-        )
+        call = decoding(asked, config.eval.batch_size, largest(asked, config.eval.batch_size)[1])
+        return call * math.ceil(problems / config.eval.batch_size)
 
     tests = sum(evaluation(PROBLEMS.get(name.strip(), 0)) for name in config.data.eval.split(","))
     between = config.steps // config.eval_every if config.eval_every else 1
     evaluate = 2 * tests + (1 + between if config.steps else 1) * evaluation(config.data.heldout)
-    memory = (14 * sum(size.parameters for size in sizes) + 4 * max(size.parameters for size in sizes)) / devices
-    heard = [sum(limits[other] for other in reads) for reads in topology.reads]  # tokens of messages before a response
-    calls = [
-        (texts * config.batch_size, texts * config.batch_size * (limit + tail) * size.cell / devices)
-        for (size, limit, texts), tail in zip(spoken, heard, strict=False)
-    ]
-    rows, caches = max(calls, key=lambda call: call[1]) if any(heard) else map(sum, zip(*calls, strict=True))
     total = config.steps * (decode + learn) + evaluate
     return Forecast(devices, memory, caches, rows, decode, learn, evaluate, total)
 
 
-def _decode(size: Size, limit: int, texts: float, problems: int, devices: int) -> float:
-    """Seconds to decode one turn of all problems."""
+def _decode(size: Size, limit: int, texts: float, problems: int, devices: int, at_once: float) -> float:
+    """Seconds to decode one turn of all problems, a part of its responses at once."""
     mean = _LENGTH * limit
-    weights = 2 * size.parameters * limit
+    weights = 2 * size.parameters * max(limit, mean / at_once)
     own, shared = texts * problems * mean * mean / 2 * size.cell, problems * _PROMPT * limit * size.cell
     return (weights + own + shared) / (_BANDWIDTH * _DECODES * devices)
 
@@ -137,8 +144,12 @@ def _learn(size: Size, tokens: float, devices: int) -> float:
 
 def forecast(jobs: Sequence[tuple]) -> str:
     """What (row, configuration, seed) triples would run, from where, on what, for how long."""
-    lines, hours = [], 0.0
+    lines, hours, first = [], 0.0, {}  # rows that share a run share its hours
     for row, config, seed in jobs:
+        lines.append(f"{row.name}, seed {seed}")
+        if (earlier := first.setdefault((row.run, seed), row.name)) != row.name:
+            lines.append(f"  the run of {earlier}")
+            continue
         source = ", ".join(f"{n} ({DATASETS[n].hub} on the Hub)" if n in DATASETS else n for n in _sets(config))
         if config.model == "tiny":
             model, machine, duration = "the embedded one", "2 CPU cores", "one to three minutes, as in the README"
@@ -155,7 +166,6 @@ def forecast(jobs: Sequence[tuple]) -> str:
                 f"{known.decode:.3g}, learning {known.learn:.3g}), evaluations {_clock(known.evaluate)}"
             )
         lines += [
-            f"{row.name}, seed {seed}",
             f"  runs      --config={row.config} {_typed(row, config)} --config.seed={seed}",
             f"  model     {model}",
             f"  data      {source}",
@@ -172,7 +182,8 @@ def _advice(known: Forecast) -> str:
     if known.caches <= room:
         return ""
     fitting = int(known.rows * room / known.caches)
-    return f": too much, add --config.sample.rows={fitting}" if fitting > 0 else ": too much, add devices"
+    enough = f"add --config.sample.rows={fitting} or more devices" if fitting > 0 else "add devices"
+    return f": more than fits, {enough}"
 
 
 def _sets(config) -> list[str]:

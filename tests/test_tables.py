@@ -197,7 +197,8 @@ def test_the_forecast_tells_of_every_row_what_it_needs(capsys):
     rows = [row for table in tables.tables("paper").values() for row in table.rows]
     assert all(f"{row.name}, seed 0\n" in told for row in rows)
     for word in ("runs", "model", "data", "hardware", "duration"):
-        assert told.count(f"\n  {word:10}") == len(rows)
+        assert told.count(f"\n  {word:10}") == len({row.run for row in rows})
+    assert "\nablation/qwen2.5-7b/ccpo-removed, seed 0\n  the run of math500/qwen2.5-7b/ccpo\n" in told
     assert "allenai/Olmo-3-7B-Instruct on the Hugging Face Hub" in told and "HuggingFaceH4/MATH-500 on the Hub" in told
     assert "Reckoned, not measured" in told
 
