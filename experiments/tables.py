@@ -98,7 +98,7 @@ _SHARED = {"credit.name": "shared"}
 # Group sizes that let the shared reward decode as much as `ccpo` does: a masked Thinker costs a third text per sample
 # where the shared reward takes two. Texts of the embedded model differ in length; there 13 samples match 8.
 _EQUAL = {"paper": 1.5, "tiny": 13 / 8}
-_TINY = {"steps": 20, "data.heldout": 256}  # may be typed over
+_TINY = {"steps": 30}  # may be typed over
 _OWN = ("seed", "credit.name")  # may never be
 _TINY_GSPO = {"credit.name": "ccpo_event", "loss.name": "gspo", "loss.clip_low": 3e-4, "loss.clip_high": 4e-4,
               "trainer.mini_batches": 2, "rating_length": 56}  # fmt: skip
