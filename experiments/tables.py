@@ -106,13 +106,16 @@ _TINY_GSPO = {"credit.name": "ccpo_event", "loss.name": "gspo", "loss.clip_low":
 
 def tables(scale: str) -> dict[str, Table]:
     """Every table at a scale, "paper" or "tiny"."""
-    return {name: table(scale) for name, table in TABLES.items()}
+    made = {name: table(scale) for name, table in TABLES.items()}
+    if scale == "tiny":
+        made = {name: table._replace(source="none; the paper has no embedded model") for name, table in made.items()}
+    return made
 
 
 def _team(name: str, config: str, scale: str, method: str, figures: dict, **changes) -> Row:
     """A row; its run is named by its configuration and the team's method, so that tables share it."""
     overrides = (_TINY if scale == "tiny" else {}) | changes.pop("overrides", {})
-    if scale == "tiny":  # the paper has no embedded model, and the tiny presets have no test set
+    if scale == "tiny":  # the tiny presets have no test set
         figures = {"held-out": None}
     if method == "untrained":
         overrides, changes = overrides | {"steps": 0}, {"when": "before"} | changes
@@ -377,9 +380,8 @@ def markdown(table: Table, found: Sequence[Found], scale: str) -> str:
             f"| {cell(f.greedy)} | {cell(f.paper, otherwise='not given')} | {cell(difference, '+.2f')} "
             f"| {cell(tokens, ',.0f')} |"
         )
-    source = table.source if scale == "paper" else "none: nobody has published figures of the embedded model"
     lines += ["", "Accuracies in percent, intervals by Student's t over seeds, tokens decoded in training."]
-    lines += ["", f"The paper's figures: {source}."]
+    lines += ["", f"The paper's figures: {table.source}."]
     for f in found:
         if f.parsed is not None:
             lines.append(f"{f.row.name}: {100 * f.parsed:.1f} % of the ratings in training could be read.")
