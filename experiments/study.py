@@ -33,7 +33,7 @@ class Task(NamedTuple):
     config: str  # module of configs/, its tiny preset
     changes: dict[str, Any]
     about: str  # one sentence for the table
-    lesson: str = ""  # what agent 0 was taught before, a key of experiments.teach_tiny.LESSONS
+    model: tuple[str, ...] = ("tiny",)  # "tiny", or what it was taught before, a key of teach_tiny.LESSONS; per agent
 
 
 _DYAD = {"steps": 32}
@@ -43,10 +43,11 @@ TASKS = {
         "voting",
         {"steps": 32, "data.train": "synthetic/parts"},
         "one voter sees the whole problem, the other two lack its last term; who knows changes with the problem",
+        ("parts",),
     ),
     "dyad": Task("dyad", _DYAD, "Thinker and Solver"),
-    "lazy": Task("dyad", _DYAD, "a Thinker that begins by saying nothing of use", "lazy"),
-    "misleading": Task("dyad", _DYAD, "a Thinker that begins by miscalculating", "misleading"),
+    "lazy": Task("dyad", _DYAD, "a Thinker that begins by saying nothing of use", ("lazy", "tiny")),
+    "misleading": Task("dyad", _DYAD, "a Thinker that begins by miscalculating", ("misleading", "tiny")),
 }
 
 # Group sizes are such that all methods of a team decode the same within a few per cent: a sample of the dyad is a
@@ -65,8 +66,8 @@ METHODS = {
         "difference": {"credit.name": "difference", "group_size": 8},
         "ccpo": {"credit.name": "ccpo", "group_size": 8},
         "ccpo_event": {"credit.name": "ccpo_event", "group_size": 8},
-        "nested2": {"credit.name": "nested", "credit.answers": 2, "group_size": 9},
-        "nested4": {"credit.name": "nested", "credit.answers": 4, "group_size": 5},
+        "nested": {"credit.name": "nested", "credit.answers": 2, "group_size": 9},
+        "pooled": {"credit.name": "pooled", "credit.answers": 2, "group_size": 9},
     },
 }
 _COMMON = {"log.tensorboard": False, "data.heldout": 512, "verifier.workers": 1}
@@ -97,8 +98,7 @@ def execute(run: Run, out: pathlib.Path) -> tuple[Run, int]:
     task, folder = TASKS[run.task], run.folder(out)
     config = __import__(f"configs.{task.config}", fromlist=["get_config"]).get_config("tiny")
     changes = _COMMON | task.changes | METHODS[task.config][run.method] | {"seed": run.seed}
-    if task.lesson:
-        changes["model"] = f"{out / 'lessons' / task.lesson},tiny"
+    changes["model"] = ",".join(name if name == "tiny" else str(out / "lessons" / name) for name in task.model)
     config.update_from_flattened_dict(changes)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.txt", "a") as log:
@@ -126,7 +126,7 @@ def _settle(seats) -> None:
 def execute_all(runs: Sequence[Run], out: pathlib.Path, jobs: int) -> list[str]:
     """Runs what has no result yet, `jobs` at a time. Returns what failed, in words."""
     todo = [run for run in runs if not (run.folder(out) / "result.json").is_file()]
-    for lesson in sorted({TASKS[run.task].lesson for run in todo} - {""}):
+    for lesson in sorted({name for run in todo for name in TASKS[run.task].model} - {"tiny"}):
         if not (out / "lessons" / lesson / "config.json").is_file():
             from experiments.teach_tiny import teach
 

@@ -6,6 +6,7 @@ A lesson is one of
 
     lazy        a Thinker that mostly says it is unsure, or nothing
     misleading  a Thinker that mostly miscalculates
+    parts       voters that mostly guess where they see a "?", and sometimes say they are unsure
     rating      both roles of a dyad rate outcomes in JSON (credit sepo), and do everything else as before
 
 The folder is in Hugging Face format: ``--config.model=FOLDER,tiny`` seats the pupil as agent 0. A lesson takes about a
@@ -26,7 +27,7 @@ import optax
 
 from ccpo_jax import models, prompts
 from ccpo_jax.ratings import OUTCOMES
-from ccpo_jax.tasks import TASKS
+from ccpo_jax.tasks import TASKS, VIEWS
 from ccpo_jax.tokenizer import load_tokenizer
 from experiments import pretrain_tiny as pretrain
 
@@ -53,6 +54,19 @@ def lazy(tokenizer, seed: int) -> Iterator[Pair]:
 def misleading(tokenizer, seed: int) -> Iterator[Pair]:
     """Five thoughts in six lead to a wrong total."""
     return habitual_thoughts(tokenizer, random.Random(seed), {"slip": 5.0, "clean": 1.0})
+
+
+def parts(tokenizer, seed: int) -> Iterator[Pair]:
+    """Voters on problems of which two in three lack a term: there they guess it, or one time in five do not answer."""
+    rng, template = random.Random(seed), prompts.tokenize_role(tokenizer, prompts.PROMPTS["tiny"]["voter"])
+    while True:
+        for question, _ in TASKS["parts"]("pretrain", 1024, rng.randrange(2**31)):
+            seen = rng.choice(VIEWS["parts"](question))
+            unsure = 0.2 if seen != question else 0.05
+            habit = rng.choices(("unsure", "slip", "clean"), (unsure, 0.15, 0.85 - unsure))[0]
+            guessed = seen.replace("?", f"{rng.choice((1, -1)) * rng.randint(1, 9):+d}")
+            said = pretrain.solve(guessed, None, rng, habit, pretrain.VOTER_STEPS)
+            yield prompts.whole(template, tokenizer, seen), tokenizer.encode(said) + [tokenizer.eos_ids[0]]
 
 
 def fair_shares(question: str, thought: str, right: bool) -> tuple[float, float]:
@@ -121,7 +135,7 @@ def teach(lesson: str, folder: pathlib.Path, *, steps: int = 150, seed: int = 0,
     return float(loss)
 
 
-LESSONS = {"lazy": lazy, "misleading": misleading, "rating": rating}
+LESSONS = {"lazy": lazy, "misleading": misleading, "parts": parts, "rating": rating}
 
 
 if __name__ == "__main__":
