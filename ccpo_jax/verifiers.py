@@ -572,8 +572,14 @@ _ANSWER_COLON = re.compile(r"(?i)\banswer\**\s*:\**")
 _PLAIN_NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d*))?")
 
 
+_DOES_NOT_KNOW = re.compile(r"(?i:(?:i am |i'm )?(?:unsure|not sure)|i (?:do not|don't) know)[.!]?")
+
+
 def extract_exact(text: str) -> str | None:
-    """The rest of the line after the last "Answer:", or the last box if that comes later, else the last line."""
+    """The rest of the line after the last "Answer:", or the last box if that comes later, else the last line.
+
+    Who says to be unsure has not answered: in a vote it abstains.
+    """
     answer, position = None, -1
     for found in _ANSWER_COLON.finditer(text):
         answer, position = text[found.end() :].strip().partition("\n")[0].strip(), found.end()
@@ -582,7 +588,7 @@ def extract_exact(text: str) -> str | None:
         answer = boxed
     if position < 0 and boxed is None:
         answer = text.strip().rpartition("\n")[2].strip()
-    return answer or None
+    return None if not answer or _DOES_NOT_KNOW.fullmatch(answer) else answer
 
 
 def equivalent_exact(gold: str, answer: str) -> bool:
@@ -591,8 +597,8 @@ def equivalent_exact(gold: str, answer: str) -> bool:
 
 
 def check_exact(gold: str) -> str | None:
-    """Every gold that is not empty will do."""
-    return None
+    """Every gold that is an answer will do."""
+    return "is no answer, it says not to know" if _DOES_NOT_KNOW.fullmatch(gold.strip()) else None
 
 
 def _canonical(answer: str) -> str:

@@ -348,6 +348,18 @@ def test_exact(gold, text, verdict):
     assert correct("exact", gold, text) is verdict
 
 
+@pytest.mark.parametrize("text", ["unsure", "47-8=39\nunsure", "Answer: I don't know.", "I am not sure!"])
+def test_who_does_not_know_abstains(text):
+    """Were it an answer, two who do not know would outvote one who does."""
+    graded = verify("exact", "4", [text, text, "Answer: 4"])
+    assert graded.answer_id[:2] == [-1, -1] and graded.answer_id[2] >= 0 and graded.correct == [False, False, True]
+    assert graded.counts["no_answer"] == 2 and "says not to know" in check_gold("exact", "Not sure")
+
+
+def test_words_that_only_resemble_not_knowing_are_answers():
+    assert correct("exact", "unknown", "Answer: Unknown") and correct("exact", "unsure of b", "unsure of b")
+
+
 # --- real golds -------------------------------------------------------------------------------------------------------
 
 #  file, every n-th row, rows looked at, golds that are empty, golds that are no mathematics
