@@ -1,0 +1,413 @@
+"""Which credit tells who contributed: `python -m experiments.credit_lab --team=tabular_voting --out=DIR`.
+
+For a fixed team and a fixed set of prompts, each agent's true contribution and the true advantage of each text are
+known: enumerated for teams of tables (`tabular.py`), and from one big pool of answers for real teams (`pools.py`).
+Every estimator in `CREDITS` that fits the team is then asked about many groups of samples (`evidence.py`), all at about
+the same number of decoded tokens, and held to what it claims:
+
+    python -m experiments.credit_lab --team=tabular_dyad --out=lab
+    python -m experiments.credit_lab --config=configs/dyad.py:tiny --prompts=16 --out=lab
+    python -m experiments.credit_lab --workdir=runs/a --estimators=shared,difference,nested:answers=2 --out=lab
+
+It writes report.md, results.csv and an SVG per team, and ends with status 1 where an estimator breaks a claim.
+"""
+
+import argparse
+import csv
+import datetime
+import inspect
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ccpo_jax.credit import CREDITS, make_credit
+from ccpo_jax.records import CreditEstimator
+from ccpo_jax.topology import TOPOLOGIES
+from experiments.evidence import METRICS, Summary, cost_of_sample, gather, summarise
+from experiments.interval_plot import interval_plot
+from experiments.tabular import REPLACEMENTS, TabularTeam, Truth, random_team, replaced, truth
+
+_DEVIATIONS = 4.0  # of the bootstrap, by which a claim has to be missed: a report looks at dozens of them
+_HARM = -0.01  # contribution from which on an agent counts as a saboteur
+
+
+# --- what estimators claim --------------------------------------------------------------------------------------------
+
+
+class Claim(NamedTuple):
+    """What an estimator says of itself, and `check_claims` holds it to."""
+
+    contribution: bool  # its mean credit is the true contribution of every agent that training masks
+    silent: bool  # an agent that says nothing, and whose absence changes nothing, gets 0
+    saboteur: bool  # an agent without which the team is better off gets less than 0
+    gradient: str  # with leave-one-out baselines: "exact", that of E[R]; "direction", times a factor per agent; "", not
+    reason: str
+
+
+CLAIMS = {
+    "shared": Claim(False, False, False, "exact", "everyone is paid the team's reward, whoever brought it about"),
+    "magrpo": Claim(False, False, False, "exact", "the shared reward; it has but another baseline"),
+    "individual": Claim(False, True, False, "", "own correctness: silence is never right, and harm costs nothing"),
+    "ccpo": Claim(False, False, False, "", "standardised: 0 is the average contribution of the past, not none"),
+    "ccpo_event": Claim(False, False, False, "", "the team's reward in {-1, 1}, and a bonus that re-weights prompts"),
+    "sepo": Claim(False, False, False, "", "the team's reward, tilted by ratings that are as true as the raters"),
+    "difference": Claim(True, True, True, "exact", "the contribution itself: what is missing without an agent"),
+    "agent_norm": Claim(False, False, False, "direction", "standardised per agent: everyone's mean is 0"),
+    "cross_play": Claim(True, True, True, "exact", "the contribution, averaged over all teams the group can form"),
+    "shapley": Claim(False, True, True, "", "0 for who changes no team, less for who harms all it joins; else another"),
+    "nested": Claim(False, False, False, "exact", "an advantage within each prompt: everyone's mean is 0"),
+}
+
+
+class Verdict(NamedTuple):
+    """A claim, and whether the figures leave it standing."""
+
+    claim: str
+    holds: bool
+    text: str
+
+
+def check_claims(label: str, claim: Claim, known: Truth, found: Summary, masked: Sequence[int], *, changed: int,
+                 how: str, advantage: str) -> list[Verdict]:  # fmt: skip
+    """Looks at every claim that can be looked at on this team; an interval is 4 deviations wide to each side.
+
+    Args:
+      label: of the estimator.
+      claim: what it says.
+      known: what is true.
+      found: what it did.
+      masked: agents that training masks.
+      changed: which agent was replaced.
+      how: by what, one of REPLACEMENTS.
+      advantage: gradients are looked at with "leave_one_out" only.
+    """
+
+    def look(what: str, agent: int, metric: str, wanted: str, target: float = 0.0) -> Verdict:
+        value, low, high = found.interval(agent, metric, _DEVIATIONS)
+        slack = 1e-6 * max(1.0, abs(value))  # float32
+        holds = high < 0 if wanted == "below 0" else low - slack <= target <= high + slack
+        told = f"{label}: {METRICS[metric][0]} of agent {agent} is {value:.4f} [{low:.4f}, {high:.4f}], not {wanted}"
+        return Verdict(what, bool(holds), told)
+
+    verdicts = []
+    if claim.contribution:
+        verdicts += [look("contribution", k, "credit_bias", "0") for k in masked]
+    if how == "silent" and claim.silent and np.abs(known.contribution[changed]).max() < 1e-9:
+        verdicts.append(look("silent", changed, "credit", "0"))
+    if how == "misleading" and claim.saboteur and known.contribution[changed].mean() < _HARM:
+        verdicts.append(look("saboteur", changed, "credit", "below 0"))
+    if claim.gradient and advantage == "leave_one_out":
+        for k in range(len(known.contribution)):
+            if np.isfinite(found.figures[k, "scale"][0]):  # who always says the same has no gradient
+                verdicts.append(look("gradient", k, "bias", "0"))
+                if claim.gradient == "exact":
+                    verdicts.append(look("gradient", k, "scale", "1", 1.0))
+    return verdicts
+
+
+# --- one team, all estimators -----------------------------------------------------------------------------------------
+
+
+class Study(NamedTuple):
+    """Everything about one team."""
+
+    title: str
+    team: TabularTeam
+    known: Truth
+    found: dict[str, Summary]  # label of an estimator -> figures
+    verdicts: list[Verdict]
+
+
+def study(
+    title: str, team: TabularTeam, estimators: dict[str, CreditEstimator], *, changed: int = 0, how: str = "none",
+    samples: int = 12, replicates: int = 400, seed: int = 0, draws: int = 400, over: str = "replicates",
+    advantage: str = "leave_one_out", claims: dict[str, Claim] = CLAIMS,
+) -> Study:  # fmt: skip
+    """Compares estimators, each with as many samples as cost what `samples` of the bare team cost.
+
+    Args:
+      title: of the team.
+      team: who speaks; on this set of prompts.
+      estimators: label -> estimator; the part of a label before any colon is a key of `claims`.
+      changed: which agent was replaced.
+      how: by what.
+      samples: G of an estimator that decodes nothing but the team's own answers.
+      replicates: groups per prompt and estimator.
+      seed: decides everything drawn.
+      draws: bootstrap replicates.
+      over: see `summarise`.
+      advantage: see `centring`.
+      claims: what the estimators are held to.
+    """
+    known, found, verdicts = truth(team), {}, []
+    budget = samples * cost_of_sample(team, make_credit("shared", team.topology))
+    for index, (label, estimator) in enumerate(estimators.items()):
+        group = max(2, int(budget / cost_of_sample(team, estimator) + 1e-9))
+        rng = np.random.default_rng([seed, index])
+        evidence = gather(team, known, estimator, rng, group=group, replicates=replicates, advantage=advantage)
+        found[label] = summarise(evidence, known, rng, draws=draws, over=over)
+        verdicts += check_claims(label, claims[label.partition(":")[0]], known, found[label], team.topology.ablated,
+                                 changed=changed, how=how, advantage=advantage)  # fmt: skip
+    if "shared" in found:
+        base = found["shared"].figures["team", "snr"] / found["shared"].cost
+        for summary in found.values():
+            with np.errstate(all="ignore"):
+                summary.figures["team", "efficiency"] = summary.figures["team", "snr"] / summary.cost / base
+    return Study(title, team, known, found, verdicts)
+
+
+def parse_estimators(text: str) -> dict[str, tuple[str, dict]]:
+    """``shared,nested:answers=2`` -> label -> (name, hyper-parameters); "" = all of CREDITS as they are.
+
+    Raises:
+      ValueError: if a name or a hyper-parameter is unknown or no number.
+    """
+    found = {}
+    for label in (part.strip() for part in text.split(",")) if text else CREDITS:
+        name, *settings = label.split(":")
+        if name not in CREDITS:
+            raise ValueError(f"estimators: {name!r:.80} is unknown; use some of {','.join(CREDITS)}")
+        known, hyper = list(inspect.signature(CREDITS[name]).parameters)[1:], {}
+        for setting in settings:
+            key, _, value = setting.partition("=")
+            if key not in known:
+                raise ValueError(f"estimators: {name!r} has no {key!r:.80}; use {', '.join(known) or 'none'}")
+            try:
+                hyper[key] = int(value) if value.isdecimal() else float(value)
+            except ValueError:
+                raise ValueError(f"estimators: {key} is no number in {label!r:.80}; type {name}:{key}=2") from None
+        found[label] = name, hyper
+    return found
+
+
+def fitting(asked: dict[str, tuple[str, dict]], team: TabularTeam, *, strict: bool) -> tuple[dict, dict[str, str]]:
+    """(label -> estimator, label -> why it is left out).
+
+    Raises:
+      ValueError: if `strict` and an estimator does not fit the team.
+    """
+    fit, left_out = {}, {}
+    for label, (name, hyper) in asked.items():
+        try:
+            estimator = make_credit(name, team.topology, **hyper)
+            if estimator.ratings and team.raters is None:
+                raise ValueError(f"estimators: {name!r} needs ratings, and nobody rates here; use --team=tabular_dyad")
+            fit[label] = estimator
+        except ValueError as error:
+            if strict:
+                raise
+            left_out[label] = str(error)
+    return fit, left_out
+
+
+# --- what it writes ---------------------------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+def cell(summary: Summary, who, metric: str) -> str:
+    """A figure with its interval, or a dash where there is none."""
+    if (who, metric) not in summary.figures or not np.isfinite(summary.interval(who, metric)).all():
+        return "-"
+    value, low, high = (round(x, 4) + 0.0 for x in summary.interval(who, metric))  # no -0
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def study_markdown(one: Study, picture: str) -> str:
+    """One team's section."""
+    roles, known = one.team.topology.agent_roles, one.known
+    agents = range(len(roles))
+    metrics = [m for m in METRICS if any(("team", m) in s.figures for s in one.found.values())]
+    truths = [
+        [f"{k} ({roles[k]})", *(f"{x:+.4f}" for x in (c.mean(), c.min(), c.max()))]
+        for k, c in enumerate(known.contribution)
+    ]
+    figures = [
+        [f"`{label}`", s.samples, f"{s.cost:.0f}", *(cell(s, "team", m) for m in metrics)]
+        for label, s in one.found.items()
+    ]
+    parts = [
+        f"## {one.title}\n",
+        f"The team is right {known.reward.mean():.3f} of the time.\n",
+        table(["agent", "true contribution, mean over prompts", "least", "most"], truths),
+        table(["estimator", "G", "decoded", *(METRICS[m][0] for m in metrics)], figures),
+    ]
+    for metric in ("credit", "credit_bias", "snr", "rank_texts"):
+        rows = [[f"`{label}`", *(cell(s, k, metric) for k in agents)] for label, s in one.found.items()]
+        parts += [f"{METRICS[metric][0]}, per agent:\n", table(["estimator", *(f"agent {k}" for k in agents)], rows)]
+    broken = [f"- broken, {v.claim}: {v.text}" for v in one.verdicts if not v.holds]
+    parts += [f"Claims looked at: {len(one.verdicts)}; broken: {len(broken)}.\n", *broken]
+    return "\n".join([*parts, f"![{one.title}]({picture})", ""])
+
+
+def write(out: pathlib.Path, studies: Sequence[Study], left_out: dict[str, str], facts: dict[str, str]) -> None:
+    """report.md, results.csv and a picture per team."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows, sections = [["team", "estimator", "who", "metric", "value", "low", "high", "samples", "decoded"]], []
+    for number, one in enumerate(studies):
+        panels = {
+            METRICS[m][0]: {label: s.interval("team", m) for label, s in one.found.items() if ("team", m) in s.figures}
+            for m in ("bias", "snr", "efficiency", "rank_texts", "rank_agents")
+        }
+        (out / f"team_{number}.svg").write_text(interval_plot(one.title, panels), encoding="utf-8")
+        sections.append(study_markdown(one, f"team_{number}.svg"))
+        for k, x in enumerate(one.known.contribution):
+            rows.append([one.title, "truth", k, "contribution", f"{x.mean():.6g}", "", "", "", ""])
+        for label, s in one.found.items():
+            for who, metric in s.figures:
+                numbers = (f"{x:.6g}" for x in s.interval(who, metric))
+                rows.append([one.title, label, who, metric, *numbers, s.samples, f"{s.cost:g}"])
+    with open(out / "results.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    claims = table(
+        ["estimator", "contribution", "silent: 0", "saboteur: below 0", "gradient of E[R]", "because"],
+        [[f"`{n}`", *("yes" if x else "" for x in c[:3]), c.gradient, c.reason] for n, c in CLAIMS.items()],
+    )
+    lines = ["# Credit laboratory\n", *(f"- {name}: {value}" for name, value in facts.items())]
+    lines += [
+        "\n## What each estimator claims\n",
+        claims,
+        *(f"- `{n}` is left out: {why}" for n, why in left_out.items()),
+    ]
+    lines += ["\n## What the columns mean\n", *(f"- {head}: {what}" for head, what in METRICS.values()), "", *sections]
+    (out / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+def real_team(args) -> tuple[str, TabularTeam]:
+    """The pool of a run's best checkpoint, or of a configuration's untrained models, and what to call it."""
+    from ccpo_jax.modes import trained_or_loaded
+    from ccpo_jax.setup import make_topology
+    from ccpo_jax.workdir import recall_config
+    from configs.base import base
+    from experiments.pools import check, sample_pool
+
+    if args.workdir:
+        config = recall_config(base(), args.workdir, {})
+    else:
+        path, _, preset = args.config.partition(":")
+        if not pathlib.Path(path).is_file():
+            raise ValueError(f"config: there is no file {path!r:.200}; type --config=configs/dyad.py:tiny")
+        config = runpy.run_path(path)["get_config"](preset)
+    check(make_topology(config))
+    program, params, step = trained_or_loaded(config, args.workdir, required=False)
+    problems = (program.datasets.heldout.problems or program.datasets.train.problems)[: args.prompts]
+    pool = sample_pool(program, config, params, problems, size=args.pool, answers=args.answers, seed=args.seed)
+    print(f"pool: {len(problems)} problems, {pool.decoded_tokens:,} tokens", file=sys.stderr)
+    name = f"{args.workdir}, checkpoint of step {step}" if args.workdir else f"{args.config}, untrained"
+    noise = f" ({pool.noise:.0%} of the spread of thoughts' values is noise of so few answers)" if pool.noise else ""
+    return name + noise, pool.team
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(prog="python -m experiments.credit_lab", description=__doc__.splitlines()[0])
+    teams = [f"tabular_{name}" for name in TOPOLOGIES]
+    p.add_argument("--team", choices=teams, default=None, help="a team of tables with random entries")
+    p.add_argument("--workdir", default=None, help="a run whose best checkpoint answers its held-out problems")
+    p.add_argument("--config", default=None, help="a configuration file with its :preset, untrained")
+    p.add_argument("--out", required=True, help="folder for report.md, results.csv and pictures")
+    p.add_argument("--estimators", default="", help="such as shared,nested:answers=2; all that fit")
+    p.add_argument("--replace", default=",".join(REPLACEMENTS), help="which of none, silent, misleading to look at")
+    p.add_argument("--agent", type=int, default=0, help="who is replaced")
+    p.add_argument("--prompts", type=int, default=16)
+    p.add_argument("--samples", type=int, default=12, help="G of `shared`; others get as many as cost the same")
+    p.add_argument("--replicates", type=int, default=400, help="groups per prompt and estimator")
+    p.add_argument("--draws", type=int, default=400, help="bootstrap draws")
+    p.add_argument("--over", choices=["replicates", "both"], default="replicates", help="both: over prompts as well")
+    p.add_argument("--advantage", choices=["leave_one_out", "trained"], default="leave_one_out", help="trained: as "
+                   "training does by default; no claim about gradients is looked at")  # fmt: skip
+    p.add_argument("--words", type=int, default=4, help="tables: right, some that are wrong, silence; at least 3")
+    p.add_argument("--pool", type=int, default=128, help="real teams: samples (dyad: thoughts) per prompt")
+    p.add_argument("--answers", type=int, default=16, help="real dyad: answers per thought in the pool")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--machine", default=f"{os.cpu_count()} CPU cores", help="what the report calls this machine")
+    return p
+
+
+def checked(args) -> None:
+    """Complains about arguments before anything is computed."""
+    if sum(x is not None for x in (args.team, args.workdir, args.config)) != 1:
+        raise ValueError("team: type one of --team=tabular_voting, --workdir=RUN and --config=configs/dyad.py:tiny")
+    least = {"prompts": 1, "samples": 2, "replicates": 8, "draws": 20, "words": 3, "pool": 2, "answers": 2, "seed": 0}
+    for name, low in least.items():
+        if getattr(args, name) < low:
+            raise ValueError(f"{name}: must be at least {low}, received {getattr(args, name)}; type --{name}={low}")
+    for how in args.replace.split(","):
+        if how not in REPLACEMENTS:
+            raise ValueError(f"replace: {how!r:.80} is unknown; use some of {','.join(REPLACEMENTS)}")
+    if pathlib.Path(args.out).is_file():
+        raise ValueError(f"out: {args.out} is a file; type --out=FOLDER")
+
+
+def commit() -> str:
+    """The checked-out commit, with a plus where files differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Studies one team, as it is and with an agent replaced, and writes the report."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = parser().parse_args(argv)
+    try:
+        checked(args)
+        asked = parse_estimators(args.estimators)
+        if args.team:
+            topology = TOPOLOGIES[args.team.removeprefix("tabular_")]()
+            name, team = args.team, random_team(topology, prompts=args.prompts, words=args.words, seed=args.seed)
+        else:
+            name, team = real_team(args)
+        estimators, left_out = fitting(asked, team, strict=bool(args.estimators))
+        changed = {how: replaced(team, args.agent, how) for how in args.replace.split(",")}
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    studies = []
+    for how, other in changed.items():
+        title = name if how == "none" else f"{name}, agent {args.agent} {how}"
+        print(title, file=sys.stderr)
+        studies.append(
+            study(
+                title, other, estimators, changed=args.agent, how=how, samples=args.samples, seed=args.seed,
+                replicates=args.replicates, draws=args.draws, over=args.over, advantage=args.advantage,
+            )
+        )  # fmt: skip
+    facts = {
+        "command": " ".join(["`python -m experiments.credit_lab", *argv]) + "`",
+        "seed": args.seed,
+        "prompts": f"{team.prompts}, each with {args.replicates} groups per estimator",
+        "intervals": f"95 %, bootstrap over {'replicates' if args.over == 'replicates' else 'prompts and replicates'}",
+        "advantage": args.advantage,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "machine": args.machine,
+    }
+    write(pathlib.Path(args.out), studies, left_out, facts)
+    broken = [verdict for one in studies for verdict in one.verdicts if not verdict.holds]
+    for verdict in broken:
+        print(f"broken claim, {verdict.claim}: {verdict.text}", file=sys.stderr)
+    print(f"{args.out}/report.md")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
