@@ -304,7 +304,10 @@ def real_team(args) -> tuple[str, TabularTeam]:
     check(make_topology(config))
     program, params, step = trained_or_loaded(config, args.workdir, required=False)
     problems = (program.datasets.heldout.problems or program.datasets.train.problems)[: args.prompts]
-    pool = sample_pool(program, config, params, problems, size=args.pool, answers=args.answers, seed=args.seed)
+    pool = sample_pool(
+        program, config, params, problems, size=args.pool, answers=args.answers, seed=args.seed,
+        directions=args.directions,
+    )  # fmt: skip
     print(f"pool: {len(problems)} problems, {pool.decoded_tokens:,} tokens", file=sys.stderr)
     name = f"{args.workdir}, checkpoint of step {step}" if args.workdir else f"{args.config}, untrained"
     noise = f" ({pool.noise:.0%} of the spread of thoughts' values is noise of so few answers)" if pool.noise else ""
@@ -332,6 +335,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--words", type=int, default=4, help="tables: right, some that are wrong, silence; at least 3")
     p.add_argument("--pool", type=int, default=128, help="real teams: samples (dyad: thoughts) per prompt")
     p.add_argument("--answers", type=int, default=16, help="real dyad: answers per thought in the pool")
+    p.add_argument("--directions", type=int, default=0, help="real teams: random directions in which the gradient of "
+                   "their parameters is looked at")  # fmt: skip
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--machine", default=f"{os.cpu_count()} CPU cores", help="what the report calls this machine")
     return p
@@ -341,7 +346,10 @@ def checked(args) -> None:
     """Complains about arguments before anything is computed."""
     if sum(x is not None for x in (args.team, args.workdir, args.config)) != 1:
         raise ValueError("team: type one of --team=tabular_voting, --workdir=RUN and --config=configs/dyad.py:tiny")
-    least = {"prompts": 1, "samples": 2, "replicates": 8, "draws": 20, "words": 3, "pool": 2, "answers": 2, "seed": 0}
+    least = {
+        "prompts": 1, "samples": 2, "replicates": 8, "draws": 20, "words": 3, "pool": 2, "answers": 2, "seed": 0,
+        "directions": 0,
+    }  # fmt: skip
     for name, low in least.items():
         if getattr(args, name) < low:
             raise ValueError(f"{name}: must be at least {low}, received {getattr(args, name)}; type --{name}={low}")

@@ -23,6 +23,10 @@ METRICS = {  # name -> (what stands over its column, what it is)
     "bias": ("bias", "part of the expected gradient's power that does not point along the true one; 0 = unbiased"),
     "variance": ("variance", "of the gradient of one group, summed over parameters, mean over prompts"),
     "snr": ("SNR", "power of the expected gradient along the true one over the variance; 0 if it points away"),
+    "projected_snr": (
+        "SNR, projected",
+        "the same of real parameters along random directions, all prompts in one batch",
+    ),
     "advantage_snr": ("advantage SNR", "variance of the advantage that the true advantage explains, over the rest"),
     "rank_texts": ("rank, texts", "Spearman's rank correlation of advantage and true advantage within a group"),
     "rank_agents": ("rank, agents", "the same of a group's mean credit and true contribution, over a prompt's agents"),
@@ -30,13 +34,20 @@ METRICS = {  # name -> (what stands over its column, what it is)
 }
 
 
+class Gradients(NamedTuple):
+    """Products of gradient estimates. Agents have parameters of their own."""
+
+    gram: np.ndarray  # [A, B, R, R] between the replicates of a prompt
+    along: np.ndarray  # [A, B, R] with the true gradient
+    power: np.ndarray  # [A, B] the true gradient's own, to be summed over prompts
+
+
 class Evidence(NamedTuple):
     """What one estimator said about R groups on each of B prompts."""
 
     credit: np.ndarray  # [A, B, R] mean over the group
-    gram: np.ndarray  # [A, B, R, R] products of gradient estimates, of agent k's tables
-    along: np.ndarray  # [A, B, R] their products with the true gradient
-    power: np.ndarray  # [A, B] the true gradient's own
+    gradients: Gradients  # of the tables' logits, of which every prompt has its own
+    projected: Gradients | None  # of a real team's parameters, along random directions; None = no scores
     products: np.ndarray  # [3, A, B, R] means over texts: advantage x truth, advantage squared, truth squared
     rank_texts: np.ndarray  # [A, B, R] nan where the truth is the same for all
     rank_agents: np.ndarray  # [B, R] likewise
@@ -89,31 +100,69 @@ def gather(
     drawn = draw(team, rng, **how)
     credit, _ = update(state, drawn.outcome)
     signal = np.asarray(jax.jit(centring(estimator, advantage))(credit), np.float64)  # [A, N, G]
-    agents, turns = range(topology.num_agents), range(len(topology.roles))
-    gram, along = np.zeros((len(agents), *shape, replicates)), np.zeros((len(agents), *shape))
-    products, ranks = np.zeros((3, len(agents), *shape)), [[] for _ in agents]
+    said, cells, products, ranks = [], [], [], []  # of every turn
     for t, agent in enumerate(topology.speakers):
-        cells = drawn.cells[t].reshape(*shape, -1)
-        said = signal[agent][:, :: signal.shape[2] // cells.shape[2]].reshape(cells.shape)
-        deserved = np.take_along_axis(known.advantage[t], cells.reshape(team.prompts, -1), axis=1).reshape(cells.shape)
-        ranks[agent].append(spearman(said, deserved))
-        products[:, agent] += np.stack([said * deserved, said**2, deserved**2]).mean(-1)
-        table = team.tables[t, (True,) * len(topology.reads[t])]
-        for b in range(team.prompts):
-            estimate = _gradients(said[b], cells[b], table[b])
-            gram[agent, b] += estimate @ estimate.T
-            along[agent, b] += estimate @ known.gradient[t][b]
-    own = [[np.square(known.gradient[t]).sum(1) for t in turns if topology.speakers[t] == k] for k in agents]
+        cells.append(drawn.cells[t].reshape(*shape, -1))
+        said.append(signal[agent][:, :: signal.shape[2] // cells[t].shape[2]].reshape(cells[t].shape))
+        deserved = np.take_along_axis(known.advantage[t], cells[t].reshape(team.prompts, -1), 1).reshape(cells[t].shape)
+        ranks.append(spearman(said[t], deserved))
+        products.append(np.stack([said[t] * deserved, said[t] ** 2, deserved**2]).mean(-1))
+    by_agent = [[t for t, k in enumerate(topology.speakers) if k == agent] for agent in range(topology.num_agents)]
     mean = np.asarray(credit, np.float64).mean(axis=2).reshape(-1, *shape)
-    deserved = np.broadcast_to(known.contribution.T[:, None], (*shape, len(agents)))
+    contribution = np.broadcast_to(known.contribution.T[:, None], (*shape, topology.num_agents))
     return Evidence(
-        mean, gram, along, np.stack([np.sum(parts, axis=0) for parts in own]), products,
-        np.stack([np.mean(parts, axis=0) for parts in ranks]), spearman(np.moveaxis(mean, 0, -1), deserved),
-        group, drawn.cost,
-    )  # fmt: skip
+        mean,
+        _of_tables(team, known, said, cells, by_agent),
+        None if team.scores is None else _of_parameters(team, known, said, cells, by_agent, rng),
+        np.stack([np.sum([products[t] for t in turns], axis=0) for turns in by_agent], axis=1),
+        np.stack([np.mean([ranks[t] for t in turns], axis=0) for turns in by_agent]),
+        spearman(np.moveaxis(mean, 0, -1), contribution),
+        group,
+        drawn.cost,
+    )
 
 
-def _gradients(signal: np.ndarray, cells: np.ndarray, table: np.ndarray) -> np.ndarray:
+def _of_tables(team: TabularTeam, known: Truth, said, cells, by_agent) -> Gradients:
+    """A logit per cell of every prompt's tables: prompts share nothing, and their powers add up."""
+    agents, (prompts, replicates) = len(by_agent), said[0].shape[:2]
+    gram, along = np.zeros((agents, prompts, replicates, replicates)), np.zeros((agents, prompts, replicates))
+    for agent, turns in enumerate(by_agent):
+        for t in turns:
+            table = team.tables[t, (True,) * len(team.topology.reads[t])]
+            for b in range(prompts):
+                estimate = _table_gradients(said[t][b], cells[t][b], table[b])
+                gram[agent, b] += estimate @ estimate.T
+                along[agent, b] += estimate @ known.gradient[t][b]
+    power = [np.sum([np.square(known.gradient[t]).sum(1) for t in turns], axis=0) for turns in by_agent]
+    return Gradients(gram, along, np.stack(power))
+
+
+def _of_parameters(team: TabularTeam, known: Truth, said, cells, by_agent, rng) -> Gradients:
+    """Parameters that all prompts share: what counts of a prompt is its part along the gradient of all of them."""
+    agents, (prompts, replicates) = len(by_agent), said[0].shape[:2]
+    gram, along = np.zeros((agents, prompts, replicates, replicates)), np.zeros((agents, prompts, replicates))
+    power = np.zeros((agents, prompts))
+    for agent, turns in enumerate(by_agent):
+        estimates, true = [], []
+        for b in range(prompts):
+            one, exact = 0.0, 0.0
+            for t in turns:
+                spot, score = team.scores[t][b]
+                order = np.argsort(spot, kind="stable")
+                first, last = (np.searchsorted(spot[order], cells[t][b], side) for side in ("left", "right"))
+                chosen = order[first + (rng.random(first.shape) * (last - first)).astype(int)]  # [R, n] such a text
+                one = one + (said[t][b][..., None] * score[chosen]).mean(1)
+                exact = exact + (known.advantage[t][b][spot][:, None] * score).mean(0)
+            estimates.append(one)
+            true.append(exact)
+        together = np.sum(true, axis=0)
+        for b in range(prompts):
+            gram[agent, b] = estimates[b] @ estimates[b].T
+            along[agent, b], power[agent, b] = estimates[b] @ together, true[b] @ together
+    return Gradients(gram, along, power)
+
+
+def _table_gradients(signal: np.ndarray, cells: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Policy gradients ``[R, C]`` of a table of logits: mean over texts of signal times d log p(text) / d logits."""
     replicates, texts = signal.shape
     flat = np.arange(replicates)[:, None] * table.size + cells
@@ -164,7 +213,9 @@ def summarise(evidence: Evidence, known: Truth, rng, *, draws: int = 400, over: 
     figures = {}
     for who in [*range(agents), "team"]:
         chosen = slice(None) if who == "team" else slice(who, who + 1)
-        figures |= {(who, name): x for name, x in _gradient_figures(evidence, chosen, *weights).items()}
+        figures |= {(who, name): x for name, x in _gradient_figures(evidence.gradients, chosen, *weights).items()}
+        if evidence.projected is not None:
+            figures[who, "projected_snr"] = _gradient_figures(evidence.projected, chosen, *weights)["snr"]
         both, found, true = (_mean(x[chosen], *weights) for x in evidence.products)
         with np.errstate(all="ignore"):
             figures[who, "advantage_snr"] = both**2 / (found * true - both**2)
@@ -194,7 +245,7 @@ def _mean(x: np.ndarray, prompt: np.ndarray, replicate: np.ndarray) -> np.ndarra
     return np.where(count > 0, total / np.maximum(count, 1e-9), np.nan)
 
 
-def _gradient_figures(evidence: Evidence, chosen: slice, prompt: np.ndarray, replicate: np.ndarray) -> dict:
+def _gradient_figures(evidence: Gradients, chosen: slice, prompt: np.ndarray, replicate: np.ndarray) -> dict:
     """Scale, bias, variance and SNR, from |g|^2, |E g|^2 and (E g . true)^2 of every prompt."""
     gram, along = evidence.gram[chosen].sum(0), evidence.along[chosen].sum(0)
     power = prompt @ evidence.power[chosen].sum(0)
