@@ -21,7 +21,7 @@ from ccpo_jax.update import response_logprobs
 from ccpo_jax.verifiers import VerifierPool
 from experiments.tabular import TabularTeam
 
-_PROMPTS_AT_ONCE = 4
+_PROMPTS_AT_ONCE = 4  # per device
 _ROWS_AT_ONCE = 2048
 
 
@@ -63,12 +63,14 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
     check(topology)
     reading = topology == dyad()
     weights, key, parts, tokens = publish(program, params), jax.random.key(seed), [], 0
+    sharding = batch_sharding(program.mesh)
+    at_once = _PROMPTS_AT_ONCE * sharding.num_devices
     scores: list[list] = [[] for _ in topology.roles]
     read = _dyad_words if reading else _voters_words
     with VerifierPool(**config.verifier) as pool:
-        for first in range(0, len(problems), _PROMPTS_AT_ONCE):
-            chosen = list(problems[first : first + _PROMPTS_AT_ONCE])
-            filled = chosen + chosen[:1] * (_PROMPTS_AT_ONCE - len(chosen))  # one compiled shape
+        for first in range(0, len(problems), at_once):
+            chosen = list(problems[first : first + at_once])
+            filled = chosen + chosen[:1] * (at_once - len(chosen))  # one compiled shape
             judge = Judge(pool, chosen)
             spoken = rollout(
                 program.team,
@@ -81,7 +83,7 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
                 ablated=topology.ablated if reading else (),
                 answers=answers if reading else 1,
                 rows=config.sample.rows or _ROWS_AT_ONCE,
-                sharding=batch_sharding(program.mesh),
+                sharding=sharding,
                 heard=judge.hear,
             ).first(len(chosen))
             result, _ = judge.grade(program.team, spoken)

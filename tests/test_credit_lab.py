@@ -140,10 +140,10 @@ def studies() -> dict:
     """(team, replacement) -> study of every estimator that fits."""
     found = {}
     for topology in (voting(3), dyad()):
+        bare = random_team(topology, prompts=4, seed=2)
+        estimators, _ = credit_lab.fitting(credit_lab.parse_estimators(""), bare, strict=False)
         for how in tabular.REPLACEMENTS:
-            team = replaced(random_team(topology, prompts=4, seed=2), 0, how)
-            asked = credit_lab.parse_estimators("")
-            estimators, _ = credit_lab.fitting(asked, team, strict=False)
+            team = replaced(bare, 0, how)
             found[topology.name, how] = study(
                 how, team, estimators, how=how, samples=6, replicates=150, draws=60, seed=3
             )
