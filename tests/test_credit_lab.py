@@ -193,7 +193,7 @@ def never_blames(outcome):
 
 
 @pytest.mark.parametrize("wrong, claims", [
-    (neighbours, {"contribution", "gradient"}),
+    (neighbours, {"contribution", "gradient", "saboteur"}),
     (own_luck, {"contribution", "gradient"}),
     (never_blames, {"contribution", "gradient", "saboteur"}),
 ])  # fmt: skip
