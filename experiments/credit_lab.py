@@ -19,6 +19,7 @@ import inspect
 import os
 import pathlib
 import runpy
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,87 +30,10 @@ import numpy as np
 from ccpo_jax.credit import CREDITS, make_credit
 from ccpo_jax.records import CreditEstimator
 from ccpo_jax.topology import TOPOLOGIES
-from experiments.evidence import METRICS, Summary, cost_of_sample, gather, summarise
-from experiments.interval_plot import interval_plot
-from experiments.tabular import REPLACEMENTS, TabularTeam, Truth, random_team, replaced, truth
-
-_DEVIATIONS = 4.0  # of the bootstrap, by which a claim has to be missed: a report looks at dozens of them
-_HARM = -0.01  # contribution from which on an agent counts as a saboteur
-
-
-# --- what estimators claim --------------------------------------------------------------------------------------------
-
-
-class Claim(NamedTuple):
-    """What an estimator says of itself, and `check_claims` holds it to."""
-
-    contribution: bool  # its mean credit is the true contribution of every agent that training masks
-    silent: bool  # an agent that says nothing, and whose absence changes nothing, gets 0
-    saboteur: bool  # an agent without which the team is better off gets less than 0
-    gradient: str  # with leave-one-out baselines: "exact", that of E[R]; "direction", times a factor per agent; "", not
-    reason: str
-
-
-CLAIMS = {
-    "shared": Claim(False, False, False, "exact", "everyone is paid the team's reward, whoever brought it about"),
-    "magrpo": Claim(False, False, False, "exact", "the shared reward; it has but another baseline"),
-    "individual": Claim(False, True, False, "", "own correctness: silence is never right, and harm costs nothing"),
-    "ccpo": Claim(False, False, False, "", "standardised: 0 is the average contribution of the past, not none"),
-    "ccpo_event": Claim(False, False, False, "", "the team's reward in {-1, 1}, and a bonus that re-weights prompts"),
-    "sepo": Claim(False, False, False, "", "the team's reward, tilted by ratings that are as true as the raters"),
-    "difference": Claim(True, True, True, "exact", "the contribution itself: what is missing without an agent"),
-    "agent_norm": Claim(False, False, False, "direction", "standardised per agent: everyone's mean is 0"),
-    "cross_play": Claim(True, True, True, "exact", "the contribution, averaged over all teams the group can form"),
-    "shapley": Claim(False, True, True, "", "0 for who changes no team, less for who harms all it joins; else another"),
-    "nested": Claim(False, False, False, "exact", "an advantage within each prompt: everyone's mean is 0"),
-}
-
-
-class Verdict(NamedTuple):
-    """A claim, and whether the figures leave it standing."""
-
-    claim: str
-    holds: bool
-    text: str
-
-
-def check_claims(label: str, claim: Claim, known: Truth, found: Summary, masked: Sequence[int], *, changed: int,
-                 how: str, advantage: str) -> list[Verdict]:  # fmt: skip
-    """Looks at every claim that can be looked at on this team; an interval is 4 deviations wide to each side.
-
-    Args:
-      label: of the estimator.
-      claim: what it says.
-      known: what is true.
-      found: what it did.
-      masked: agents that training masks.
-      changed: which agent was replaced.
-      how: by what, one of REPLACEMENTS.
-      advantage: gradients are looked at with "leave_one_out" only.
-    """
-
-    def look(what: str, agent: int, metric: str, wanted: str, target: float = 0.0) -> Verdict:
-        value, low, high = found.interval(agent, metric, _DEVIATIONS)
-        slack = 1e-6 * max(1.0, abs(value))  # float32
-        holds = high < 0 if wanted == "below 0" else low - slack <= target <= high + slack
-        told = f"{label}: {METRICS[metric][0]} of agent {agent} is {value:.4f} [{low:.4f}, {high:.4f}], not {wanted}"
-        return Verdict(what, bool(holds), told)
-
-    verdicts = []
-    if claim.contribution:
-        verdicts += [look("contribution", k, "credit_bias", "0") for k in masked]
-    if how == "silent" and claim.silent and np.abs(known.contribution[changed]).max() < 1e-9:
-        verdicts.append(look("silent", changed, "credit", "0"))
-    if how == "misleading" and claim.saboteur and known.contribution[changed].mean() < _HARM:
-        verdicts.append(look("saboteur", changed, "credit", "below 0"))
-    if claim.gradient and advantage == "leave_one_out":
-        for k in range(len(known.contribution)):
-            if np.isfinite(found.figures[k, "scale"][0]):  # who always says the same has no gradient
-                verdicts.append(look("gradient", k, "bias", "0"))
-                if claim.gradient == "exact":
-                    verdicts.append(look("gradient", k, "scale", "1", 1.0))
-    return verdicts
-
+from experiments.lab.claims import CLAIMS, Claim, Verdict, check_claims
+from experiments.lab.evidence import METRICS, Summary, cost_of_sample, gather, summarise
+from experiments.lab.interval_plot import interval_plot
+from experiments.lab.tabular import REPLACEMENTS, TabularTeam, Truth, random_team, replaced, truth
 
 # --- one team, all estimators -----------------------------------------------------------------------------------------
 
@@ -118,6 +42,8 @@ class Study(NamedTuple):
     """Everything about one team."""
 
     title: str
+    changed: int  # which agent was replaced
+    how: str  # by what, one of REPLACEMENTS
     team: TabularTeam
     known: Truth
     found: dict[str, Summary]  # label of an estimator -> figures
@@ -159,7 +85,7 @@ def study(
         for summary in found.values():
             with np.errstate(all="ignore"):
                 summary.figures["team", "efficiency"] = summary.figures["team", "snr"] / summary.cost / base
-    return Study(title, team, known, found, verdicts)
+    return Study(title, changed, how, team, known, found, verdicts)
 
 
 def parse_estimators(text: str) -> dict[str, tuple[str, dict]]:
@@ -209,29 +135,59 @@ def fitting(asked: dict[str, tuple[str, dict]], team: TabularTeam, *, strict: bo
 # --- what it writes ---------------------------------------------------------------------------------------------------
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+def table(header: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """Markdown whose columns stand below each other."""
+    lines = [list(map(str, line)) for line in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    padded = ([text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in padded) + "\n"
 
 
 def cell(summary: Summary, who, metric: str) -> str:
-    """A figure with its interval, or a dash where there is none."""
-    if (who, metric) not in summary.figures or not np.isfinite(summary.interval(who, metric)).all():
+    """A figure, give or take its interval of 95 %, or a dash where there is none."""
+    value, low, _ = summary.interval(who, metric) if (who, metric) in summary.figures else (np.nan,) * 3
+    if not np.isfinite(value - low):
         return "-"
-    value, low, high = (round(x, 4) + 0.0 for x in summary.interval(who, metric))  # no -0
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    places = int(np.clip(1 - np.floor(np.log10(max(value - low, 1e-3))), 0, 4))  # two digits of what is not sure
+    return f"{round(value, places) + 0.0:.{places}f}" + (f" ± {value - low:.{places}f}" if value - low > 1e-6 else "")
+
+
+def short_table(studies: Sequence[Study]) -> str:
+    """Figures of the first team, and what is paid to who was replaced in the others; the first row is what is true."""
+    first, others = studies[0], [one for one in studies if one.how != "none"]
+    metrics = ("bias", "efficiency", "rank_texts", "rank_agents")
+    header = ["estimator", "G", "decoded", *(METRICS[m][0] for m in metrics)]
+    header += [f"credit, agent {one.changed} {one.how}" for one in others]
+    rows = [
+        [
+            "the truth",
+            "",
+            "",
+            "0",
+            "",
+            "1",
+            "1",
+            *(f"{one.known.contribution[one.changed].mean():.4f}" for one in others),
+        ]
+    ]
+    for label, found in first.found.items():
+        paid = [cell(one.found[label], one.changed, "credit") for one in others]
+        rows.append(
+            [f"`{label}`", found.samples, f"{found.cost:.0f}", *(cell(found, "team", m) for m in metrics), *paid]
+        )
+    return table(header, rows)
 
 
 def study_markdown(one: Study, picture: str) -> str:
     """One team's section."""
     roles, known = one.team.topology.agent_roles, one.known
     agents = range(len(roles))
-    metrics = [m for m in METRICS if any(("team", m) in s.figures for s in one.found.values())]
     truths = [
         [f"{k} ({roles[k]})", *(f"{x:+.4f}" for x in (c.mean(), c.min(), c.max()))]
         for k, c in enumerate(known.contribution)
     ]
+    metrics = [m for m in METRICS if any(("team", m) in s.figures for s in one.found.values())]
     figures = [
         [f"`{label}`", s.samples, f"{s.cost:.0f}", *(cell(s, "team", m) for m in metrics)]
         for label, s in one.found.items()
@@ -273,13 +229,17 @@ def write(out: pathlib.Path, studies: Sequence[Study], left_out: dict[str, str],
         ["estimator", "contribution", "silent: 0", "saboteur: below 0", "gradient of E[R]", "because"],
         [[f"`{n}`", *("yes" if x else "" for x in c[:3]), c.gradient, c.reason] for n, c in CLAIMS.items()],
     )
-    lines = ["# Credit laboratory\n", *(f"- {name}: {value}" for name, value in facts.items())]
-    lines += [
+    lines = [
+        "# Credit laboratory\n",
+        *(f"- {name}: {value}" for name, value in facts.items()),
+        *(f"- `{n}` is left out: {why}" for n, why in left_out.items()),
+        "",
+        short_table(studies),
+        *(f"- {head}: {what}" for head, what in METRICS.values()),
         "\n## What each estimator claims\n",
         claims,
-        *(f"- `{n}` is left out: {why}" for n, why in left_out.items()),
+        *sections,
     ]
-    lines += ["\n## What the columns mean\n", *(f"- {head}: {what}" for head, what in METRICS.values()), "", *sections]
     (out / "report.md").write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -292,7 +252,7 @@ def real_team(args) -> tuple[str, TabularTeam]:
     from ccpo_jax.setup import make_topology
     from ccpo_jax.workdir import recall_config
     from configs.base import base
-    from experiments.pools import check, sample_pool
+    from experiments.lab.pools import check, sample_pool
 
     if args.workdir:
         config = recall_config(base(), args.workdir, {})
@@ -400,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )  # fmt: skip
     facts = {
-        "command": " ".join(["`python -m experiments.credit_lab", *argv]) + "`",
+        "command": f"`python -m experiments.credit_lab {shlex.join(argv)}`",
         "seed": args.seed,
         "prompts": f"{team.prompts}, each with {args.replicates} groups per estimator",
         "intervals": f"95 %, bootstrap over {'replicates' if args.over == 'replicates' else 'prompts and replicates'}",
@@ -413,7 +373,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     broken = [verdict for one in studies for verdict in one.verdicts if not verdict.holds]
     for verdict in broken:
         print(f"broken claim, {verdict.claim}: {verdict.text}", file=sys.stderr)
-    print(f"{args.out}/report.md")
+    print(f"\n{short_table(studies)}\n{args.out}: report.md, results.csv, {len(studies)} pictures")
     return 1 if broken else 0
 
 

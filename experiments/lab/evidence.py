@@ -14,7 +14,7 @@ import numpy as np
 from ccpo_jax.advantages import group_advantage, leave_one_out_advantage
 from ccpo_jax.records import CreditEstimator
 from ccpo_jax.topology import Topology
-from experiments.tabular import TabularTeam, Truth, draw
+from experiments.lab.tabular import TabularTeam, Truth, draw
 
 METRICS = {  # name -> (what stands over its column, what it is)
     "credit": ("credit", "mean credit"),

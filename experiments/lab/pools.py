@@ -19,7 +19,7 @@ from ccpo_jax.topology import Topology, dyad
 from ccpo_jax.train import publish
 from ccpo_jax.update import response_logprobs
 from ccpo_jax.verifiers import VerifierPool
-from experiments.tabular import TabularTeam
+from experiments.lab.tabular import TabularTeam
 
 _PROMPTS_AT_ONCE = 4  # per device
 _ROWS_AT_ONCE = 2048
