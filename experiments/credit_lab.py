@@ -52,7 +52,7 @@ class Study(NamedTuple):
 
 def study(
     title: str, team: TabularTeam, estimators: dict[str, CreditEstimator], *, changed: int = 0, how: str = "none",
-    samples: int = 12, replicates: int = 400, seed: int = 0, draws: int = 400, over: str = "replicates",
+    samples: int = 12, replicates: int = 200, seed: int = 0, draws: int = 200, over: str = "replicates",
     advantage: str = "leave_one_out", claims: dict[str, Claim] = CLAIMS,
 ) -> Study:  # fmt: skip
     """Compares estimators, each with as many samples as cost what `samples` of the bare team cost.
@@ -128,7 +128,7 @@ def fitting(asked: dict[str, tuple[str, dict]], team: TabularTeam, *, strict: bo
         except ValueError as error:
             if strict:
                 raise
-            left_out[label] = str(error)
+            left_out[label] = str(error).partition(": ")[2].partition(";")[0]
     return fit, left_out
 
 
@@ -149,7 +149,9 @@ def cell(summary: Summary, who, metric: str) -> str:
     value, low, _ = summary.interval(who, metric) if (who, metric) in summary.figures else (np.nan,) * 3
     if not np.isfinite(value - low):
         return "-"
-    places = int(np.clip(1 - np.floor(np.log10(max(value - low, 1e-3))), 0, 4))  # two digits of what is not sure
+    places = int(
+        np.clip(1 - np.floor(np.log10(max(value - low, 1e-3))), 0, 3)
+    )  # two digits of what is not sure, at most three
     return f"{round(value, places) + 0.0:.{places}f}" + (f" ± {value - low:.{places}f}" if value - low > 1e-6 else "")
 
 
@@ -168,7 +170,7 @@ def short_table(studies: Sequence[Study]) -> str:
             "",
             "1",
             "1",
-            *(f"{one.known.contribution[one.changed].mean():.4f}" for one in others),
+            *(f"{one.known.contribution[one.changed].mean().round(3) + 0.0:.3f}" for one in others),
         ]
     ]
     for label, found in first.found.items():
@@ -246,8 +248,8 @@ def write(out: pathlib.Path, studies: Sequence[Study], left_out: dict[str, str],
 # --- command line -----------------------------------------------------------------------------------------------------
 
 
-def real_team(args) -> tuple[str, TabularTeam]:
-    """The pool of a run's best checkpoint, or of a configuration's untrained models, and what to call it."""
+def real_team(args) -> tuple[str, TabularTeam, str]:
+    """The pool of a run's best checkpoint, or of a configuration's untrained models: its name, itself, its size."""
     from ccpo_jax.modes import trained_or_loaded
     from ccpo_jax.setup import make_topology
     from ccpo_jax.workdir import recall_config
@@ -265,13 +267,13 @@ def real_team(args) -> tuple[str, TabularTeam]:
     program, params, step = trained_or_loaded(config, args.workdir, required=False)
     problems = (program.datasets.heldout.problems or program.datasets.train.problems)[: args.prompts]
     pool = sample_pool(
-        program, config, params, problems, size=args.pool, answers=args.answers, seed=args.seed,
-        directions=args.directions,
+        program, config, params, problems, size=args.pool, answers=args.answers, seed=args.seed
     )  # fmt: skip
-    print(f"pool: {len(problems)} problems, {pool.decoded_tokens:,} tokens", file=sys.stderr)
     name = f"{args.workdir}, checkpoint of step {step}" if args.workdir else f"{args.config}, untrained"
-    noise = f" ({pool.noise:.0%} of the spread of thoughts' values is noise of so few answers)" if pool.noise else ""
-    return name + noise, pool.team
+    size = f"{args.pool} samples of every prompt, {pool.decoded_tokens:,} tokens"
+    if pool.noise:
+        size += f"; {pool.noise:.0%} of the spread of thoughts' values is noise of {args.answers} answers to each"
+    return name, pool.team, size
 
 
 def parser() -> argparse.ArgumentParser:
@@ -287,16 +289,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--agent", type=int, default=0, help="who is replaced")
     p.add_argument("--prompts", type=int, default=16)
     p.add_argument("--samples", type=int, default=12, help="G of `shared`; others get as many as cost the same")
-    p.add_argument("--replicates", type=int, default=400, help="groups per prompt and estimator")
-    p.add_argument("--draws", type=int, default=400, help="bootstrap draws")
+    p.add_argument("--replicates", type=int, default=200, help="groups per prompt and estimator")
+    p.add_argument("--draws", type=int, default=200, help="bootstrap draws")
     p.add_argument("--over", choices=["replicates", "both"], default="replicates", help="both: over prompts as well")
     p.add_argument("--advantage", choices=["leave_one_out", "trained"], default="leave_one_out", help="trained: as "
                    "training does by default; no claim about gradients is looked at")  # fmt: skip
-    p.add_argument("--words", type=int, default=4, help="tables: right, some that are wrong, silence; at least 3")
     p.add_argument("--pool", type=int, default=128, help="real teams: samples (dyad: thoughts) per prompt")
     p.add_argument("--answers", type=int, default=16, help="real dyad: answers per thought in the pool")
-    p.add_argument("--directions", type=int, default=0, help="real teams: random directions in which the gradient of "
-                   "their parameters is looked at")  # fmt: skip
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--machine", default=f"{os.cpu_count()} CPU cores", help="what the report calls this machine")
     return p
@@ -307,8 +306,7 @@ def checked(args) -> None:
     if sum(x is not None for x in (args.team, args.workdir, args.config)) != 1:
         raise ValueError("team: type one of --team=tabular_voting, --workdir=RUN and --config=configs/dyad.py:tiny")
     least = {
-        "prompts": 1, "samples": 2, "replicates": 8, "draws": 20, "words": 3, "pool": 2, "answers": 2, "seed": 0,
-        "directions": 0,
+        "prompts": 1, "samples": 2, "replicates": 8, "draws": 20, "pool": 2, "answers": 2, "seed": 0,
     }  # fmt: skip
     for name, low in least.items():
         if getattr(args, name) < low:
@@ -341,9 +339,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         asked = parse_estimators(args.estimators)
         if args.team:
             topology = TOPOLOGIES[args.team.removeprefix("tabular_")]()
-            name, team = args.team, random_team(topology, prompts=args.prompts, words=args.words, seed=args.seed)
+            team = random_team(topology, prompts=args.prompts, seed=args.seed)
+            name, source = args.team, "random tables"
         else:
-            name, team = real_team(args)
+            name, team, source = real_team(args)
         estimators, left_out = fitting(asked, team, strict=bool(args.estimators))
         changed = {how: replaced(team, args.agent, how) for how in args.replace.split(",")}
     except ValueError as error:
@@ -362,6 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = {
         "command": f"`python -m experiments.credit_lab {shlex.join(argv)}`",
         "seed": args.seed,
+        "team": source,
         "prompts": f"{team.prompts}, each with {args.replicates} groups per estimator",
         "intervals": f"95 %, bootstrap over {'replicates' if args.over == 'replicates' else 'prompts and replicates'}",
         "advantage": args.advantage,

@@ -23,32 +23,18 @@ METRICS = {  # name -> (what stands over its column, what it is)
     "bias": ("bias", "part of the expected gradient's power that does not point along the true one; 0 = unbiased"),
     "variance": ("variance", "of the gradient of one group, summed over parameters, mean over prompts"),
     "snr": ("SNR", "power of the expected gradient along the true one over the variance; 0 if it points away"),
-    "projected_snr": (
-        "SNR, projected",
-        "the same of real parameters along random directions, all prompts in one batch",
-    ),
-    "advantage_snr": ("advantage SNR", "variance of the advantage that the true advantage explains, over the rest"),
     "rank_texts": ("rank, texts", "Spearman's rank correlation of advantage and true advantage within a group"),
     "rank_agents": ("rank, agents", "the same of a group's mean credit and true contribution, over a prompt's agents"),
     "efficiency": ("SNR per token", "SNR over decoded tokens, as a multiple of that of `shared`"),
 }
 
 
-class Gradients(NamedTuple):
-    """Products of gradient estimates. Agents have parameters of their own."""
-
-    gram: np.ndarray  # [A, B, R, R] between the replicates of a prompt
-    along: np.ndarray  # [A, B, R] with the true gradient
-    power: np.ndarray  # [A, B] the true gradient's own, to be summed over prompts
-
-
 class Evidence(NamedTuple):
-    """What one estimator said about R groups on each of B prompts."""
+    """What one estimator said about R groups on each of B prompts. Agents and prompts have parameters of their own."""
 
     credit: np.ndarray  # [A, B, R] mean over the group
-    gradients: Gradients  # of the tables' logits, of which every prompt has its own
-    projected: Gradients | None  # of a real team's parameters, along random directions; None = no scores
-    products: np.ndarray  # [3, A, B, R] means over texts: advantage x truth, advantage squared, truth squared
+    gradients: list  # agent -> B arrays [R, P], estimates of the gradient of the logits of its tables
+    true: list  # agent -> B arrays [P], the gradient of E[R]
     rank_texts: np.ndarray  # [A, B, R] nan where the truth is the same for all
     rank_agents: np.ndarray  # [B, R] likewise
     samples: int  # G
@@ -96,70 +82,36 @@ def gather(
     how = dict(replicates=replicates, group=group, answers=estimator.answers, ratings=estimator.ratings,
                ablated=worlds_of(estimator, topology))  # fmt: skip
     update = jax.jit(estimator.update)
-    _, state = update(estimator.init(), draw(team, rng, **how).outcome)
+    state = estimator.init()
+    if jax.tree.leaves(state):
+        _, state = update(state, draw(team, rng, **how).outcome)
     drawn = draw(team, rng, **how)
     credit, _ = update(state, drawn.outcome)
     signal = np.asarray(jax.jit(centring(estimator, advantage))(credit), np.float64)  # [A, N, G]
-    said, cells, products, ranks = [], [], [], []  # of every turn
+    gradients, ranks = [], []  # of every turn
     for t, agent in enumerate(topology.speakers):
-        cells.append(drawn.cells[t].reshape(*shape, -1))
-        said.append(signal[agent][:, :: signal.shape[2] // cells[t].shape[2]].reshape(cells[t].shape))
-        deserved = np.take_along_axis(known.advantage[t], cells[t].reshape(team.prompts, -1), 1).reshape(cells[t].shape)
-        ranks.append(spearman(said[t], deserved))
-        products.append(np.stack([said[t] * deserved, said[t] ** 2, deserved**2]).mean(-1))
-    by_agent = [[t for t, k in enumerate(topology.speakers) if k == agent] for agent in range(topology.num_agents)]
+        cells = drawn.cells[t].reshape(*shape, -1)
+        said = signal[agent][:, :: signal.shape[2] // cells.shape[2]].reshape(cells.shape)
+        table = team.tables[t, (True,) * len(topology.reads[t])]
+        gradients.append([_table_gradients(*one) for one in zip(said, cells, table, strict=True)])
+        deserved = np.take_along_axis(known.advantage[t], cells.reshape(team.prompts, -1), 1)
+        ranks.append(spearman(said, deserved.reshape(cells.shape)))
+    turns_of = [[t for t, k in enumerate(topology.speakers) if k == agent] for agent in range(topology.num_agents)]
     mean = np.asarray(credit, np.float64).mean(axis=2).reshape(-1, *shape)
     contribution = np.broadcast_to(known.contribution.T[:, None], (*shape, topology.num_agents))
+    gradients, true = (
+        [[np.concatenate([of_turn[t][b] for t in turns], axis=-1) for b in range(team.prompts)] for turns in turns_of]
+        for of_turn in (gradients, known.gradient)
+    )
     return Evidence(
         mean,
-        _of_tables(team, known, said, cells, by_agent),
-        None if team.scores is None else _of_parameters(team, known, said, cells, by_agent, rng),
-        np.stack([np.sum([products[t] for t in turns], axis=0) for turns in by_agent], axis=1),
-        np.stack([np.mean([ranks[t] for t in turns], axis=0) for turns in by_agent]),
+        gradients,
+        true,
+        np.stack([np.mean([ranks[t] for t in turns], axis=0) for turns in turns_of]),
         spearman(np.moveaxis(mean, 0, -1), contribution),
         group,
         drawn.cost,
     )
-
-
-def _of_tables(team: TabularTeam, known: Truth, said, cells, by_agent) -> Gradients:
-    """A logit per cell of every prompt's tables: prompts share nothing, and their powers add up."""
-    agents, (prompts, replicates) = len(by_agent), said[0].shape[:2]
-    gram, along = np.zeros((agents, prompts, replicates, replicates)), np.zeros((agents, prompts, replicates))
-    for agent, turns in enumerate(by_agent):
-        for t in turns:
-            table = team.tables[t, (True,) * len(team.topology.reads[t])]
-            for b in range(prompts):
-                estimate = _table_gradients(said[t][b], cells[t][b], table[b])
-                gram[agent, b] += estimate @ estimate.T
-                along[agent, b] += estimate @ known.gradient[t][b]
-    power = [np.sum([np.square(known.gradient[t]).sum(1) for t in turns], axis=0) for turns in by_agent]
-    return Gradients(gram, along, np.stack(power))
-
-
-def _of_parameters(team: TabularTeam, known: Truth, said, cells, by_agent, rng) -> Gradients:
-    """Parameters that all prompts share: what counts of a prompt is its part along the gradient of all of them."""
-    agents, (prompts, replicates) = len(by_agent), said[0].shape[:2]
-    gram, along = np.zeros((agents, prompts, replicates, replicates)), np.zeros((agents, prompts, replicates))
-    power = np.zeros((agents, prompts))
-    for agent, turns in enumerate(by_agent):
-        estimates, true = [], []
-        for b in range(prompts):
-            one, exact = 0.0, 0.0
-            for t in turns:
-                spot, score = team.scores[t][b]
-                order = np.argsort(spot, kind="stable")
-                first, last = (np.searchsorted(spot[order], cells[t][b], side) for side in ("left", "right"))
-                chosen = order[first + (rng.random(first.shape) * (last - first)).astype(int)]  # [R, n] such a text
-                one = one + (said[t][b][..., None] * score[chosen]).mean(1)
-                exact = exact + (known.advantage[t][b][spot][:, None] * score).mean(0)
-            estimates.append(one)
-            true.append(exact)
-        together = np.sum(true, axis=0)
-        for b in range(prompts):
-            gram[agent, b] = estimates[b] @ estimates[b].T
-            along[agent, b], power[agent, b] = estimates[b] @ together, true[b] @ together
-    return Gradients(gram, along, power)
 
 
 def _table_gradients(signal: np.ndarray, cells: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -193,11 +145,12 @@ class Summary(NamedTuple):
     def interval(self, who, metric: str, deviations: float = 1.96) -> tuple[float, float, float]:
         """(value, low, high): the estimate, give or take so many deviations of the bootstrap."""
         value, *others = self.figures[who, metric]
-        spread = deviations * float(np.std(others))
+        with np.errstate(all="ignore"):  # of what is not finite there is no interval
+            spread = deviations * float(np.std(others))
         return float(value), float(value - spread), float(value + spread)
 
 
-def summarise(evidence: Evidence, known: Truth, rng, *, draws: int = 400, over: str = "replicates") -> Summary:
+def summarise(evidence: Evidence, known: Truth, rng, *, draws: int = 200, over: str = "replicates") -> Summary:
     """Figures of every agent and of the team, which has the gradient of all agents together.
 
     Args:
@@ -210,15 +163,12 @@ def summarise(evidence: Evidence, known: Truth, rng, *, draws: int = 400, over: 
     """
     agents, prompts, replicates = evidence.credit.shape
     weights = _resampled(prompts, replicates, rng, draws=draws, over=over)
+    powers = [_powers(*one, weights[1]) for one in zip(evidence.gradients, evidence.true, strict=True)]
     figures = {}
     for who in [*range(agents), "team"]:
         chosen = slice(None) if who == "team" else slice(who, who + 1)
-        figures |= {(who, name): x for name, x in _gradient_figures(evidence.gradients, chosen, *weights).items()}
-        if evidence.projected is not None:
-            figures[who, "projected_snr"] = _gradient_figures(evidence.projected, chosen, *weights)["snr"]
-        both, found, true = (_mean(x[chosen], *weights) for x in evidence.products)
-        with np.errstate(all="ignore"):
-            figures[who, "advantage_snr"] = both**2 / (found * true - both**2)
+        total = Powers(*(np.sum(x, axis=0) for x in zip(*powers[chosen], strict=True)))
+        figures |= {(who, name): x for name, x in _gradient_figures(total, *weights).items()}
         figures[who, "rank_texts"] = _mean(evidence.rank_texts[chosen], *weights)
         if who != "team":
             off = evidence.credit[chosen] - known.contribution[chosen, :, None]
@@ -245,18 +195,32 @@ def _mean(x: np.ndarray, prompt: np.ndarray, replicate: np.ndarray) -> np.ndarra
     return np.where(count > 0, total / np.maximum(count, 1e-9), np.nan)
 
 
-def _gradient_figures(evidence: Gradients, chosen: slice, prompt: np.ndarray, replicate: np.ndarray) -> dict:
+class Powers(NamedTuple):
+    """Products of gradients of one agent; those of a team are their sums."""
+
+    own: np.ndarray  # [B, R] |g|^2 of each replicate
+    along: np.ndarray  # [B, R] g . true
+    every: np.ndarray  # [1 + draws, B] |sum of g|^2 over all replicates drawn
+    true: np.ndarray  # [B] |true|^2
+
+
+def _powers(gradients: list, true: list, replicate: np.ndarray) -> Powers:
+    return Powers(
+        np.stack([np.square(g).sum(1) for g in gradients]),
+        np.stack([g @ exact for g, exact in zip(gradients, true, strict=True)]),
+        np.stack([np.square(replicate[:, b] @ g).sum(1) for b, g in enumerate(gradients)], axis=1),
+        np.array([np.square(exact).sum() for exact in true]),
+    )
+
+
+def _gradient_figures(powers: Powers, prompt: np.ndarray, replicate: np.ndarray) -> dict:
     """Scale, bias, variance and SNR, from |g|^2, |E g|^2 and (E g . true)^2 of every prompt."""
-    gram, along = evidence.gram[chosen].sum(0), evidence.along[chosen].sum(0)
-    power = prompt @ evidence.power[chosen].sum(0)
-    own, count, twice = np.diagonal(gram, axis1=1, axis2=2), replicate.sum(-1), np.square(replicate)
+    count, twice, power = replicate.sum(-1), np.square(replicate), prompt @ powers.true
     pairs = count**2 - twice.sum(-1)
-    turned = replicate.transpose(1, 0, 2)
-    every = np.einsum("bdr,bdr->db", turned @ gram, turned)
-    expected = (every - np.einsum("dbr,br->db", twice, own)) / pairs
-    variance = (prompt * (np.einsum("dbr,br->db", replicate, own) / count - expected)).sum(-1)
-    total = np.einsum("dbr,br->db", replicate, along)
-    mean, pair = total / count, (total**2 - np.einsum("dbr,br->db", twice, along**2)) / pairs
+    expected = (powers.every - np.einsum("dbr,br->db", twice, powers.own)) / pairs
+    variance = (prompt * (np.einsum("dbr,br->db", replicate, powers.own) / count - expected)).sum(-1)
+    total = np.einsum("dbr,br->db", replicate, powers.along)
+    mean, pair = total / count, (total**2 - np.einsum("dbr,br->db", twice, powers.along**2)) / pairs
     onto = (prompt * mean).sum(-1)
     squared = onto**2 + (prompt**2 * (pair - mean**2)).sum(-1)
     with np.errstate(all="ignore"):
@@ -264,5 +228,5 @@ def _gradient_figures(evidence: Gradients, chosen: slice, prompt: np.ndarray, re
             "scale": onto / power,
             "bias": 1.0 - squared / ((prompt * expected).sum(-1) * power),
             "variance": variance / prompt.sum(-1),
-            "snr": np.where(onto < 0, 0.0, np.maximum(squared, 0.0)) / (power * variance),
+            "snr": np.where(onto < 0, 0.0, squared) / (power * variance),
         }

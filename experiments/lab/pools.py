@@ -4,24 +4,20 @@ Drawing groups from the pool and enumerating what is true of it need nothing els
 pool holds of the model up to the pool's size; `Pool.noise` says how far off single thoughts are.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.evaluate import Judge
-from ccpo_jax.packing import gather_rows, pack
 from ccpo_jax.rollout import rollout
 from ccpo_jax.sharding import batch_sharding
 from ccpo_jax.topology import Topology, dyad
 from ccpo_jax.train import publish
-from ccpo_jax.update import response_logprobs
 from ccpo_jax.verifiers import VerifierPool
 from experiments.lab.tabular import TabularTeam
 
-_PROMPTS_AT_ONCE = 4  # per device
+_PROMPTS_AT_ONCE = 4  # per device, at most
 _ROWS_AT_ONCE = 2048
 
 
@@ -46,7 +42,7 @@ def check(topology: Topology) -> None:
         )
 
 
-def sample_pool(program, config, params, problems, *, size: int, answers: int, seed: int, directions: int = 0) -> Pool:
+def sample_pool(program, config, params, problems, *, size: int, answers: int, seed: int) -> Pool:
     """Lets the team answer every problem `size` times; in the dyad each thought is read `answers` times.
 
     Args:
@@ -57,15 +53,13 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
       size: samples of each voter, or thoughts and solo answers, per problem.
       answers: answers per thought.
       seed: same seed, same pool.
-      directions: D random directions along which the score of every text is taken; 0 = none.
     """
     topology = program.team.topology
     check(topology)
     reading = topology == dyad()
     weights, key, parts, tokens = publish(program, params), jax.random.key(seed), [], 0
     sharding = batch_sharding(program.mesh)
-    at_once = _PROMPTS_AT_ONCE * sharding.num_devices
-    scores: list[list] = [[] for _ in topology.roles]
+    at_once = sharding.num_devices * min(_PROMPTS_AT_ONCE, -(-len(problems) // sharding.num_devices))
     read = _dyad_words if reading else _voters_words
     with VerifierPool(**config.verifier) as pool:
         for first in range(0, len(problems), at_once):
@@ -88,49 +82,11 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
             ).first(len(chosen))
             result, _ = judge.grade(program.team, spoken)
             tokens += spoken.decoded_tokens
-            for t in range(len(scores) if directions else 0):
-                scores[t] += list(_scores(program, config, params, spoken, t, jax.random.fold_in(key, t), directions))
             parts += [(read(spoken, result, b), _lengths(spoken)) for b in range(len(chosen))]
     words, lengths = zip(*parts, strict=True)
     lengths = tuple(map(tuple, np.mean(lengths, axis=0)))
     team = (_dyad_team if reading else _voters_team)(topology, words, lengths)
-    if directions:
-        cells = (_dyad_cells if reading else _voters_cells)(words, team)
-        scores = [tuple(zip(*pair, strict=True)) for pair in zip(cells, scores, strict=True)]
-        team = team._replace(scores=tuple(scores))
     return Pool(team, _noise(words) if reading else 0.0, tokens)
-
-
-def _scores(program, config, params, spoken, turn: int, key, directions: int) -> np.ndarray:
-    """``[B, n, D]`` d log p(text) / d parameters along random directions, of every factual text of a turn."""
-    agent = program.team.agents[turn]
-    batch, count = len(spoken.turns[turn].texts), spoken.turns[turn].counts[0]
-    rows = gather_rows(spoken, np.zeros((len(spoken.turns), batch, count), np.float32), [turn], range(batch))
-    rows = [row._replace(advantage=float(number)) for number, row in enumerate(rows)]  # packing changes their order
-    found = np.zeros((len(rows), directions))
-    for packed in pack(rows, length=program.micro.pack_length, size=program.micro.rows, pad_id=agent.tokenizer.pad_id):
-        real = packed.length.ravel() > 0
-        number = packed.advantage.ravel()[real].astype(int)
-        for d in range(directions):
-            along = _along(agent.policy, params[agent.parameter_set], jax.random.fold_in(key, d), packed,
-                           config.sample.temperature)  # fmt: skip
-            found[number, d] = np.asarray(along)[real]
-    return found.reshape(batch, count, directions) / np.sqrt(directions)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _along(policy, params, key, packed, temperature):
-    """``[M * R]`` derivative of each response's log-probability along one normal direction."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    direction = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    length = packed.length.reshape(-1, 1)
-
-    def total(params):
-        logprobs, _ = response_logprobs(policy, params, packed, temperature, chunk=2048, entropy_gradient=False)
-        return jnp.where(jnp.arange(logprobs.shape[1]) < length, logprobs, 0.0).sum(-1)
-
-    return jax.jvp(total, (params,), (tree.unflatten(direction),))[1]
 
 
 def _lengths(spoken) -> np.ndarray:
@@ -168,12 +124,6 @@ def _voters_team(topology: Topology, words, lengths) -> TabularTeam:
     turns = range(len(topology.roles))
     same = (tuple(x for _ in turns) for x in (np.float32(right), label, np.array(wrong)))
     return TabularTeam(topology, {(t, ()): table[:, t] for t in turns}, *same, lengths)
-
-
-def _voters_cells(words, team: TabularTeam) -> list[list[np.ndarray]]:
-    """turn -> B x [M]: which cell of its table each text is."""
-    last = team.label[0].shape[1] - 1
-    return [[np.where(ids[:, t] >= 0, ids[:, t], last) for ids, _ in words] for t in range(len(team.right))]
 
 
 # --- the dyad: the Thinker's words are its different thoughts, the Solver's are right, wrong and silence --------------
@@ -230,12 +180,6 @@ def _dyad_team(topology: Topology, words, lengths) -> TabularTeam:
     answer = np.broadcast_to([1.0, 0.0, 0.0], (len(words), 3)).astype(np.float32)
     kinds = np.broadcast_to([0, 1, -1], (len(words), 3))
     return TabularTeam(topology, tables, (right, answer), (label, kinds), (wrong, np.ones(len(words), int)), lengths)
-
-
-def _dyad_cells(words, team: TabularTeam) -> list[list[np.ndarray]]:
-    """turn -> B x [M or M * K]: which cell of its table each text is."""
-    answers = [3 * np.repeat(w.which, len(w.kind) // len(w.which)) + w.kind for w in words]
-    return [[w.which for w in words], answers]
 
 
 def _noise(words) -> float:

@@ -30,7 +30,6 @@ class TabularTeam(NamedTuple):
     wrong: tuple  # turn -> [B] the word of one who misleads
     lengths: tuple  # turn -> (factual, masked) tokens that a text takes
     raters: np.ndarray | None = None  # [2, B, M_0, M_1, 9] how each agent of a dyad splits an outcome; None = no raters
-    scores: tuple | None = None  # turn -> B pairs: cells [n] of n real texts, and their projected scores [n, D]
 
     @property
     def prompts(self) -> int:
@@ -105,7 +104,7 @@ def replaced(team: TabularTeam, agent: int, how: str) -> TabularTeam:
             word = np.full(team.prompts, words - 1) if how == "silent" else team.wrong[turn]
             said = np.eye(words)[word].reshape((team.prompts,) + (1,) * (table.ndim - 2) + (words,))
             tables[turn, there] = np.broadcast_to(said, table.shape)
-    return team._replace(tables=tables, scores=None)  # the texts were another team's
+    return team._replace(tables=tables)
 
 
 def draw(
