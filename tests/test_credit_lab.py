@@ -5,6 +5,7 @@ import types
 import xml.etree.ElementTree
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 import scipy.stats
@@ -80,10 +81,10 @@ def test_silence_changes_nothing_and_a_misleading_agent_harms(team):
 # What estimators do
 
 CASES = {
-    "dyad": ["shared", "difference", "shapley", "ccpo", "ccpo_event", "nested", "sepo"],
-    "chain": ["shared", "difference", "agent_norm"],
+    "dyad": ["shared", "ccpo", "ccpo_event", "nested", "sepo"],
+    "chain": ["difference", "agent_norm"],
     "debate": ["individual", "shapley"],
-    "voting": ["magrpo", "difference", "cross_play", "shapley", "individual"],
+    "voting": ["magrpo", "cross_play"],
 }
 
 
@@ -110,12 +111,14 @@ def enumerated(team, name: str) -> Case:
         return Case(tables._replace(raters=raters), estimator, credit, gradients.reshape(-1, 6), probability, true)
     ablated = () if not estimator.counterfactual else estimator.ablated or team.ablated
     played = play(team, ablated, group=2, answers=estimator.answers)
-    drawn = np.random.default_rng(0).choice(len(played.probability), 20000, p=played.probability)
-    before = Outcome(*(x[:, drawn] for x in played.outcome[:3]), played.outcome.agent_mask)
-    state = estimator.update(estimator.init(), before)[1]
+    state = estimator.init()
+    if state != ():  # what it remembers of many groups
+        drawn = np.random.default_rng(0).choice(len(played.probability), 20000, p=played.probability)
+        before = Outcome(*(x[:, drawn] for x in played.outcome[:3]), played.outcome.agent_mask)
+        state = jax.jit(estimator.update)(state, before)[1]
     advantage = "none" if name == "nested" else "leave_one_out"
     gradients = played_gradients(team, estimator, played, advantage, state)
-    credit, _ = estimator.update(state, played.outcome)
+    credit, _ = jax.jit(estimator.update)(state, played.outcome)
     return Case(tables, estimator, np.asarray(credit), gradients, played.probability, true)
 
 
@@ -152,8 +155,8 @@ def misses() -> list[float]:
 
 def test_the_lab_agrees_with_enumeration_within_its_intervals(misses):
     """No figure misses by 4 deviations, and they miss by one on average: intervals are as wide as they say."""
-    assert {name for names in CASES.values() for name in names} == set(CREDITS)
-    assert len(misses) > 90
+    assert set(sum(CASES.values(), [])) == set(CREDITS)
+    assert len(misses) > 50
     assert 0.7 < np.sqrt(np.mean(np.square(misses))) < 1.3
     assert 0.88 < np.mean(np.abs(misses) < 1.96) <= 1.0
 
@@ -247,6 +250,14 @@ def test_one_that_pays_free_riders_is_found_out():
     one = study("silent", team, {"shared": make_credit("shared", voting(3))}, how="silent", samples=6, replicates=50,
                 draws=60, claims={"shared": Claim(False, True, False, "", "it lies")})  # fmt: skip
     assert [v.claim for v in one.verdicts if not v.holds] == ["silent"]
+
+
+def test_who_cannot_be_masked_is_held_to_no_contribution():
+    team = replaced(random_team(dyad(), prompts=2, seed=2), 1, "misleading")
+    one = study("a solver", team, {"difference": make_credit("difference", dyad())}, changed=1, how="misleading",
+                samples=6, replicates=50, draws=60)  # fmt: skip
+    assert one.known.contribution[1].mean() < 0 <= one.found["difference"].figures[1, "credit"][0]
+    assert "saboteur" not in {v.claim for v in one.verdicts} and all(v.holds for v in one.verdicts)
 
 
 # Real teams

@@ -451,7 +451,7 @@ def reward_gradient(team, ablated, present, *, words=2, seed=0) -> dict[int, np.
             logs += jax.nn.log_softmax(tables[turn, there])[(*heard, chosen[turn])]
         return jnp.exp(logs) @ jnp.asarray(won, jnp.float32)
 
-    found = jax.grad(expectation)({key: jnp.asarray(table, jnp.float32) for key, table in tables.items()})
+    found = jax.jit(jax.grad(expectation))({key: jnp.asarray(table, jnp.float32) for key, table in tables.items()})
     return {turn: np.asarray(found[turn, (True,) * len(reads)]).ravel() for turn, reads in enumerate(team.reads)}
 
 

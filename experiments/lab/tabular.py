@@ -9,6 +9,7 @@ import itertools
 import string
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from ccpo_jax.records import Outcome, Samples
@@ -184,6 +185,9 @@ def truth(team: TabularTeam) -> Truth:
     return Truth(reward, reward - lost, tuple(map(np.stack, advantage)), tuple(map(np.stack, gradient)))
 
 
+_team_reward = jax.jit(team_reward, static_argnums=0)
+
+
 def _everything(team: TabularTeam, b: int, present) -> tuple[np.ndarray, np.ndarray]:
     """Probability and reward of all that can be said on prompt `b` if only `present` speak: an axis per turn spoken."""
     topology = team.topology
@@ -203,5 +207,5 @@ def _everything(team: TabularTeam, b: int, present) -> tuple[np.ndarray, np.ndar
             shape = tuple(-1 if other == t else 1 for other in turns)
             right[..., k], label[..., k] = team.right[t][b].reshape(shape), team.label[t][b].reshape(shape)
     flat = (x.reshape(1, -1, len(present)) for x in (right, label))
-    won = team_reward(topology, *flat, np.array([present]))
+    won = _team_reward(topology, *flat, np.array([present]))
     return odds, np.asarray(won, np.float64).reshape(odds.shape)
