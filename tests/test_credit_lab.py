@@ -161,6 +161,21 @@ def test_the_lab_agrees_with_enumeration_within_its_intervals(misses):
     assert 0.88 < np.mean(np.abs(misses) < 1.96) <= 1.0
 
 
+def test_noise_of_few_groups_is_no_bias_and_no_signal():
+    """Eight groups on each of 200 prompts that are the same."""
+    case = enumerated(dyad(), "shared")
+    one = case.tables
+    many = one._replace(
+        tables={key: np.repeat(table, 200, axis=0) for key, table in one.tables.items()},
+        **{name: tuple(np.repeat(x, 200, axis=0) for x in getattr(one, name)) for name in ("right", "label", "wrong")},
+    )
+    rng, known = np.random.default_rng(0), truth(many)
+    evidence = gather(many, known, case.estimator, rng, group=2, replicates=8)
+    found, exact = summarise(evidence, known, rng, draws=20).figures, figures_of(case)
+    assert found["team", "bias"][0] == pytest.approx(exact["team", "bias"], abs=0.2)
+    assert found["team", "variance"][0] == pytest.approx(exact["team", "variance"], rel=0.1)
+
+
 def test_rank_correlation_is_spearmans():
     rng = np.random.default_rng(0)
     found, true = rng.integers(0, 4, (2, 50, 6)).astype(float)
