@@ -124,7 +124,7 @@ def play(
 ) -> tuple[Rollout, Outcome, dict[str, float]]:
     """The step's rollouts with their verdicts, and ratings if the credit reads them: (spoken, outcome, metrics)."""
     began = time.perf_counter()
-    questions, key = [p.question for p in problems], jax.random.fold_in(state.key, int(state.step))
+    questions, key = [p.told for p in problems], jax.random.fold_in(state.key, int(state.step))
     judge, weights = Judge(pool, problems), publish(program, state.params)
     how = dict(
         temperature=config.sample.temperature,

@@ -81,7 +81,7 @@ def test_silence_changes_nothing_and_a_misleading_agent_harms(team):
 # What estimators do
 
 CASES = {
-    "dyad": ["shared", "ccpo", "ccpo_event", "nested", "sepo"],
+    "dyad": ["shared", "ccpo", "ccpo_event", "nested", "pooled", "sepo"],
     "chain": ["difference", "agent_norm"],
     "debate": ["individual", "shapley"],
     "voting": ["magrpo", "cross_play"],
@@ -100,7 +100,7 @@ class Case(NamedTuple):
 
 
 def enumerated(team, name: str) -> Case:
-    estimator = make_credit(name, team, **({"answers": 2} if name == "nested" else {}))
+    estimator = make_credit(name, team, **({"answers": 2} if name in ("nested", "pooled") else {}))
     tables, true = two_words(team), team_gradient(team, all_subsets(team.num_agents))
     if name == "sepo":
         rated = rated_dyad(np.concatenate([tables.tables[0, ()], tables.tables[1, (True,)][0]]))
@@ -116,7 +116,7 @@ def enumerated(team, name: str) -> Case:
         drawn = np.random.default_rng(0).choice(len(played.probability), 20000, p=played.probability)
         before = Outcome(*(x[:, drawn] for x in played.outcome[:3]), played.outcome.agent_mask)
         state = jax.jit(estimator.update)(state, before)[1]
-    advantage = "none" if name == "nested" else "leave_one_out"
+    advantage = "none" if estimator.baseline == "none" else "leave_one_out"
     gradients = played_gradients(team, estimator, played, advantage, state)
     credit, _ = jax.jit(estimator.update)(state, played.outcome)
     return Case(tables, estimator, np.asarray(credit), gradients, played.probability, true)

@@ -81,4 +81,7 @@ CLAIMS = {
     "cross_play": Claim(True, True, True, "exact", "the contribution, averaged over all teams the group can form"),
     "shapley": Claim(False, True, True, "", "0 for who changes no team, less for who harms all it joins; else another"),
     "nested": Claim(False, False, False, "exact", "an advantage within each prompt: everyone's mean is 0"),
+    "pooled": Claim(
+        False, False, False, "", "an advantage divided by the prompt's deviation, which re-weights prompts"
+    ),
 }

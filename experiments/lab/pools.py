@@ -69,7 +69,7 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
             spoken = rollout(
                 program.team,
                 weights,
-                [p.question for p in filled],
+                [p.told for p in filled],
                 jax.random.fold_in(key, first),
                 group_size=size,
                 temperature=config.sample.temperature,
