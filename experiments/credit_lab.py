@@ -319,13 +319,15 @@ def checked(args) -> None:
 
 
 def commit() -> str:
-    """The checked-out commit, with a plus where files differ from it."""
+    """The checked-out commit, with a plus where programs differ from it."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short", "HEAD") + (
+            "+" if git("status", "--porcelain", "-uno", ".", ":!experiments/results") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
