@@ -13,7 +13,6 @@ import concurrent.futures
 import csv
 import io
 import json
-import math
 import multiprocessing
 import os
 import pathlib
@@ -23,7 +22,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from experiments.tables import ROOT, mean_and_half
+
 SEEDS = (0, 1, 2, 3, 4)
 
 
@@ -32,11 +32,13 @@ class Task(NamedTuple):
 
     config: str  # module of configs/, its tiny preset
     changes: dict[str, Any]
-    about: str  # one sentence for the table
+    about: str  # a few words for the table
     model: tuple[str, ...] = ("tiny",)  # "tiny", or what it was taught before, a key of teach_tiny.LESSONS; per agent
+    methods: tuple[str, ...] = ()  # who is compared; () = all of the team's but sepo, whose ratings need a lesson
 
 
 _DYAD = {"steps": 32}
+_RATED = {**_DYAD, "rating_length": 52}
 TASKS = {
     "voting": Task("voting", {"steps": 24}, "three voters see the same problem"),
     "parts": Task(
@@ -48,10 +50,11 @@ TASKS = {
     "dyad": Task("dyad", _DYAD, "Thinker and Solver"),
     "lazy": Task("dyad", _DYAD, "a Thinker that begins by saying nothing of use", ("lazy", "tiny")),
     "misleading": Task("dyad", _DYAD, "a Thinker that begins by miscalculating", ("misleading", "tiny")),
+    "rating": Task("dyad", _RATED, "a dyad that was taught to rate its outcomes", ("rating",), ("shared", "sepo")),
 }
 
 # Group sizes are such that all methods of a team decode the same within a few per cent: a sample of the dyad is a
-# thought and an answer, with a counterfactual one more answer, with nested K answers.
+# thought and an answer, with a counterfactual one more answer, with nested and pooled K answers.
 METHODS = {
     "voting": {
         "shared": {"credit.name": "shared"},
@@ -68,9 +71,15 @@ METHODS = {
         "ccpo_event": {"credit.name": "ccpo_event", "group_size": 8},
         "nested": {"credit.name": "nested", "credit.answers": 2, "group_size": 9},
         "pooled": {"credit.name": "pooled", "credit.answers": 2, "group_size": 9},
+        "sepo": {"credit.name": "sepo", "group_size": 3},  # two ratings take three times as much as what they rate
     },
 }
 _COMMON = {"log.tensorboard": False, "data.heldout": 512, "verifier.workers": 1}
+
+
+def methods_of(task: str) -> tuple[str, ...]:
+    """The methods that are compared on a task."""
+    return TASKS[task].methods or tuple(name for name in METHODS[TASKS[task].config] if name != "sepo")
 
 
 class Run(NamedTuple):
@@ -177,22 +186,6 @@ def mean_until(course: Course, budget: float) -> float:
     return statistics.fmean(inside)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % confidence interval, Student's t; infinite for one value.
-
-    Example:
-      >>> mean, half = interval([59.0, 61.0])
-      >>> mean, round(half, 1)
-      (60.0, 12.7)
-    """
-    from scipy.special import stdtrit  # comes with jax
-
-    if len(values) < 2:
-        return values[0], math.inf
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.fmean(values), float(stdtrit(len(values) - 1, 0.975)) * spread
-
-
 def figures(course: Course, budget: float, agents: int) -> dict[str, float]:
     """What a table says about one run, in per cent, tokens in thousands."""
     final = course.final
@@ -209,7 +202,7 @@ def compare(task: str, out: pathlib.Path, seeds: Sequence[int]) -> tuple[list[di
     team = TASKS[task].config
     courses = {
         (method, seed): read(Run(task, method, seed), out)
-        for method in METHODS[team]
+        for method in methods_of(task)
         for seed in seeds
         if (Run(task, method, seed).folder(out) / "result.json").is_file()
     }
@@ -219,17 +212,17 @@ def compare(task: str, out: pathlib.Path, seeds: Sequence[int]) -> tuple[list[di
     agents = 3 if team == "voting" else 2
     runs = {key: figures(course, budget, agents) for key, course in courses.items()}
     lines = []
-    for method in METHODS[team]:
+    for method in methods_of(task):
         mine = {seed: found for (name, seed), found in runs.items() if name == method}
         if not mine:
             continue
         line: dict[str, Any] = {"method": method, "seeds": len(mine)}
         for name in next(iter(mine.values())):
-            line[name], line[f"{name} ±"] = interval([found[name] for found in mine.values()])
+            line[name], line[f"{name} ±"] = mean_and_half([found[name] for found in mine.values()])
         for name in ("curve", "held-out"):
             pairs = [mine[s][name] - runs["shared", s][name] for s in mine if ("shared", s) in runs]
             if pairs and method != "shared":
-                line[f"{name} − shared"], line[f"{name} − shared ±"] = interval(pairs)
+                line[f"{name} − shared"], line[f"{name} − shared ±"] = mean_and_half(pairs)
         lines.append(line)
     starts = [course.start["eval/team_accuracy"] for course in courses.values()]
     lines.insert(0, {"method": "untrained", "seeds": len(starts), "held-out": 100 * statistics.fmean(starts)})
@@ -249,7 +242,7 @@ def markdown(task: str, lines: Sequence[dict]) -> str:
         if isinstance(value, str | int):
             return str(value)
         sign = "+" if "−" in column else ""
-        return f"{value:{sign}.1f}" + ("" if half is None or math.isinf(half) else f" ± {half:.1f}")
+        return f"{value:{sign}.1f}" + ("" if half is None else f" ± {half:.1f}")
 
     rows = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     rows += ["| " + " | ".join(cell(line, column) for column in columns) + " |" for line in lines]
@@ -280,7 +273,7 @@ def main(arguments: Sequence[str]) -> int:
         Run(task, method, seed)
         for seed in typed.seeds  # all methods with one seed before the next: an early look is a fair one
         for task in tasks
-        for method in METHODS[TASKS[task].config]
+        for method in methods_of(task)
         if typed.method is None or method in typed.method
     ]
     if not typed.print:
