@@ -1,9 +1,9 @@
 """Which credit tells who contributed: `python -m experiments.credit_lab --team=tabular_voting --out=DIR`.
 
 For a fixed team and a fixed set of prompts, each agent's true contribution and the true advantage of each text are
-known: enumerated for teams of tables (`lab/tabular.py`), and from one big pool of answers for real teams (`lab/pools.py`).
-Every estimator in `CREDITS` that fits the team is then asked about many groups of samples (`lab/evidence.py`), all at about
-the same number of decoded tokens, and held to what it claims:
+known: enumerated for teams of tables (`lab/tabular.py`), and from one big pool of answers for real teams
+(`lab/pools.py`). Every estimator in `CREDITS` that fits the team is then asked about many groups of samples
+(`lab/evidence.py`), all at about the same number of decoded tokens, and held to what it claims (`lab/claims.py`):
 
     python -m experiments.credit_lab --team=tabular_dyad --out=lab
     python -m experiments.credit_lab --config=configs/dyad.py:tiny --prompts=16 --out=lab
