@@ -278,31 +278,53 @@ def test_ccpo_in_the_dyad_climbs_its_shaped_rewards():
     np.testing.assert_allclose(mean[1:], expected, atol=1e-5)
 
 
-def test_sepo_climbs_the_verdict_tilted_by_the_shares():
-    """Two samples, ratings drawn anew for every pair of texts. The tilt of a sample is its own share less the group's
-    mean share, so it climbs R + lambda (G - 1) / G * sign(R) * (w - E[w]), with E[w] held fixed."""
+class Rated(NamedTuple):
+    """A dyad of two words whose raters say one of two splits, and every group of two that it can come out with."""
+
+    splits: list
+    leans: np.ndarray  # [rater, thought, answer, split] odds
+    single: np.ndarray  # [N, 4] thought, answer, what each rater says
+    odds: np.ndarray  # [N]
+    score: np.ndarray  # [N, 3, 2]
+    samples: np.ndarray  # [B, G] groups
+    outcome: Outcome
+
+
+def rated_dyad(table) -> Rated:
+    """From what is said, ``[3, 2]``: the thinker, and the solver after either thought."""
     words, group = 2, 2
-    table = softmax(np.random.default_rng(4).normal(0, 0.8, (3, words)))  # thinker, solver after either thought
-    splits = [(0.2, 0.8), (0.9, 0.1)]  # a rater says one or the other
-    leans = np.random.default_rng(1).uniform(0.2, 0.8, (2, words, words, 2))  # rater, thought, answer -> odds
+    splits = [(0.2, 0.8), (0.9, 0.1)]
+    leans = np.random.default_rng(1).uniform(0.2, 0.8, (2, words, words, 2))
     leans[..., 1] = 1 - leans[..., 0]
-    single = np.array(list(itertools.product(range(words), repeat=4)))  # thought, answer, what each rater says
+    single = np.array(list(itertools.product(range(words), repeat=4)))
     thought, answer, first, second = single.T
     odds = table[0][thought] * table[1 + thought, answer] * leans[0][thought, answer, first]
     odds = odds * leans[1][thought, answer, second]
     score = np.zeros((len(single), 3, words))
     score[:, 0] = np.eye(words)[thought] - table[0]
     score[np.arange(len(single)), 1 + thought] = np.eye(words)[answer] - table[1 + thought]
-
-    samples = groups_of(np.arange(len(single)), group)  # [B, G]
+    samples = groups_of(np.arange(len(single)), group)
     correct = np.stack([np.zeros(samples.shape), answer[samples] == 0], -1)[None].astype(np.float32)
     said = np.moveaxis(np.array(splits)[single[:, 2:]], 1, 0)[:, samples]  # [rater, B, G, 2]
     outcome = Outcome(correct[..., 1], correct, np.zeros(correct.shape, int), agent_masks(2, ()), said)
-    credit = np.asarray(make_credit("sepo", dyad(), praise=0.5, blame=0.25).update((), outcome)[0])
-    estimate = np.stack([credit[0], credit[1], credit[1]], -1)[..., None] * score[samples]  # [B, G, 3, M]
-    mean, _ = moments_of(estimate.mean(1), odds[samples].prod(1))
+    return Rated(splits, leans, single, odds, score, samples, outcome)
 
-    view = np.array(splits)[single[:, 2:]]  # [N, rater, 2]
+
+def rated_gradients(rated: Rated, signal) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient estimates ``[B, 3, 2]`` of an advantage ``[2, B, G]``, and the probability ``[B]`` of each group."""
+    estimate = np.stack([signal[0], signal[1], signal[1]], -1)[..., None] * rated.score[rated.samples]
+    return estimate.mean(1), rated.odds[rated.samples].prod(1)
+
+
+def test_sepo_climbs_the_verdict_tilted_by_the_shares():
+    """Two samples, ratings drawn anew for every pair of texts. The tilt of a sample is its own share less the group's
+    mean share, so it climbs R + lambda (G - 1) / G * sign(R) * (w - E[w]), with E[w] held fixed."""
+    rated = rated_dyad(softmax(np.random.default_rng(4).normal(0, 0.8, (3, 2))))
+    single, odds, score, answer, group = rated.single, rated.odds, rated.score, rated.single[:, 1], 2
+    credit = np.asarray(make_credit("sepo", dyad(), praise=0.5, blame=0.25).update((), rated.outcome)[0])
+    mean, _ = moments_of(*rated_gradients(rated, credit))
+
+    view = np.array(rated.splits)[single[:, 2:]]  # [N, rater, 2]
     parts = 0.3 * view[:, 0, 0] + 0.7 * view[:, 1, 0], 0.3 * view[:, 1, 1] + 0.7 * view[:, 0, 1]
     share = parts[0] / sum(parts)
     tilt = np.where(answer == 0, 0.5, -0.25) * (share - odds @ share) / group
@@ -429,7 +451,7 @@ def reward_gradient(team, ablated, present, *, words=2, seed=0) -> dict[int, np.
             logs += jax.nn.log_softmax(tables[turn, there])[(*heard, chosen[turn])]
         return jnp.exp(logs) @ jnp.asarray(won, jnp.float32)
 
-    found = jax.grad(expectation)({key: jnp.asarray(table, jnp.float32) for key, table in tables.items()})
+    found = jax.jit(jax.grad(expectation))({key: jnp.asarray(table, jnp.float32) for key, table in tables.items()})
     return {turn: np.asarray(found[turn, (True,) * len(reads)]).ravel() for turn, reads in enumerate(team.reads)}
 
 

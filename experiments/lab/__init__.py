@@ -1,0 +1,1 @@
+"""Parts of `credit_lab.py`: teams of which everything is known, evidence about estimators, and what they claim."""
