@@ -14,7 +14,7 @@ from ccpo_jax.ratings import FAILURES, OUTCOMES, parse
 from ccpo_jax.records import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome, rate, rollout
 from ccpo_jax.topology import vote_reward
-from ccpo_jax.verifiers import Item, VerifierPool
+from ccpo_jax.verifiers import Graded, Item, VerifierPool
 
 
 class EvalSettings(NamedTuple):
@@ -43,17 +43,21 @@ class Judge:
         graded = self._thread.submit(self._pool.verify, items)
         self._verdicts |= {b: (graded, place) for place, b in enumerate(known)}
 
+    def verdicts(self) -> list[Graded]:
+        """Waits for the last verdict; one entry per problem, with its texts in the order they were heard in."""
+        try:
+            return [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in range(len(self._problems))]
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
     def grade(self, team: Team, spoken: Rollout) -> tuple[Outcome, Counter]:
-        """Waits for the last verdict.
+        """The verdicts, put together.
 
         Returns:
           ``(outcome, counts)``: the team's outcome in every world, and how many answers timed out, crashed, failed to
           parse or were not found.
         """
-        try:
-            graded = [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in range(len(self._problems))]
-        finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+        graded = self.verdicts()
         rows = [turn.samples.length.shape[1] for turn in spoken.turns]
         borders = np.cumsum(rows)[:-1]
         correct = np.split(np.array([g.correct for g in graded], np.float32), borders, axis=1)

@@ -8,11 +8,11 @@ import numpy as np
 
 from ccpo_jax import models
 from ccpo_jax.evaluate import Judge, hear_ratings
-from ccpo_jax.metrics import closing_table
+from ccpo_jax.metrics import closing_table, table
 from ccpo_jax.rollout import rollout
 from ccpo_jax.setup import Program, resolve
 from ccpo_jax.sharding import batch_sharding
-from ccpo_jax.train import evaluation, heldout_set, initial_state, publish, table, test_sets
+from ccpo_jax.train import evaluation, heldout_set, initial_state, publish, test_sets
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError, input_errors, open_checkpoints, printable
 

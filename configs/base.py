@@ -118,6 +118,9 @@ def base() -> ConfigDict:
     c.log = ConfigDict()
     c.log.tensorboard = True
     c.log.wandb = False  # needs the wandb package and an account
+    c.log.rollouts = 3  # problems of a step whose rollouts are kept, in rollouts.jsonl; 0 = none
+    c.log.rollouts_every = 25  # steps between two whose rollouts are kept; those of the first step always are
+    c.log.rollout_chars = 2000  # most characters kept of a text, the first and the last ones
     return c
 
 
@@ -148,4 +151,5 @@ def tiny(c: ConfigDict) -> ConfigDict:
     c.eval.greedy = False
     c.eval_every = 0
     c.checkpoint_every = 0
+    c.log.rollouts_every = 5
     return c

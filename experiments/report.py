@@ -1,0 +1,620 @@
+"""One page about a run: how it learned, who was paid, what its agents said. Opens anywhere, needs nothing else.
+
+    python -m experiments.report WORKDIR [--out=FILE]
+
+The page (WORKDIR/report.html unless told otherwise) holds all it shows and loads nothing: its policy forbids it to.
+What models and datasets wrote is shown and never obeyed: control characters and direction marks as their escapes,
+everything else as text. Works while a run is under way, and on a run without rollouts.jsonl.
+"""
+
+import argparse
+import base64
+import hashlib
+import inspect
+import json
+import math
+import pathlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+from ccpo_jax import CREDITS, TOPOLOGIES
+from ccpo_jax.journal import shorten
+from ccpo_jax.metrics import PERCENTS, table
+from ccpo_jax.topology import Topology
+from ccpo_jax.workdir import InputError, input_errors, printable, replace_text
+from experiments.plots import COLOURS, Box, Line, box_chart, line_chart
+
+TEMPLATE = pathlib.Path(__file__).with_suffix(".html")
+_MOST_POINTS = 240  # of a line; more are averaged
+_MOST_BOXES = 20
+_MOST_CHARS = 20_000  # of a text, however long the run kept it
+_MOST_BYTES = 12_000_000  # of all rollouts in the page
+_MOST_LINE = 50_000_000  # bytes of one line of a file
+_LARGEST = 1e12  # a number beyond it says that something is wrong, and would flatten its chart
+
+
+class Run(NamedTuple):
+    """What a workdir holds."""
+
+    name: str
+    config: dict[str, Any]
+    topology: Topology
+    metrics: list[dict]  # in the order of their steps
+    result: dict  # before and after; {} while the run is under way
+    rollouts: list[dict]
+    damaged: int  # lines of rollouts.jsonl that could not be read
+
+
+class Chart(NamedTuple):
+    """A chart of metrics over training steps."""
+
+    title: str
+    note: str
+    lines: Mapping[str, str]  # metric -> name of its line; in a metric * is a number, in the name {} whose it is
+    whose: str = "agent"  # agent | turn | set: what * counts
+    band: bool = False  # the metrics come with /low and /high
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; a mistake in it is one line on stderr and exit status 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workdir", type=pathlib.Path, help="folder of a run")
+    parser.add_argument("--out", type=pathlib.Path, help="file of the page; WORKDIR/report.html if left out")
+    options = parser.parse_args(arguments)
+    out = options.out or options.workdir / "report.html"
+    try:
+        page = write_page(read_run(options.workdir))
+        try:
+            replace_text(out, page)
+        except OSError as error:
+            raise InputError(f"out: cannot write {out} ({error.strerror}); type another --out=FILE") from error
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(out)
+    return 0
+
+
+# --- what a run left --------------------------------------------------------------------------------------------------
+
+
+def read_run(workdir: pathlib.Path) -> Run:
+    """Everything the page tells of, from the files of a run.
+
+    Raises:
+      InputError: there is no run, or its configuration or metrics are damaged.
+    """
+    with input_errors():
+        if not (workdir / "config.json").is_file() or not (workdir / "metrics.jsonl").is_file():
+            raise ValueError(f"workdir: there is no run in {workdir}; type the folder of a training run")
+        config = _read_object(workdir / "config.json")
+        metrics, _ = read_lines(workdir / "metrics.jsonl")
+        if not metrics:
+            raise ValueError(
+                f"workdir: the run in {workdir} has written no metrics yet; try again after its first step"
+            )
+        try:
+            topology = _topology(config)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"config: {workdir / 'config.json'} names no team ({error!r}); restore it") from error
+        result = _read_object(workdir / "result.json") if (workdir / "result.json").is_file() else {}
+    rollouts, damaged = [], 0
+    if (workdir / "rollouts.jsonl").is_file():
+        lines, damaged = read_lines(workdir / "rollouts.jsonl")
+        told = {line["step"]: line for line in metrics}
+        for line in lines:
+            try:
+                rollouts.append(view(topology, line, told.get(line["step"], {})))
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+                damaged += 1
+    return Run(workdir.resolve().name, config, topology, metrics, result, rollouts, damaged)
+
+
+def read_lines(path: pathlib.Path) -> tuple[list[dict], int]:
+    """``(objects, damaged)``: the lines of a file that are objects about a step, in its order, and how many are not."""
+    found, damaged = {}, 0
+    with path.open("rb") as file:
+        for number, raw in enumerate(iter(lambda: file.readline(_MOST_LINE), b"")):
+            try:
+                line = json.loads(raw)
+                if type(line["step"]) is not int or not 0 <= line["step"] < 2**31:
+                    raise ValueError(line["step"])
+                found[line["step"], number] = line
+            except (ValueError, KeyError, TypeError, RecursionError):
+                damaged += 1
+    return [found[place] for place in sorted(found)], damaged
+
+
+def _read_object(path: pathlib.Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"workdir: {path} is damaged ({type(error).__name__}); restore it") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"workdir: {path} is damaged (no object); restore it")
+    return found
+
+
+def _topology(config: dict) -> Topology:
+    constructor = TOPOLOGIES[config["topology"]]
+    names = inspect.signature(constructor).parameters
+    return constructor(**{name: config[name] for name in names if name in config})
+
+
+def agent_names(topology: Topology) -> list[str]:
+    """A name for each agent: its role, with its number where several share the role."""
+    roles = topology.agent_roles
+    return [f"{role} {agent}" if roles.count(role) > 1 else role for agent, role in enumerate(roles)]
+
+
+def turn_names(topology: Topology) -> list[str]:
+    """A name for each turn, likewise."""
+    pairs = list(zip(topology.roles, topology.speakers, strict=True))
+    return [f"{role} {speaker}" if topology.roles.count(role) > 1 else role for role, speaker in pairs]
+
+
+# --- rollouts ---------------------------------------------------------------------------------------------------------
+
+
+def view(topology: Topology, line: dict, metrics: dict) -> dict:
+    """One problem of rollouts.jsonl as the page shows it, every text inert.
+
+    Args:
+      topology: the team.
+      line: see `ccpo_jax.journal.entry`.
+      metrics: of the same step.
+
+    Raises:
+      KeyError, TypeError, ValueError, IndexError, AttributeError: it is damaged.
+    """
+    names = agent_names(topology)
+    turns = [
+        {"who": who, "agent": agent, "texts": [_shown(text) for text in turn["texts"]]}
+        for who, agent, turn in zip(turn_names(topology), topology.speakers, line["turns"], strict=True)
+    ]
+    samples = []
+    for sample in line["samples"]:
+        for telling in (telling for world in sample["said"] for telling in world):
+            for turn, place in zip(turns, telling, strict=True):
+                if place is not None and not 0 <= place < len(turn["texts"]):
+                    raise IndexError(place)
+        samples.append(
+            {
+                "said": sample["said"],
+                "reward": [_finite(sample["reward"][world]) for world in range(len(line["masked"]))],
+                "agents": [paid(line, sample, agent) for agent in range(topology.num_agents)],
+                "ratings": ratings(names, sample),
+            }
+        )
+    return {
+        "step": line["step"],
+        "id": inert(line["id"]),
+        "question": inert(line["question"]),
+        "gold": inert(line["gold"]),
+        "group": int(line["group"]),
+        "history": history(metrics),
+        "worlds": [" and ".join(names[agent] for agent in agents) for agents in line["masked"]],
+        "turns": turns,
+        "samples": samples,
+    }
+
+
+def ratings(names: Sequence[str], sample: dict) -> list[dict]:
+    """What each agent said about a sample's outcome, with the split that was read from it."""
+    said = zip(names, sample.get("ratings", ()), sample.get("splits", ()), strict=False)
+    return [{"who": who, "text": inert(text), "split": [_finite(part) for part in split]} for who, text, split in said]
+
+
+def _shown(text: dict) -> dict:
+    kept = {"text": inert(text["text"]), "verdict": inert(text["verdict"])}
+    return kept | ({"answer": inert(text["answer"])} if "answer" in text else {})
+
+
+def paid(line: dict, sample: dict, agent: int) -> dict:
+    """What an agent contributed to a sample, its credit and its advantage, and in a few sentences why.
+
+    Args:
+      line: the problem.
+      sample: one of its samples.
+      agent: whose.
+
+    Returns:
+      ``contribution`` (None where no world without it was decoded), ``credit``, ``advantage``, ``why``.
+    """
+    credit, advantage = _finite(sample["credit"][agent]), _finite(sample["advantage"][agent])
+    mean, team = _finite(line["mean_credit"][agent]), _finite(sample["reward"][0])
+    contribution, why = None, "No world without it was decoded; its credit asks for none."
+    if [agent] in line["masked"]:
+        without = _finite(sample["reward"][line["masked"].index([agent])])
+        contribution = round(team - without, 6)
+        if contribution:
+            effect = "it helps" if contribution > 0 else "it hurts"
+            why = f"Without it the team earns {without:.2f} instead of {team:.2f}: {effect}."
+        else:
+            free = ", so here it rides free" if team > 0.5 else ""
+            why = f"The team earns {team:.2f} with and without it{free}."
+    if credit is None or advantage is None or mean is None:
+        return {"contribution": contribution, "credit": credit, "advantage": advantage, "why": why}
+    if not advantage:
+        why += f" Its credit is the mean of its {line['group']} samples: nothing is learned from it."
+    elif abs(advantage - credit) < 1e-5 and abs(mean) > 1e-5:
+        why += " Its credit is the advantage: it is compared with no mean."
+    else:
+        side = "above" if credit > mean else "below"
+        why += f" Its credit is {abs(credit - mean):.2f} {side} the mean of its {line['group']} samples, {mean:.2f}."
+    return {"contribution": contribution, "credit": credit, "advantage": advantage, "why": why}
+
+
+def history(metrics: dict) -> str:
+    """The running moments that shaped a step's credit, in words; "" where there are none."""
+    parts = []
+    for name, words in (("delta", "contribution"), ("joint", "team's reward"), ("solo", "reward without the Thinker")):
+        mean, var = (_finite(metrics.get(f"moments/{name}/{moment}")) for moment in ("mean", "var"))
+        if mean is not None and var is not None and (mean or var):
+            parts.append(f"{words} {mean:.2f} ± {math.sqrt(max(var, 0)):.2f}")
+    gate = _finite(metrics.get("moments/gate"))
+    if parts and gate is not None:
+        parts.append(f"gate {gate:.2f}")
+    return f"History before this step: {', '.join(parts)}." if parts else ""
+
+
+def fitting(entries: Sequence[dict], most: int) -> list[dict]:
+    """Entries of as many steps, spread over the run and always with the last, as fit into `most` bytes of the page."""
+    sizes: dict[int, int] = {}
+    for entry in entries:
+        sizes[entry["step"]] = sizes.get(entry["step"], 0) + len(embedded(entry))
+    newest = sorted(sizes, reverse=True)
+    for stride in range(1, len(newest) + 1):
+        chosen = set(newest[::stride])
+        if sum(sizes[step] for step in chosen) <= most:
+            return [entry for entry in entries if entry["step"] in chosen]
+    kept, used = [], 0
+    for entry in (entry for entry in entries if entry["step"] == newest[0]) if newest else ():
+        used += len(embedded(entry))
+        if used <= most:
+            kept.append(entry)
+    return kept
+
+
+# --- text that is safe to show ----------------------------------------------------------------------------------------
+
+
+def inert(text: str) -> str:
+    """Bounded text without anything that a page or an eye would obey: control and direction characters as escapes.
+
+    Raises:
+      TypeError: it is no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(type(text).__name__)
+    return printable(shorten(text, _MOST_CHARS))
+
+
+def html(text: Any) -> str:
+    """A value as text within HTML."""
+    return escape(inert(str(text)))
+
+
+def embedded(value: Any) -> str:
+    """JSON that can stand in a page: pure ASCII, without a letter that HTML knows."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(value: Any) -> float | None:
+    """A number that can be drawn; None for everything else."""
+    fine = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return value if fine else None
+
+
+# --- charts -----------------------------------------------------------------------------------------------------------
+
+
+def charts(run: Run, chosen: Sequence[Chart], data: list) -> str:
+    """Figures of those charts that the run has metrics for; what their points are is appended to `data`."""
+    return "".join(filter(None, (_figure(run, chart, data) for chart in chosen)))
+
+
+def _figure(run: Run, chart: Chart, data: list) -> str:
+    lines = []
+    for metric, name in chart.lines.items():
+        for key, whose in _keys(run, metric, chart.whose):
+            points = [(line["step"], *_point(line, key, chart.band)) for line in run.metrics]
+            points = [point for point in points if point[1] is not None]
+            if points:
+                lines.append(_line(name.format(whose), points, chart.band))
+    if not lines:
+        return ""
+    steps = sorted({x for line in lines for x in line.x})
+    known = [dict(zip(line.x, line.y, strict=True)) for line in lines]
+    data.append({"x": steps, "lines": [[_rounded(values.get(step)) for step in steps] for values in known]})
+    legend = "".join(
+        f'<li class="c{i % COLOURS}"><i></i>{html(line.name)} <b>{line.y[-1]:.4g}</b></li>'
+        for i, line in enumerate(lines)
+    )
+    label = f"{chart.title}: " + ", ".join(f"{line.name} {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in lines)
+    return (
+        f'<figure data-chart="{len(data) - 1}"><figcaption><h3>{html(chart.title)}</h3><p>{html(chart.note)}</p>'
+        f'</figcaption>{line_chart(lines, label=printable(label))}<ul class="legend"><li class="at"></li>{legend}</ul>'
+        "</figure>"
+    )
+
+
+def _keys(run: Run, metric: str, whose: str) -> list[tuple[str, str]]:
+    """``(metric, whose)`` of every metric of the run that the pattern means."""
+    if "*" not in metric:
+        return [(metric, "")]
+    agents = agent_names(run.topology)
+    names = {"agent": agents, "turn": turn_names(run.topology), "set": agents}[whose]
+    if whose == "set" and run.config.get("shared_policy"):
+        names = ["all agents"]
+    return [(metric.replace("*", str(number)), name) for number, name in enumerate(names)]
+
+
+def _point(line: dict, key: str, band: bool) -> tuple:
+    value = _finite(line.get(key))
+    edges = (_finite(line.get(f"{key}/low")), _finite(line.get(f"{key}/high"))) if band else (None, None)
+    return value, *edges
+
+
+def _line(name: str, points: Sequence[tuple], band: bool) -> Line:
+    """A line of bounded length; one of many noisy points also has its moving average."""
+    size = -(-len(points) // _MOST_POINTS)
+    bins = [points[i : i + size] for i in range(0, len(points), size)]
+    x = [part[-1][0] for part in bins]
+    y = [sum(point[1] for point in part) / len(part) for part in bins]
+    if band:
+        edges = [(point[2], point[3]) if None not in point else None for point in (part[-1] for part in bins)]
+        return Line(name, x, y, band=edges)
+    reach = len(y) // 16
+    windows = [y[max(0, i - reach) : i + reach + 1] for i in range(len(y))] if reach > 1 else []
+    return Line(name, x, y, smooth=[sum(window) / len(window) for window in windows])
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")
+
+
+def credit_boxes(run: Run) -> str:
+    """Figures of box plots, one per agent on a common axis: how its credit spread over the run."""
+    drawn, values = {}, []
+    for agent, name in enumerate(agent_names(run.topology)):
+        keys = [f"credit/percentile_{percent}/{agent}" for percent in PERCENTS] + [f"credit/mean/{agent}"]
+        rows = [(line["step"], *(_finite(line.get(key)) for key in keys)) for line in run.metrics]
+        rows = [row for row in rows if None not in row]
+        if not rows:
+            continue
+        size = -(-len(rows) // _MOST_BOXES)
+        bins = [rows[i : i + size] for i in range(0, len(rows), size)]
+        means = [[sum(column) / len(part) for column in zip(*part, strict=True)] for part in bins]
+        drawn[agent, name] = [Box(row[0], tuple(row[1:6]), row[6]) for row in means]
+        values += [value for box in drawn[agent, name] for value in box.percentiles]
+    if not drawn:
+        return '<p class="quiet">This run wrote no percentiles of credit.</p>'
+    room = 0.05 * (max(values) - min(values)) or 0.5
+    y_range = (min(values) - room, max(values) + room)
+    return "".join(
+        f"<figure><figcaption><h3>Credit of {html(name)}</h3></figcaption>"
+        + box_chart(boxes, label=f"Credit of {name} over training steps", colour=agent, y_range=y_range)
+        + "</figure>"
+        for (agent, name), boxes in drawn.items()
+    )
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def write_page(run: Run) -> str:
+    """The page about a run. The same run gives the same page."""
+    data: list = []
+    sections = {name: charts(run, chosen, data) for name, chosen in CHARTS.items()}
+    shown = fitting(run.rollouts, _MOST_BYTES)
+    flat = _flat(run.config)
+    settings = "".join(f"<tr><th>{html(name)}</th><td>{html(json.dumps(value))}</td></tr>" for name, value in flat)
+    rollouts = {"agents": agent_names(run.topology), "entries": shown}
+    return fill(
+        TEMPLATE.read_text(encoding="utf-8"),
+        {
+            "title": html(run.name),
+            "facts": facts(run),
+            "tiles": tiles(run),
+            "learning": sections["learning"],
+            "credit": credit_boxes(run),
+            "estimator": estimator(run),
+            "diagnostics": sections["diagnostics"],
+            "accuracy": accuracy(run),
+            "missing": html(missing(run, shown)),
+            "settings": settings,
+            "charts-json": embedded(data),
+            "rollouts-json": embedded(rollouts),
+        },
+    )
+
+
+def fill(template: str, parts: Mapping[str, str]) -> str:
+    """Puts parts into the places ``<!--{name}-->`` of the template, and the hashes of its own style and script into
+    the policy: nothing else may run or load."""
+    for kind, tag in (("style-hash", "style"), ("script-hash", "script")):
+        (own,) = re.findall(rf"<{tag}>(.*?)</{tag}>", template, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+        template = template.replace(f"<!--{{{kind}}}-->", f"'sha256-{digest}'")
+    return re.sub(r"<!--\{([\w-]+)\}-->", lambda found: parts[found[1]], template)
+
+
+def facts(run: Run) -> str:
+    """The line under the title."""
+    config, done = run.config, run.metrics[-1]["step"]
+    parts = {
+        "team": config.get("topology"),
+        "credit": config.get("credit", {}).get("name"),
+        "loss": config.get("loss", {}).get("name"),
+        "model": config.get("model"),
+        "data": config.get("data", {}).get("train"),
+        "seed": config.get("seed"),
+        "steps": f"{done} of {config.get('steps')}",
+    }
+    return "".join(f"<li>{name} <b>{html(value)}</b></li>" for name, value in parts.items())
+
+
+def tiles(run: Run) -> str:
+    """The few numbers one looks for first."""
+    found = []
+    scores = [line for line in run.metrics if _finite(line.get("eval/team_accuracy")) is not None]
+    if scores:
+        first, last = scores[0], scores[-1]
+        low, high = (_finite(last.get(f"eval/team_accuracy/{edge}")) for edge in ("low", "high"))
+        interval = f", 95 % interval {100 * low:.1f} to {100 * high:.1f}" if None not in (low, high) else ""
+        change = f"from {100 * first['eval/team_accuracy']:.1f} before training{interval}"
+        found.append((f"{100 * last['eval/team_accuracy']:.1f} %", "held-out team accuracy", change))
+    steps = [line for line in run.metrics if line["step"] > 0]
+    tail = steps[-max(1, len(steps) // 10) :]
+    recent = f"mean of the last {len(tail)} steps"
+    for metric, words in (("reward", "reward of the team"), ("credit/free_rider_rate/*", "free-rider rate, ")):
+        for key, whose in _keys(run, metric, "agent"):
+            values = [value for line in tail if (value := _finite(line.get(key))) is not None]
+            if values:
+                found.append((f"{sum(values) / len(values):.2f}", words + whose, recent))
+    tokens = sum(_finite(line.get("decoded_tokens")) or 0 for line in steps)
+    found.append((f"{tokens:,.0f}", "tokens decoded", "in training, all worlds"))
+    return "".join(f"<li><b>{html(a)}</b> {html(b)}<small>{html(c)}</small></li>" for a, b, c in found)
+
+
+def estimator(run: Run) -> str:
+    """How the run's credit estimator pays, in the words of its own documentation."""
+    name = run.config.get("credit", {}).get("name")
+    if name not in CREDITS:
+        return ""
+    words = re.split(r"\n(?=Reference:|Deviation:|Args:)", inspect.getdoc(CREDITS[name]))[0].strip()
+    return f"<details><summary>How <code>{html(name)}</code> pays</summary><pre>{html(words)}</pre></details>"
+
+
+def accuracy(run: Run) -> str:
+    """Tables of accuracies with their intervals, before and after, of the held-out problems and every test set."""
+    before, after = run.result.get("before", run.metrics[0]), run.result.get("after", {})
+    if not after:
+        after = next((line for line in reversed(run.metrics[1:]) if "eval/team_accuracy" in line), {})
+    scored = (re.fullmatch(r"(eval|test/.+?)/team_accuracy", key) for line in (before, after) for key in line)
+    prefixes = dict.fromkeys(found[1] for found in scored if found)
+    tables = []
+    for prefix in prefixes:
+        try:
+            first, last = table(before, prefix, run.topology), table(after, prefix, run.topology)
+            cells = "".join(
+                f"<tr><th>{html(row)}</th>{_cell(first.get(row))}{_cell(last.get(row))}</tr>" for row in first | last
+            )
+        except (KeyError, TypeError, ValueError):  # a metric without its interval is no row of this table
+            continue
+        name = "held-out problems" if prefix == "eval" else prefix.removeprefix("test/")
+        tables.append(
+            f'<div class="scroll"><table><caption>{html(name)}, accuracy in %, 95 % interval</caption>'
+            f"<tr><th></th><th>before</th><th>after</th></tr>{cells}</table></div>"
+        )
+    return "".join(tables) or '<p class="quiet">This run has not been evaluated.</p>'
+
+
+def _cell(row: tuple | None) -> str:
+    if row is None:
+        return "<td></td>"
+    mean, low, high = (100 * value for value in row)
+    return f"<td>{mean:.1f} <small>{low:.1f} to {high:.1f}</small></td>"
+
+
+def missing(run: Run, shown: Sequence[dict]) -> str:
+    """What the browser of rollouts does not show."""
+    kept, here = ({entry["step"] for entry in entries} for entries in (run.rollouts, shown))
+    parts = []
+    if not kept:
+        parts.append("This run kept no rollouts: --config.log.rollouts=3 keeps some, from its next steps on.")
+    if len(here) < len(kept) or len(shown) < len(run.rollouts):
+        parts.append(f"{len(here)} of {len(kept)} kept steps fit into this page; rollouts.jsonl holds all.")
+    if run.damaged:
+        parts.append(f"{run.damaged} damaged lines of rollouts.jsonl are left out.")
+    return " ".join(parts)
+
+
+def _flat(tree: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
+    return [
+        pair
+        for name, value in tree.items()
+        for pair in (_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)])
+    ]
+
+
+CHARTS = {
+    "learning": (
+        Chart("Reward", "The team's mean reward in the rollouts of a step.", {"reward": "team"}),
+        Chart(
+            "Held-out accuracy",
+            "Of the whole team, with 95 % intervals over problems.",
+            {"eval/team_accuracy": "sampled", "eval/maj_accuracy": "majority", "eval/greedy/team_accuracy": "greedy"},
+            band=True,
+        ),
+        Chart(
+            "Alone",
+            "Held-out accuracy of each agent without the others.",
+            {"eval/agent_accuracy/*": "{}"},
+            band=True,
+        ),
+        Chart(
+            "One missing",
+            "Held-out accuracy of the team without each agent.",
+            {"eval/without_agent_accuracy/*": "without {}"},
+            band=True,
+        ),
+        Chart("Own answers", "How often an agent's own last words are right, in training.", {"correct/*": "{}"}),
+        Chart("Length", "Mean tokens of a response.", {"response_length/*": "{}"}, whose="turn"),
+        Chart("Cut off", "Share of responses that met their limit.", {"truncated/*": "{}"}, whose="turn"),
+        Chart("Gradient norm", "Before clipping.", {"update/grad_norm/*": "{}"}, whose="set"),
+        Chart("Entropy", "Mean entropy of a token, in nats.", {"update/entropy/*": "{}"}, whose="set"),
+    ),
+    "diagnostics": (
+        Chart("Helps", "Share of samples in which the team earns more with the agent.", {"credit/help_rate/*": "{}"}),
+        Chart("Hurts", "Share of samples in which the team earns less with it.", {"credit/hurt_rate/*": "{}"}),
+        Chart(
+            "Rides free",
+            "Share of right samples that would be right without the agent.",
+            {"credit/free_rider_rate/*": "{}"},
+        ),
+        Chart("Pivotal", "Share of votes that its voice decides.", {"credit/pivotal_rate/*": "{}"}),
+        Chart(
+            "Silent groups",
+            "Share of problems from which the agent learns nothing.",
+            {"credit/silent_groups/*": "{}"},
+        ),
+        Chart("Gives away", "How often a first speaker states the answer itself.", {"credit/leak_rate/*": "{}"}),
+        Chart(
+            "History: means",
+            "Running means, before each step.",
+            {
+                "moments/delta/mean": "contribution",
+                "moments/joint/mean": "team",
+                "moments/solo/mean": "solo",
+                "moments/*/mean": "{}",
+            },
+        ),
+        Chart(
+            "History: variances",
+            "Running variances, before each step.",
+            {
+                "moments/delta/var": "contribution",
+                "moments/joint/var": "team",
+                "moments/solo/var": "solo",
+                "moments/*/var": "{}",
+            },
+        ),
+        Chart("Gate", "Weight of the joint reward in the Solver's credit.", {"moments/gate": "gate"}),
+        Chart("Ratings read", "Share of ratings that hold a split.", {"rating/parsed/*": "{}"}),
+        Chart(
+            "Log-prob gap",
+            "Largest difference between sampler and trainer.",
+            {"update/logprob_gap_max/*": "{}"},
+            whose="set",
+        ),
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
