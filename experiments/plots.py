@@ -122,7 +122,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     for step in (unit * factor for factor in (1, 2, 5, 10, 20)):
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first < most:
-            return [round(step * i, 12) for i in range(first, last + 1)]
+            return [float(f"{step * i:.12g}") for i in range(first, last + 1)]
     raise AssertionError((low, high, most))
 
 

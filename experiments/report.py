@@ -40,7 +40,7 @@ class Run(NamedTuple):
     """What a workdir holds."""
 
     name: str
-    config: dict[str, Any]
+    config: dict[str, Any]  # flat: credit.name, ...
     topology: Topology
     metrics: list[dict]  # in the order of their steps
     result: dict  # before and after; {} while the run is under way
@@ -90,7 +90,7 @@ def read_run(workdir: pathlib.Path) -> Run:
     with input_errors():
         if not (workdir / "config.json").is_file() or not (workdir / "metrics.jsonl").is_file():
             raise ValueError(f"workdir: there is no run in {workdir}; type the folder of a training run")
-        config = _read_object(workdir / "config.json")
+        config = dict(_flat(_read_object(workdir / "config.json")))
         metrics, _ = read_lines(workdir / "metrics.jsonl")
         if not metrics:
             raise ValueError(
@@ -108,7 +108,7 @@ def read_run(workdir: pathlib.Path) -> Run:
         for line in lines:
             try:
                 rollouts.append(view(topology, line, told.get(line["step"], {})))
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError):
                 damaged += 1
     return Run(workdir.resolve().name, config, topology, metrics, result, rollouts, damaged)
 
@@ -168,27 +168,22 @@ def view(topology: Topology, line: dict, metrics: dict) -> dict:
       metrics: of the same step.
 
     Raises:
-      KeyError, TypeError, ValueError, IndexError, AttributeError: it is damaged.
+      KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError: it is damaged.
     """
     names = agent_names(topology)
     turns = [
         {"who": who, "agent": agent, "texts": [_shown(text) for text in turn["texts"]]}
         for who, agent, turn in zip(turn_names(topology), topology.speakers, line["turns"], strict=True)
     ]
-    samples = []
-    for sample in line["samples"]:
-        for telling in (telling for world in sample["said"] for telling in world):
-            for turn, place in zip(turns, telling, strict=True):
-                if place is not None and not 0 <= place < len(turn["texts"]):
-                    raise IndexError(place)
-        samples.append(
-            {
-                "said": sample["said"],
-                "reward": [_finite(sample["reward"][world]) for world in range(len(line["masked"]))],
-                "agents": [paid(line, sample, agent) for agent in range(topology.num_agents)],
-                "ratings": ratings(names, sample),
-            }
-        )
+    samples = [
+        {
+            "said": said(sample["said"], len(line["masked"]), [len(turn["texts"]) for turn in turns]),
+            "reward": [_finite(sample["reward"][world]) for world in range(len(line["masked"]))],
+            "agents": [paid(line, sample, agent) for agent in range(topology.num_agents)],
+            "ratings": ratings(names, sample),
+        }
+        for sample in line["samples"]
+    ]
     return {
         "step": line["step"],
         "id": inert(line["id"]),
@@ -202,10 +197,21 @@ def view(topology: Topology, line: dict, metrics: dict) -> dict:
     }
 
 
+def said(places: list, worlds: int, texts: Sequence[int]) -> list[list[list[int | None]]]:
+    """Which texts belong to a sample ``[W][n][T]``, once it is sure that they are there: `texts` of each turn."""
+    if len(places) != worlds or not all(places):
+        raise ValueError(f"{worlds} worlds")
+    for telling in (telling for world in places for telling in world):
+        for place, count in zip(telling, texts, strict=True):
+            if place is not None and not (type(place) is int and 0 <= place < count):
+                raise ValueError(f"text {place!r} of {count}")
+    return places
+
+
 def ratings(names: Sequence[str], sample: dict) -> list[dict]:
     """What each agent said about a sample's outcome, with the split that was read from it."""
-    said = zip(names, sample.get("ratings", ()), sample.get("splits", ()), strict=False)
-    return [{"who": who, "text": inert(text), "split": [_finite(part) for part in split]} for who, text, split in said]
+    rated = zip(names, sample.get("ratings", ()), sample.get("splits", ()), strict=False)
+    return [{"who": who, "text": inert(text), "split": [_finite(x) for x in split]} for who, text, split in rated]
 
 
 def _shown(text: dict) -> dict:
@@ -412,8 +418,9 @@ def write_page(run: Run) -> str:
     data: list = []
     sections = {name: charts(run, chosen, data) for name, chosen in CHARTS.items()}
     shown = fitting(run.rollouts, _MOST_BYTES)
-    flat = _flat(run.config)
-    settings = "".join(f"<tr><th>{html(name)}</th><td>{html(json.dumps(value))}</td></tr>" for name, value in flat)
+    settings = "".join(
+        f"<tr><th>{html(name)}</th> <td>{html(json.dumps(value))}</td></tr>" for name, value in run.config.items()
+    )
     rollouts = {"agents": agent_names(run.topology), "entries": shown}
     return fill(
         TEMPLATE.read_text(encoding="utf-8"),
@@ -446,17 +453,10 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 
 def facts(run: Run) -> str:
     """The line under the title."""
-    config, done = run.config, run.metrics[-1]["step"]
-    parts = {
-        "team": config.get("topology"),
-        "credit": config.get("credit", {}).get("name"),
-        "loss": config.get("loss", {}).get("name"),
-        "model": config.get("model"),
-        "data": config.get("data", {}).get("train"),
-        "seed": config.get("seed"),
-        "steps": f"{done} of {config.get('steps')}",
-    }
-    return "".join(f"<li>{name} <b>{html(value)}</b></li>" for name, value in parts.items())
+    fields = {"team": "topology", "credit": "credit.name", "loss": "loss.name", "model": "model", "data": "data.train"}
+    parts = {name: run.config.get(field) for name, field in (fields | {"seed": "seed"}).items()}
+    parts["steps"] = f"{run.metrics[-1]['step']} of {run.config.get('steps')}"
+    return " ".join(f"<li>{name} <b>{html(value)}</b></li>" for name, value in parts.items())
 
 
 def tiles(run: Run) -> str:
@@ -479,12 +479,12 @@ def tiles(run: Run) -> str:
                 found.append((f"{sum(values) / len(values):.2f}", words + whose, recent))
     tokens = sum(_finite(line.get("decoded_tokens")) or 0 for line in steps)
     found.append((f"{tokens:,.0f}", "tokens decoded", "in training, all worlds"))
-    return "".join(f"<li><b>{html(a)}</b> {html(b)}<small>{html(c)}</small></li>" for a, b, c in found)
+    return " ".join(f"<li><b>{html(a)}</b> {html(b)} <small>{html(c)}</small></li>" for a, b, c in found)
 
 
 def estimator(run: Run) -> str:
     """How the run's credit estimator pays, in the words of its own documentation."""
-    name = run.config.get("credit", {}).get("name")
+    name = str(run.config.get("credit.name"))
     if name not in CREDITS:
         return ""
     words = re.split(r"\n(?=Reference:|Deviation:|Args:)", inspect.getdoc(CREDITS[name]))[0].strip()
@@ -503,7 +503,7 @@ def accuracy(run: Run) -> str:
         try:
             first, last = table(before, prefix, run.topology), table(after, prefix, run.topology)
             cells = "".join(
-                f"<tr><th>{html(row)}</th>{_cell(first.get(row))}{_cell(last.get(row))}</tr>" for row in first | last
+                f"<tr><th>{html(row)}</th> {_cell(first.get(row))} {_cell(last.get(row))}</tr>" for row in first | last
             )
         except (KeyError, TypeError, ValueError):  # a metric without its interval is no row of this table
             continue

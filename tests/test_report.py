@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from ccpo_jax.topology import chain, dyad, voting
@@ -44,7 +45,7 @@ def solved(step: int, *, question: str = "Compute 1+1.", text: str = "1+1=2;Answ
         "mean_credit": [0.1, 0.2, 0.0], "masked": [[], [0], [1], [2]],
         "turns": [{"speaker": k, "role": "voter", "texts": texts} for k in range(3)],
         "samples": [
-            {"reward": reward, "credit": [reward[0] - x for x in reward[1:]], "advantage": [0.5, -0.25, 0.0],
+            {"reward": reward, "credit": [reward[0] - x for x in reward[1:]], "advantage": [0.7, -0.25, 0.0],
              "said": [[[0, 1, 0]], [[None, 1, 0]], [[0, None, 0]], [[0, 1, None]]]}
             for reward in rewards
         ],
@@ -149,9 +150,8 @@ def test_lines_and_boxes_are_where_the_numbers_are(tmp_path):
     path = re.search(r'class="line c0" d="([^"]+)"', line)[1]
     places = [tuple(map(float, point.split())) for point in re.split("[ML]", path)[1:]]
     width = plots.RIGHT - plots.LEFT
-    assert places == pytest.approx([
-        (plots.LEFT, plots.BOTTOM), (plots.LEFT + width / 3, plots.TOP), (plots.RIGHT, plots.TOP),
-    ], abs=0.06)  # fmt: skip
+    expected = [(plots.LEFT, plots.BOTTOM), (plots.LEFT + width / 3, plots.TOP), (plots.RIGHT, plots.TOP)]
+    np.testing.assert_allclose(places, expected, atol=0.06)
     assert path.count("M") == 2  # broken at the gap
 
 
@@ -176,7 +176,7 @@ def test_rollouts_carry_verdicts_pay_and_reasons(tmp_path):
     right, wrong, free, tied = first["samples"]
     helps, _, nothing = right["agents"]
     assert helps == {
-        "contribution": 0.5, "credit": 0.5, "advantage": 0.5,
+        "contribution": 0.5, "credit": 0.5, "advantage": 0.7,
         "why": "Without it the team earns 0.50 instead of 1.00: it helps. "
                "Its credit is 0.40 above the mean of its 4 samples, 0.10.",
     }  # fmt: skip
@@ -272,23 +272,23 @@ def test_only_the_pages_own_script_may_run_and_nothing_may_load(tmp_path):
         digest = base64.b64encode(hashlib.sha256(page.raw[kind].encode()).digest()).decode()
         assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
     assert "unsafe" not in policy
-    assert not re.search(r"(?i)https?://|@import|url\(", text.replace("http-equiv", ""))
+    assert not re.search(r"(?i)https?://|@import|url\(", text)
 
 
-def test_megabytes_are_bounded(tmp_path):
-    huge = "\u202e<" * 2_000_000
-    lines = [solved(step, question=huge, text=huge, id=huge) for step in (1, 20)]
-    many = [solved(step, question="\u202e" * 19_000, text="x" * 19_000) for step in range(21, 221)]
-    folder = make_run(tmp_path, rollouts=lines + many)
-    text, page = page_of(folder)
-    assert len(text) < report._MOST_BYTES + 500_000
-    held = json.loads(page.raw["rollouts-json"])["entries"]
-    steps = [entry["step"] for entry in held]
-    assert steps[-1] == 220 and len(steps) > 20 and len(set(b - a for a, b in zip(steps, steps[1:], strict=False))) == 1
-    assert f"{len(steps)} of 202 kept steps fit into this page" in page.text
-    (huge_one,) = [report.view(voting(3), lines[0], {})]
-    assert len(json.dumps(huge_one)) < 2_000_000 and "characters left out" in huge_one["question"]
-    assert report.fitting([huge_one, huge_one], len(json.dumps(huge_one)) * 2) == [huge_one]  # escapes take room
+def test_megabytes_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_MOST_BYTES", 2_000_000)
+    huge = "\u202e<" * 200_000
+    lines = [solved(step, question=huge, text=huge, id=huge) for step in (1, 2)]
+    many = [solved(step, question="\u202e" * 15_000) for step in range(3, 63)]
+    text, page = page_of(make_run(tmp_path, rollouts=lines + many))
+    assert len(text) < 2_000_000 + 300_000
+    steps = [entry["step"] for entry in json.loads(page.raw["rollouts-json"])["entries"]]
+    assert len(set(np.diff(steps))) == 1
+    assert steps[-1] == 62 and 5 < len(steps) < 62
+    assert f"{len(steps)} of 62 kept steps fit into this page" in page.text
+    one = report.view(voting(3), lines[0], {})
+    assert len(json.dumps(one)) < 2_000_000 and "characters left out" in one["question"]
+    assert report.fitting([one, one], 2 * len(json.dumps(one))) == [one]  # what is escaped takes more room
 
 
 def test_long_runs_have_bounded_charts(tmp_path):
@@ -402,6 +402,7 @@ def test_a_chart_follows_the_pointer(tmp_path, open_page):
     page = open_page(tmp_path / "report.html")
     chart = page.locator("figure[data-chart='1']")
     assert chart.locator(".legend b").inner_text() == "0.8"
+    chart.scroll_into_view_if_needed()
     box = chart.locator("svg").bounding_box()
     page.mouse.move(box["x"] + 0.53 * box["width"], box["y"] + 40)
     assert chart.locator(".at").inner_text() == "step 20" and chart.locator(".legend b").inner_text() == "0.6"
@@ -411,6 +412,8 @@ def test_hostile_text_stays_text_in_a_browser(tmp_path, open_page):
     folder = hostile_run(tmp_path)
     report.main([str(folder)])
     page = open_page(folder / "report.html")
+    for _ in range(2):
+        page.get_by_role("button", name="show more").click()
     for summary in page.locator("#samples > details > summary").all()[::4]:
         summary.click()
     shown = page.locator("#samples").inner_text()
