@@ -496,7 +496,9 @@ def accuracy(run: Run) -> str:
     before, after = run.result.get("before", run.metrics[0]), run.result.get("after", {})
     if not after:
         after = next((line for line in reversed(run.metrics[1:]) if "eval/team_accuracy" in line), {})
-    scored = (re.fullmatch(r"(eval|test/.+?)/team_accuracy", key) for line in (before, after) for key in line)
+    scored = (
+        re.fullmatch(r"(eval|test/.+?)(?<!/greedy)/team_accuracy", key) for line in (before, after) for key in line
+    )
     prefixes = dict.fromkeys(found[1] for found in scored if found)
     tables = []
     for prefix in prefixes:

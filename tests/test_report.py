@@ -1,6 +1,7 @@
 """The report: what its page says about a run whose facts are known, and that nothing in it obeys what models wrote."""
 
 import base64
+import doctest
 import hashlib
 import html
 import html.parser
@@ -153,6 +154,10 @@ def test_lines_and_boxes_are_where_the_numbers_are(tmp_path):
     expected = [(plots.LEFT, plots.BOTTOM), (plots.LEFT + width / 3, plots.TOP), (plots.RIGHT, plots.TOP)]
     np.testing.assert_allclose(places, expected, atol=0.06)
     assert path.count("M") == 2  # broken at the gap
+
+
+def test_the_examples_of_plots_are_true():
+    assert doctest.testmod(plots) == (0, 3)
 
 
 @pytest.mark.parametrize("low,high", [(0, 1), (-0.3, 0.2), (0, 1170), (1e-9, 2e-9), (-1e12, 1e12), (3, 4)])
