@@ -43,21 +43,17 @@ class Judge:
         graded = self._thread.submit(self._pool.verify, items)
         self._verdicts |= {b: (graded, place) for place, b in enumerate(known)}
 
-    def verdicts(self) -> list[Graded]:
-        """Waits for the last verdict; one entry per problem, with its texts in the order they were heard in."""
-        try:
-            return [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in range(len(self._problems))]
-        finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def grade(self, team: Team, spoken: Rollout) -> tuple[Outcome, Counter]:
-        """The verdicts, put together.
+    def grade(self, team: Team, spoken: Rollout) -> tuple[Outcome, Counter, list[Graded]]:
+        """Waits for the last verdict.
 
         Returns:
-          ``(outcome, counts)``: the team's outcome in every world, and how many answers timed out, crashed, failed to
-          parse or were not found.
+          ``(outcome, counts, graded)``: the team's outcome in every world, how many answers timed out, crashed, failed
+          to parse or were not found, and the verdicts on each problem's texts in the order they were heard in.
         """
-        graded = self.verdicts()
+        try:
+            graded = [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in range(len(self._problems))]
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
         rows = [turn.samples.length.shape[1] for turn in spoken.turns]
         borders = np.cumsum(rows)[:-1]
         correct = np.split(np.array([g.correct for g in graded], np.float32), borders, axis=1)
@@ -65,7 +61,7 @@ class Judge:
         counts = Counter()
         for g in graded:
             counts.update(g.counts)
-        return outcome(team.topology, spoken, correct, classes), counts
+        return outcome(team.topology, spoken, correct, classes), counts, graded
 
 
 def hear_ratings(
@@ -166,7 +162,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
             heard=judge.hear,
         )
         spoken = spoken.first(len(part))
-        graded, counted = judge.grade(team, spoken)
+        graded, counted, _ = judge.grade(team, spoken)
         parts.append(graded[:3])
         counts.update(counted)
         tokens += spoken.decoded_tokens

@@ -11,24 +11,27 @@ from ccpo_jax.records import Outcome
 from ccpo_jax.rollout import Rollout
 from ccpo_jax.topology import Topology
 
+_MOST_STEPS = 200  # of a run that are kept; of longer ones, fewer of every hundred
 _MOST_SAMPLES = 16  # of a problem that are kept; a group may have more
 _MOST_TOLD = 8  # samples of a masked world that stand beside a factual one where their numbers differ
+_MOST_TEXT = 1_000_000  # characters of all texts of a problem; more texts are cut shorter
 _MOST_CHARS = 200  # of names and answers
 
 
 class Journal:
     """Keeps the rollouts of the first problems of some steps, one problem a line. A context manager.
 
-    Step 1 is kept and every step that `rollouts_every` divides. A batch is drawn at random, so its first problems are
-    as good as any. The same run writes the same lines.
+    Step 1 is kept, and every step that `every` divides. A batch is drawn at random, so its first problems are as good
+    as any. The same run writes the same lines, and nothing that is learned depends on them.
 
     Args:
       workdir: receives rollouts.jsonl.
       topology: the team.
       resume_step: steps already done, see `StepLines`.
-      rollouts: problems per step; 0 = none.
-      rollouts_every: steps.
-      rollout_chars: most characters of a text that are kept.
+      total_steps: of the run; one with more than 200 steps to keep keeps fewer, evenly.
+      problems: per step; 0 = none.
+      every: steps.
+      chars: most characters of a text that are kept.
     """
 
     def __init__(
@@ -37,12 +40,13 @@ class Journal:
         topology: Topology,
         *,
         resume_step: int = 0,
-        rollouts: int,
-        rollouts_every: int,
-        rollout_chars: int,
+        total_steps: int,
+        problems: int,
+        every: int,
+        chars: int,
     ):
-        self._topology = topology
-        self._count, self._every, self._chars = rollouts, rollouts_every, rollout_chars
+        self._topology, self._problems, self._chars = topology, problems, chars
+        self._every = every * max(1, math.ceil(total_steps / every / _MOST_STEPS))
         self._lines = StepLines(pathlib.Path(workdir, "rollouts.jsonl"), resume_step)
 
     def write(
@@ -55,10 +59,10 @@ class Journal:
         credit: np.ndarray,
         advantage: np.ndarray,
     ) -> None:
-        """Keeps what belongs to `step`, from 1, if it is one of those to keep.
+        """Keeps what belongs to `step`, if it is one of those to keep.
 
         Args:
-          step: the step that was made of these rollouts.
+          step: from 1, the step that was made of these rollouts.
           problems: B `data.Problem`.
           spoken: what was said.
           graded: B `verifiers.Graded`, each with a verdict on every text.
@@ -66,13 +70,10 @@ class Journal:
           credit: ``[A, B, G]``.
           advantage: ``[A, B, G]``.
         """
-        if step != 1 and step % self._every:
-            return
-        for b, problem in enumerate(problems[: self._count]):
-            told = entry(
-                self._topology, problem, b, spoken, graded[b], outcome, credit, advantage, most_chars=self._chars
-            )
-            self._lines.append(step, told)
+        if step == 1 or step % self._every == 0:
+            for b, problem in enumerate(problems[: self._problems]):
+                facts = (spoken, graded[b], outcome, credit, advantage)
+                self._lines.append(step, entry(self._topology, problem, b, *facts, most_chars=self._chars))
 
     def __enter__(self) -> "Journal":
         return self
@@ -110,37 +111,34 @@ def entry(
       speaker is masked; n is 1, but where a world has samples in another number than the factual one, n of them stand
       beside every factual sample and the reward is their mean. With raters, their words and splits.
     """
-    group, agents = credit.shape[2], topology.num_agents
+    group, agents = credit.shape[2], range(topology.num_agents)
     places: list[dict[int, int]] = [{} for _ in spoken.turns]  # of each turn: row -> place among those that are kept
-
-    def place(turn: int, row: int) -> int:
-        return places[turn].setdefault(int(row), len(places[turn]))
 
     def said(g: int, world: int) -> list[list[int | None]]:
         count = spoken.samples(topology, world)
-        beside = [g] if count == group else range(min(count, _MOST_TOLD))
-        present = spoken.masks[world]
         return [
             [
-                place(t, turn.row(world, s, count)) if present[speaker] else None
+                places[t].setdefault(int(turn.row(world, s, count)), len(places[t]))
+                if spoken.masks[world][speaker]
+                else None
                 for t, (turn, speaker) in enumerate(zip(spoken.turns, topology.speakers, strict=True))
             ]
-            for s in beside
+            for s in ([g] if count == group else range(min(count, _MOST_TOLD)))
         ]
 
-    def sample(g: int) -> dict:
-        found = {
-            "reward": [_number(x) for x in outcome.reward[:, b, g]],
-            "credit": [_number(x) for x in credit[:, b, g]],
-            "advantage": [_number(x) for x in advantage[:, b, g]],
+    samples = [
+        {
+            "reward": _numbers(outcome.reward[:, b, g]),
+            "credit": _numbers(credit[:, b, g]),
+            "advantage": _numbers(advantage[:, b, g]),
             "said": [said(g, world) for world in range(len(spoken.masks))],
         }
-        if spoken.ratings:
-            found["splits"] = [[_number(x) for x in outcome.splits[a, b, g]] for a in range(agents)]
-            found["ratings"] = [shorten(turn.texts[b][g], most_chars) for turn in spoken.ratings]
-        return found
-
-    samples = [sample(g) for g in range(min(group, _MOST_SAMPLES))]
+        for g in range(min(group, _MOST_SAMPLES))
+    ]
+    most_chars = min(most_chars, _MOST_TEXT // sum(map(len, places)))
+    for g, sample in enumerate(samples if spoken.ratings else ()):
+        sample["splits"] = [_numbers(outcome.splits[a, b, g]) for a in agents]
+        sample["ratings"] = [shorten(turn.texts[b][g], most_chars) for turn in spoken.ratings]
     turns, first = [], 0
     for t, turn in enumerate(spoken.turns):
         kept = [_text(turn, b, row, graded, first + row, most_chars) for row in places[t]]
@@ -151,7 +149,7 @@ def entry(
         "question": shorten(problem.question, most_chars),
         "gold": shorten(problem.gold, _MOST_CHARS),
         "group": group,
-        "mean_credit": [_number(x) for x in credit[:, b].mean(axis=-1)],
+        "mean_credit": _numbers(credit[:, b].mean(axis=-1)),
         "masked": [np.flatnonzero(~mask).tolist() for mask in np.asarray(spoken.masks)],
         "turns": turns,
         "samples": samples,
@@ -185,6 +183,6 @@ def shorten(text: str, most_chars: int) -> str:
     return f"{text[:head]} [{len(text) - most_chars:,} characters left out] {text[len(text) - tail :]}"
 
 
-def _number(value) -> float | None:
+def _numbers(values) -> list[float | None]:
     """Six digits tell rewards apart; JSON knows no NaN."""
-    return round(float(value), 6) if math.isfinite(value) else None
+    return [round(float(value), 6) if math.isfinite(value) else None for value in values]

@@ -61,7 +61,7 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     with VerifierPool(**config.verifier) as pool:
         judge = Judge(pool, asked)
         spoken = rollout(team, weights, questions, key, group_size=1, ablated=ablated, heard=judge.hear, **how)
-        result, _ = judge.grade(team, spoken)
+        result, *_ = judge.grade(team, spoken)
         if program.credit.ratings:
             spoken, result, _ = hear_ratings(team, weights, questions, spoken, result, key, **how)
     for b, problem in enumerate(chosen):

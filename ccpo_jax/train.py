@@ -102,7 +102,7 @@ def train_step(
       state: donated.
       pool: verifiers.
       watch: told of updates that are left out because they are not finite.
-      journal: keeps what was said.
+      journal: told what was said.
 
     Returns:
       ``(new state, metrics)``.
@@ -131,11 +131,7 @@ def train_step(
 def play(
     program: Program, config, state: TrainState, problems: Sequence[data.Problem], pool: VerifierPool
 ) -> tuple[Rollout, list[Graded], Outcome, dict[str, float]]:
-    """The step's rollouts with their verdicts, and ratings if the credit reads them.
-
-    Returns:
-      ``(spoken, graded, outcome, metrics)``.
-    """
+    """The step's rollouts with verdicts, and ratings if the credit reads them: (spoken, graded, outcome, metrics)."""
     began = time.perf_counter()
     questions, key = [p.question for p in problems], jax.random.fold_in(state.key, int(state.step))
     judge, weights = Judge(pool, problems), publish(program, state.params)
@@ -161,14 +157,14 @@ def play(
             **how,
         )
     sampled = time.perf_counter()
-    result, counts = judge.grade(program.team, spoken)
+    result, counts, graded = judge.grade(program.team, spoken)
     metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
     if program.credit.ratings:
         with room_for("rollout", config):
             spoken, result, rated = hear_ratings(program.team, weights, questions, spoken, result, key, **how)
         metrics |= rated
     times = {"time/rollout": sampled - began, "time/verify": time.perf_counter() - sampled}
-    return spoken, judge.verdicts(), result, metrics | times
+    return spoken, graded, result, metrics | times
 
 
 def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
@@ -325,8 +321,10 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
         with (
             write_errors(workdir),
             checkpoints,
-            open_metrics(workdir, config, start) as writer,
-            open_journal(workdir, config, program, start) as journal,
+            MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log) as writer,
+            Journal(
+                workdir, program.team.topology, resume_step=start, total_steps=config.steps, **config.journal
+            ) as journal,
             VerifierPool(**config.verifier) as pool,
         ):
             metrics = {}
@@ -341,27 +339,6 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
             if step and checkpoints.latest_step() != step:
                 checkpoints.save(step, state, metrics=metrics)
         return end_early(stopping.asked, watch.stop, step, config.steps, metrics)
-
-
-def open_metrics(workdir: str, config, start: int) -> MetricsWriter:
-    """Where the run's metrics go."""
-    log = config.log
-    return MetricsWriter(
-        workdir, resume_step=start, total_steps=config.steps, tensorboard=log.tensorboard, wandb=log.wandb
-    )
-
-
-def open_journal(workdir: str, config, program: Program, start: int) -> Journal:
-    """Where some of the run's rollouts go."""
-    log = config.log
-    return Journal(
-        workdir,
-        program.team.topology,
-        resume_step=start,
-        rollouts=log.rollouts,
-        rollouts_every=log.rollouts_every,
-        rollout_chars=log.rollout_chars,
-    )
 
 
 def end_early(asked: str, unhealthy: str, step: int, steps: int, metrics: dict[str, float]) -> dict[str, float]:

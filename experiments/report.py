@@ -32,7 +32,6 @@ _MOST_POINTS = 240  # of a line; more are averaged
 _MOST_BOXES = 20
 _MOST_CHARS = 20_000  # of a text, however long the run kept it
 _MOST_BYTES = 12_000_000  # of all rollouts in the page
-_MOST_LINE = 50_000_000  # bytes of one line of a file
 _LARGEST = 1e12  # a number beyond it says that something is wrong, and would flatten its chart
 
 
@@ -42,9 +41,9 @@ class Run(NamedTuple):
     name: str
     config: dict[str, Any]  # flat: credit.name, ...
     topology: Topology
-    metrics: list[dict]  # in the order of their steps
+    metrics: list[dict]
     result: dict  # before and after; {} while the run is under way
-    rollouts: list[dict]
+    rollouts: list[dict]  # see `view`
     damaged: int  # lines of rollouts.jsonl that could not be read
 
 
@@ -85,7 +84,7 @@ def read_run(workdir: pathlib.Path) -> Run:
     """Everything the page tells of, from the files of a run.
 
     Raises:
-      InputError: there is no run, or its configuration or metrics are damaged.
+      InputError: there is no run, it has no metrics yet, or its configuration or result is damaged.
     """
     with input_errors():
         if not (workdir / "config.json").is_file() or not (workdir / "metrics.jsonl").is_file():
@@ -93,39 +92,36 @@ def read_run(workdir: pathlib.Path) -> Run:
         config = dict(_flat(_read_object(workdir / "config.json")))
         metrics, _ = read_lines(workdir / "metrics.jsonl")
         if not metrics:
-            raise ValueError(
-                f"workdir: the run in {workdir} has written no metrics yet; try again after its first step"
-            )
+            raise ValueError(f"workdir: the run in {workdir} has no metrics yet; try again after its first step")
         try:
-            topology = _topology(config)
+            constructor = TOPOLOGIES[config["topology"]]
+            topology = constructor(**{k: config[k] for k in inspect.signature(constructor).parameters if k in config})
         except (KeyError, TypeError) as error:
             raise ValueError(f"config: {workdir / 'config.json'} names no team ({error!r}); restore it") from error
         result = _read_object(workdir / "result.json") if (workdir / "result.json").is_file() else {}
-    rollouts, damaged = [], 0
+    rollouts, damaged, told = [], 0, {line["step"]: line for line in metrics}
     if (workdir / "rollouts.jsonl").is_file():
         lines, damaged = read_lines(workdir / "rollouts.jsonl")
-        told = {line["step"]: line for line in metrics}
         for line in lines:
             try:
                 rollouts.append(view(topology, line, told.get(line["step"], {})))
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError):
+            except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
                 damaged += 1
     return Run(workdir.resolve().name, config, topology, metrics, result, rollouts, damaged)
 
 
 def read_lines(path: pathlib.Path) -> tuple[list[dict], int]:
-    """``(objects, damaged)``: the lines of a file that are objects about a step, in its order, and how many are not."""
-    found, damaged = {}, 0
-    with path.open("rb") as file:
-        for number, raw in enumerate(iter(lambda: file.readline(_MOST_LINE), b"")):
-            try:
-                line = json.loads(raw)
-                if type(line["step"]) is not int or not 0 <= line["step"] < 2**31:
-                    raise ValueError(line["step"])
-                found[line["step"], number] = line
-            except (ValueError, KeyError, TypeError, RecursionError):
-                damaged += 1
-    return [found[place] for place in sorted(found)], damaged
+    """``(objects, damaged)``: the lines of a file that are objects about a step, and how many lines are not."""
+    found, damaged = [], 0
+    for raw in path.open("rb"):
+        try:
+            line = json.loads(raw)
+            if type(line["step"]) is not int or not 0 <= line["step"] < 2**31:
+                raise ValueError(line["step"])
+            found.append(line)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            damaged += 1
+    return sorted(found, key=lambda line: line["step"]), damaged
 
 
 def _read_object(path: pathlib.Path) -> dict:
@@ -138,85 +134,68 @@ def _read_object(path: pathlib.Path) -> dict:
     return found
 
 
-def _topology(config: dict) -> Topology:
-    constructor = TOPOLOGIES[config["topology"]]
-    names = inspect.signature(constructor).parameters
-    return constructor(**{name: config[name] for name in names if name in config})
+def _flat(tree: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
+    return [
+        pair
+        for name, value in tree.items()
+        for pair in (_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)])
+    ]
+
+
+def names_of(roles: Sequence[str], agents: Sequence[int]) -> list[str]:
+    """A name for each agent or turn: its role, with the agent's number where several share the role."""
+    pairs = zip(roles, agents, strict=True)
+    return [f"{role} {agent}" if roles.count(role) > 1 else role for role, agent in pairs]
 
 
 def agent_names(topology: Topology) -> list[str]:
-    """A name for each agent: its role, with its number where several share the role."""
-    roles = topology.agent_roles
-    return [f"{role} {agent}" if roles.count(role) > 1 else role for agent, role in enumerate(roles)]
-
-
-def turn_names(topology: Topology) -> list[str]:
-    """A name for each turn, likewise."""
-    pairs = list(zip(topology.roles, topology.speakers, strict=True))
-    return [f"{role} {speaker}" if topology.roles.count(role) > 1 else role for role, speaker in pairs]
+    """A name for each agent."""
+    return names_of(topology.agent_roles, range(topology.num_agents))
 
 
 # --- rollouts ---------------------------------------------------------------------------------------------------------
 
 
 def view(topology: Topology, line: dict, metrics: dict) -> dict:
-    """One problem of rollouts.jsonl as the page shows it, every text inert.
+    """One problem of rollouts.jsonl as the page shows it: every text inert, every number finite, and why who was paid.
 
     Args:
       topology: the team.
       line: see `ccpo_jax.journal.entry`.
       metrics: of the same step.
 
+    Returns:
+      The line with `history`, the name of who is missing in each of its `worlds`, and in every sample `agents`, see
+      `paid`.
+
     Raises:
-      KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError: it is damaged.
+      LookupError, TypeError, ValueError, AttributeError, RecursionError: it is damaged.
     """
-    names = agent_names(topology)
-    turns = [
-        {"who": who, "agent": agent, "texts": [_shown(text) for text in turn["texts"]]}
-        for who, agent, turn in zip(turn_names(topology), topology.speakers, line["turns"], strict=True)
-    ]
-    samples = [
-        {
-            "said": said(sample["said"], len(line["masked"]), [len(turn["texts"]) for turn in turns]),
-            "reward": [_finite(sample["reward"][world]) for world in range(len(line["masked"]))],
-            "agents": [paid(line, sample, agent) for agent in range(topology.num_agents)],
-            "ratings": ratings(names, sample),
-        }
-        for sample in line["samples"]
-    ]
-    return {
-        "step": line["step"],
-        "id": inert(line["id"]),
-        "question": inert(line["question"]),
-        "gold": inert(line["gold"]),
-        "group": int(line["group"]),
-        "history": history(metrics),
-        "worlds": [" and ".join(names[agent] for agent in agents) for agents in line["masked"]],
-        "turns": turns,
-        "samples": samples,
-    }
+    line, names = _clean(line), agent_names(topology)
+    texts = [len(turn["texts"]) for turn in line["turns"]]
+    for turn, who, agent in zip(
+        line["turns"], names_of(topology.roles, topology.speakers), topology.speakers, strict=True
+    ):
+        turn |= {"who": who, "agent": agent}
+        if not all(type(text["text"]) is type(text["verdict"]) is str for text in turn["texts"]):
+            raise TypeError("text")
+    for sample in line["samples"]:
+        tellings = [telling for world in sample["said"] for telling in world]
+        here = [[p is None or type(p) is int and 0 <= p < n for p, n in zip(t, texts, strict=True)] for t in tellings]
+        if not all(map(all, here)) or not len(sample["said"]) == len(sample["reward"]) == len(line["masked"]):
+            raise ValueError("said")
+        sample["agents"] = [paid(line, sample, agent) for agent in range(topology.num_agents)]
+    worlds = [" and ".join(names[agent] for agent in masked) for masked in line["masked"]]
+    return line | {"worlds": worlds, "history": history(metrics)}
 
 
-def said(places: list, worlds: int, texts: Sequence[int]) -> list[list[list[int | None]]]:
-    """Which texts belong to a sample ``[W][n][T]``, once it is sure that they are there: `texts` of each turn."""
-    if len(places) != worlds or not all(places):
-        raise ValueError(f"{worlds} worlds")
-    for telling in (telling for world in places for telling in world):
-        for place, count in zip(telling, texts, strict=True):
-            if place is not None and not (type(place) is int and 0 <= place < count):
-                raise ValueError(f"text {place!r} of {count}")
-    return places
-
-
-def ratings(names: Sequence[str], sample: dict) -> list[dict]:
-    """What each agent said about a sample's outcome, with the split that was read from it."""
-    rated = zip(names, sample.get("ratings", ()), sample.get("splits", ()), strict=False)
-    return [{"who": who, "text": inert(text), "split": [_finite(x) for x in split]} for who, text, split in rated]
-
-
-def _shown(text: dict) -> dict:
-    kept = {"text": inert(text["text"]), "verdict": inert(text["verdict"])}
-    return kept | ({"answer": inert(text["answer"])} if "answer" in text else {})
+def _clean(value: Any) -> Any:
+    """JSON with bounded inert texts, and None for numbers that cannot be drawn."""
+    if isinstance(value, str):
+        return inert(value)
+    if isinstance(value, list):
+        return [_clean(part) for part in value]
+    return {inert(k): _clean(v) for k, v in value.items()} if isinstance(value, dict) else _finite(value)
 
 
 def paid(line: dict, sample: dict, agent: int) -> dict:
@@ -230,11 +209,10 @@ def paid(line: dict, sample: dict, agent: int) -> dict:
     Returns:
       ``contribution`` (None where no world without it was decoded), ``credit``, ``advantage``, ``why``.
     """
-    credit, advantage = _finite(sample["credit"][agent]), _finite(sample["advantage"][agent])
-    mean, team = _finite(line["mean_credit"][agent]), _finite(sample["reward"][0])
+    credit, advantage, mean = (x[agent] for x in (sample["credit"], sample["advantage"], line["mean_credit"]))
     contribution, why = None, "No world without it was decoded; its credit asks for none."
     if [agent] in line["masked"]:
-        without = _finite(sample["reward"][line["masked"].index([agent])])
+        team, without = sample["reward"][0], sample["reward"][line["masked"].index([agent])]
         contribution = round(team - without, 6)
         if contribution:
             effect = "it helps" if contribution > 0 else "it hurts"
@@ -242,15 +220,16 @@ def paid(line: dict, sample: dict, agent: int) -> dict:
         else:
             free = ", so here it rides free" if team > 0.5 else ""
             why = f"The team earns {team:.2f} with and without it{free}."
-    if credit is None or advantage is None or mean is None:
-        return {"contribution": contribution, "credit": credit, "advantage": advantage, "why": why}
-    if not advantage:
-        why += f" Its credit is the mean of its {line['group']} samples: nothing is learned from it."
-    elif abs(advantage - credit) < 1e-5 and abs(mean) > 1e-5:
-        why += " Its credit is the advantage: it is compared with no mean."
-    else:
-        side = "above" if credit > mean else "below"
-        why += f" Its credit is {abs(credit - mean):.2f} {side} the mean of its {line['group']} samples, {mean:.2f}."
+    if None not in (credit, advantage, mean):
+        if not advantage:
+            why += f" Its credit is the mean of its {line['group']} samples: nothing is learned from it."
+        elif abs(advantage - credit) < 1e-5 and abs(mean) > 1e-5:
+            why += " Its credit is the advantage: it is compared with no mean."
+        else:
+            side = "above" if credit > mean else "below"
+            why += (
+                f" Its credit is {abs(credit - mean):.2f} {side} the mean of its {line['group']} samples, {mean:.2f}."
+            )
     return {"contribution": contribution, "credit": credit, "advantage": advantage, "why": why}
 
 
@@ -268,7 +247,7 @@ def history(metrics: dict) -> str:
 
 
 def fitting(entries: Sequence[dict], most: int) -> list[dict]:
-    """Entries of as many steps, spread over the run and always with the last, as fit into `most` bytes of the page."""
+    """Entries of as many steps, spread evenly and always with the last, as fit into `most` bytes of the page."""
     sizes: dict[int, int] = {}
     for entry in entries:
         sizes[entry["step"]] = sizes.get(entry["step"], 0) + len(embedded(entry))
@@ -277,25 +256,14 @@ def fitting(entries: Sequence[dict], most: int) -> list[dict]:
         chosen = set(newest[::stride])
         if sum(sizes[step] for step in chosen) <= most:
             return [entry for entry in entries if entry["step"] in chosen]
-    kept, used = [], 0
-    for entry in (entry for entry in entries if entry["step"] == newest[0]) if newest else ():
-        used += len(embedded(entry))
-        if used <= most:
-            kept.append(entry)
-    return kept
+    return []
 
 
 # --- text that is safe to show ----------------------------------------------------------------------------------------
 
 
 def inert(text: str) -> str:
-    """Bounded text without anything that a page or an eye would obey: control and direction characters as escapes.
-
-    Raises:
-      TypeError: it is no text.
-    """
-    if not isinstance(text, str):
-        raise TypeError(type(text).__name__)
+    """Bounded text without anything that a page or an eye would obey: control and direction characters as escapes."""
     return printable(shorten(text, _MOST_CHARS))
 
 
@@ -321,30 +289,31 @@ def _finite(value: Any) -> float | None:
 
 def charts(run: Run, chosen: Sequence[Chart], data: list) -> str:
     """Figures of those charts that the run has metrics for; what their points are is appended to `data`."""
-    return "".join(filter(None, (_figure(run, chart, data) for chart in chosen)))
+    return "".join(_figure(run, chart, data) for chart in chosen)
 
 
 def _figure(run: Run, chart: Chart, data: list) -> str:
     lines = []
     for metric, name in chart.lines.items():
         for key, whose in _keys(run, metric, chart.whose):
-            points = [(line["step"], *_point(line, key, chart.band)) for line in run.metrics]
-            points = [point for point in points if point[1] is not None]
+            edges = (f"{key}/low", f"{key}/high") if chart.band else ()
+            points = [(line["step"], *(_finite(line.get(k)) for k in (key, *edges))) for line in run.metrics]
+            points = [point for point in points if None not in point]
             if points:
-                lines.append(_line(name.format(whose), points, chart.band))
+                lines.append(_line(name.format(whose), points))
     if not lines:
         return ""
     steps = sorted({x for line in lines for x in line.x})
     known = [dict(zip(line.x, line.y, strict=True)) for line in lines]
     data.append({"x": steps, "lines": [[_rounded(values.get(step)) for step in steps] for values in known]})
     legend = "".join(
-        f'<li class="c{i % COLOURS}"><i></i>{html(line.name)} <b>{line.y[-1]:.4g}</b></li>'
+        f'<li class="c{i % COLOURS}"><i></i>{html(line.name)} <b>{_rounded(line.y[-1])}</b></li>'
         for i, line in enumerate(lines)
     )
     label = f"{chart.title}: " + ", ".join(f"{line.name} {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in lines)
     return (
         f'<figure data-chart="{len(data) - 1}"><figcaption><h3>{html(chart.title)}</h3><p>{html(chart.note)}</p>'
-        f'</figcaption>{line_chart(lines, label=printable(label))}<ul class="legend"><li class="at"></li>{legend}</ul>'
+        f'</figcaption>{line_chart(lines, label=printable(label))}<ul class="legend">{legend}<li class="at"></li></ul>'
         "</figure>"
     )
 
@@ -353,35 +322,37 @@ def _keys(run: Run, metric: str, whose: str) -> list[tuple[str, str]]:
     """``(metric, whose)`` of every metric of the run that the pattern means."""
     if "*" not in metric:
         return [(metric, "")]
-    agents = agent_names(run.topology)
-    names = {"agent": agents, "turn": turn_names(run.topology), "set": agents}[whose]
-    if whose == "set" and run.config.get("shared_policy"):
+    names = agent_names(run.topology)
+    if whose == "turn":
+        names = names_of(run.topology.roles, run.topology.speakers)
+    elif whose == "set" and run.config.get("shared_policy"):
         names = ["all agents"]
     return [(metric.replace("*", str(number)), name) for number, name in enumerate(names)]
 
 
-def _point(line: dict, key: str, band: bool) -> tuple:
-    value = _finite(line.get(key))
-    edges = (_finite(line.get(f"{key}/low")), _finite(line.get(f"{key}/high"))) if band else (None, None)
-    return value, *edges
-
-
-def _line(name: str, points: Sequence[tuple], band: bool) -> Line:
+def _line(name: str, points: Sequence[tuple]) -> Line:
     """A line of bounded length; one of many noisy points also has its moving average."""
-    size = -(-len(points) // _MOST_POINTS)
-    bins = [points[i : i + size] for i in range(0, len(points), size)]
-    x = [part[-1][0] for part in bins]
-    y = [sum(point[1] for point in part) / len(part) for part in bins]
-    if band:
-        edges = [(point[2], point[3]) if None not in point else None for point in (part[-1] for part in bins)]
-        return Line(name, x, y, band=edges)
+    bins = _bins(points, _MOST_POINTS)
+    x, y = [part[-1][0] for part in bins], [_mean(point[1] for point in part) for part in bins]
+    if len(points[0]) > 2:
+        return Line(name, x, y, band=[part[-1][2:] for part in bins])
     reach = len(y) // 16
-    windows = [y[max(0, i - reach) : i + reach + 1] for i in range(len(y))] if reach > 1 else []
-    return Line(name, x, y, smooth=[sum(window) / len(window) for window in windows])
+    smooth = [_mean(y[max(0, i - reach) : i + reach + 1]) for i in range(len(y))] if reach > 1 else ()
+    return Line(name, x, y, smooth=smooth)
+
+
+def _bins(points: Sequence, most: int) -> list[Sequence]:
+    size = -(-len(points) // most)
+    return [points[i : i + size] for i in range(0, len(points), size)]
+
+
+def _mean(values) -> float:
+    values = list(values)
+    return sum(values) / len(values)
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.5g}")
+    return None if value is None else float(f"{value:.4g}")
 
 
 def credit_boxes(run: Run) -> str:
@@ -391,13 +362,10 @@ def credit_boxes(run: Run) -> str:
         keys = [f"credit/percentile_{percent}/{agent}" for percent in PERCENTS] + [f"credit/mean/{agent}"]
         rows = [(line["step"], *(_finite(line.get(key)) for key in keys)) for line in run.metrics]
         rows = [row for row in rows if None not in row]
-        if not rows:
-            continue
-        size = -(-len(rows) // _MOST_BOXES)
-        bins = [rows[i : i + size] for i in range(0, len(rows), size)]
-        means = [[sum(column) / len(part) for column in zip(*part, strict=True)] for part in bins]
-        drawn[agent, name] = [Box(row[0], tuple(row[1:6]), row[6]) for row in means]
-        values += [value for box in drawn[agent, name] for value in box.percentiles]
+        if rows:
+            means = [[_mean(column) for column in zip(*part, strict=True)] for part in _bins(rows, _MOST_BOXES)]
+            drawn[agent, name] = [Box(row[0], tuple(row[1:6]), row[6]) for row in means]
+            values += [value for row in means for value in row[1:]]
     if not drawn:
         return '<p class="quiet">This run wrote no percentiles of credit.</p>'
     room = 0.05 * (max(values) - min(values)) or 0.5
@@ -416,38 +384,25 @@ def credit_boxes(run: Run) -> str:
 def write_page(run: Run) -> str:
     """The page about a run. The same run gives the same page."""
     data: list = []
-    sections = {name: charts(run, chosen, data) for name, chosen in CHARTS.items()}
     shown = fitting(run.rollouts, _MOST_BYTES)
-    settings = "".join(
-        f"<tr><th>{html(name)}</th> <td>{html(json.dumps(value))}</td></tr>" for name, value in run.config.items()
-    )
-    rollouts = {"agents": agent_names(run.topology), "entries": shown}
-    return fill(
-        TEMPLATE.read_text(encoding="utf-8"),
-        {
-            "title": html(run.name),
-            "facts": facts(run),
-            "tiles": tiles(run),
-            "learning": sections["learning"],
-            "credit": credit_boxes(run),
-            "estimator": estimator(run),
-            "diagnostics": sections["diagnostics"],
-            "accuracy": accuracy(run),
-            "missing": html(missing(run, shown)),
-            "settings": settings,
-            "charts-json": embedded(data),
-            "rollouts-json": embedded(rollouts),
-        },
-    )
-
-
-def fill(template: str, parts: Mapping[str, str]) -> str:
-    """Puts parts into the places ``<!--{name}-->`` of the template, and the hashes of its own style and script into
-    the policy: nothing else may run or load."""
-    for kind, tag in (("style-hash", "style"), ("script-hash", "script")):
+    parts = {name: charts(run, chosen, data) for name, chosen in CHARTS.items()} | {
+        "title": html(run.name),
+        "facts": facts(run),
+        "tiles": tiles(run),
+        "credit": credit_boxes(run),
+        "estimator": estimator(run),
+        "accuracy": accuracy(run),
+        "missing": html(missing(run, shown)),
+        "settings": "".join(
+            f"<tr><th>{html(name)}</th><td>{html(json.dumps(value))}</td></tr>" for name, value in run.config.items()
+        ),
+        "charts-json": embedded(data),
+        "rollouts-json": embedded({"agents": agent_names(run.topology), "entries": shown}),
+    }
+    template = TEMPLATE.read_text(encoding="utf-8")
+    for tag in ("style", "script"):  # the policy: nothing else may run or load
         (own,) = re.findall(rf"<{tag}>(.*?)</{tag}>", template, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
-        template = template.replace(f"<!--{{{kind}}}-->", f"'sha256-{digest}'")
+        parts[f"{tag}-hash"] = f"'sha256-{base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()}'"
     return re.sub(r"<!--\{([\w-]+)\}-->", lambda found: parts[found[1]], template)
 
 
@@ -464,22 +419,19 @@ def tiles(run: Run) -> str:
     found = []
     scores = [line for line in run.metrics if _finite(line.get("eval/team_accuracy")) is not None]
     if scores:
-        first, last = scores[0], scores[-1]
-        low, high = (_finite(last.get(f"eval/team_accuracy/{edge}")) for edge in ("low", "high"))
-        interval = f", 95 % interval {100 * low:.1f} to {100 * high:.1f}" if None not in (low, high) else ""
-        change = f"from {100 * first['eval/team_accuracy']:.1f} before training{interval}"
-        found.append((f"{100 * last['eval/team_accuracy']:.1f} %", "held-out team accuracy", change))
+        first, last = (100 * line["eval/team_accuracy"] for line in (scores[0], scores[-1]))
+        found.append((f"{last:.1f} %", "held-out team accuracy", f"{first:.1f} % before training"))
     steps = [line for line in run.metrics if line["step"] > 0]
     tail = steps[-max(1, len(steps) // 10) :]
-    recent = f"mean of the last {len(tail)} steps"
-    for metric, words in (("reward", "reward of the team"), ("credit/free_rider_rate/*", "free-rider rate, ")):
+    recent = f"mean of the last {len(tail)} steps" if len(tail) > 1 else "in the last step"
+    for metric, words in (("reward", "team's reward"), ("credit/free_rider_rate/*", "free-rider rate, ")):
         for key, whose in _keys(run, metric, "agent"):
             values = [value for line in tail if (value := _finite(line.get(key))) is not None]
             if values:
-                found.append((f"{sum(values) / len(values):.2f}", words + whose, recent))
+                found.append((f"{_mean(values):.2f}", words + whose, recent))
     tokens = sum(_finite(line.get("decoded_tokens")) or 0 for line in steps)
     found.append((f"{tokens:,.0f}", "tokens decoded", "in training, all worlds"))
-    return " ".join(f"<li><b>{html(a)}</b> {html(b)} <small>{html(c)}</small></li>" for a, b, c in found)
+    return "".join(f"<li><b>{html(a)}</b> {html(b)} <small>{html(c)}</small></li>" for a, b, c in found)
 
 
 def estimator(run: Run) -> str:
@@ -496,32 +448,27 @@ def accuracy(run: Run) -> str:
     before, after = run.result.get("before", run.metrics[0]), run.result.get("after", {})
     if not after:
         after = next((line for line in reversed(run.metrics[1:]) if "eval/team_accuracy" in line), {})
-    scored = (
-        re.fullmatch(r"(eval|test/.+?)(?<!/greedy)/team_accuracy", key) for line in (before, after) for key in line
-    )
-    prefixes = dict.fromkeys(found[1] for found in scored if found)
+    scored = (re.fullmatch(r"(eval|test/.+?)(?<!/greedy)/team_accuracy", key) for key in [*before, *after])
     tables = []
-    for prefix in prefixes:
-        try:
-            first, last = table(before, prefix, run.topology), table(after, prefix, run.topology)
-            cells = "".join(
-                f"<tr><th>{html(row)}</th> {_cell(first.get(row))} {_cell(last.get(row))}</tr>" for row in first | last
-            )
-        except (KeyError, TypeError, ValueError):  # a metric without its interval is no row of this table
-            continue
+    for prefix in dict.fromkeys(found[1] for found in scored if found):
+        first, last = table(before, prefix, run.topology), table(after, prefix, run.topology)
+        cells = "".join(
+            f"<tr><th>{html(row)}</th>{_cells(first.get(row))}{_cells(last.get(row))}</tr>" for row in first | last
+        )
         name = "held-out problems" if prefix == "eval" else prefix.removeprefix("test/")
         tables.append(
-            f'<div class="scroll"><table><caption>{html(name)}, accuracy in %, 95 % interval</caption>'
-            f"<tr><th></th><th>before</th><th>after</th></tr>{cells}</table></div>"
+            f'<div class="scroll"><table class="numbers"><caption>{html(name)}, accuracy in %</caption>'
+            '<tr><th></th><th>before</th><th class="quiet">95 % interval</th><th>after</th>'
+            f'<th class="quiet">95 % interval</th></tr>{cells}</table></div>'
         )
     return "".join(tables) or '<p class="quiet">This run has not been evaluated.</p>'
 
 
-def _cell(row: tuple | None) -> str:
+def _cells(row: tuple | None) -> str:
     if row is None:
-        return "<td></td>"
+        return "<td></td><td></td>"
     mean, low, high = (100 * value for value in row)
-    return f"<td>{mean:.1f} <small>{low:.1f} to {high:.1f}</small></td>"
+    return f'<td>{mean:.1f}</td><td class="quiet">{low:.1f} – {high:.1f}</td>'
 
 
 def missing(run: Run, shown: Sequence[dict]) -> str:
@@ -529,20 +476,12 @@ def missing(run: Run, shown: Sequence[dict]) -> str:
     kept, here = ({entry["step"] for entry in entries} for entries in (run.rollouts, shown))
     parts = []
     if not kept:
-        parts.append("This run kept no rollouts: --config.log.rollouts=3 keeps some, from its next steps on.")
-    if len(here) < len(kept) or len(shown) < len(run.rollouts):
+        parts.append("This run kept no rollouts: --config.journal.problems=3 keeps some, from its next steps on.")
+    if len(here) < len(kept):
         parts.append(f"{len(here)} of {len(kept)} kept steps fit into this page; rollouts.jsonl holds all.")
     if run.damaged:
         parts.append(f"{run.damaged} damaged lines of rollouts.jsonl are left out.")
     return " ".join(parts)
-
-
-def _flat(tree: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
-    return [
-        pair
-        for name, value in tree.items()
-        for pair in (_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)])
-    ]
 
 
 CHARTS = {
@@ -554,69 +493,31 @@ CHARTS = {
             {"eval/team_accuracy": "sampled", "eval/maj_accuracy": "majority", "eval/greedy/team_accuracy": "greedy"},
             band=True,
         ),
-        Chart(
-            "Alone",
-            "Held-out accuracy of each agent without the others.",
-            {"eval/agent_accuracy/*": "{}"},
-            band=True,
-        ),
-        Chart(
-            "One missing",
-            "Held-out accuracy of the team without each agent.",
-            {"eval/without_agent_accuracy/*": "without {}"},
-            band=True,
-        ),
-        Chart("Own answers", "How often an agent's own last words are right, in training.", {"correct/*": "{}"}),
+        Chart("Alone", "Held-out accuracy of each agent without the others.", {"eval/agent_accuracy/*": "{}"}),
+        Chart("Own answers", "How often an agent's last words are right, in training.", {"correct/*": "{}"}),
         Chart("Length", "Mean tokens of a response.", {"response_length/*": "{}"}, whose="turn"),
         Chart("Cut off", "Share of responses that met their limit.", {"truncated/*": "{}"}, whose="turn"),
         Chart("Gradient norm", "Before clipping.", {"update/grad_norm/*": "{}"}, whose="set"),
-        Chart("Entropy", "Mean entropy of a token, in nats.", {"update/entropy/*": "{}"}, whose="set"),
+        Chart("Entropy", "Of a token's distribution, in nats.", {"update/entropy/*": "{}"}, whose="set"),
     ),
     "diagnostics": (
         Chart("Helps", "Share of samples in which the team earns more with the agent.", {"credit/help_rate/*": "{}"}),
         Chart("Hurts", "Share of samples in which the team earns less with it.", {"credit/hurt_rate/*": "{}"}),
-        Chart(
-            "Rides free",
-            "Share of right samples that would be right without the agent.",
-            {"credit/free_rider_rate/*": "{}"},
-        ),
-        Chart("Pivotal", "Share of votes that its voice decides.", {"credit/pivotal_rate/*": "{}"}),
-        Chart(
-            "Silent groups",
-            "Share of problems from which the agent learns nothing.",
-            {"credit/silent_groups/*": "{}"},
-        ),
+        Chart("Rides free", "Of right samples, those right without it too.", {"credit/free_rider_rate/*": "{}"}),
+        Chart("Pivotal", "Share of votes that its voice changes.", {"credit/pivotal_rate/*": "{}"}),
+        Chart("Silent groups", "Problems from which an agent learns nothing.", {"credit/silent_groups/*": "{}"}),
         Chart("Gives away", "How often a first speaker states the answer itself.", {"credit/leak_rate/*": "{}"}),
         Chart(
-            "History: means",
-            "Running means, before each step.",
-            {
-                "moments/delta/mean": "contribution",
-                "moments/joint/mean": "team",
-                "moments/solo/mean": "solo",
-                "moments/*/mean": "{}",
-            },
-        ),
-        Chart(
-            "History: variances",
-            "Running variances, before each step.",
-            {
-                "moments/delta/var": "contribution",
-                "moments/joint/var": "team",
-                "moments/solo/var": "solo",
-                "moments/*/var": "{}",
-            },
+            "History",
+            "Running means that shape credit.",
+            {f"moments/{key}/mean": name for key, name in
+             {"delta": "contribution", "joint": "team", "solo": "solo", "*": "{}"}.items()},
         ),
         Chart("Gate", "Weight of the joint reward in the Solver's credit.", {"moments/gate": "gate"}),
         Chart("Ratings read", "Share of ratings that hold a split.", {"rating/parsed/*": "{}"}),
-        Chart(
-            "Log-prob gap",
-            "Largest difference between sampler and trainer.",
-            {"update/logprob_gap_max/*": "{}"},
-            whose="set",
-        ),
+        Chart("Log-prob gap", "Most between sampler and trainer.", {"update/logprob_gap_max/*": "{}"}, whose="set"),
     ),
-}
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

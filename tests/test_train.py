@@ -15,7 +15,6 @@ from ccpo_jax.update import gradient_program
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError
 from configs import chain, debate, dyad, voting
-from experiments import report
 
 ALL_DEVICES = jax.devices
 FILES = {"dyad": dyad, "voting": voting, "chain": chain, "debate": debate}
@@ -28,7 +27,7 @@ def small(name: str, **changes):
         {
             "steps": 2, "batch_size": 8, "group_size": 4, "data.size": 300,
             "data.heldout": 16,
-            "eval.batch_size": 16, "verifier.workers": 1, "log.tensorboard": False, "log.rollouts_every": 2,
+            "eval.batch_size": 16, "verifier.workers": 1, "log.tensorboard": False,
         } | changes
     )  # fmt: skip
     return config
@@ -46,11 +45,6 @@ def lines_of(workdir) -> list[dict]:
     """Metrics without wall-clock fields."""
     rows = [json.loads(line) for line in pathlib.Path(workdir, "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
-
-
-def rollouts_of(workdir) -> list[dict]:
-    """The kept rollouts."""
-    return [json.loads(line) for line in pathlib.Path(workdir, "rollouts.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module", params=["dyad", "voting"])
@@ -82,49 +76,6 @@ def test_a_run_leaves_what_it_promises(finished, capsys):
     assert gaps and max(gaps) < 1e-4
     assert json.loads((workdir / "config.json").read_text())["topology"] == name
     assert json.loads((workdir / "result.json").read_text())["after"]["step"] == 4
-    assert [(line["step"], len(line["samples"])) for line in rollouts_of(workdir)] == [
-        (s, 4) for s in (1, 2, 4) for _ in range(3)
-    ]
-
-
-def test_kept_rollouts_agree_with_the_metrics(finished):
-    """Verdicts and pay of the kept problems are those that the step's means are made of; here all of one step."""
-    name, workdir = finished
-    config = small(name, steps=1, **{"log.rollouts": 8, "data.heldout": 0})
-    other = workdir.parent / f"{name}-all-rollouts"
-    train.train(config, str(other))
-    row, kept = lines_of(other)[1], rollouts_of(other)
-    samples = [sample for line in kept for sample in line["samples"]]
-    assert len(kept) == 8 and len(samples) == 32
-    assert np.mean([sample["reward"][0] for sample in samples]) == pytest.approx(row["reward"], abs=1e-5)
-    for agent in range(len(samples[0]["credit"])):
-        credit = [sample["credit"][agent] for sample in samples]
-        assert np.mean(credit) == pytest.approx(row[f"credit/mean/{agent}"], abs=1e-5)
-        assert np.percentile(credit, 75) == pytest.approx(row[f"credit/percentile_75/{agent}"], abs=1e-5)
-        assert all(abs(np.mean([s["advantage"][agent] for s in line["samples"]])) < 1e-5 for line in kept)
-        right = [
-            line["turns"][agent]["texts"][sample["said"][0][0][agent]]["verdict"] == "right"
-            for line in kept
-            for sample in line["samples"]
-        ]
-        assert np.mean(right) == pytest.approx(row[f"correct/{agent}"], abs=1e-5)
-
-
-def test_the_report_shows_a_real_run(finished):
-    name, workdir = finished
-    assert report.main([str(workdir)]) == 0
-    page = (workdir / "report.html").read_text()
-    for line in rollouts_of(workdir):
-        assert json.dumps(line["question"])[1:-1] in page
-    for title in (
-        "Held-out accuracy",
-        "Gradient norm",
-        "Rides free",
-        "Silent groups",
-        "held-out problems, accuracy in %",
-    ):
-        assert title in page
-    assert page.count("Credit of ") >= (2 if name == "dyad" else 3)
 
 
 def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
@@ -137,7 +88,6 @@ def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
         shared = row.keys() & other.keys()  # the shorter run evaluated after its own last step
         assert {k: row[k] for k in shared} == {k: other[k] for k in shared}
     assert mine[-1] == theirs[-1]
-    assert rollouts_of(tmp_path) == rollouts_of(whole)
 
 
 def test_a_finished_run_only_reports(finished, capsys):
