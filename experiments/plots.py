@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 42, WIDTH - 10, 8, HEIGHT - 22  # the frame, in units of the drawing
+WIDTH, HEIGHT = 300, 170
+LEFT, RIGHT, TOP, BOTTOM = 38, WIDTH - 10, 8, HEIGHT - 22  # the frame, in units of the drawing
 COLOURS = 8
 _DOTS = 12  # lines of at most this many points show them
 
@@ -131,12 +131,12 @@ def short(value: float) -> str:
 
     Example:
       >>> [short(v) for v in (0, 0.25, 1500.0, 2e6, 1e-4)]
-      ['0', '0.25', '1500', '2M', '1e-04']
+      ['0', '0.25', '1500', '2M', '1e-4']
     """
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= unit:
             return f"{value / (1e3 if letter == 'k' else unit):g}{letter}"
-    return f"{value:g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.0e}"
+    return f"{value:g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def _axes(xs: Sequence[float], values: Sequence[float], y_range: tuple[float, float] | None) -> Axes:
@@ -176,6 +176,7 @@ def _svg(axes: Axes, label: str, drawn: Sequence[str]) -> str:
         y, kind = axes.y(value), "zero" if value == 0 else "grid-line"
         parts.append(f'<path class="{kind}" d="M{LEFT} {y:.1f}H{RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>')
+    parts.append(f'<text x="0" y="{HEIGHT - 6}">step</text>')
     for value in ticks(axes.x_from, axes.x_to):
         if value == int(value):
             x = axes.x(value)

@@ -165,18 +165,21 @@ def view(topology: Topology, line: dict, metrics: dict) -> dict:
       metrics: of the same step.
 
     Returns:
-      The line with `history`, the name of who is missing in each of its `worlds`, and in every sample `agents`, see
-      `paid`.
+      The line with `history`, the name of who is missing in each of its `worlds`, for every turn whether it `decides`
+      the team's answer in one of them, and for every sample what its `agents` were `paid`.
 
     Raises:
       LookupError, TypeError, ValueError, AttributeError, RecursionError: it is damaged.
     """
     line, names = _clean(line), agent_names(topology)
     texts = [len(turn["texts"]) for turn in line["turns"]]
-    for turn, who, agent in zip(
-        line["turns"], names_of(topology.roles, topology.speakers), topology.speakers, strict=True
-    ):
-        turn |= {"who": who, "agent": agent}
+    decide = set(topology.final_turns)
+    if topology.decision == "last":
+        finals = list(enumerate(topology.final_turns))
+        decide = {max(turn for agent, turn in finals if agent not in masked) for masked in line["masked"]}
+    whose = zip(names_of(topology.roles, topology.speakers), topology.speakers, strict=True)
+    for t, (turn, (who, agent)) in enumerate(zip(line["turns"], whose, strict=True)):
+        turn |= {"who": who, "agent": agent, "decides": t in decide}
         if not all(type(text["text"]) is type(text["verdict"]) is str for text in turn["texts"]):
             raise TypeError("text")
     for sample in line["samples"]:
@@ -307,7 +310,7 @@ def _figure(run: Run, chart: Chart, data: list) -> str:
     known = [dict(zip(line.x, line.y, strict=True)) for line in lines]
     data.append({"x": steps, "lines": [[_rounded(values.get(step)) for step in steps] for values in known]})
     legend = "".join(
-        f'<li class="c{i % COLOURS}"><i></i>{html(line.name)} <b>{_rounded(line.y[-1])}</b></li>'
+        f'<li class="c{i % COLOURS}"><i></i>{html(line.name)} <b>{line.y[-1]:.3g}</b></li>'
         for i, line in enumerate(lines)
     )
     label = f"{chart.title}: " + ", ".join(f"{line.name} {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in lines)
@@ -420,15 +423,15 @@ def tiles(run: Run) -> str:
     scores = [line for line in run.metrics if _finite(line.get("eval/team_accuracy")) is not None]
     if scores:
         first, last = (100 * line["eval/team_accuracy"] for line in (scores[0], scores[-1]))
-        found.append((f"{last:.1f} %", "held-out team accuracy", f"{first:.1f} % before training"))
+        found.append((f"{last:.1f} %", "held-out accuracy", f"{first:.1f} % before training"))
     steps = [line for line in run.metrics if line["step"] > 0]
     tail = steps[-max(1, len(steps) // 10) :]
     recent = f"mean of the last {len(tail)} steps" if len(tail) > 1 else "in the last step"
-    for metric, words in (("reward", "team's reward"), ("credit/free_rider_rate/*", "free-rider rate, ")):
+    for metric, words in (("reward", "team's reward"), ("credit/free_rider_rate/*", "free-rider rate")):
         for key, whose in _keys(run, metric, "agent"):
             values = [value for line in tail if (value := _finite(line.get(key))) is not None]
             if values:
-                found.append((f"{_mean(values):.2f}", words + whose, recent))
+                found.append((f"{_mean(values):.2f}", words, f"{whose}, {recent}" if whose else recent))
     tokens = sum(_finite(line.get("decoded_tokens")) or 0 for line in steps)
     found.append((f"{tokens:,.0f}", "tokens decoded", "in training, all worlds"))
     return "".join(f"<li><b>{html(a)}</b> {html(b)} <small>{html(c)}</small></li>" for a, b, c in found)
@@ -486,35 +489,35 @@ def missing(run: Run, shown: Sequence[dict]) -> str:
 
 CHARTS = {
     "learning": (
-        Chart("Reward", "The team's mean reward in the rollouts of a step.", {"reward": "team"}),
+        Chart("Reward", "The team's mean in a step.", {"reward": "team"}),
         Chart(
             "Held-out accuracy",
-            "Of the whole team, with 95 % intervals over problems.",
+            "The team, with 95 % intervals.",
             {"eval/team_accuracy": "sampled", "eval/maj_accuracy": "majority", "eval/greedy/team_accuracy": "greedy"},
             band=True,
         ),
-        Chart("Alone", "Held-out accuracy of each agent without the others.", {"eval/agent_accuracy/*": "{}"}),
-        Chart("Own answers", "How often an agent's last words are right, in training.", {"correct/*": "{}"}),
+        Chart("Alone", "Held-out, without the others.", {"eval/agent_accuracy/*": "{}"}),
+        Chart("Own answers", "Last words that are right.", {"correct/*": "{}"}),
         Chart("Length", "Mean tokens of a response.", {"response_length/*": "{}"}, whose="turn"),
-        Chart("Cut off", "Share of responses that met their limit.", {"truncated/*": "{}"}, whose="turn"),
+        Chart("Cut off", "Responses that met their limit.", {"truncated/*": "{}"}, whose="turn"),
         Chart("Gradient norm", "Before clipping.", {"update/grad_norm/*": "{}"}, whose="set"),
-        Chart("Entropy", "Of a token's distribution, in nats.", {"update/entropy/*": "{}"}, whose="set"),
+        Chart("Entropy", "Of a token, in nats.", {"update/entropy/*": "{}"}, whose="set"),
     ),
     "diagnostics": (
-        Chart("Helps", "Share of samples in which the team earns more with the agent.", {"credit/help_rate/*": "{}"}),
-        Chart("Hurts", "Share of samples in which the team earns less with it.", {"credit/hurt_rate/*": "{}"}),
-        Chart("Rides free", "Of right samples, those right without it too.", {"credit/free_rider_rate/*": "{}"}),
-        Chart("Pivotal", "Share of votes that its voice changes.", {"credit/pivotal_rate/*": "{}"}),
-        Chart("Silent groups", "Problems from which an agent learns nothing.", {"credit/silent_groups/*": "{}"}),
-        Chart("Gives away", "How often a first speaker states the answer itself.", {"credit/leak_rate/*": "{}"}),
+        Chart("Helps", "The team earns more with it.", {"credit/help_rate/*": "{}"}),
+        Chart("Hurts", "The team earns less with it.", {"credit/hurt_rate/*": "{}"}),
+        Chart("Rides free", "Of what is right: also without it.", {"credit/free_rider_rate/*": "{}"}),
+        Chart("Pivotal", "Votes that its voice changes.", {"credit/pivotal_rate/*": "{}"}),
+        Chart("Silent groups", "Problems that teach it nothing.", {"credit/silent_groups/*": "{}"}),
+        Chart("Gives away", "States the right answer itself.", {"credit/leak_rate/*": "{}"}),
         Chart(
             "History",
             "Running means that shape credit.",
             {f"moments/{key}/mean": name for key, name in
              {"delta": "contribution", "joint": "team", "solo": "solo", "*": "{}"}.items()},
         ),
-        Chart("Gate", "Weight of the joint reward in the Solver's credit.", {"moments/gate": "gate"}),
-        Chart("Ratings read", "Share of ratings that hold a split.", {"rating/parsed/*": "{}"}),
+        Chart("Gate", "Weight of the joint reward.", {"moments/gate": "gate"}),
+        Chart("Ratings read", "Ratings that hold a split.", {"rating/parsed/*": "{}"}),
         Chart("Log-prob gap", "Most between sampler and trainer.", {"update/logprob_gap_max/*": "{}"}, whose="set"),
     ),
 }  # fmt: skip
