@@ -19,9 +19,9 @@ class Line(NamedTuple):
 
     name: str
     x: Sequence[float]
-    y: Sequence[float | None]  # None = a gap
-    band: Sequence[tuple[float, float] | None] = ()  # (low, high) about each point; () = no band
-    smooth: Sequence[float | None] = ()  # drawn over the line, which then is faint; () = nothing
+    y: Sequence[float]
+    band: Sequence[tuple[float, float]] = ()  # (low, high) about each point; () = no band
+    smooth: Sequence[float] = ()  # drawn over the line, which then is faint; () = nothing
 
 
 class Box(NamedTuple):
@@ -50,52 +50,52 @@ class Axes(NamedTuple):
         return BOTTOM - (BOTTOM - TOP) * min(max(part, 0.0), 1.0)
 
 
-def line_chart(lines: Sequence[Line], *, label: str, y_range: tuple[float, float] | None = None) -> str:
+def line_chart(lines: Sequence[Line], *, label: str) -> str:
     """Lines over a common horizontal axis.
 
     Args:
-      lines: at least one, with at least one point that is no gap.
+      lines: at least one, each with at least one point.
       label: what the chart shows, for those who cannot see it.
-      y_range: bounds of the vertical axis; None = those of the values.
 
     Returns:
       An ``<svg>`` element.
     """
-    values = [y for line in lines for y in line.y if y is not None]
-    values += [edge for line in lines for pair in line.band if pair for edge in pair]
-    axes = _axes([x for line in lines for x in line.x], values, y_range)
+    values = [y for line in lines for y in line.y] + [edge for line in lines for pair in line.band for edge in pair]
+    low, high = min(values), max(values)
+    margin = max(0.06 * (high - low), 1e-6 * abs(high)) if high > low else 0.1 * abs(high) or 1.0
+    bottom = 0.0 if 0 <= low <= 0.5 * high else low - margin  # from 0 where that wastes no room
+    axes = _axes([x for line in lines for x in line.x], (bottom, high + margin))
     drawn = []
     for index, line in enumerate(lines):
         colour = f"c{index % COLOURS}"
         if line.band:
-            drawn.append(f'<path class="band {colour}" d="{_ribbon(axes, line)}"/>')
+            upper, lower = ([pair[edge] for pair in line.band] for edge in (1, 0))
+            area = _path(axes, [*line.x, *reversed(line.x)], [*upper, *reversed(lower)])
+            drawn.append(f'<path class="band {colour}" d="{area}Z"/>')
         faint = " faint" if line.smooth else ""
         drawn.append(f'<path class="line {colour}{faint}" d="{_path(axes, line.x, line.y)}"/>')
         if line.smooth:
             drawn.append(f'<path class="line {colour}" d="{_path(axes, line.x, line.smooth)}"/>')
-        if sum(y is not None for y in line.y) <= _DOTS:
-            for x, y in zip(line.x, line.y, strict=True):
-                if y is not None:
-                    drawn.append(f'<circle class="dot {colour}" cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="2.5"/>')
+        for x, y in zip(line.x, line.y, strict=True) if len(line.y) <= _DOTS else ():
+            drawn.append(f'<circle class="dot {colour}" cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="2.5"/>')
     return _svg(axes, label, drawn)
 
 
-def box_chart(boxes: Sequence[Box], *, label: str, colour: int, y_range: tuple[float, float] | None = None) -> str:
+def box_chart(boxes: Sequence[Box], *, label: str, colour: int, y_range: tuple[float, float]) -> str:
     """Boxes over an axis: from the 25th to the 75th percentile, whiskers from the 5th to the 95th, a dot for the mean.
 
     Args:
       boxes: at least one, from left to right.
       label: what the chart shows, for those who cannot see it.
       colour: number of the class.
-      y_range: bounds of the vertical axis; None = those of the values.
+      y_range: bounds of the vertical axis.
 
     Returns:
       An ``<svg>`` element.
     """
     places = [box.x for box in boxes]
     gap = min((b - a for a, b in zip(places, places[1:], strict=False)), default=1.0)
-    values = [value for box in boxes for value in (*box.percentiles, box.mean)]
-    axes = _axes([places[0] - gap / 2, places[-1] + gap / 2], values, y_range)
+    axes = _axes([places[0] - gap / 2, places[-1] + gap / 2], y_range)
     half = min(0.35 * (axes.x(gap) - axes.x(0)), 9.0)
     drawn = []
     for box in boxes:
@@ -139,35 +139,15 @@ def short(value: float) -> str:
     return f"{value:g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.0e}".replace("e-0", "e-")
 
 
-def _axes(xs: Sequence[float], values: Sequence[float], y_range: tuple[float, float] | None) -> Axes:
+def _axes(xs: Sequence[float], y_range: tuple[float, float]) -> Axes:
     x_from, x_to = min(xs), max(xs)
-    if x_from == x_to:
-        x_from, x_to = x_from - 0.5, x_to + 0.5
-    low, high = y_range or (min(values), max(values))
-    margin = 0.0 if y_range else 0.06 * (high - low) or 0.1 * abs(high) or 1.0
-    # what is never negative starts at 0 where that wastes no room
-    bottom = 0.0 if not y_range and 0 <= low <= 0.5 * high else low - margin
-    return Axes(x_from, x_to, bottom, high + margin)
+    room = 0.5 if x_from == x_to else 0.0
+    return Axes(x_from - room, x_to + room, *y_range)
 
 
-def _path(axes: Axes, xs: Sequence[float], ys: Sequence[float | None]) -> str:
-    """Straight lines from point to point, broken at gaps."""
-    steps, pen = [], "M"
-    for x, y in zip(xs, ys, strict=True):
-        if y is None:
-            pen = "M"
-            continue
-        steps.append(f"{pen}{axes.x(x):.1f} {axes.y(y):.1f}")
-        pen = "L"
-    return "".join(steps)
-
-
-def _ribbon(axes: Axes, line: Line) -> str:
-    """The area between the lower and the upper edge of a band."""
-    edges = [(x, *pair) for x, pair in zip(line.x, line.band, strict=True) if pair]
-    upper = [f"{axes.x(x):.1f} {axes.y(high):.1f}" for x, _, high in edges]
-    lower = [f"{axes.x(x):.1f} {axes.y(low):.1f}" for x, low, _ in reversed(edges)]
-    return f"M{'L'.join(upper + lower)}Z" if edges else ""
+def _path(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> str:
+    """Straight lines from point to point."""
+    return "M" + "L".join(f"{axes.x(x):.1f} {axes.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
 
 
 def _svg(axes: Axes, label: str, drawn: Sequence[str]) -> str:

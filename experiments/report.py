@@ -302,7 +302,7 @@ def _figure(run: Run, chart: Chart, data: list) -> str:
             edges = (f"{key}/low", f"{key}/high") if chart.band else ()
             points = [(line["step"], *(_finite(line.get(k)) for k in (key, *edges))) for line in run.metrics]
             points = [point for point in points if None not in point]
-            if points:
+            if any(point[1] for point in points) or points and "moments/" not in metric:  # 0: it shapes nothing here
                 lines.append(_line(name.format(whose), points))
     if not lines:
         return ""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ccpo_jax.data import Problem
-from ccpo_jax.journal import Journal, entry, shorten
+from ccpo_jax.journal import Journal, entry
 from ccpo_jax.records import Outcome, Samples
 from ccpo_jax.rollout import Rollout, Turn
 from ccpo_jax.topology import agent_masks, dyad, voting
@@ -22,121 +22,99 @@ def turn(texts, *, variant, counts, cut=()) -> Turn:
     return Turn(None, samples, [list(texts)], variant, counts)
 
 
-def graded(answers, correct, problems=None) -> Graded:
-    return Graded(list(correct), [0] * len(answers), list(answers), problems or [""] * len(answers), None, {})
+def entry_of(topology, masks, turns, reward, credit, *, verdicts=None, problem=PROBLEM, most_chars=100) -> dict:
+    """Of one prompt: reward [W, G], credit [A, G]; advantages are twice the credit."""
+    count = sum(len(turn.texts[0]) for turn in turns)
+    answers, correct, problems = verdicts or ([None] * count, [False] * count, [""] * count)
+    graded = Graded(correct, [0] * count, answers, problems, None, {})
+    reward, credit = np.array(reward, np.float32)[:, None], np.array(credit, float)[:, None]
+    outcome = Outcome(reward, np.zeros((*reward.shape, masks.shape[1])), None, masks)
+    return entry(topology, problem, 0, Rollout(tuple(turns), masks), graded, outcome, credit, 2 * credit,
+                 most_chars=most_chars)  # fmt: skip
 
 
-def outcome(reward, masks) -> Outcome:
-    """Of one prompt: reward [W, G]."""
-    reward = np.array(reward, np.float32)[:, None]
-    return Outcome(reward, np.zeros((*reward.shape, masks.shape[1])), None, masks)
-
-
-def dyad_entry(*, solos: int, **changes) -> dict:
+def dyad_entry(solos: int, **changes) -> dict:
     """Two samples of a dyad and `solos` answers without the Thinker, of which the first alone is right."""
-    masks = agent_masks(2, (0,))
-    spoken = Rollout(
-        (
-            turn(["so it is 2", "hm"], variant=(0, 0), counts=(2,), cut=(1,)),
-            turn(["2", "3", *("24"[: 1 + s] for s in range(solos))], variant=(0, 1), counts=(2, solos)),
-        ),
-        masks,
+    turns = (
+        turn(["so it is 2", "hm"], variant=(0, 0), counts=(2,), cut=(1,)),
+        turn(["2", "3", *("24"[: 1 + s] for s in range(solos))], variant=(0, 1), counts=(2, solos)),
     )
-    verdicts = graded(
+    verdicts = (
         ["2", None, "2", "3", *"2" * solos],
         [True, False, True, False, True] + [False] * (solos - 1),
         ["", "no_answer", "", ""] + [""] * solos,
     )
-    alone = [1.0, 0.0] if solos == 2 else [1 / solos] * 2
-    credit = np.array([[[0.0, -0.5]], [[1.0, np.nan]]])
-    facts = dict(problem=PROBLEM, b=0, spoken=spoken, graded=verdicts, outcome=outcome([[1.0, 0.0], alone], masks),
-                 credit=credit, advantage=2 * credit, most_chars=100)  # fmt: skip
-    return entry(dyad(), **facts | changes)
+    alone = [1, 0] if solos == 2 else [1 / solos] * 2
+    credit = [[0, -0.5], [1, np.nan]]
+    return entry_of(dyad(), agent_masks(2, (0,)), turns, [[1, 0], alone], credit, verdicts=verdicts, **changes)
+
+
+def told(found: dict, sample: int, world: int) -> list[list[str | None]]:
+    """The words of a sample in a world."""
+    return [[row if row is None else turn["texts"][row]["text"] for turn, row in zip(found["turns"], telling, strict=True)]
+            for telling in found["samples"][sample]["said"][world]]  # fmt: skip
 
 
 def test_a_problem_by_hand():
-    found = dyad_entry(solos=2)
+    found = dyad_entry(2)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["id"], found["question"], found["gold"], found["group"]) == ("sums/7", "What is 1+1?", "2", 2)
     assert found["masked"] == [[], [0]]
-    thoughts, answers = found["turns"]
-    assert (thoughts["speaker"], thoughts["role"], answers["speaker"], answers["role"]) == (0, "thinker", 1, "solver")
-    assert thoughts["texts"] == [
+    assert [(turn["speaker"], turn["role"]) for turn in found["turns"]] == [(0, "thinker"), (1, "solver")]
+    assert found["turns"][0]["texts"] == [
         {"text": "so it is 2", "verdict": "right", "answer": "2"},
         {"text": "hm", "verdict": "cut off"},
     ]
-    told = [
-        [[[t and t["text"] for t in (telling[0] is not None and thoughts["texts"][telling[0]] or None,
-                                     answers["texts"][telling[1]])] for telling in world] for world in sample["said"]]
-        for sample in found["samples"]
+    assert [told(found, s, w) for s in (0, 1) for w in (0, 1)] == [
+        [["so it is 2", "2"]], [[None, "2"]], [["hm", "3"]], [[None, "24"]]
     ]  # fmt: skip
-    assert told == [[[["so it is 2", "2"]], [[None, "2"]]], [[["hm", "3"]], [[None, "24"]]]]
-    solo = answers["texts"][found["samples"][0]["said"][1][0][1]]
-    assert solo is not answers["texts"][found["samples"][0]["said"][0][0][1]] and solo["verdict"] == "right"
-    assert found["samples"][0]["reward"] == [1.0, 1.0] and found["samples"][1]["reward"] == [0.0, 0.0]
-    assert found["samples"][0]["credit"] == [0.0, 1.0] and found["samples"][0]["advantage"] == [0.0, 2.0]
-    assert found["samples"][1]["credit"] == [-0.5, None]  # JSON knows no NaN
+    (_, joint), (_, solo) = (found["samples"][0]["said"][world][0] for world in (0, 1))
+    assert joint != solo and found["turns"][1]["texts"][solo]["verdict"] == "right"  # two texts, though both say 2
+    first, second = found["samples"]
+    assert first["reward"] == [1, 1] and first["credit"] == [0, 1] and first["advantage"] == [0, 2]
+    assert second["reward"] == [0, 0] and second["credit"] == [-0.5, None]  # JSON knows no NaN
     assert found["mean_credit"] == [-0.25, None]
 
 
 def test_a_world_with_other_numbers_stands_whole_beside_every_sample():
-    found = dyad_entry(solos=3)
-    texts = found["turns"][1]["texts"]
-    for sample in found["samples"]:
-        tellings = sample["said"][1]
-        assert [thought for thought, _ in tellings] == [None] * 3
-        assert [texts[answer]["text"] for _, answer in tellings] == ["2", "24", "24"]
-        assert sample["reward"][1] == pytest.approx(1 / 3, abs=1e-6)
+    found = dyad_entry(3)
+    for sample in (0, 1):
+        assert told(found, sample, 1) == [[None, "2"], [None, "24"], [None, "24"]]
+        assert found["samples"][sample]["reward"][1] == pytest.approx(1 / 3, abs=1e-6)
 
 
 def test_answers_to_one_thought_share_it():
-    """Two thoughts with two answers each: four samples."""
-    masks = agent_masks(2, ())
-    spoken = Rollout(
-        (turn("xy", variant=(0,), counts=(2,)), turn("abcd", variant=(0,), counts=(4,))),
-        masks,
-    )
-    credit = np.zeros((2, 1, 4))
-    found = entry(dyad(), PROBLEM, 0, spoken, graded([None] * 6, [False] * 6), outcome([[0] * 4], masks), credit,
-                  credit, most_chars=10)  # fmt: skip
-    pairs = [tuple(turn["texts"][row]["text"] for turn, row in zip(found["turns"], sample["said"][0][0], strict=True))
-             for sample in found["samples"]]  # fmt: skip
-    assert pairs == [("x", "a"), ("x", "b"), ("y", "c"), ("y", "d")]
-
-
-def test_voters_say_nothing_twice():
-    """Their worlds are re-tallied: each has the same texts, less those of the masked voter."""
-    masks = agent_masks(3)
-    spoken = Rollout(
-        tuple(turn([f"{k}{g}" for g in range(20)], variant=(0,) * 4, counts=(20,)) for k in range(3)), masks
-    )
-    credit = np.zeros((3, 1, 20))
-    found = entry(voting(3), PROBLEM, 0, spoken, graded(["5"] * 60, [False] * 60), outcome([[0.0] * 20] * 4, masks),
-                  credit, credit, most_chars=10)  # fmt: skip
-    assert found["group"] == 20 and len(found["samples"]) == 16  # bounded
-    assert [len(turn["texts"]) for turn in found["turns"]] == [16] * 3
-    assert found["samples"][3]["said"] == [[[3, 3, 3]], [[None, 3, 3]], [[3, None, 3]], [[3, 3, None]]]
+    turns = turn("xy", variant=(0,), counts=(2,)), turn("abcd", variant=(0,), counts=(4,))
+    found = entry_of(dyad(), agent_masks(2, ()), turns, [[0] * 4], [[0] * 4] * 2)
+    assert [told(found, s, 0)[0] for s in range(4)] == [["x", "a"], ["x", "b"], ["y", "c"], ["y", "d"]]
 
 
 def test_everything_is_bounded():
-    found = dyad_entry(solos=2, problem=Problem("x" * 10**6, "q" * 10**6, "g" * 10**6, "exact"), most_chars=50)
-    assert len(json.dumps(found)) < 4000
-    for long in (found["id"], found["question"], found["gold"]):
-        assert "characters left out" in long
-    assert shorten("abcdefg", 7) == "abcdefg" and shorten("abcdefgh", 7) == "abcd [1 characters left out] fgh"
-    assert shorten("abc", 1) == "a [2 characters left out] "
+    """Many samples, long texts: some of the samples, the beginnings and the ends. Voters say nothing twice."""
+    turns = [turn([f"{k}{g:02}" + "x" * 10**5 for g in range(20)], variant=(0,) * 4, counts=(20,)) for k in range(3)]
+    vast = Problem("x" * 10**6, "q" * 10**6, "g" * 10**6, "exact")
+    facts = (voting(3), agent_masks(3), turns, [[0] * 20] * 4, [[0] * 20] * 3)
+    found = entry_of(*facts, problem=vast, most_chars=50)
+    assert found["group"] == 20 and len(found["samples"]) == 16
+    assert [len(turn["texts"]) for turn in found["turns"]] == [16] * 3
+    assert found["samples"][3]["said"] == [[[3, 3, 3]], [[None, 3, 3]], [[3, None, 3]], [[3, 3, None]]]
+    assert found["turns"][2]["texts"][7]["text"] == "207" + "x" * 22 + " [99,953 characters left out] " + "x" * 25
+    assert len(json.dumps(found)) < 16_000
+    assert 900_000 < len(json.dumps(entry_of(*facts, problem=vast, most_chars=10**6))) < 1_100_000
 
 
 def test_some_steps_are_kept_and_none_twice(tmp_path):
     masks = agent_masks(2, ())
     spoken = Rollout((turn("x", variant=(0,), counts=(1,)), turn("\ud800", variant=(0,), counts=(1,))), masks)
-    credit = np.zeros((2, 1, 1))
-    facts = (spoken, [graded(["1"] * 2, [True] * 2)], outcome([[1.0]], masks), credit, credit)
+    outcome = Outcome(np.ones((1, 1, 1), np.float32), None, None, masks)
+    graded = [Graded([True] * 2, [0] * 2, ["1"] * 2, [""] * 2, None, {})]
+    facts = ([PROBLEM], spoken, graded, outcome, np.zeros((2, 1, 1)), np.zeros((2, 1, 1)))
 
-    def live(start: int, steps: int) -> list[int]:
-        with Journal(tmp_path, dyad(), resume_step=start, rollouts=1, rollouts_every=3, rollout_chars=9) as journal:
-            for step in range(start + 1, steps + 1):
-                journal.write(step, [PROBLEM], *facts)
+    def live(start: int, stop: int, total: int = 10) -> list[int]:
+        how = {"problems": 1, "every": 3, "chars": 9}
+        with Journal(tmp_path, dyad(), resume_step=start, total_steps=total, **how) as journal:
+            for step in range(start + 1, stop + 1):
+                journal.write(step, *facts)
         lines = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
         assert all(line["turns"][1]["texts"][0]["text"] == "\ud800" for line in lines)
         return [line["step"] for line in lines]
@@ -146,3 +124,4 @@ def test_some_steps_are_kept_and_none_twice(tmp_path):
         file.write('{"step": 6, "id": "to')
     assert live(4, 6) == [1, 3, 6]
     assert live(0, 2) == [1]
+    assert live(0, 40, total=1200) == [1, *range(6, 41, 6)]  # 400 steps to keep would be too many: every other one
