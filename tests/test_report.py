@@ -12,7 +12,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ccpo_jax.topology import chain, dyad, voting
+from ccpo_jax.topology import chain, dyad
 from configs import dyad as dyad_config
 from configs import voting as voting_config
 from experiments import plots, report
@@ -64,7 +64,7 @@ def metrics_of(step: int) -> dict:
         line |= {"reward": 0.4 + step / 100, "decoded_tokens": 1000.0, "moments/gate": 0.5, "update/grad_norm/0": None}
         line |= {"moments/delta/mean": 0.08, "moments/delta/var": 0.25, "moments/joint/mean": 0, "moments/joint/var": 0}
         for k in range(3):
-            line |= {f"credit/percentile_{p}/{k}": p / 100 - 0.5 for p in (5, 25, 50, 75, 95)}
+            line |= {f"credit/percentile_{p}/{k}": (p + step) / 100 - 0.5 for p in (5, 25, 50, 75, 95)}
             line |= {f"credit/mean/{k}": 0.1, f"credit/free_rider_rate/{k}": 0.6, f"update/grad_norm/{k}": step / 7}
             line |= {f"credit/help_rate/{k}": 0.2, f"response_length/{k}": 9.5}
     return line
@@ -72,7 +72,7 @@ def metrics_of(step: int) -> dict:
 
 def make_run(folder, *, rollouts=None, steps=40, config=None):
     """A workdir as a run of three voters leaves it."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     config = config or voting_config.get_config("tiny")
     (folder / "config.json").write_text(config.to_json_best_effort())
     lines = [metrics_of(step) for step in range(steps + 1)]
@@ -116,61 +116,63 @@ def page_of(folder) -> tuple[str, Page]:
 # --- what the page says -----------------------------------------------------------------------------------------------
 
 
-def test_the_page_tells_of_the_run(tmp_path):
-    _, page = page_of(make_run(tmp_path / "three-voters"))
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(workdir, text of its page, the page): three voters."""
+    folder = make_run(tmp_path_factory.mktemp("runs") / "three-voters")
+    return folder, *page_of(folder)
+
+
+def test_the_page_tells_of_the_run(run):
+    _, _, page = run
     words = " ".join(page.text.split())
     for expected in (
-        "three-voters", "credit ccpo", "steps 40 of 40", "80.0 % held-out team accuracy",
-        "from 40.0 before training, 95 % interval 77.0 to 82.0", "40,000 tokens decoded", "free-rider rate, voter 2",
+        "three-voters", "credit ccpo", "steps 40 of 40", "80.0 % held-out accuracy 40.0 % before training",
+        "40,000 tokens decoded", "0.60 free-rider rate voter 2, mean of the last 4 steps",
         "Held-out accuracy", "Gradient norm", "Credit of voter 0", "Credit of voter 2", "Rides free", "Helps", "Gate",
         "How ccpo pays", "Counterfactual credit, shaped by the history of contributions",
-        "team without agent 2 (voter) 40.0 37.0 to 42.0 80.0 77.0 to 82.0", "optimizer.learning_rate 0.0002",
+        "team without agent 2 (voter)40.037.0 – 42.080.077.0 – 82.0", "optimizer.learning_rate0.0002",
     ):  # fmt: skip
         assert expected in words, expected
     assert "Ratings read" not in words and "Pivotal" not in words  # charts of metrics that the run has not
-    assert page.tags.count("svg") == page.tags.count("figure") and page.tags.count("svg") >= 12
-
-
-def test_lines_and_boxes_are_where_the_numbers_are(tmp_path):
-    text, page = page_of(make_run(tmp_path))
-    charts = json.loads(page.raw["charts-json"])
-    reward = charts[0]
-    assert reward["x"] == list(range(1, 41)) and reward["lines"][0][9] == pytest.approx(0.5)
-    held_out = charts[1]
-    assert held_out["x"] == [0, 20, 40] and held_out["lines"] == [[0.4, 0.6, 0.8]]
-    assert text.count('class="box c0"') == text.count('class="box c2"') == 20
-    svg = plots.box_chart([plots.Box(1, (0, 1, 2, 3, 4), 2.5)], label="", colour=0, y_range=(0, 4))
-    height = plots.BOTTOM - plots.TOP
-    (y, tall), (middle,) = re.findall(r'y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', svg)[0], re.findall(
-        r'"middle" d="M[\d.]+ ([\d.]+)h', svg
-    )  # fmt: skip
-    assert float(y) == pytest.approx(plots.BOTTOM - 0.75 * height, abs=0.06)
-    assert float(tall) == pytest.approx(0.5 * height, abs=0.06)
-    assert float(middle) == pytest.approx(plots.BOTTOM - 0.5 * height, abs=0.06)
-    line = plots.line_chart([plots.Line("a", (0, 5, 10, 15), (0, 1, None, 1))], label="", y_range=(0, 1))
-    path = re.search(r'class="line c0" d="([^"]+)"', line)[1]
-    places = [tuple(map(float, point.split())) for point in re.split("[ML]", path)[1:]]
-    width = plots.RIGHT - plots.LEFT
-    expected = [(plots.LEFT, plots.BOTTOM), (plots.LEFT + width / 3, plots.TOP), (plots.RIGHT, plots.TOP)]
-    np.testing.assert_allclose(places, expected, atol=0.06)
-    assert path.count("M") == 2  # broken at the gap
-
-
-def test_the_examples_of_plots_are_true():
+    assert "contribution 0.08" in words and "solo 0" not in words  # moments that are never moved shape nothing
     assert doctest.testmod(plots) == (0, 3)
 
 
-@pytest.mark.parametrize("low,high", [(0, 1), (-0.3, 0.2), (0, 1170), (1e-9, 2e-9), (-1e12, 1e12), (3, 4)])
-def test_ticks_are_few_round_and_within(low, high):
+def test_charts_show_the_numbers_they_are_made_of(run):
+    def drawn(title: str, pattern: str) -> list[float]:
+        """Vertical places in a chart, as values: read off the numbers at its axis."""
+        chart = run[1][run[1].index(title) :]
+        chart = chart[: chart.index("</figure>")]
+        marks = re.findall(r'<text x="\d+" y="([\d.]+)" text-anchor="end">(-?[\d.]+)<', chart)
+        (y0, v0), (y1, v1) = ((float(y) - 4, float(value)) for y, value in (marks[0], marks[-1]))
+        return [v0 + (float(y) - y0) * (v1 - v0) / (y1 - y0) for y in re.findall(pattern, chart)]
+
+    means = np.arange(1.5, 40, 2) / 100  # of two steps each
+    for place, percent in (
+        (r'<path d="M[\d.]+ ([\d.]+)V', 5),
+        (r'<rect x="[\d.]+" y="([\d.]+)"', 75),
+        (r'middle" d="M[\d.]+ ([\d.]+)h', 50),
+        (r'([\d.]+)h[\d.]+"/><rect', 95),
+    ):
+        assert drawn("Credit of voter 1", place) == pytest.approx(means + percent / 100 - 0.5, abs=0.01)
+    assert drawn("Credit of voter 1", r'<circle cx="[\d.]+" cy="([\d.]+)') == pytest.approx([0.1] * 20, abs=0.01)
+    dots = drawn("<h3>Held-out accuracy", r'dot c0" cx="[\d.]+" cy="([\d.]+)')
+    assert dots == pytest.approx([0.4, 0.6, 0.8], abs=0.01)
+    band = drawn("<h3>Held-out accuracy", r"(?<=[ML])[\d.]+ ([\d.]+)(?=[LZ])")[:6]
+    assert band == pytest.approx([0.42, 0.62, 0.82, 0.77, 0.57, 0.37], abs=0.01)
+
+
+@pytest.mark.parametrize("low,high", [(0, 1), (-0.3, 0.7), (1e-9, 2e-9), (5, 2_000_000), (-3, -2.9), (0, 40)])
+def test_ticks_are_few_and_round(low, high):
     found = plots.ticks(low, high)
     assert 2 <= len(found) <= 5 and low - 1e-9 <= found[0] and found[-1] <= high + 1e-9
     steps = {f"{b - a:.6g}" for a, b in zip(found, found[1:], strict=False)}
-    assert len(steps) == 1 and steps.pop()[0] in "125"
+    assert len(steps) == 1 and steps.pop().strip("0.")[0] in "125"
 
 
-def test_rollouts_carry_verdicts_pay_and_reasons(tmp_path):
-    _, page = page_of(make_run(tmp_path))
-    held = json.loads(page.raw["rollouts-json"])
+def test_rollouts_carry_verdicts_pay_and_reasons(run):
+    held = json.loads(run[2].raw["rollouts-json"])
     assert held["agents"] == ["voter 0", "voter 1", "voter 2"]
     first = held["entries"][0]
     assert [entry["step"] for entry in held["entries"]] == [1, 20, 40]
@@ -195,69 +197,62 @@ def test_rollouts_carry_verdicts_pay_and_reasons(tmp_path):
     assert tied["reward"] == pytest.approx([1 / 3, 0.5, 0, 0.5])
 
 
-def test_pay_without_masked_worlds_or_means():
-    line = {"masked": [[]], "mean_credit": [0.5, 0.5], "group": 2}
-    sample = {"reward": [1.0], "credit": [0.25, None], "advantage": [0.25, None]}
-    own, broken = (report.paid(line, sample, agent) for agent in range(2))
-    assert own["contribution"] is None
-    assert own["why"].startswith("No world without it was decoded") and own["why"].endswith("compared with no mean.")
-    assert broken["credit"] is None and broken["why"] == "No world without it was decoded; its credit asks for none."
+def dyad_line() -> dict:
+    """A line of rollouts.jsonl: a dyad whose agents rate each other, with two answers without the Thinker."""
+    return {
+        "step": 1, "id": "a", "question": "q", "gold": "g", "group": 1, "mean_credit": [0, 0.4], "masked": [[], [0]],
+        "turns": [{"speaker": 0, "role": "thinker", "texts": [{"text": "t", "verdict": "right"}]},
+                  {"speaker": 1, "role": "solver", "texts": [{"text": str(i), "verdict": "wrong"} for i in range(3)]}],
+        "samples": [{"reward": [0, 0.5], "credit": [None, 0.25], "advantage": [0, 0.25],
+                     "said": [[[0, 0]], [[None, 1], [None, 2]]],
+                     "splits": [[0.3, 0.7], [0.5, 0.5]], "ratings": ["mostly \u202e him", "even"]}],
+    }  # fmt: skip
 
 
-def test_names_tell_agents_apart():
-    assert report.agent_names(dyad()) == ["thinker", "solver"]
-    assert report.agent_names(voting(2)) == ["voter 0", "voter 1"]
+def test_a_dyad_with_ratings_and_solo_tries():
+    found = report.view(dyad(), dyad_line(), {})
+    (sample,) = found["samples"]
+    assert found["worlds"] == ["", "thinker"] and sample["said"][1] == [[None, 1], [None, 2]]
+    assert [(turn["who"], turn["decides"]) for turn in found["turns"]] == [("thinker", False), ("solver", True)]
+    assert sample["ratings"] == ["mostly \\u202e him", "even"]
+    thinker, solver = sample["agents"]
+    assert thinker["contribution"] == -0.5 and thinker["credit"] is None
+    assert thinker["why"] == "Without it the team earns 0.50 instead of 0.00: it hurts."
+    assert solver["contribution"] is None
+    assert solver["why"] == ("No world without it was decoded; its credit asks for none. "
+                             "Its credit is the advantage: it is compared with no mean.")  # fmt: skip
     assert report.agent_names(chain(4)) == ["planner", "solver", "checker 2", "checker 3"]
 
 
 def test_a_run_under_way_and_an_old_one_have_a_page(tmp_path):
-    folder = make_run(tmp_path / "young", steps=1, rollouts=[])
-    _, page = page_of(folder)
+    _, page = page_of(make_run(tmp_path, steps=1, rollouts=[]))
     assert "This run kept no rollouts" in page.text and "Reward" in page.text
-    (folder / "rollouts.jsonl").unlink()
-    (folder / "metrics.jsonl").write_text(json.dumps({"step": 0, "eval/team_accuracy": 0.5}) + "\n" + '{"step": 1, "re')
-    _, page = page_of(folder)
-    assert "50.0 %" in page.text and "This run wrote no percentiles of credit" in page.text
-
-
-def test_a_dyad_with_ratings_and_solo_tries_is_shown(tmp_path):
-    line = {
-        "step": 1, "id": "a", "question": "q", "gold": "g", "group": 1, "mean_credit": [0, 0], "masked": [[], [0]],
-        "turns": [{"speaker": 0, "role": "thinker", "texts": [{"text": "t", "verdict": "no answer"}]},
-                  {"speaker": 1, "role": "solver", "texts": [{"text": str(i), "verdict": "wrong"} for i in range(3)]}],
-        "samples": [{"reward": [0, 0.5], "credit": [-0.5, 0], "advantage": [0, 0], "said": [[[0, 0]], [[None, 1], [None, 2]]],
-                     "splits": [[0.3, 0.7], [0.5, 0.5]], "ratings": ["mostly \u202e him", "even"]}],
-    }  # fmt: skip
-    _, page = page_of(make_run(tmp_path, rollouts=[line], config=dyad_config.get_config("tiny")))
-    (entry,) = json.loads(page.raw["rollouts-json"])["entries"]
-    (sample,) = entry["samples"]
-    assert entry["worlds"] == ["", "thinker"] and sample["said"][1] == [[None, 1], [None, 2]]
-    assert sample["ratings"][0] == {"who": "thinker", "text": "mostly \\u202e him", "split": [0.3, 0.7]}
-    assert sample["agents"][1]["contribution"] is None and sample["agents"][0]["contribution"] == -0.5
+    (tmp_path / "rollouts.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(metrics_of(0)) + "\n" + '{"step": 1, "re')
+    _, page = page_of(tmp_path)
+    assert "40.0 %" in page.text and "This run wrote no percentiles of credit" in page.text
 
 
 # --- what the page does not do ----------------------------------------------------------------------------------------
 
 
-def hostile_run(folder):
-    """Every text that a model, a dataset or a user chose is hostile."""
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """(workdir, text of its page, the page): every text that a model, a dataset or a user chose is hostile."""
     lines = [solved(1, question=evil, text=evil, id=evil) for evil in EVIL] + [solved(20), solved(40)]
     config = voting_config.get_config("tiny")
     config.model, config.data.train, config.credit.name = EVIL[1], EVIL[3], EVIL[0]
-    return make_run(folder / "<b>&run", rollouts=lines, config=config)
+    folder = make_run(tmp_path_factory.mktemp("hostile") / "<b>&run", rollouts=lines, config=config)
+    return folder, *page_of(folder)
 
 
-def test_hostile_text_is_text(tmp_path):
-    text, page = page_of(hostile_run(tmp_path))
-    _, harmless = page_of(make_run(tmp_path / "harmless"))
+def test_hostile_text_is_text(hostile, run):
+    (_, text, page), (_, _, harmless) = hostile, run
     assert set(page.tags) <= set(harmless.tags) and page.tags.count("script") == harmless.tags.count("script") == 3
-    assert not [
-        name for name, _ in page.attributes if name.startswith("on") or name in ("src", "href", "style", "srcdoc")
-    ]
+    assert not [n for n, _ in page.attributes if n.startswith("on") or n in ("src", "href", "style", "srcdoc")]
     assert page.raw["script"] == harmless.raw["script"]
     assert not re.search("[^\n\x20-\x7e\u2013\u2212\u00b7\u00b1]", text)  # no control, direction mark or stray letter
-    held = json.loads(page.raw["rollouts-json"])["entries"]
-    shown = [entry["question"] for entry in held if entry["step"] == 1]
+    shown = [entry["question"] for entry in json.loads(page.raw["rollouts-json"])["entries"] if entry["step"] == 1]
     assert shown[:8] == EVIL[:8]  # as it was written, once a browser has read the JSON
     assert shown[8:12] == [
         "lone \\ud800 surrogate",
@@ -268,54 +263,43 @@ def test_hostile_text_is_text(tmp_path):
     assert EVIL[1] in page.text and EVIL[3] in page.text  # in the configuration
 
 
-def test_only_the_pages_own_script_may_run_and_nothing_may_load(tmp_path):
-    text, page = page_of(hostile_run(tmp_path))
+def test_only_the_pages_own_script_may_run_and_nothing_may_load(hostile):
+    _, text, page = hostile
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     for kind in ("script", "style"):
         digest = base64.b64encode(hashlib.sha256(page.raw[kind].encode()).digest()).decode()
         assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
-    assert "unsafe" not in policy
     assert not re.search(r"(?i)https?://|@import|url\(", text)
 
 
-def test_megabytes_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_MOST_BYTES", 2_000_000)
+def test_long_runs_and_megabytes_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_MOST_BYTES", 500_000)
     huge = "\u202e<" * 200_000
-    lines = [solved(step, question=huge, text=huge, id=huge) for step in (1, 2)]
-    many = [solved(step, question="\u202e" * 15_000) for step in range(3, 63)]
-    text, page = page_of(make_run(tmp_path, rollouts=lines + many))
-    assert len(text) < 2_000_000 + 300_000
-    steps = [entry["step"] for entry in json.loads(page.raw["rollouts-json"])["entries"]]
-    assert len(set(np.diff(steps))) == 1
-    assert steps[-1] == 62 and 5 < len(steps) < 62
-    assert f"{len(steps)} of 62 kept steps fit into this page" in page.text
-    one = report.view(voting(3), lines[0], {})
-    assert len(json.dumps(one)) < 2_000_000 and "characters left out" in one["question"]
-    assert report.fitting([one, one], 2 * len(json.dumps(one))) == [one]  # what is escaped takes more room
-
-
-def test_long_runs_have_bounded_charts(tmp_path):
-    text, page = page_of(make_run(tmp_path, steps=5000))
+    rollouts = [solved(1, question=huge, text=huge, id=huge)] + [solved(step, question=huge) for step in range(2, 20)]
+    text, page = page_of(make_run(tmp_path, rollouts=rollouts, steps=3000))
+    assert text.count('class="box c0"') <= 20 and len(text) < 500_000 + 700_000
     assert all(len(line) <= 1000 for chart in json.loads(page.raw["charts-json"]) for line in chart["lines"])
-    assert text.count('class="box c0"') <= 20 and len(text) < 1_500_000
+    entries = json.loads(page.raw["rollouts-json"])["entries"]
+    steps = [entry["step"] for entry in entries]
+    assert steps[-1] == 19 and 2 < len(steps) < 19 and len(set(np.diff(steps))) == 1
+    assert f"{len(steps)} of 19 kept steps fit into this page" in page.text
+    assert "characters left out" in entries[0]["question"]
 
 
 @pytest.mark.parametrize("damage", [
-    '{"step": 20, "id": "to', "[]", "null", '{"step": "1"}', '{"step": true}', '{"step": 1e999}', '{"step": -1}',
-    json.dumps({"step": 3}), "[" * 100_000, '{"step": ' + "1" * 10_000 + "}",
-    json.dumps(solved(3) | {"turns": []}), json.dumps(solved(3) | {"question": 7}), json.dumps(solved(3) | {"masked": [[9]]}),
+    '{"step": 20, "id": "to', "null", '{"step": -1}', "[" * 100_000, json.dumps({"step": 3}),
+    json.dumps(solved(3) | {"turns": []}),
     json.dumps(solved(3)).replace('"said": [[[0, 1, 0]]', '"said": [[[0, 2, 0]]'),
-    json.dumps(solved(3)).replace('"said": [[[0, 1, 0]]', '"said": [[[0, 1]]'),
 ], ids=lambda text: text[:24])  # fmt: skip
 def test_damaged_lines_are_left_out_and_counted(damage, tmp_path):
-    folder = make_run(tmp_path)
+    folder = make_run(tmp_path, steps=1)
     with (folder / "rollouts.jsonl").open("a") as file:
         file.write(damage)
-    _, page = page_of(folder)
-    assert "1 damaged lines of rollouts.jsonl are left out" in page.text
-    assert len(json.loads(page.raw["rollouts-json"])["entries"]) == 3
+    found = report.read_run(folder)
+    assert found.damaged == 1 and len(found.rollouts) == 3
+    assert "1 damaged lines of rollouts.jsonl are left out" in report.missing(found, found.rollouts)
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):
@@ -340,16 +324,13 @@ def test_mistakes_are_one_line(tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium: playwright's own, or the machine's."""
+    """Headless Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent: pip install playwright")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not found:
+        pytest.skip("no Chromium here: apt-get install chromium")
     with playwright.sync_playwright() as engine:
-        found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        try:
-            browser = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:
-            if found:
-                raise
-            pytest.skip(f"no Chromium here, install it with apt-get or playwright: {str(error).splitlines()[0]:.100}")
+        browser = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
 
@@ -359,7 +340,7 @@ def open_page(browser):
     """Opens a file without a network; whatever the page complains of, asks for or loads fails the test at its end."""
     trouble, contexts = [], []
 
-    def open_file(path, **how):
+    def open_file(folder, **how):
         context = browser.new_context(offline=True, **how)
         contexts.append(context)
         page = context.new_page()
@@ -367,7 +348,7 @@ def open_page(browser):
         page.on("pageerror", lambda error: trouble.append(str(error)))
         page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: trouble.append(request.url) if "report.html" not in request.url else None)
-        page.goto(path.as_uri())
+        page.goto((folder / "report.html").as_uri())
         return page
 
     yield open_file
@@ -376,65 +357,60 @@ def open_page(browser):
     assert not trouble
 
 
-def test_a_click_filters_and_a_click_opens(tmp_path, open_page):
-    report.main([str(make_run(tmp_path))])
-    page = open_page(tmp_path / "report.html")
-    count, cards = page.locator("#count"), page.locator("#samples > details")
-    assert count.inner_text() == "12 of 12 samples" and cards.count() == 12
+def test_clicks_filter_and_open(run, open_page):
+    page = open_page(run[0])
+    count, rows = page.locator("#count"), page.locator("#samples details")
+    assert count.inner_text() == "12 of 12 samples" and rows.count() == 12 and page.locator(".problem").count() == 3
     page.get_by_text("wrong", exact=True).first.click()
-    assert count.inner_text() == "3 of 12 samples" and cards.count() == 3
-    assert cards.locator("summary .chip.bad").all_inner_texts() == ["wrong"] * 3
+    assert count.inner_text() == "3 of 12 samples" and rows.count() == 3
+    assert rows.locator("summary .chip.bad").all_inner_texts() == ["wrong"] * 3
     page.get_by_text("hurts", exact=True).click()
-    page.locator("select[name=agent]").select_option(label="voter 1")
-    assert count.inner_text() == "0 of 12 samples"
-    page.locator("select[name=agent]").select_option(label="voter 0")
-    assert count.inner_text() == "3 of 12 samples"
+    for agent, left in (("voter 1", 0), ("voter 0", 3)):
+        page.locator("select[name=agent]").select_option(label=agent)
+        assert count.inner_text() == f"{left} of 12 samples"
     page.locator("select[name=step]").select_option(label="step 20")
     assert count.inner_text() == "1 of 12 samples"
-    cards.first.locator("summary").click()
-    said = cards.first.inner_text()
-    for expected in ("Compute 1+1.", "right answer: 2", "The team earns 0.00", "states 3", "it hurts", "−0.50",
-                     "Without voter 0: the team earns 0.50", "Nobody else says anything new."):  # fmt: skip
+    assert "right answer 2 · step 20" in page.locator(".problem").inner_text()
+    rows.first.locator("summary").click()
+    said = rows.first.inner_text()
+    for expected in ("The team earns 0.00", "states 3", "1+1=2;Answer: 2", "it hurts", "\u22120.50", "+0.70",
+                     "Without voter 0 the team earns 0.50; the others say the same."):  # fmt: skip
         assert expected in said, expected
-    page.locator("input[type=search]").fill("nowhere")
-    assert count.inner_text() == "0 of 12 samples"
-    page.locator("input[type=search]").fill("compute")
-    assert count.inner_text() == "1 of 12 samples"
+    for words, left in (("nowhere", 0), ("compute", 1)):
+        page.locator("input[type=search]").fill(words)
+        assert count.inner_text() == f"{left} of 12 samples"
 
 
-def test_a_chart_follows_the_pointer(tmp_path, open_page):
-    report.main([str(make_run(tmp_path))])
-    page = open_page(tmp_path / "report.html")
-    chart = page.locator("figure[data-chart='1']")
+def test_a_chart_follows_the_pointer(run, open_page):
+    chart = open_page(run[0]).locator("figure[data-chart='1']")
     assert chart.locator(".legend b").inner_text() == "0.8"
     chart.scroll_into_view_if_needed()
     box = chart.locator("svg").bounding_box()
-    page.mouse.move(box["x"] + 0.53 * box["width"], box["y"] + 40)
+    chart.page.mouse.move(box["x"] + 0.53 * box["width"], box["y"] + 40)
     assert chart.locator(".at").inner_text() == "step 20" and chart.locator(".legend b").inner_text() == "0.6"
 
 
-def test_hostile_text_stays_text_in_a_browser(tmp_path, open_page):
-    folder = hostile_run(tmp_path)
-    report.main([str(folder)])
-    page = open_page(folder / "report.html")
+def test_a_dyad_shows_solo_answers_and_ratings(tmp_path, open_page):
+    page_of(make_run(tmp_path, rollouts=[dyad_line()], config=dyad_config.get_config("tiny")))
+    page = open_page(tmp_path)
+    page.locator("#samples summary").click()
+    said = page.locator("#samples details").inner_text()
+    for expected in ("gives the answer away", "Without thinker the team earns 0.50, the mean of 2 tries",
+                     "thinker 0.3, solver 0.7", "mostly \\u202e him"):  # fmt: skip
+        assert expected in said, expected
+
+
+def test_hostile_text_stays_text_also_on_a_phone_in_a_dark_room(hostile, open_page):
+    page = open_page(hostile[0], viewport={"width": 360, "height": 700}, color_scheme="dark")
     for _ in range(2):
         page.get_by_role("button", name="show more").click()
-    for summary in page.locator("#samples > details > summary").all()[::4]:
+    for summary in page.locator("#samples summary").all()[::4]:
         summary.click()
     shown = page.locator("#samples").inner_text()
-    for evil in EVIL[:5]:
-        assert evil in shown
+    assert all(evil in shown for evil in EVIL[:5])
     assert "turned \\u202e around" in shown and "\u202e" not in shown
     assert page.evaluate("window.pwned") is None
     assert page.locator("img, iframe, object, embed, link").count() == 0
-
-
-def test_a_phone_and_a_dark_room_can_read_it(tmp_path, open_page):
-    report.main([str(hostile_run(tmp_path))])
-    page = open_page(tmp_path / "<b>&run" / "report.html", viewport={"width": 360, "height": 700}, color_scheme="dark")
-    page.locator("#samples > details > summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    red, green, blue = map(
-        int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))[:3]
-    )
-    assert max(red, green, blue) < 60
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", colour)[:3])) < 60
