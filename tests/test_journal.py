@@ -122,6 +122,6 @@ def test_some_steps_are_kept_and_none_twice(tmp_path):
     assert live(0, 7) == [1, 3, 6]
     with (tmp_path / "rollouts.jsonl").open("a") as file:
         file.write('{"step": 6, "id": "to')
-    assert live(4, 6) == [1, 3, 6]
+    assert live(5, 6) == [1, 3, 6]
     assert live(0, 2) == [1]
     assert live(0, 40, total=1200) == [1, *range(6, 41, 6)]  # 400 steps to keep would be too many: every other one
