@@ -40,8 +40,8 @@ def dyad_entry(solos: int, **changes) -> dict:
         turn(["2", "3", *("24"[: 1 + s] for s in range(solos))], variant=(0, 1), counts=(2, solos)),
     )
     verdicts = (
-        ["2", None, "2", "3", *"2" * solos],
-        [True, False, True, False, True] + [False] * (solos - 1),
+        ["9", None, "2", "3", *"2" * solos],
+        [False, False, True, False, True] + [False] * (solos - 1),
         ["", "no_answer", "", ""] + [""] * solos,
     )
     alone = [1, 0] if solos == 2 else [1 / solos] * 2
@@ -62,14 +62,16 @@ def test_a_problem_by_hand():
     assert found["masked"] == [[], [0]]
     assert [(turn["speaker"], turn["role"]) for turn in found["turns"]] == [(0, "thinker"), (1, "solver")]
     assert found["turns"][0]["texts"] == [
-        {"text": "so it is 2", "verdict": "right", "answer": "2"},
+        {"text": "so it is 2", "verdict": "wrong", "answer": "9"},
         {"text": "hm", "verdict": "cut off"},
     ]
     assert [told(found, s, w) for s in (0, 1) for w in (0, 1)] == [
         [["so it is 2", "2"]], [[None, "2"]], [["hm", "3"]], [[None, "24"]]
     ]  # fmt: skip
     (_, joint), (_, solo) = (found["samples"][0]["said"][world][0] for world in (0, 1))
-    assert joint != solo and found["turns"][1]["texts"][solo]["verdict"] == "right"  # two texts, though both say 2
+    assert joint != solo  # two texts, though both say 2
+    for text in (joint, solo):
+        assert found["turns"][1]["texts"][text] == {"text": "2", "verdict": "right", "answer": "2"}
     first, second = found["samples"]
     assert first["reward"] == [1, 1] and first["credit"] == [0, 1] and first["advantage"] == [0, 2]
     assert second["reward"] == [0, 0] and second["credit"] == [-0.5, None]  # JSON knows no NaN
