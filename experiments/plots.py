@@ -9,7 +9,7 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 300, 170
-LEFT, RIGHT, TOP, BOTTOM = 38, WIDTH - 10, 8, HEIGHT - 22  # the frame, in units of the drawing
+LEFT, RIGHT, TOP, BOTTOM = 48, WIDTH - 10, 8, HEIGHT - 22  # the frame, in units of the drawing
 COLOURS = 8
 _DOTS = 12  # lines of at most this many points show them
 

@@ -395,7 +395,7 @@ def test_a_dyad_shows_solo_answers_and_ratings(tmp_path, open_page):
     page = open_page(tmp_path)
     page.locator("#samples summary").click()
     said = page.locator("#samples details").inner_text()
-    for expected in ("gives the answer away", "Without thinker the team earns 0.50, the mean of 2 tries",
+    for expected in ("states the right answer", "Without thinker the team earns 0.50, the mean of 2 tries",
                      "thinker 0.3, solver 0.7", "thinker 0.5, solver 0.5", "mostly \\u202e him"):  # fmt: skip
         assert expected in said, expected
 
