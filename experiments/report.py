@@ -89,16 +89,20 @@ def read_run(workdir: pathlib.Path) -> Run:
     with input_errors():
         if not (workdir / "config.json").is_file() or not (workdir / "metrics.jsonl").is_file():
             raise ValueError(f"workdir: there is no run in {workdir}; type the folder of a training run")
-        config = dict(_flat(_read_object(workdir / "config.json")))
         metrics, _ = read_lines(workdir / "metrics.jsonl")
         if not metrics:
             raise ValueError(f"workdir: the run in {workdir} has no metrics yet; try again after its first step")
+        path = workdir / "config.json"
         try:
+            config = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
             constructor = TOPOLOGIES[config["topology"]]
             topology = constructor(**{k: config[k] for k in inspect.signature(constructor).parameters if k in config})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"config: {workdir / 'config.json'} names no team ({error!r}); restore it") from error
-        result = _read_object(workdir / "result.json") if (workdir / "result.json").is_file() else {}
+            path = workdir / "result.json"
+            result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            if result and result["after"]["step"] < metrics[-1]["step"]:
+                result = {}  # the run has gone on since
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"workdir: {path} is damaged ({error!r:.80}); restore it") from error
     rollouts, damaged, told = [], 0, {line["step"]: line for line in metrics}
     if (workdir / "rollouts.jsonl").is_file():
         lines, damaged = read_lines(workdir / "rollouts.jsonl")
@@ -122,16 +126,6 @@ def read_lines(path: pathlib.Path) -> tuple[list[dict], int]:
         except (ValueError, LookupError, TypeError, RecursionError):
             damaged += 1
     return sorted(found, key=lambda line: line["step"]), damaged
-
-
-def _read_object(path: pathlib.Path) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"workdir: {path} is damaged ({type(error).__name__}); restore it") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"workdir: {path} is damaged (no object); restore it")
-    return found
 
 
 def _flat(tree: Mapping, prefix: str = "") -> list[tuple[str, Any]]:

@@ -312,9 +312,9 @@ def test_mistakes_are_one_line(tmp_path, capsys):
     folder = make_run(tmp_path / "run")
     assert complaint(folder, f"--out={tmp_path}/no/where.html").startswith("error: out: cannot write")
     (folder / "result.json").write_text("{")
-    assert "result.json is damaged (JSONDecodeError)" in complaint(folder)
+    assert "result.json is damaged (JSONDecodeError(" in complaint(folder)
     (folder / "config.json").write_text('{"topology": "ring"}')
-    assert "config.json names no team" in complaint(folder)
+    assert "config.json is damaged (KeyError('ring'))" in complaint(folder)
     (folder / "metrics.jsonl").write_text("")
     assert "has no metrics yet" in complaint(folder)
 
