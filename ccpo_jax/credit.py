@@ -512,6 +512,71 @@ def nested(topology: Topology, *, answers: int = 4, solo_weight: float = 0.0, de
     )
 
 
+def pooled(
+    topology: Topology, *, answers: int = 2, decay: float = 0.99, scaled: bool = True, eps: float = 1e-6
+) -> CreditEstimator:
+    """Several answers per thought, and for each answer the baseline that both kinds of others make together.
+
+    The Thinker's credit is that of `nested`. The Solver's answer k to thought g is compared with the K - 1 other
+    answers to its thought, which share the thought's luck but are few, and with the answers to the other thoughts,
+    which are many but had other thoughts to go by. Shrinkage weighs the two by what they are worth,
+
+        c_gk = R_gk - w * mean_{j != k} R_gj - (1 - w) * mean_{h != g} v_h,    w = t / (t + s / (K - 1)),
+
+    with t the variance between thoughts (of their true success rates) and s that between answers to one thought, both
+    running means over prompts from the steps before this one (w = 1/2 in the first). No baseline holds the answer it is
+    for, so without `scaled` the gradient is exactly that of E[R]. With it, both agents' credit is divided by the
+    deviation of the prompt's rewards, as `group_advantage` does.
+
+    Where t is small the Solver learns from all G K answers, where it is large from its own thought's; K = 2 then costs
+    little. Deviation: not in arXiv:2603.21563. A sample costs 1 + K texts: compare at equal decoded tokens.
+
+    Args:
+      topology: the dyad.
+      answers: K, at least 2.
+      decay: weight of the past in the running means.
+      scaled: divide by the standard deviation of the prompt's rewards.
+      eps: added to the deviation.
+
+    Returns:
+      CreditEstimator that is its own baseline. Its state is a RunningMoments of two: means t and s.
+
+    Raises:
+      ValueError: if the team is no dyad, or a hyper-parameter is out of range.
+
+    Example:
+      >>> from ccpo_jax.topology import dyad
+      >>> pooled(dyad()).init().mean.shape
+      (2,)
+    """
+    _require(_is_dyad(topology), "pooled", topology, "the dyad")
+    plain = nested(topology, answers=answers, decay=decay)
+
+    def init():
+        return RunningMoments(*(jnp.broadcast_to(x, (2,)) for x in init_moments()))
+
+    def update(state, outcome):
+        (thinker, own), _ = plain.update((), outcome)
+        reward = _team_reward(outcome)
+        trees = reward.reshape(len(reward), -1, answers)
+        value = trees.mean(axis=-1)
+        thoughts = value.shape[-1]
+        elsewhere = (value.sum(axis=-1, keepdims=True) - value) / (thoughts - 1)
+        far = reward - jnp.repeat(elsewhere, answers, axis=1)
+        within = trees.var(axis=-1, ddof=1).mean(axis=-1)
+        between = value.var(axis=-1, ddof=1) - within / answers  # may come out negative for one prompt
+        t, s = jnp.maximum(state.mean, 0.0)
+        weight = jnp.where(state.count[0] == 0, 0.5, t / jnp.maximum(t + s / (answers - 1), eps))
+        credit = jnp.stack([thinker, weight * own + (1.0 - weight) * far])
+        if scaled:
+            deviation = reward.std(axis=-1, ddof=1, keepdims=True)
+            credit = jnp.where(deviation > eps, credit / (deviation + eps), 0.0)
+        fold = jax.vmap(functools.partial(update_moments, decay=decay))
+        return credit, fold(state, jnp.stack([between, within]))
+
+    return CreditEstimator(init, update, counterfactual=False, answers=answers, baseline="none")
+
+
 def _stateless() -> tuple[()]:
     return ()
 
@@ -574,4 +639,5 @@ CREDITS = {
     "cross_play": cross_play,
     "shapley": shapley,
     "nested": nested,
+    "pooled": pooled,
 }

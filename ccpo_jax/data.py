@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ccpo_jax import hub
-from ccpo_jax.tasks import SPLITS, TASKS
+from ccpo_jax.tasks import SPLITS, TASKS, VIEWS
 
 _CONTEXT = ("context", "text")
 _QUESTION = ("question", "problem", "query")
@@ -38,6 +38,16 @@ class Problem:
     gold: str  # a letter where there are options
     verifier: str  # a key of VERIFIERS: math, choice or exact
     context: str = ""  # the passage alone; several problems may ask about one
+    views: tuple[str, ...] = ()  # what each agent reads in place of the question; () = all read the question
+
+    @property
+    def told(self) -> str | tuple[str, ...]:
+        """What a rollout is given: the text that all agents read, or each agent's own."""
+        return self.views or self.question
+
+    def seen_by(self, agent: int) -> str:
+        """What one agent reads."""
+        return self.views[agent] if self.views else self.question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +189,7 @@ def parse_row(row: Row, *, id: str = "") -> Problem:
 
     Args:
       row: columns context or text (optional); question, problem or query; options (optional); answer, correct_option,
-        groundtruth or solution.
+        groundtruth or solution; views (optional), one text per agent to read in place of all the others.
       id: name of the problem.
 
     Raises:
@@ -188,7 +198,7 @@ def parse_row(row: Row, *, id: str = "") -> Problem:
 
     Example:
       >>> parse_row({"query": "Which?", "options": ["this", "that"], "correct_option": 1})
-      Problem(id='', question='Which?\\nA. this\\nB. that', gold='B', verifier='choice', context='')
+      Problem(id='', question='Which?\\nA. this\\nB. that', gold='B', verifier='choice', context='', views=())
     """
     asked = _column(row, _QUESTION)
     answered = _column(row, _GOLD)
@@ -199,10 +209,12 @@ def parse_row(row: Row, *, id: str = "") -> Problem:
         raise UnusableRow("empty gold")
     context = next((_text(row, name) for name in _CONTEXT if name in row), "")
     question = f"{context}\n{question}" if context else question
+    views = _views(row)
     if row.get("options") is None:
-        return Problem(id, question, _free_gold(gold, answered), "math", context)
+        return Problem(id, question, _free_gold(gold, answered), "math", context, views)
     options = _lettered(row["options"])
-    return Problem(id, "\n".join([question, *options]), _letter(gold, len(options), answered), "choice", context)
+    letter = _letter(gold, len(options), answered)
+    return Problem(id, "\n".join([question, *options]), letter, "choice", context, views)
 
 
 def _column(row: Row, names: Sequence[str]) -> str:
@@ -217,6 +229,15 @@ def _text(row: Row, column: str) -> str:
     if not isinstance(value, str | None):
         raise ValueError(f"{column} must be text, received {value!r:.40}")
     return _whole(value or "").strip()
+
+
+def _views(row: Row) -> tuple[str, ...]:
+    views = row.get("views")
+    if views is None:
+        return ()
+    if not isinstance(views, list | tuple | np.ndarray) or not all(isinstance(view, str) for view in views):
+        raise ValueError(f"views must be a list of texts, one per agent, received {views!r:.40}")
+    return tuple(_whole(view).strip() for view in views)
 
 
 def _whole(text: str) -> str:
@@ -285,7 +306,9 @@ def _generate(name: str, size: int | None, seed: int, field: str) -> Dataset:
     if size is not None and size < 1:
         raise ValueError(f"data.size: must be at least 1, received {size}; type how many problems you want")
     pairs = TASKS[task](split, _SYNTHETIC_SIZE[split] if size is None else size, seed)
-    return Dataset(name, tuple(Problem(f"{name}/{i}", q, gold, "exact") for i, (q, gold) in enumerate(pairs)), {})
+    view = VIEWS.get(task, lambda question: ())
+    problems = (Problem(f"{name}/{i}", q, gold, "exact", views=view(q)) for i, (q, gold) in enumerate(pairs))
+    return Dataset(name, tuple(problems), {})
 
 
 def _download(name: str, field: str) -> Iterator[tuple[str, Row]]:

@@ -65,7 +65,13 @@ class Judge:
 
 
 def hear_ratings(
-    team: Team, weights: Sequence, problems: Sequence[str], spoken: Rollout, result: Outcome, key: jax.Array, **how
+    team: Team,
+    weights: Sequence,
+    problems: Sequence[str | Sequence[str]],
+    spoken: Rollout,
+    result: Outcome,
+    key: jax.Array,
+    **how,
 ) -> tuple[Rollout, Outcome, dict[str, float]]:
     """Lets the agents rate the outcomes and reads what they say.
 
@@ -121,7 +127,8 @@ def evaluate(
     Returns:
       name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over problems.
       `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality of all k samples' answers.
-      `agent_accuracy/k` is the world that holds agent k alone, `without_agent_accuracy/k` the one that lacks it.
+      `agent_accuracy/k` is the world that holds agent k alone, `without_agent_accuracy/k` the one that lacks it, and
+      `free_ride/k` how often the team was right and would have been without agent k.
     """
     sampled, counts, tokens = _answer(team, weights, problems, pool, key, settings, sharding)
     scores = _scores(team, sampled)
@@ -151,7 +158,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
         spoken = rollout(
             team,
             weights,
-            [p.question for p in filled],
+            [p.told for p in filled],
             jax.random.fold_in(key, first),
             group_size=settings.samples,
             temperature=settings.temperature,
@@ -191,6 +198,8 @@ def _scores(team: Team, result: Outcome) -> Mapping[str, np.ndarray]:
     for agent in everyone:
         others = tuple(other for other in everyone if other != agent)
         scores[f"without_agent_accuracy/{agent}"] = result.reward[world_of[others]].mean(axis=1)
+        carried = (result.reward[0] > 0.5) & (result.reward[0] <= result.reward[world_of[others]])
+        scores[f"free_ride/{agent}"] = carried.mean(axis=1)
         scores[f"agent_accuracy/{agent}"] = result.correct[world_of[(agent,)], ..., agent].mean(axis=1)
     return scores
 

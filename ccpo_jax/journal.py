@@ -105,7 +105,8 @@ def entry(
       most_chars: of a text; what a longer one has in its middle is left out.
 
     Returns:
-      ``masked [W]``: agents that each world masks. ``turns [T]``: speaker, role and the different texts, each with its
+      ``views``: what each agent reads in place of the question, [] if all read it. ``masked [W]``: agents that each
+      world masks. ``turns [T]``: speaker, role and the different texts, each with its
       answer as stated and its verdict in words. ``samples``: of each sample the team's reward ``[W]``, credit and
       advantage ``[A]``, and ``said [W][n][T]``: which text of each turn belongs to it in each world, None where its
       speaker is masked; n is 1, but where a world has samples in another number than the factual one, n of them stand
@@ -147,6 +148,7 @@ def entry(
     return {
         "id": shorten(problem.id, _MOST_CHARS),
         "question": shorten(problem.question, most_chars),
+        "views": [shorten(view, most_chars) for view in problem.views],
         "gold": shorten(problem.gold, _MOST_CHARS),
         "group": group,
         "mean_credit": _numbers(credit[:, b].mean(axis=-1)),

@@ -55,7 +55,7 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     chosen = list((program.datasets.heldout.problems or program.datasets.train.problems)[:problems])
     asked = (chosen * pad)[:pad]  # a shape that divides over the devices
     weights, key = publish(program, params), jax.random.key(config.seed)
-    questions, sharding = [p.question for p in asked], batch_sharding(program.mesh)
+    questions, sharding = [p.told for p in asked], batch_sharding(program.mesh)
     how = dict(temperature=config.sample.temperature, top_p=config.sample.top_p, sharding=sharding)
     ablated = team.topology.ablated
     with VerifierPool(**config.verifier) as pool:

@@ -287,7 +287,7 @@ PROMPTS = {
             closing=_RATE,
         ),
     },
-    "tiny": {  # the embedded models know few words: experiments/pretrain_tiny.py and experiments/teach_teams.py
+    "tiny": {  # the embedded models know few words: experiments/pretrain_tiny.py and experiments/teach_tiny.py
         "thinker": RolePrompt("Think", "{problem}", "", ""),
         "solver": RolePrompt("Solve", "{problem}", "\nThought: {message}", ""),
         "voter": RolePrompt("Vote", "{problem}", "", ""),

@@ -125,7 +125,7 @@ def bucket(length: int, limit: int) -> int:
 def rollout(
     team: Team,
     weights: Sequence,
-    problems: Sequence[str],
+    problems: Sequence[str | Sequence[str]],
     key: jax.Array,
     *,
     group_size: int,
@@ -145,7 +145,7 @@ def rollout(
     Args:
       team: who speaks.
       weights: P decode weights, from ``policy.publish``.
-      problems: B problem texts.
+      problems: B problem texts; in place of a text, one per agent where they read different things.
       key: typed PRNG key of this batch. Row (turn, variant, prompt, sample) derives its own key, so its tokens do not
         depend on which other samples or devices take part.
       group_size: G, samples per prompt in the factual world.
@@ -194,7 +194,7 @@ def rollout(
 def rate(
     team: Team,
     weights: Sequence,
-    problems: Sequence[str],
+    problems: Sequence[str | Sequence[str]],
     spoken: Rollout,
     verdicts: Sequence[Sequence[str]],
     key: jax.Array,
@@ -213,7 +213,7 @@ def rate(
     Args:
       team: who spoke and rates.
       weights: as in `rollout`, likewise all further arguments.
-      problems: B problem texts.
+      problems: B problem texts; in place of a text, one per agent where they read different things.
       spoken: what was said.
       verdicts: ``[B][G]`` the verdict on each sample.
       key: the batch's; raters' keys differ from speakers'.
@@ -232,7 +232,8 @@ def rate(
             [[*(said[b][row] for said, row in zip(quoted, places[g], strict=True)), words[b][g]] for g in range(count)]
             for b in range(len(problems))
         ]
-        prompts = _prompts(rater, index, problems, messages, longest, team.prompt_length)
+        seen = _seen(problems, index - first)
+        prompts = _prompts(rater, index, seen, messages, longest, team.prompt_length)
         pending[index] = Turn(prompts, None, [], variant=(0,) * len(spoken.masks), counts=(count,))
     for call in _calls(agents, pending, stack_agents):
         samples = _sample_turns(
@@ -252,8 +253,14 @@ def _compose(team, index, masks, problems, turns, samples: int, masked_samples: 
     rows = [(world, g, count) for world, count in zip(worlds, counts, strict=True) for g in range(count)]
     messages = [[_heard(topology, quoted, turns, masks, *row, b) for row in rows] for b in range(len(problems))]
     longest = [team.agents[partner].max_tokens for partner in topology.reads[index]]
-    prompts = _prompts(agent, index, problems, messages, longest, team.prompt_length)
+    seen = _seen(problems, topology.speakers[index])
+    prompts = _prompts(agent, index, seen, messages, longest, team.prompt_length)
     return Turn(prompts, samples=None, texts=[], variant=variant, counts=counts)
+
+
+def _seen(problems: Sequence[str | Sequence[str]], agent: int) -> list[str]:
+    """The problems as one agent reads them."""
+    return [problem if isinstance(problem, str) else problem[agent] for problem in problems]
 
 
 def _prompts(agent: Agent, index: int, problems, messages, longest: Sequence[int], prompt_length: int) -> Prompts:

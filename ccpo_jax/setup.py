@@ -292,20 +292,30 @@ def load_params(sources: tuple[str, ...], revision: str | None, mesh) -> tuple:
 
 def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Dataset:
     """Checks every problem against the team's prompt length; drops and counts the longer ones if so configured."""
-    groups = {(agent.tokenizer, agent.template): agent for agent in team.agents + team.raters}.values()
+    agents = team.topology.num_agents
+    for problem in dataset.problems:
+        if problem.views and len(problem.views) != agents:
+            raise ValueError(
+                f"views: problem {problem.id} has {len(problem.views)}, the team {agents} agents; give every agent "
+                "one, or leave them out"
+            )
+    who = (*team.topology.speakers, *range(len(team.raters)))
+    turns = zip(team.agents + team.raters, who, strict=True)
+    views = any(problem.views for problem in dataset.problems)  # else who reads it makes no difference
+    readers = {(agent.tokenizer, agent.template, views and who): (agent, who) for agent, who in turns}.values()
 
     def length(agent, question: str) -> int:
         return len(prompts.whole(agent.template, agent.tokenizer, question))
 
-    def longest(problem) -> int:
+    def longest(texts: tuple[str, ...]) -> int:
         """Tokens of the longest prompt; of one that is far too long, those of a beginning that is too long itself."""
-        begun = problem.question[: _CHARACTERS_PER_TOKEN * team.prompt_length]
-        least = max(length(agent, begun) for agent in groups)
-        if least > team.prompt_length or len(begun) == len(problem.question):
+        limit = _CHARACTERS_PER_TOKEN * team.prompt_length
+        least = max(length(agent, text[:limit]) for (agent, _), text in zip(readers, texts, strict=True))
+        if least > team.prompt_length or max(map(len, texts)) <= limit:
             return least
-        return max(length(agent, problem.question) for agent in groups)
+        return max(length(agent, text) for (agent, _), text in zip(readers, texts, strict=True))
 
-    lengths = [longest(problem) for problem in dataset.problems]
+    lengths = [longest(tuple(problem.seen_by(who) for _, who in readers)) for problem in dataset.problems]
     fits = tuple(p for p, n in zip(dataset.problems, lengths, strict=True) if n <= team.prompt_length)
     over = len(lengths) - len(fits)
     if not over:

@@ -73,7 +73,30 @@ def _chains(rng: random.Random, terms: tuple[int, int], largest_term: int) -> It
         yield f"Compute {text}.", str(total)
 
 
+def hide_last_term(question: str, voters: int = 3) -> tuple[str, ...]:
+    """What each voter sees of a chain: one of them all of it, the others a "?" for its last term.
+
+    Who is decided by a hash of the question: every voter knows a third of the problems, and the others had better say
+    that they do not know than vote for a guess.
+
+    Args:
+      question: a chain from `chain_sum`.
+      voters: number of voters, >= 1.
+
+    Example:
+      >>> hide_last_term("Compute 47-8+6-9.")
+      ('Compute 47-8+6?.', 'Compute 47-8+6?.', 'Compute 47-8+6-9.')
+    """
+    hidden = question[: max(question.rfind("+"), question.rfind("-"))] + "?."
+    knows = zlib.crc32(b"who knows " + question.encode()) % voters
+    return tuple(question if voter == knows else hidden for voter in range(voters))
+
+
 TASKS: dict[str, Callable[[str, int, int], list[tuple[str, str]]]] = {
     "dyad": functools.partial(chain_sum, terms=(4, 6)),
     "voting": functools.partial(chain_sum, terms=(4, 6)),
+    "parts": functools.partial(chain_sum, terms=(4, 6)),
 }
+VIEWS: dict[str, Callable[[str], tuple[str, ...]]] = {
+    "parts": hide_last_term
+}  # tasks whose agents see different things

@@ -133,7 +133,7 @@ def play(
 ) -> tuple[Rollout, list[Graded], Outcome, dict[str, float]]:
     """The step's rollouts with verdicts, and ratings if the credit reads them: (spoken, graded, outcome, metrics)."""
     began = time.perf_counter()
-    questions, key = [p.question for p in problems], jax.random.fold_in(state.key, int(state.step))
+    questions, key = [p.told for p in problems], jax.random.fold_in(state.key, int(state.step))
     judge, weights = Judge(pool, problems), publish(program, state.params)
     how = dict(
         temperature=config.sample.temperature,

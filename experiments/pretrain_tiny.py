@@ -192,9 +192,8 @@ class Batch(NamedTuple):
     target: np.ndarray  # bool, a response token: to be predicted
 
 
-def batches(source: Iterator[Trace], tokenizer, templates, rows: int, width: int) -> Iterator[Batch]:
-    """Endless batches of ``rows x width`` tokens; a row is closed by the first sequence that no longer fits."""
-    pairs = (encode(trace, tokenizer, templates) for trace in source)
+def batches(pairs: Iterator[tuple[list[int], list[int]]], rows: int, width: int) -> Iterator[Batch]:
+    """Endless batches of ``rows x width`` tokens; a row is closed by the first (prompt, response) that does not fit."""
     prompt, response = next(pairs)
     while True:
         batch = Batch(*(np.zeros((rows, width), dtype) for dtype in (np.int32, np.int32, np.int32, bool)))
@@ -236,6 +235,18 @@ CONFIG = ModelConfig(
 )
 
 
+def supervised_step(policy, optimizer: optax.GradientTransformation):
+    """A compiled step: (params, optimizer state, batch) -> (params, optimizer state, loss)."""
+
+    @jax.jit
+    def step(params, state, batch):
+        loss, gradient = jax.value_and_grad(response_loss)(params, batch, policy)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    return step
+
+
 def train(tokenizer, templates, *, steps: int, seed: int, peak: float = 3e-3, noise: float = 0.35):
     """Supervised training: AdamW on a cosine, clean traces first, noisy ones in the last quarter.
 
@@ -254,16 +265,10 @@ def train(tokenizer, templates, *, steps: int, seed: int, peak: float = 3e-3, no
     params = init_params(CONFIG, jax.random.key(seed))
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, 50, steps, 0.02 * peak)
     adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.01))
-
-    @jax.jit
-    def step(params, state, batch):
-        loss, gradient = jax.value_and_grad(response_loss)(params, batch, policy)
-        updates, state = adam.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, loss
-
-    state, clean = adam.init(params), steps * 3 // 4
+    step, state, clean = supervised_step(policy, adam), adam.init(params), steps * 3 // 4
     stages = [
-        batches(traces(2 * seed + late, late * noise), tokenizer, templates, rows=16, width=192) for late in (0, 1)
+        batches((encode(trace, tokenizer, templates) for trace in traces(2 * seed + late, late * noise)), 16, 192)
+        for late in (0, 1)
     ]
     for index in range(steps):
         params, state, loss = step(params, state, next(stages[index >= clean]))

@@ -1,5 +1,7 @@
 """Small checkpoints in Hugging Face format: one config.json per option of every family, weights from numpy alone."""
 
+import inspect
+import itertools
 import json
 import pathlib
 
@@ -17,6 +19,11 @@ _COMMON = {
     "hidden_act": "silu",
 }
 _LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+_YARN = {  # one frequency kept, one blended, the others slowed
+    "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "attention_factor": 1.25,
+    "beta_fast": 1.2, "beta_slow": 0.2,
+}  # fmt: skip
 
 CASES = {
     "qwen2_tied": _COMMON | {
@@ -47,6 +54,19 @@ CASES = {
     "qwen3_bias": _COMMON | {
         "model_type": "qwen3", "num_attention_heads": 8, "num_key_value_heads": 2, "tie_word_embeddings": True,
         "rms_norm_eps": 1e-3, "head_dim": 6, "rope_theta": 1e4, "attention_bias": True,
+    },
+    "olmo3": _COMMON | {
+        "model_type": "olmo3", "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-5, "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "full_attention": _YARN | {"rope_theta": 50.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+        },
+    },
+    "olmo3_older": _COMMON | {  # as published; every fourth layer sees everything because nothing else is said
+        "model_type": "olmo3", "num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-2, "sliding_window": 3, "num_hidden_layers": 4, "head_dim": 12, "attention_bias": True,
+        "rope_theta": 500000.0, "rope_scaling": _YARN | {"beta_fast": 1.0, "beta_slow": 0.02},
     },
 }  # fmt: skip
 
@@ -82,3 +102,20 @@ def torch_logits(folder: pathlib.Path, tokens: np.ndarray) -> np.ndarray:
     )
     with torch.no_grad():
         return network(torch.from_numpy(np.asarray(tokens, np.int64))).logits.numpy()
+
+
+def torch_decoding(folder: pathlib.Path, tokens: np.ndarray, prompt: int) -> np.ndarray:
+    """What transformers computes in float32 for the last token of the prompt and each after it, with its own cache."""
+    import torch
+    import transformers
+
+    network = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    known = inspect.signature(network.forward).parameters
+    cache = {"cache" if "cache" in known else "past_key_values": transformers.DynamicCache(config=network.config)}
+    tokens, found = torch.from_numpy(np.asarray(tokens, np.int64)), []
+    with torch.no_grad():
+        for first, last in itertools.pairwise([0, *range(prompt, tokens.shape[1] + 1)]):
+            found.append(network(tokens[:, first:last], use_cache=True, **cache).logits[:, -1].numpy())
+    return np.stack(found, axis=1)

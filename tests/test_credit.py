@@ -40,8 +40,12 @@ FITS = {
     "cross_play": (voting(3), voting(4)),
     "shapley": (dyad(), voting(3), voting(4), CHAIN, *GRAPHS),
     "nested": (dyad(), CHAIN, chain(3)),
+    "pooled": (dyad(),),
 }
-SAMPLES = {"nested": 32}  # per prompt, for others 4: two thoughts and four answers to everything in a chain of three
+SAMPLES = {
+    "nested": 32,
+    "pooled": 4,
+}  # per prompt, for others 4: two thoughts and four answers to everything in a chain of three
 PAIRS = [(name, team) for name, teams in FITS.items() for team in teams]
 per_pair = pytest.mark.parametrize("name, team", PAIRS, ids=lambda x: x if isinstance(x, str) else x.name)
 
@@ -315,6 +319,28 @@ def test_nested_with_solo_answers_moves_the_thinkers_baseline_alone():
 def test_nested_names_what_is_wrong(hyper, message):
     with pytest.raises(ValueError, match=message):
         make_credit("nested", dyad(), **hyper)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_pooled_weighs_an_answers_neighbours_by_what_they_are_worth(scaled):
+    """Answer by answer, with variances 0.1 between thoughts and 0.2 between answers: w = 0.1 / (0.1 + 0.2 / 2)."""
+    outcome = outcome_of(dyad(), group=9, ablated=())
+    state = RunningMoments(jnp.full(2, 7), jnp.array([0.1, 0.2]), jnp.zeros(2))
+    hyper = {"answers": 3, "scaled": scaled}
+    thinker, solver = credit_of("pooled", dyad(), outcome, state, **hyper)
+    assert (outcome.reward[0].std(-1) > 0).sum() >= 2
+    for b, rewards in enumerate(outcome.reward[0]):
+        scale = rewards.std(ddof=1) if scaled and rewards.std() else 1.0
+        for leaf, reward in enumerate(rewards):
+            mine = range(leaf // 3 * 3, leaf // 3 * 3 + 3)
+            near = np.mean([rewards[other] for other in mine if other != leaf])
+            far = np.mean([rewards[other] for other in range(9) if other not in mine])
+            np.testing.assert_allclose(solver[b, leaf], (reward - near / 2 - far / 2) / scale, atol=1e-5)
+            np.testing.assert_allclose(thinker[b, leaf], (rewards[list(mine)].mean() - far) / scale, atol=1e-5)
+    _, new = make_credit("pooled", dyad(), decay=0.0, **hyper).update(state, outcome)
+    trees = outcome.reward[0].reshape(3, 3, 3)
+    within = trees.var(-1, ddof=1).mean()
+    np.testing.assert_allclose(new.mean, [trees.mean(-1).var(-1, ddof=1).mean() - within / 3, within], atol=1e-6)
 
 
 @pytest.mark.parametrize("team", [voting(11), debate(5)], ids=lambda team: team.name)

@@ -59,6 +59,7 @@ def write_json(folder, name: str, rows) -> str:
     ({"context": "c", "query": "q", "options": ["A) x", "(B) y"], "answer": "A"}, ("c\nq\nA. x\nB. y", "A", "choice", "c")),
     ({"question": "q", "options": ["A. x", "y"], "answer": "b"}, ("q\nA. A. x\nB. y", "B", "choice", "")),
     ({"question": "q", "options": ["A is", "B is"], "answer": "(B)"}, ("q\nA. A is\nB. B is", "B", "choice", "")),
+    ({"question": "q", "answer": 1, "views": ["q ", "?"]}, ("q", "1", "math", "", ("q", "?"))),
     ({"question": "q", "options": ["I. only", "C. elegans"], "answer": "B) C"}, ("q\nA. I. only\nB. C. elegans", "B", "choice", "")),
 ])  # fmt: skip
 def test_rows(row, expected):
@@ -100,6 +101,7 @@ def test_rows_without_what_a_problem_needs(row, reason):
     ({"question": "q", "options": ["x", None], "answer": 0}, "options must be a list of texts"),
     ({"question": "q", "options": ["x"], "answer": 0}, "options must be 2 to 26 texts, received 1"),
     ({"question": "q", "options": ["x", "y"], "correct_option": 0.5}, "correct_option must be a letter or a number from 0"),
+    ({"question": "q", "answer": 1, "views": "all"}, "views must be a list of texts, one per agent, received 'all'"),
     ({"question": "q", "options": ["x", "y"], "answer": True}, "answer must be a letter or a number from 0, received True"),
 ])  # fmt: skip
 def test_rows_of_the_wrong_kind(row, message):

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax.models import REMAT, ModelConfig, init_params, load, make_policy
+from ccpo_jax.models import REMAT, ModelConfig, init_params, load, load_config, make_policy
 from ccpo_jax.models.attention import Block, attention
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.records import Context
-from tests.checkpoints import CASES, VOCAB, torch_logits, write_checkpoint
+from tests.checkpoints import CASES, VOCAB, torch_decoding, torch_logits, write_checkpoint
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_models.json")
 TOKENS = np.random.default_rng(7).integers(0, VOCAB, (2, 40))
@@ -74,7 +74,9 @@ def test_logits_equal_transformers(network, case):
     np.testing.assert_allclose(policy.logits(params, whole(policy, params, TOKENS)), reference, atol=1e-4)
 
 
-@pytest.mark.parametrize(("case", "tail"), [(case, 4) for case in CASES] + [("llama3_scaled", 0)])
+@pytest.mark.parametrize(
+    ("case", "tail"), [(case, 4) for case in CASES if case != "olmo3_older"] + [("llama3_scaled", 0)]
+)
 def test_decoding_equals_the_whole_forward(network, case, tail):
     """Prefix once per prompt, ragged left-padded tails per row, then token by token."""
     _, policy, params = network(case)
@@ -108,6 +110,65 @@ def test_decoding_equals_the_whole_forward(network, case, tail):
             np.testing.assert_allclose(first[b, 0, :own], expected[:own], atol=3e-5)
             np.testing.assert_allclose(got[b, r, start[b, r] :], expected[own:], atol=3e-5)
     assert np.isfinite(got).all() and np.isfinite(first).all(), "padded slots must stay finite"
+
+
+@needs_torch
+def test_decoding_equals_that_of_transformers_with_its_cache(network):
+    """A prompt at once, then one token at a time; transformers drops what has left the window, we mask it."""
+    folder, policy, params = network("olmo3")
+    weights, prompt = policy.publish(params), 17
+    expected = torch_decoding(folder, TOKENS, prompt)
+    zero, positions = np.zeros((2, 1), int), np.broadcast_to(np.arange(40), (2, 1, 40))
+    part = slice(0, prompt)
+    first, prefix = policy.extend(
+        weights, TOKENS[:, None, part], positions[..., part], policy.init_cache(2, 1, prompt), 0, zero
+    )
+    got, cache = [first[:, 0, -1]], policy.init_cache(2, 1, 40 - prompt)
+    context = Context(prefix, np.array([prompt, prompt]))
+    for at in range(prompt, 40):
+        token, position = TOKENS[:, None, at : at + 1], positions[..., at : at + 1]
+        hidden, cache = policy.extend(weights, token, position, cache, at - prompt, zero, context)
+        got.append(hidden[:, 0, 0])
+    np.testing.assert_allclose(policy.logits(weights, np.stack(got, axis=1)), expected, atol=1e-4)
+
+
+def test_a_row_that_has_gone_around_its_cache_sees_its_window(network):
+    """Of 5 tokens: its tail and some of the prefix at first, not all of its own at last."""
+    folder, policy, params = network("olmo3")
+    assert load_config(folder).window == 5
+    weights, slots, first, length, start = policy.publish(params), 6, 4, np.array([5]), np.array([[1]])
+    tokens, own = TOKENS[:1, : 7 + slots], np.array([[first]])
+    expected = whole(policy, params, np.pad(tokens, ((0, 0), (0, 31 - tokens.size))))[0]
+    given = np.pad(tokens[:, None, :5], ((0, 0), (0, 0), (0, 4)))
+    _, prefix = policy.extend(weights, given, np.arange(9)[None, None], policy.init_cache(1, 1, 9), 0, 0 * start)
+    given = np.pad(tokens[:, None, 5:7], ((0, 0), (0, 0), (1, 0)))
+    hidden, tail = policy.extend(
+        weights, given, np.array([[[5, 5, 6]]]), policy.init_cache(1, 1, 3), 0, start, Context(prefix, length)
+    )
+    np.testing.assert_allclose(hidden[0, 0, 1:], expected[5:7], atol=3e-5)
+    cache, context = policy.init_cache(1, 1, slots), Context(prefix, length, (tail,), (start,))
+    for step in range(first, first + slots):  # the token of step s lies in slot s mod 6
+        at = 7 + step - first
+        token, position = tokens[:, None, at : at + 1], np.array([[[at]]])
+        hidden, cache = policy.extend(weights, token, position, cache, step % slots, own, context)
+        np.testing.assert_allclose(hidden[0, 0, 0], expected[at], atol=3e-5)
+
+
+def test_windows_mask_and_nothing_else_changes():
+    """A window costs no other family anything, and none where all that is held lies within it."""
+    sizes = dict(vocab_size=VOCAB, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, ffn_size=40)
+
+    def program(**changes):
+        config = ModelConfig("olmo3", **sizes, **changes)
+        policy = make_policy(config)
+        weights, cache = jax.eval_shape(policy.publish, parameter_shapes(config)), policy.init_cache(1, 2, 6)
+        context = Context(policy.init_cache(1, 1, 9), jnp.full((1,), 5))
+        one = jnp.zeros((1, 2, 1), jnp.int32)
+        return str(jax.make_jaxpr(policy.extend)(weights, one, one, cache, 3, one[..., 0], context))
+
+    plain = program().count(":bool[")
+    assert program(window=15, sliding=(True, False)).count(":bool[") == plain
+    assert program(window=14, sliding=(True, False)).count(":bool[") > plain
 
 
 def test_padding_and_neighbours_change_nothing(network):
@@ -204,8 +265,8 @@ def test_the_prefix_is_read_once_per_prompt_and_no_head_is_repeated():
 
 @pytest.mark.parametrize("name", [name for name in REMAT if name != "none"])
 def test_recomputing_layers_changes_no_gradient(network, name):
-    _, _, params = network("qwen3_bias")
-    config, _ = load(network("qwen3_bias")[0])
+    folder, _, params = network("qwen3_bias")
+    config = load_config(folder)
 
     def gradient(remat):
         policy = make_policy(config, remat=remat)
@@ -280,7 +341,13 @@ def test_random_parameters_have_the_declared_shapes_and_scales():
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), [({"num_kv_heads": 3}, "num_kv_heads: 3"), ({"head_dim": 7}, "head_dim: .* odd size 7")]
+    ("changes", "message"),
+    [
+        ({"num_kv_heads": 3}, "num_kv_heads: 3"),
+        ({"head_dim": 7}, "head_dim: .* odd size 7"),
+        ({"sliding": (True, False), "window": 3}, "sliding: 2 entries, 1 of them true, for 1 layers and window=3"),
+        ({"sliding": (True,)}, "sliding: 1 entries, 1 of them true, for 1 layers and window=None"),
+    ],
 )
 def test_impossible_architectures_are_refused(changes, message):
     sizes = {"vocab_size": 9, "hidden_size": 8, "num_layers": 1, "num_heads": 4, "num_kv_heads": 2, "head_dim": 2}

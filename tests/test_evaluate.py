@@ -117,8 +117,9 @@ def test_alone_and_without_are_the_smaller_teams():
     settings = SETTINGS._replace(samples=1, batch_size=8, temperature=0.0)
     team = team_of(chain(3), policy=policy)
     found = evaluate(team, weights, problems, EvenIsRight(), jax.random.key(0), settings)
-    accuracies = []
-    for agents, line in {(1,): "solver", (1, 2): "solver checker(0)", (0, 2): "planner checker(0)"}.items():
+    verdicts, teams = {}, {(0, 1, 2): "planner solver(0) checker(0,1)", (1,): "solver", (1, 2): "solver checker(0)",
+                           (0, 2): "planner checker(0)"}  # fmt: skip
+    for agents, line in teams.items():
         smaller = team_of(graph(line), policy=policy)
         spoken = rollout(smaller, [weights[a] for a in agents], PROBLEMS, jax.random.key(0),
                          group_size=1, temperature=0.0)  # fmt: skip
@@ -126,7 +127,11 @@ def test_alone_and_without_are_the_smaller_teams():
         right = [
             len(said) % 2 == 0 and not cut for (said,), (cut,) in zip(last.texts, last.samples.truncated, strict=True)
         ]
-        name = "agent_accuracy/1" if agents == (1,) else f"without_agent_accuracy/{3 - sum(agents)}"
+        verdicts[agents] = np.array(right)
+        name = {3: "team_accuracy", 1: "agent_accuracy/1"}.get(len(agents), f"without_agent_accuracy/{3 - sum(agents)}")
         assert found[name] == pytest.approx(np.mean(right), abs=1e-6), name
-        accuracies.append(found[name])
+    accuracies = [np.mean(right) for right in verdicts.values()]
     assert len(set(accuracies)) > 1 and max(accuracies) > 0
+    for agents in ((1, 2), (0, 2)):
+        both = np.mean(verdicts[0, 1, 2] & verdicts[agents])
+        assert found[f"free_ride/{3 - sum(agents)}"] == pytest.approx(both, abs=1e-6)

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from ccpo_jax.models import FAMILIES, ModelConfig, hf, init_params, load, load_config, make_policy, save
 from ccpo_jax.models.decoder import parameter_shapes
-from ccpo_jax.models.rope import RopeScaling
+from ccpo_jax.models.rope import RopeScaling, Yarn
 from ccpo_jax.sharding import make_mesh, state_sharding
 from ccpo_jax.tokenizer import load_tokenizer
 from tests.checkpoints import CASES, VOCAB, random_tensors, torch_logits, write_checkpoint
@@ -30,7 +30,8 @@ needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed; transformers cannot build the network"
 )
 
-# The parts of published config.json files that shape the network, and the published parameter counts.
+# The parts of published config.json files that shape the network, and the published parameter counts (of Olmo the sum
+# by hand: 2 x 100278 x 4096 + 32 x (4 x 4096^2 + 3 x 4096 x 11008 + 4 x 4096) + 4096).
 PUBLISHED = {
     "Qwen2.5-0.5B-Instruct": (494_032_768, {
         "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 896, "intermediate_size": 4864,
@@ -59,7 +60,19 @@ PUBLISHED = {
         "rope_theta": 1000000, "sliding_window": None, "tie_word_embeddings": True, "use_sliding_window": False,
         "vocab_size": 151936,
     }),
+    "Olmo-3-7B-Instruct": (7_298_011_136, {
+        "model_type": "olmo3", "attention_bias": False, "hidden_act": "silu", "hidden_size": 4096,
+        "intermediate_size": 11008, "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 8,
+        "max_position_embeddings": 65536, "num_attention_heads": 32, "num_hidden_layers": 32,
+        "num_key_value_heads": 32, "rms_norm_eps": 1e-06, "rope_theta": 500000,
+        "rope_scaling": {"attention_factor": 1.2079441541679836, "beta_fast": 32, "beta_slow": 1, "factor": 8.0,
+                         "original_max_position_embeddings": 8192, "rope_type": "yarn"},
+        "sliding_window": 4096, "tie_word_embeddings": False, "vocab_size": 100278,
+    }),
 }  # fmt: skip
+
+
+OLMO = {"model_type": "olmo3", "rope_scaling": ..., "layer_types": ["sliding_attention", "full_attention"]}
 
 
 def parse(**changes):
@@ -90,6 +103,8 @@ def test_a_family_saves_and_loads_what_it_initialises(name, tmp_path):
     sizes = {"vocab_size": VOCAB, "hidden_size": 16, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2}
     config = ModelConfig(
         name, **sizes, head_dim=6, ffn_size=24, qkv_bias=bool(family.qkv_bias), qk_norm=family.qk_norm,
+        qk_norm_whole=family.qk_norm_whole, post_norm=family.post_norm,
+        window=3 if family.full_every else None, sliding=(True, False) if family.full_every else (),
         rope_scaling=RopeScaling(4.0, 1.0, 4.0, 32), rope_theta=77.0, norm_eps=1e-4, tied_embeddings=name == "llama",
     )  # fmt: skip
     params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
@@ -146,7 +161,7 @@ def test_published_models_have_their_published_size(name):
     config = hf.parse_config(entries, FAMILIES[entries["model_type"]])
     assert sum(leaf.size for leaf in jax.tree.leaves(parameter_shapes(config))) == count
     assert config.rope_theta == entries["rope_theta"] and config.norm_eps == entries["rms_norm_eps"]
-    if "rope_scaling" in entries and entries["rope_scaling"]:
+    if name == "Llama-3.2-1B-Instruct":
         assert config.rope_scaling == RopeScaling(32.0, 1.0, 4.0, 8192)
 
 
@@ -167,6 +182,32 @@ def test_absent_fields_take_the_defaults_of_transformers():
     assert parse(model_type="qwen2").qkv_bias and not parse(model_type="qwen2").o_bias
 
 
+def test_olmo_is_read_as_transformers_reads_it():
+    """The spelling of transformers 4 and of 5, what is absent, and the attention factor that YaRN implies."""
+    count, entries = PUBLISHED["Olmo-3-7B-Instruct"]
+    config = hf.parse_config(entries, FAMILIES["olmo3"])
+    assert config.sliding == (True, True, True, False) * 8 and config.window == 4096
+    assert config.post_norm and config.qk_norm_whole and not config.tied_embeddings
+    assert config.rope_scaling == Yarn(8.0, 8192, 1.2079441541679836, 32.0, 1.0)
+    bare = {
+        k: v for k, v in entries.items() if k not in ("layer_types", "sliding_window", "rope_theta", "rms_norm_eps")
+    }
+    bare["rope_scaling"] = {
+        k: entries["rope_scaling"][k] for k in ("rope_type", "factor", "original_max_position_embeddings")
+    }
+    implied = hf.parse_config(bare, FAMILIES["olmo3"])
+    assert (implied.sliding, implied.window, implied.rope_theta) == (config.sliding, 4096, 5e5)
+    assert implied.norm_eps == 1e-5 and implied.rope_scaling.attention_factor == pytest.approx(1.2079441541679836)
+    newer = {k: v for k, v in entries.items() if k not in ("rope_theta", "rope_scaling")}
+    newer["rope_parameters"] = {
+        "full_attention": entries["rope_scaling"] | {"rope_theta": 5e5},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 5e5},
+    }
+    assert hf.parse_config(newer, FAMILIES["olmo3"]) == config
+    full = parse(**OLMO | {"layer_types": ["full_attention"] * 2})
+    assert full.window is None and full.sliding == ()
+
+
 def test_sliding_windows_that_no_layer_uses_are_fine():
     parse(use_sliding_window=True, sliding_window=4, max_window_layers=2)
     parse(use_sliding_window=True, sliding_window=None, max_window_layers=0)
@@ -183,11 +224,26 @@ def test_sliding_windows_that_no_layer_uses_are_fine():
         ({"use_sliding_window": True, "max_window_layers": 1}, "use_sliding_window=True is not supported"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types='sliding_attention' is not supported"),
         (
-            {"rope_scaling": {"rope_type": "yarn"}},
-            "rope_scaling.rope_type='yarn' is not supported; supported: 'default', ",
+            {"rope_scaling": {"rope_type": "longrope"}},
+            "rope_scaling.rope_type='longrope' is not supported; supported: 'default', ",
         ),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.rope_type='linear' is not supported"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor is missing; add it"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "factor is missing; add it, a positive float"),
+        ({"rope_scaling": {"rope_type": "yarn", "truncate": False}}, "rope_scaling.truncate=False is not supported"),
+        ({"rope_scaling": {"rope_type": "yarn", "mscale": 1.0}}, "rope_scaling.mscale=1.0 is not supported"),
+        (
+            {"rope_scaling": {"rope_type": "yarn"}, "rope_theta": 1.0},
+            "rope_theta must be above 1 with rope_type 'yarn'",
+        ),
+        (OLMO | {"layer_types": ["full_attention"]}, "layer_types has 1 entries for num_hidden_layers=2"),
+        (OLMO | {"layer_types": ["chunked_attention"] * 2}, "layer_types='chunked_attention' is not supported"),
+        (OLMO | {"layer_types": ..., "num_hidden_layers": 10**9}, "num_hidden_layers must be at most 10,000"),
+        (OLMO | {"sliding_window": 0}, "sliding_window must be a positive int, received 0"),
+        (
+            OLMO | {"rope_scaling": None, "rope_parameters": {"sliding_attention": {"rope_theta": 3.0}}},
+            "rope_parameters.sliding_attention={'rope_theta': 3.0} is not supported; supported: rope_type 'default' with",
+        ),
         ({"rope_scaling": None, "rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
         ({"rope_theta": -1}, "rope_theta must be a positive float, received -1"),
         ({"hidden_size": ...}, "hidden_size is missing; add it, a positive int"),

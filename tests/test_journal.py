@@ -12,7 +12,7 @@ from ccpo_jax.rollout import Rollout, Turn
 from ccpo_jax.topology import agent_masks, dyad, voting
 from ccpo_jax.verifiers import Graded
 
-PROBLEM = Problem("sums/7", "What is 1+1?", "2", "exact")
+PROBLEM = Problem("sums/7", "What is 1+1?", "2", "exact", views=("1+?", "?+1"))
 
 
 def turn(texts, *, variant, counts, cut=()) -> Turn:
@@ -59,7 +59,7 @@ def test_a_problem_by_hand():
     found = dyad_entry(2)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["id"], found["question"], found["gold"], found["group"]) == ("sums/7", "What is 1+1?", "2", 2)
-    assert found["masked"] == [[], [0]]
+    assert found["views"] == ["1+?", "?+1"] and found["masked"] == [[], [0]]
     assert [(turn["speaker"], turn["role"]) for turn in found["turns"]] == [(0, "thinker"), (1, "solver")]
     assert found["turns"][0]["texts"] == [
         {"text": "so it is 2", "verdict": "wrong", "answer": "9"},

@@ -200,7 +200,7 @@ def test_rollouts_carry_verdicts_pay_and_reasons(run):
 def dyad_line() -> dict:
     """A line of rollouts.jsonl: a dyad whose agents rate each other, with two answers without the Thinker."""
     return {
-        "step": 1, "id": "a", "question": "q", "gold": "g", "group": 1, "mean_credit": [0, 0.4], "masked": [[], [0]],
+        "step": 1, "id": "a", "question": "q", "gold": "g", "views": ["see this", "and that"], "group": 1, "mean_credit": [0, 0.4], "masked": [[], [0]],
         "turns": [{"speaker": 0, "role": "thinker", "texts": [{"text": "t", "verdict": "right"}]},
                   {"speaker": 1, "role": "solver", "texts": [{"text": str(i), "verdict": "wrong"} for i in range(3)]}],
         "samples": [{"reward": [0, 0.5], "credit": [None, 0.25], "advantage": [0, 0.25],
@@ -395,7 +395,7 @@ def test_a_dyad_shows_solo_answers_and_ratings(tmp_path, open_page):
     page = open_page(tmp_path)
     page.locator("#samples summary").click()
     said = page.locator("#samples details").inner_text()
-    for expected in ("states the right answer", "Without thinker the team earns 0.50, the mean of 2 tries",
+    for expected in ("reads: see this", "reads: and that", "states the right answer", "Without thinker the team earns 0.50, the mean of 2 tries",
                      "thinker 0.3, solver 0.7", "thinker 0.5, solver 0.5", "mostly \\u202e him"):  # fmt: skip
         assert expected in said, expected
 

@@ -122,6 +122,16 @@ def test_masking_removes_exactly_the_message_from_the_prompt():
             assert joint == segment + solo and solo == text.tail(template, [])
 
 
+def test_each_agent_reads_its_own_view_of_a_problem():
+    team = team_of(chain(3))
+    views = ("1+1", "1+?", "?")
+    spoken = speak(team, weights_of(team, 3), [views, "7"])
+    for agent, turn in enumerate(spoken.turns):
+        read = [list(ids[:length]) for ids, length in zip(turn.prompts.prefix, turn.prompts.prefix_length, strict=True)]
+        begin = text.prefix if team.agents[agent].has_tail else text.whole
+        assert read == [begin(team.agents[agent].template, CODEC, problem) for problem in (views[agent], "7")]
+
+
 @pytest.mark.parametrize("topology", [dyad(), voting(3)], ids=lambda t: t.name)
 def test_fewer_prompts_samples_or_solos_change_no_other_token(topology):
     team = team_of(topology)

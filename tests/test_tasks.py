@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ccpo_jax.tasks import LARGEST, SPLITS, TASKS, chain_sum, split_of
+from ccpo_jax.tasks import LARGEST, SPLITS, TASKS, VIEWS, chain_sum, split_of
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -35,6 +35,17 @@ def test_shape_of_the_problems(task, counts, largest):
         assert all(0 <= sum(terms[:n]) <= LARGEST for n in range(1, len(terms) + 1))
     assert lengths == counts
     assert changes == set(range(1, largest + 1))
+
+
+def test_every_voter_knows_a_third_of_the_parts():
+    knows = [0, 0, 0]
+    for question, _ in TASKS["parts"]("train", 600, 3):
+        views = VIEWS["parts"](question)
+        assert views.count(question) == 1
+        hidden = next(view for view in views if view != question)
+        assert re.fullmatch(re.escape(hidden[:-2]) + r"[+-]\d+\.", question) and hidden.endswith("?.")
+        knows[views.index(question)] += 1
+    assert min(knows) > 160
 
 
 def test_pinned_problems():

@@ -494,6 +494,14 @@ def test_nested_answers_are_unbiased(team, words):
     np.testing.assert_allclose(mean, team_gradient(team, (), words=words), atol=1e-6)
 
 
+@pytest.mark.parametrize("between", [0.0, 0.3])
+def test_pooled_baselines_are_unbiased(between):
+    state = RunningMoments(jnp.full(2, 9), jnp.array([between, 0.1]), jnp.zeros(2))
+    played = play(dyad(), (), group=2, answers=2)
+    gradients = played_gradients(dyad(), make_credit("pooled", dyad(), scaled=False), played, state=state)
+    np.testing.assert_allclose(moments_of(gradients, played.probability)[0], team_gradient(dyad(), ()), atol=1e-6)
+
+
 @pytest.mark.parametrize("solo_weight", [0.5, 1.0])
 def test_solo_answers_as_a_control_variate_change_no_expectation(solo_weight):
     state = RunningMoments(jnp.int32(50), jnp.float32(0.3), jnp.float32(0.2))
@@ -524,7 +532,7 @@ def test_agent_norm_climbs_the_team_reward_on_each_agents_own_scale(team):
 CASES = {  # team -> estimator, samples, hyper-parameters: 12 texts a prompt, in a chain as near to 15 as it goes
     "dyad": [
         ("shared", 6, {}), ("difference", 4, {}), ("shapley", 4, {}), ("nested", 4, {"answers": 2}),
-        ("nested", 3, {"answers": 3}), ("nested", 2, {"answers": 5}),
+        ("nested", 3, {"answers": 3}), ("nested", 2, {"answers": 5}), ("pooled", 4, {"answers": 2, "scaled": False}),
         ("nested", 3, {"answers": 2, "solo_weight": 0.5}),
     ],
     "chain": [("shared", 5, {}), ("difference", 2, {}), ("shapley", 2, {}), ("nested", 2, {"answers": 2})],

@@ -101,9 +101,13 @@ def _family(model_type: Any) -> Family:
     return FAMILIES[model_type]
 
 
-# Hugging Face model_type -> what it implies. A new family is one line here.
+# Hugging Face model_type -> what it implies. A new family is one entry here.
 FAMILIES = {
     "qwen2": Family("Qwen2ForCausalLM", qkv_bias=True),
     "llama": Family("LlamaForCausalLM", max_positions=2048),
     "qwen3": Family("Qwen3ForCausalLM", qk_norm=True, head_dim=128),
-}
+    "olmo3": Family(
+        "Olmo3ForCausalLM", qk_norm=True, qk_norm_whole=True, post_norm=True, full_every=4,
+        max_positions=2048, norm_eps=1e-5, rope_theta=5e5,
+    ),
+}  # fmt: skip

@@ -24,19 +24,24 @@ class Block(NamedTuple):
     """Keys and values to attend to. With one row for all R rows of a prompt, they are read once for the prompt.
 
     A query sees the slots from `low` up to `high`; where `high` is not above `low` its row has gone around the end of
-    the block, and it sees those from `low` on and those up to `high`.
+    the block, and it sees those from `low` on and those up to `high`. A sliding window is one more mask: slots out of
+    its reach stay in the block and are not seen, so that caches and cursors are those of layers that see everything.
     """
 
     keys: Array  # [B, R or 1, H, E, C]
     values: Array  # [B, R or 1, H, C, E]
     low: Array  # [B, R or 1, 1] int32
     high: Array  # [B, R or 1, S or 1] int32, exclusive
+    near: Array | None = None  # [B, R, S, C] bool, slots within each query's window, in all R rows; None = all
 
     @property
     def visible(self) -> Array:
-        """``[B, R or 1, S or 1, C]`` bool."""
+        """``[B, R or 1, S or 1, C]`` bool; with a window and one row of keys for all R ``[B, 1, R * S, C]``."""
         slot, low, high = jnp.arange(self.keys.shape[-1]), self.low[..., None], self.high[..., None]
-        return jnp.where(low < high, (low <= slot) & (slot < high), (low <= slot) | (slot < high))
+        seen = jnp.where(low < high, (low <= slot) & (slot < high), (low <= slot) | (slot < high))
+        if self.near is None:
+            return seen
+        return seen & self.near.reshape(len(self.near), self.keys.shape[1], -1, self.near.shape[-1])
 
 
 def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]], kernel: str | None = None) -> Array:
@@ -65,7 +70,13 @@ def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]], kerne
 
 
 def packed_attention(
-    queries: Array, keys: Array, values: Array, segments: Array, parents: Array, kernel: str | None = None
+    queries: Array,
+    keys: Array,
+    values: Array,
+    segments: Array,
+    parents: Array,
+    kernel: str | None = None,
+    window: tuple[Array, Array] | None = None,
 ) -> Array:
     """Causal attention of packed sequences. Without a fused kernel by blocks of queries: no score above the diagonal.
 
@@ -76,22 +87,25 @@ def packed_attention(
       segments: ``[N, S]`` int32, equal numbers see each other.
       parents: ``[N, S]`` int32, a further segment that the query sees.
       kernel: see `attention`.
+      window: positions ``[N, S]`` int32 and a reach ``[]`` int32; keys that far back are hidden. None = none.
 
     Returns:
       ``[N, 1, S, H, Q, E]`` in the dtype of `queries`.
     """
     slots = segments.shape[1]
+    positions, reach = (None, None) if window is None else window
 
-    def visible(begin, own, parent, others):
+    def visible(begin, own, parent, others, here, there):
         related = (own[:, :, None] == others[:, None]) | (parent[:, :, None] == others[:, None])
-        return related & (begin + jnp.arange(own.shape[1])[:, None] >= jnp.arange(others.shape[1]))
+        seen = related & (begin + jnp.arange(own.shape[1])[:, None] >= jnp.arange(others.shape[1]))
+        return seen if here is None else seen & (here[:, :, None] - there[:, None] < reach)
 
     if kernel:
-        seen = visible(0, segments, parents, segments)
+        seen = visible(0, segments, parents, segments, positions, positions)
         return flash(queries[:, 0], keys[:, 0], values[:, 0], seen, backend=kernel)[:, None]
 
-    def block(begin, q, k, v, own, parent, others):
-        _, total, value = _attend(q, k, v, visible(begin, own, parent, others)[:, None])
+    def block(begin, q, k, v, *where):
+        _, total, value = _attend(q, k, v, visible(begin, *where)[:, None])
         return (value / total[..., None]).astype(q.dtype)
 
     if slots > _QUERY_BLOCK:  # scores of one block are bearable; of many they are computed again when needed
@@ -100,7 +114,8 @@ def packed_attention(
     for begin in range(0, slots, _QUERY_BLOCK):
         own, seen = slice(begin, begin + _QUERY_BLOCK), slice(min(begin + _QUERY_BLOCK, slots))
         args = (queries[:, :, own], keys[..., seen], values[..., seen, :], segments[:, own], parents[:, own])
-        parts.append(block(begin, *args, segments[:, seen]))
+        near = (None, None) if positions is None else (positions[:, own], positions[:, seen])
+        parts.append(block(begin, *args, segments[:, seen], *near))
     return jnp.concatenate(parts, axis=2)
 
 
@@ -115,7 +130,7 @@ def _by_rows(queries: Array, block: Block | tuple[Block, ...], kernel: str | Non
 
 
 def _partial(queries: Array, block: Block, kernel: str | None, whole: bool = False) -> list[tuple[Array, Array, Array]]:
-    if kernel == "gpu" and suits_decoding(queries.shape[2], queries.shape[-1]):
+    if kernel == "gpu" and block.near is None and suits_decoding(queries.shape[2], queries.shape[-1]):
         return decode_partial(queries, block.keys, block.values, block.low[..., 0], block.high[..., 0], whole=whole)
     return [_attend(queries, block.keys, block.values, block.visible)]
 

@@ -1,4 +1,4 @@
-"""Decoder-only transformers as pure functions on a parameter pytree: Qwen2, Llama 3 and Qwen3 differ in options alone.
+"""Decoder-only transformers as pure functions on a parameter pytree: the families differ in options alone.
 
 One `layer` serves two forwards: `hidden`, whole sequences with the stacked layers scanned, for training; and `extend`,
 a few new tokens per row against caches with the layers unrolled, for sampling. What is learned and what is sampled
@@ -11,7 +11,7 @@ E head size, F feed-forward size.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ccpo_jax.models import kernels
 from ccpo_jax.models.attention import Block, attention, packed_attention
-from ccpo_jax.models.rope import RopeScaling, rotate, rotation
+from ccpo_jax.models.rope import Scaling, rotate, rotation
 from ccpo_jax.records import Array, Context, Policy
 
 # What the backward pass finds stored of a layer; it computes the rest again.
@@ -45,11 +45,15 @@ class ModelConfig:
     head_dim: int
     ffn_size: int
     rope_theta: float = 10000.0
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: Scaling = None  # of layers that see everything; those with a window are never stretched
     norm_eps: float = 1e-6
     qkv_bias: bool = False
     o_bias: bool = False
     qk_norm: bool = False  # RMS norm of every query and key head
+    qk_norm_whole: bool = False  # that norm is over all query heads together, and over all key heads
+    post_norm: bool = False  # the norms of a layer stand behind attention and feed-forward, not before them
+    window: int | None = None  # tokens that a query sees in a sliding layer, its own among them
+    sliding: tuple[bool, ...] = ()  # which layers slide; () = none
     tied_embeddings: bool = False  # logits from the embedding table, no "head"
     max_positions: int = 32768  # tokens; recorded, not enforced
     hf_config: str = dataclasses.field(default="", compare=False, repr=False)  # the config.json this was read from
@@ -59,6 +63,11 @@ class ModelConfig:
             raise ValueError(f"num_kv_heads: {self.num_kv_heads} does not divide num_heads={self.num_heads}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim: rotary embeddings turn pairs, received the odd size {self.head_dim}")
+        if len(self.sliding) not in (0, self.num_layers) or any(self.sliding) != bool(self.window):
+            raise ValueError(
+                f"sliding: {len(self.sliding)} entries, {sum(self.sliding)} of them true, for "
+                f"{self.num_layers} layers and window={self.window}; a window and layers that slide belong together"
+            )
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
@@ -74,7 +83,8 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
     if config.o_bias:
         layer_shapes |= {"o_bias": (d,)}
     if config.qk_norm:
-        layer_shapes |= {"q_norm": (e,), "k_norm": (e,)}
+        layer_shapes |= {"q_norm": (queries if config.qk_norm_whole else e,)}
+        layer_shapes |= {"k_norm": (keys if config.qk_norm_whole else e,)}
     shapes = {
         "embed": (config.vocab_size, d),
         "layers": {name: (config.num_layers, *shape) for name, shape in layer_shapes.items()},
@@ -111,6 +121,16 @@ def rms_norm(x: Array, scale: Array, eps: float) -> Array:
     return (wide * scale).astype(x.dtype)
 
 
+def norm_projections(qk: Array, scale: Array, eps: float) -> Array:
+    """RMS norms of all queries of a token together and of all its keys: ``[..., H, Q + 1, E]``, the keys last."""
+    wide = qk.astype(jnp.float32)
+    power = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    queries = jnp.mean(power[..., :-1, :], axis=(-3, -2), keepdims=True)
+    keys = jnp.mean(power[..., -1:, :], axis=-3, keepdims=True)
+    last = (jnp.arange(qk.shape[-2]) == qk.shape[-2] - 1)[:, None]
+    return (wide * jax.lax.rsqrt(jnp.where(last, keys, queries) + eps) * scale).astype(qk.dtype)
+
+
 def fuse(config: ModelConfig, weights: dict[str, Array], dtype) -> dict[str, Array]:
     """One layer's parameters as `layer` wants them: cast, with q, k, v and gate, up joined into one product each.
 
@@ -127,7 +147,9 @@ def fuse(config: ModelConfig, weights: dict[str, Array], dtype) -> dict[str, Arr
     w["qkv"] = by_head("q", "k", "v")
     if config.qkv_bias:
         w["qkv_bias"] = by_head("q_bias", "k_bias", "v_bias")
-    if config.qk_norm:
+    if config.qk_norm_whole:
+        w["qk_norm"] = by_head("q_norm", "k_norm")
+    elif config.qk_norm:
         query_norms = jnp.tile(w.pop("q_norm"), (config.num_heads // config.num_kv_heads, 1))
         w["qk_norm"] = jnp.concatenate([query_norms, w.pop("k_norm")[None]])
     w["gate_up"] = jnp.stack([w.pop("gate"), w.pop("up")], axis=-2)
@@ -147,21 +169,28 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
     Returns:
       ``([B, R, S, D], what attend passed on)``.
     """
-    h = rms_norm(x, w["attn_norm"], config.norm_eps)
+
+    def norm(x: Array, name: str, here: bool) -> Array:
+        return rms_norm(x, w[name], config.norm_eps) if here else x
+
+    before, after = not config.post_norm, config.post_norm
+    h = norm(x, "attn_norm", before)
     qkv = jnp.einsum("...d,dhqe->...hqe", h, w["qkv"])
     if config.qkv_bias:
         qkv = qkv + w["qkv_bias"]
     qk, v = qkv[..., :-1, :], qkv[..., -1, :]
     if config.qk_norm:
-        qk = rms_norm(qk, w["qk_norm"], config.norm_eps)
+        qk = (norm_projections if config.qk_norm_whole else rms_norm)(qk, w["qk_norm"], config.norm_eps)
     qk = rotate(qk, turn)
     attended, passed = attend(qk[..., :-1, :], jnp.moveaxis(qk[..., -1, :], 2, -1), jnp.swapaxes(v, 2, 3))
-    x = x + attended.reshape(*x.shape[:-1], -1) @ w["o"]
+    out = attended.reshape(*x.shape[:-1], -1) @ w["o"]
     if config.o_bias:
-        x = x + w["o_bias"]
-    h = rms_norm(x, w["mlp_norm"], config.norm_eps)
+        out = out + w["o_bias"]
+    x = x + norm(out, "attn_norm", after)
+    h = norm(x, "mlp_norm", before)
     gate_up = jnp.einsum("...d,dnf->...nf", h, w["gate_up"])
-    return x + (jax.nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]) @ w["down"], passed
+    out = (jax.nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]) @ w["down"]
+    return x + norm(out, "mlp_norm", after), passed
 
 
 # --- the policy ------------------------------------------------------------------------------------------------------
@@ -209,7 +238,8 @@ def _make_policy(config: ModelConfig, dtype, remat: str, kernel: str | None) -> 
         extend=functools.partial(extend, config, kernel),
         hidden=functools.partial(hidden, config, dtype, remat, kernel),
         logits=logits,
-        reads_free_slots=not (kernel == "gpu" and kernels.suits_decoding(1, config.head_dim)),
+        # What a window leaves of a cache is read without the kernel that stops at the slots in use.
+        reads_free_slots=not (kernel == "gpu" and kernels.suits_decoding(1, config.head_dim)) or bool(config.window),
     )
 
 
@@ -259,25 +289,62 @@ def extend(
       ``(hidden [B, R, S, D] after the final norm, cache)``. Hidden states of padded slots mean nothing, but are finite.
     """
     low, high = start[..., None], jnp.broadcast_to(cursor + 1 + jnp.arange(tokens.shape[-1]), tokens.shape)
-    given = _context_blocks(context, config.num_layers)
     x = weights["embed"][tokens]
-    turn = _once(cursor >= 0, functools.partial(_rotation, config), positions)
+    turns = _once(cursor >= 0, functools.partial(_rotations, config), positions)
+    reach = _within_reach(config, jnp.asarray(positions), cursor, cache, context)
     extended = []
     for index, w in enumerate(weights["layers"]):
+        slides = bool(config.sliding) and config.sliding[index]
+        near = reach if slides and reach is not None else _Near()
 
-        def attend(q, k, v, index=index):
+        def attend(q, k, v, index=index, near=near):
             old_k, old_v = cache[index]
             k = jax.lax.dynamic_update_slice(old_k, k, (0, 0, 0, 0, cursor))
             v = jax.lax.dynamic_update_slice(old_v, v, (0, 0, 0, cursor, 0))
-            return attention(q, (*given[index], Block(k, v, low, high)), kernel), (k, v)
+            blocks = (*_context_blocks(context, index, near), Block(k, v, low, high, near.own))
+            return attention(q, blocks, kernel), (k, v)
 
-        x, kept = layer(config, w, x, turn, attend)
+        x, kept = layer(config, w, x, turns[slides], attend)
         extended.append(kept)
     return rms_norm(x, weights["final_norm"], config.norm_eps), tuple(extended)
 
 
-def _rotation(config: ModelConfig, positions: Array) -> tuple[Array, Array]:
-    return rotation(positions, config.head_dim, config.rope_theta, config.rope_scaling)
+def _rotations(config: ModelConfig, positions: Array) -> tuple[tuple[Array, Array], ...]:
+    """The rotation of layers that see everything, then that of sliding ones if there are any."""
+    scalings = (config.rope_scaling, None) if config.window else (config.rope_scaling,)
+    return tuple(rotation(positions, config.head_dim, config.rope_theta, scaling) for scaling in scalings)
+
+
+class _Near(NamedTuple):
+    """What a sliding window leaves of each block, as `Block.near`."""
+
+    prefix: Array | None = None
+    tails: tuple = ()
+    own: Array | None = None
+
+
+def _within_reach(
+    config: ModelConfig, positions: Array, cursor: Array, cache: tuple, context: Context | None
+) -> _Near | None:
+    """The masks that all sliding layers share; None where even the first token is within the last one's window."""
+
+    def slots(cache: tuple) -> int:
+        return cache[0][1].shape[3]
+
+    held, own = () if context is None else (context.prefix, *context.tails), slots(cache)
+    if not config.window or sum(map(slots, held[:1])) + max(map(slots, held[1:]), default=0) + own <= config.window:
+        return None
+    age = (cursor + jnp.arange(positions.shape[-1])[:, None] - jnp.arange(own)) % own  # a row may go around the end
+    mine = jnp.broadcast_to(age < config.window, (*positions.shape, own))
+    if context is None:
+        return _Near(own=mine)
+    first = positions[..., None] - config.window  # the last token that is out of reach
+    tails, row = [], 0
+    for tail, start in zip(context.tails, context.tail_starts, strict=True):
+        at = context.prefix_length[:, None, None] + jnp.arange(slots(tail)) - start[..., None]
+        tails.append(at[:, :, None] > first[:, row : row + start.shape[1]])
+        row += start.shape[1]
+    return _Near(jnp.arange(slots(context.prefix)) > first, tuple(tails), mine)
 
 
 def _once(true: Array, f: Callable, x: Array):
@@ -285,22 +352,21 @@ def _once(true: Array, f: Callable, x: Array):
     return jax.lax.cond(true, f, lambda x: jax.tree.map(jnp.zeros_like, jax.eval_shape(f, x)), x)
 
 
-def _context_blocks(context: Context | None, layers: int) -> list[tuple]:
-    """Per layer: the prefix for all rows of a prompt, then each row's tail."""
+def _context_blocks(context: Context | None, index: int, near: _Near) -> tuple:
+    """What layer `index` sees besides: the prefix for all rows of a prompt, then each row's tail."""
     if context is None:
-        return [()] * layers
+        return ()
     end = context.prefix_length[:, None, None]
-    tails = tuple(zip(context.tails, context.tail_starts, strict=True))
+    prefix = Block(*context.prefix[index], jnp.zeros_like(end), end, near.prefix)
+    if not context.tails:
+        return (prefix,)
 
-    def tail_block(tail, start, index: int) -> Block:
+    def tail_block(tail, start, near: Array | None) -> Block:
         low = start[..., None]
-        return Block(*tail[index], low, jnp.full_like(low, tail[index][1].shape[3]))
+        return Block(*tail[index], low, jnp.full_like(low, tail[index][1].shape[3]), near)
 
-    def one(index: int) -> tuple:
-        prefix = Block(*context.prefix[index], jnp.zeros_like(end), end)
-        return (prefix, tuple(tail_block(*tail, index) for tail in tails)) if tails else (prefix,)
-
-    return list(map(one, range(layers)))
+    masks = near.tails or (None,) * len(context.tails)
+    return prefix, tuple(map(tail_block, context.tails, context.tail_starts, masks))
 
 
 def hidden(
@@ -330,20 +396,28 @@ def hidden(
     Returns:
       ``[N, S, D]`` after the final norm.
     """
-    turn = _rotation(config, positions[:, None])
+    turns = _rotations(config, positions[:, None])
+    windows = bool(config.window) and tokens.shape[1] > config.window  # else every window holds the whole row
 
-    def step(x, weights):
+    def step(x, given):
+        weights, slides = given
+
         def attend(q, k, v):
-            attended = packed_attention(q, k, v, segments, parents, kernel)
+            reach = (positions, jnp.where(slides, config.window, 2**30)) if windows else None
+            attended = packed_attention(q, k, v, segments, parents, kernel, reach)
             return checkpoint_name(attended, "attended"), None
 
+        turn = turns[0]
+        if slides is not None:
+            turn = jax.tree.map(functools.partial(jnp.where, slides), turns[1], turns[0])
         return layer(config, fuse(config, weights, dtype), x, turn, attend)
 
     if remat != "none":
         step = jax.checkpoint(step, prevent_cse=False, policy=REMAT[remat])
     x = params["embed"][tokens].astype(dtype)[:, None]
     # Where all is stored the layers are unrolled: a scan would copy everything that each of them stores.
-    x, _ = jax.lax.scan(step, x, params["layers"], unroll=config.num_layers if remat == "none" else 1)
+    given = (params["layers"], jnp.array(config.sliding) if config.window else None)
+    x, _ = jax.lax.scan(step, x, given, unroll=config.num_layers if remat == "none" else 1)
     return rms_norm(x[:, 0], params["final_norm"].astype(dtype), config.norm_eps)
 
 

@@ -7,6 +7,7 @@ number is finite; only then do weights reach a device, one parameter of the pytr
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
-from ccpo_jax.models.rope import RopeScaling
+from ccpo_jax.models.rope import RopeScaling, Scaling, Yarn
 
 _SHARD_BYTES = 5 * 10**9  # largest weight file written
 _LARGEST = 2**40  # no number in a config.json is larger
 _JSON_BYTES = 10**8  # largest JSON file read; the indices of published models have a thousandth of that
+_MOST_LAYERS = 10**4  # more are not listed one by one
 _PIECE = 1 << 24  # numbers looked at together when all are checked
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors' word: ours
@@ -45,6 +47,11 @@ _INNER = {  # after model.layers.<i>.
     "up": "mlp.up_proj.weight",
     "down": "mlp.down_proj.weight",
 }
+_INNER_POST = {  # where the norms stand behind what they norm
+    "attn_norm": "post_attention_layernorm.weight",
+    "mlp_norm": "post_feedforward_layernorm.weight",
+}
+_FULL, _SLIDING = "full_attention", "sliding_attention"  # words of config.json's layer_types
 
 _SUPPORTED = {  # config.json fields whose other values would change the network; absent = the first
     "hidden_act": ("silu",),
@@ -61,8 +68,13 @@ class Family:
     architecture: str  # transformers' class
     qkv_bias: bool | None = None  # None: config.json's attention_bias decides, for q, k, v and o alike
     qk_norm: bool = False
+    qk_norm_whole: bool = False
+    post_norm: bool = False
     head_dim: int | None = None  # where config.json has none; None: hidden_size / num_attention_heads
-    max_positions: int = 32768  # where config.json has none
+    max_positions: int = 32768  # where config.json has none, likewise what follows
+    norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    full_every: int | None = None  # such a layer sees everything, those between them slide; None: no layer slides
 
 
 class Tensor(NamedTuple):
@@ -111,8 +123,8 @@ def parse_config(entries: dict[str, Any], family: Family) -> ModelConfig:
             raise _unsupported(field, entries[field], repr(values[0]))
     hidden, heads = _number(entries, "hidden_size"), _number(entries, "num_attention_heads")
     layers = _number(entries, "num_hidden_layers")
-    _refuse_sliding_window(entries, layers)
-    theta, scaling = _parse_rope(entries)
+    window, sliding = _parse_sliding_window(entries, family, layers)
+    theta, scaling = _parse_rope(entries, family)
     bias = _flag(entries, "attention_bias")
     return ModelConfig(
         model_type=entries["model_type"],
@@ -125,10 +137,14 @@ def parse_config(entries: dict[str, Any], family: Family) -> ModelConfig:
         ffn_size=_number(entries, "intermediate_size"),
         rope_theta=theta,
         rope_scaling=scaling,
-        norm_eps=_number(entries, "rms_norm_eps", 1e-6, float),
+        norm_eps=_number(entries, "rms_norm_eps", family.norm_eps, float),
         qkv_bias=bias if family.qkv_bias is None else family.qkv_bias,
         o_bias=bias and family.qkv_bias is None,
         qk_norm=family.qk_norm,
+        qk_norm_whole=family.qk_norm_whole,
+        post_norm=family.post_norm,
+        window=window,
+        sliding=sliding,
         tied_embeddings=_flag(entries, "tie_word_embeddings"),
         max_positions=_number(entries, "max_position_embeddings", family.max_positions),
         hf_config=json.dumps(entries),
@@ -158,35 +174,83 @@ def _unsupported(field: str, value: Any, supported: str) -> ValueError:
     return ValueError(f"config.json: {field}={value!r:.60} is not supported; supported: {supported}")
 
 
-def _refuse_sliding_window(entries: dict[str, Any], layers: int) -> None:
+def _parse_sliding_window(entries: dict[str, Any], family: Family, layers: int) -> tuple[int | None, tuple[bool, ...]]:
+    """The window, and which layers have it: (None, ()) where none has."""
     kinds = entries.get("layer_types")
+    known = (_FULL, _SLIDING) if family.full_every else (_FULL,)
     if kinds is not None:
-        if other := [kind for kind in kinds if kind != "full_attention"] if isinstance(kinds, list) else [kinds]:
-            raise _unsupported("layer_types", other[0], "'full_attention'")
-    elif _flag(entries, "use_sliding_window") and entries.get("sliding_window", 4096) is not None:
-        if _number(entries, "max_window_layers", 28, least=0) < layers:
-            raise _unsupported("use_sliding_window", True, "False")
+        if other := [kind for kind in kinds if kind not in known] if isinstance(kinds, list) else [kinds]:
+            raise _unsupported("layer_types", other[0], ", ".join(map(repr, known)))
+        if family.full_every and len(kinds) != layers:
+            raise ValueError(f"config.json: layer_types has {len(kinds)} entries for num_hidden_layers={layers}")
+    elif not family.full_every and _flag(entries, "use_sliding_window"):
+        if entries.get("sliding_window", 4096) is not None:
+            if _number(entries, "max_window_layers", 28, least=0) < layers:
+                raise _unsupported("use_sliding_window", True, "False")
+    if not family.full_every:
+        return None, ()
+    if kinds is None:
+        if layers > _MOST_LAYERS:
+            raise ValueError(f"config.json: num_hidden_layers must be at most {_MOST_LAYERS:,}, received {layers}")
+        kinds = [_SLIDING if (layer + 1) % family.full_every else _FULL for layer in range(layers)]
+    if _SLIDING not in kinds:
+        return None, ()
+    return _number(entries, "sliding_window", 4096), tuple(kind == _SLIDING for kind in kinds)
 
 
-def _parse_rope(entries: dict[str, Any]) -> tuple[float, RopeScaling | None]:
-    """Rotary base and scaling, from `rope_parameters` or from the older `rope_theta` and `rope_scaling`."""
+def _parse_rope(entries: dict[str, Any], family: Family) -> tuple[float, Scaling]:
+    """Rotary base and scaling, from `rope_parameters` or from the older `rope_theta` and `rope_scaling`.
+
+    A family with sliding layers may give each kind its own parameters; layers that slide are never stretched.
+    """
+    newer = entries.get("rope_parameters")
+    if family.full_every and isinstance(newer, dict) and not {_FULL, _SLIDING}.isdisjoint(newer):
+        read = [_rope_of(f"rope_parameters.{kind}", newer.get(kind), entries, family) for kind in (_FULL, _SLIDING)]
+        if _SLIDING in newer and read[1] != (read[0][0], None):
+            supported = f"rope_type 'default' with the rope_theta of {_FULL}"
+            raise _unsupported(f"rope_parameters.{_SLIDING}", newer[_SLIDING], supported)
+        return read[0]
     field = "rope_scaling" if entries.get("rope_scaling") else "rope_parameters"
-    if not isinstance(entries.get(field) or {}, dict):
-        raise ValueError(f"config.json: {field} must be an object, received {entries[field]!r:.60}")
-    rope = {"rope_theta": entries.get("rope_theta")} | (entries.get(field) or {})
+    return _rope_of(field, entries.get(field), entries, family)
+
+
+def _rope_of(field: str, given: Any, entries: dict[str, Any], family: Family) -> tuple[float, Scaling]:
+    """Base and scaling of one object with rotary parameters; `entries` may hold its base."""
+    if not isinstance(given or {}, dict):
+        raise ValueError(f"config.json: {field} must be an object, received {given!r:.60}")
+    rope = {"rope_theta": entries.get("rope_theta")} | (given or {})
     kind = rope.get("rope_type", rope.get("type", "default"))
-    theta = _number(rope, "rope_theta", 10000.0, float)
+    theta = _number(rope, "rope_theta", family.rope_theta, float)
     if rope.get("partial_rotary_factor") not in (1.0, None):
         raise _unsupported("partial_rotary_factor", rope["partial_rotary_factor"], "1.0")
     if kind == "default":
         return theta, None
+    if kind == "yarn":
+        return theta, _parse_yarn(field, rope, theta)
     if kind != "llama3":
-        raise _unsupported(f"{field}.rope_type", kind, "'default', 'llama3'")
+        raise _unsupported(f"{field}.rope_type", kind, "'default', 'llama3', 'yarn'")
     return theta, RopeScaling(
         factor=_number(rope, "factor", kind=float),
         low_freq_factor=_number(rope, "low_freq_factor", kind=float),
         high_freq_factor=_number(rope, "high_freq_factor", kind=float),
         original_max_positions=_number(rope, "original_max_position_embeddings"),
+    )
+
+
+def _parse_yarn(field: str, rope: dict[str, Any], theta: float) -> Yarn:
+    """YaRN's numbers; an absent attention factor follows from the factor, as transformers has it."""
+    for other, allowed in (("truncate", (True, None)), ("mscale", (None,)), ("mscale_all_dim", (None,))):
+        if rope.get(other) not in allowed:
+            raise _unsupported(f"{field}.{other}", rope[other], repr(allowed[0]))
+    if theta <= 1:
+        raise ValueError(f"config.json: rope_theta must be above 1 with rope_type 'yarn', received {theta}")
+    factor = _number(rope, "factor", kind=float)
+    return Yarn(
+        factor=factor,
+        original_max_positions=_number(rope, "original_max_position_embeddings"),
+        attention_factor=_number(rope, "attention_factor", 0.1 * math.log(max(factor, 1.0)) + 1.0, float),
+        beta_fast=_number(rope, "beta_fast", 32.0, float),
+        beta_slow=_number(rope, "beta_slow", 1.0, float),
     )
 
 
@@ -199,10 +263,12 @@ def config_entries(config: ModelConfig, family: Family, dtype: str) -> dict[str,
       ValueError: the family has no way to express `config`.
     """
     kept = json.loads(config.hf_config or "{}")
-    scaling = None
+    scaling, theta = None, {"rope_theta": config.rope_theta}
     if config.rope_scaling is not None:
-        scaling = {"rope_type": "llama3"} | dataclasses.asdict(config.rope_scaling)
+        kind = "yarn" if isinstance(config.rope_scaling, Yarn) else "llama3"
+        scaling = {"rope_type": kind} | dataclasses.asdict(config.rope_scaling)
         scaling["original_max_position_embeddings"] = scaling.pop("original_max_positions")
+    rope = (scaling or {"rope_type": "default"}) | theta
     entries = {
         "architectures": [family.architecture],
         "model_type": config.model_type,
@@ -219,11 +285,15 @@ def config_entries(config: ModelConfig, family: Family, dtype: str) -> dict[str,
         "tie_word_embeddings": config.tied_embeddings,
         "rope_theta": config.rope_theta,
         "rope_scaling": scaling,
-        "rope_parameters": (scaling or {"rope_type": "default"}) | {"rope_theta": config.rope_theta},
+        "rope_parameters": {_FULL: rope, _SLIDING: {"rope_type": "default"} | theta} if family.full_every else rope,
         "torch_dtype" if "torch_dtype" in kept else "dtype": dtype,
     }
     if family.qkv_bias is None:
         entries["attention_bias"] = config.qkv_bias
+    if family.full_every:
+        slides = config.sliding or (False,) * config.num_layers
+        entries["layer_types"] = [_SLIDING if slide else _FULL for slide in slides]
+        entries["sliding_window"] = config.window or kept.get("sliding_window", 4096)
     entries = kept | entries
     read_back = parse_config(entries, family)
     for field in dataclasses.fields(ModelConfig):
@@ -247,12 +317,13 @@ def tensors(config: ModelConfig) -> dict[str, Tensor]:
         found[name] = Tensor(leaf, layer, shape[::-1] if transposed else shape, transposed)
 
     shapes = parameter_shapes(config)
+    names = _INNER | (_INNER_POST if config.post_norm else {})
     for leaf, name in _OUTER.items():
         if leaf in shapes:
             add(name, leaf, None, shapes[leaf].shape)
     for layer in range(config.num_layers):
         for leaf, shape in shapes["layers"].items():
-            add(f"model.layers.{layer}.{_INNER[leaf]}", leaf, layer, shape.shape[1:])
+            add(f"model.layers.{layer}.{names[leaf]}", leaf, layer, shape.shape[1:])
     return found
 
 

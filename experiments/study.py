@@ -1,0 +1,300 @@
+"""The tiny study: which credit teaches which team, at equal decoded tokens and over several seeds.
+
+    python -m experiments.study --jobs=2                # every task, every method, seeds 0 to 4; resumable
+    python -m experiments.study --task=parts --print    # tables of what is there; runs nothing
+
+Every run trains a team of the embedded model from the same start, with separate parameters. Runs with one seed see the
+same problems in the same order, so that methods are compared seed by seed. A run that has its result is not run again;
+one that was interrupted goes on. With --jobs the runs are spread over processes of one core each.
+"""
+
+import argparse
+import concurrent.futures
+import csv
+import io
+import json
+import math
+import multiprocessing
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SEEDS = (0, 1, 2, 3, 4)
+
+
+class Task(NamedTuple):
+    """What a team has to learn."""
+
+    config: str  # module of configs/, its tiny preset
+    changes: dict[str, Any]
+    about: str  # one sentence for the table
+    model: tuple[str, ...] = ("tiny",)  # "tiny", or what it was taught before, a key of teach_tiny.LESSONS; per agent
+
+
+_DYAD = {"steps": 32}
+TASKS = {
+    "voting": Task("voting", {"steps": 24}, "three voters see the same problem"),
+    "parts": Task(
+        "voting",
+        {"steps": 32, "data.train": "synthetic/parts"},
+        "one voter sees the whole problem, the other two lack its last term; who knows changes with the problem",
+        ("parts",),
+    ),
+    "dyad": Task("dyad", _DYAD, "Thinker and Solver"),
+    "lazy": Task("dyad", _DYAD, "a Thinker that begins by saying nothing of use", ("lazy", "tiny")),
+    "misleading": Task("dyad", _DYAD, "a Thinker that begins by miscalculating", ("misleading", "tiny")),
+}
+
+# Group sizes are such that all methods of a team decode the same within a few per cent: a sample of the dyad is a
+# thought and an answer, with a counterfactual one more answer, with nested K answers.
+METHODS = {
+    "voting": {
+        "shared": {"credit.name": "shared"},
+        "individual": {"credit.name": "individual"},
+        "difference": {"credit.name": "difference"},
+        "ccpo": {"credit.name": "ccpo"},
+        "cross_play": {"credit.name": "cross_play"},
+        "shapley": {"credit.name": "shapley"},
+    },
+    "dyad": {
+        "shared": {"credit.name": "shared", "group_size": 13},
+        "difference": {"credit.name": "difference", "group_size": 8},
+        "ccpo": {"credit.name": "ccpo", "group_size": 8},
+        "ccpo_event": {"credit.name": "ccpo_event", "group_size": 8},
+        "nested": {"credit.name": "nested", "credit.answers": 2, "group_size": 9},
+        "pooled": {"credit.name": "pooled", "credit.answers": 2, "group_size": 9},
+    },
+}
+_COMMON = {"log.tensorboard": False, "data.heldout": 512, "verifier.workers": 1}
+
+
+class Run(NamedTuple):
+    """One training run."""
+
+    task: str
+    method: str
+    seed: int
+
+    def folder(self, out: pathlib.Path) -> pathlib.Path:
+        """Where it lives."""
+        return out / self.task / self.method / f"seed-{self.seed}"
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def execute(run: Run, out: pathlib.Path) -> tuple[Run, int]:
+    """Trains one team in this process. Returns the run and its exit status."""
+    import jax
+
+    from ccpo_jax import train
+
+    jax.clear_caches()  # programs of other runs fill the process's memory maps
+    task, folder = TASKS[run.task], run.folder(out)
+    config = __import__(f"configs.{task.config}", fromlist=["get_config"]).get_config("tiny")
+    changes = _COMMON | task.changes | METHODS[task.config][run.method] | {"seed": run.seed}
+    changes["model"] = ",".join(name if name == "tiny" else str(out / "lessons" / name) for name in task.model)
+    config.update_from_flattened_dict(changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "log.txt", "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        status = train.main(config, f"configs/{task.config}.py:tiny", str(folder), "train")
+    (folder / "commit.txt").write_text(commit() + "\n")
+    return run, status
+
+
+def commit() -> str:
+    """The version of the code, "unknown" outside a repository."""
+    try:
+        asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return asked.stdout.strip() or "unknown"
+
+
+def _settle(seats) -> None:
+    """Gives a new process a core of its own."""
+    os.sched_setaffinity(0, {seats.get()})
+
+
+def execute_all(runs: Sequence[Run], out: pathlib.Path, jobs: int) -> list[str]:
+    """Runs what has no result yet, `jobs` at a time. Returns what failed, in words."""
+    todo = [run for run in runs if not (run.folder(out) / "result.json").is_file()]
+    for lesson in sorted({name for run in todo for name in TASKS[run.task].model} - {"tiny"}):
+        if not (out / "lessons" / lesson / "config.json").is_file():
+            from experiments.teach_tiny import teach
+
+            print(f"lesson {lesson}: last loss {teach(lesson, out / 'lessons' / lesson):.3f}", file=sys.stderr)
+    context, failed = multiprocessing.get_context("spawn"), []
+    seats = context.Queue()
+    cores = sorted(os.sched_getaffinity(0))
+    for life in range(jobs * (1 + len(todo))):
+        seats.put(cores[life % min(jobs, len(cores))])
+    with concurrent.futures.ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_settle, initargs=(seats,)
+    ) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(execute, run, out) for run in todo]):
+            run, status = done.result()
+            print(f"{run.task} {run.method} seed {run.seed}: status {status}", file=sys.stderr, flush=True)
+            if status:
+                failed.append(f"{run.folder(out)} ended with status {status}; see its log.txt")
+    return failed
+
+
+# --- what came out ---------------------------------------------------------------------------------------------------
+
+
+class Course(NamedTuple):
+    """One run's course."""
+
+    tokens: list[float]  # decoded until the end of each step
+    accuracy: list[float]  # of the team on the step's problems, in [0, 1]
+    final: dict[str, float]  # last evaluation on held-out problems
+    start: dict[str, float]  # the one before training
+
+
+def read(run: Run, out: pathlib.Path) -> Course:
+    """What a finished run has left."""
+    folder = run.folder(out)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()][1:]
+    spent, tokens = 0.0, []
+    for line in lines:
+        spent += line["decoded_tokens"]
+        tokens.append(spent)
+    result = json.loads((folder / "result.json").read_text())
+    return Course(tokens, [line["team_accuracy"] for line in lines], result["after"], result["before"])
+
+
+def mean_until(course: Course, budget: float) -> float:
+    """Mean accuracy along a run while it has decoded less than a budget: the height of its learning curve."""
+    inside = [accuracy for tokens, accuracy in zip(course.tokens, course.accuracy, strict=True) if tokens <= budget]
+    return statistics.fmean(inside)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half width of its 95 % confidence interval, Student's t; infinite for one value.
+
+    Example:
+      >>> mean, half = interval([59.0, 61.0])
+      >>> mean, round(half, 1)
+      (60.0, 12.7)
+    """
+    from scipy.special import stdtrit  # comes with jax
+
+    if len(values) < 2:
+        return values[0], math.inf
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values), float(stdtrit(len(values) - 1, 0.975)) * spread
+
+
+def figures(course: Course, budget: float, agents: int) -> dict[str, float]:
+    """What a table says about one run, in per cent, tokens in thousands."""
+    final = course.final
+    team = final["eval/team_accuracy"]
+    found = {"curve": 100 * mean_until(course, budget), "held-out": 100 * team}
+    for agent in range(agents):
+        found[f"free rides {agent}"] = 100 * final[f"eval/free_ride/{agent}"] / max(team, 1e-9)
+        found[f"loss without {agent}"] = 100 * (team - final[f"eval/without_agent_accuracy/{agent}"])
+    return found | {"tokens": course.tokens[-1] / 1000}
+
+
+def compare(task: str, out: pathlib.Path, seeds: Sequence[int]) -> tuple[list[dict], list[dict]]:
+    """(a line per method, a line per run) of a task, over the runs that are finished."""
+    team = TASKS[task].config
+    courses = {
+        (method, seed): read(Run(task, method, seed), out)
+        for method in METHODS[team]
+        for seed in seeds
+        if (Run(task, method, seed).folder(out) / "result.json").is_file()
+    }
+    if not courses:
+        return [], []
+    budget = min(course.tokens[-1] for course in courses.values())
+    agents = 3 if team == "voting" else 2
+    runs = {key: figures(course, budget, agents) for key, course in courses.items()}
+    lines = []
+    for method in METHODS[team]:
+        mine = {seed: found for (name, seed), found in runs.items() if name == method}
+        if not mine:
+            continue
+        line: dict[str, Any] = {"method": method, "seeds": len(mine)}
+        for name in next(iter(mine.values())):
+            line[name], line[f"{name} ±"] = interval([found[name] for found in mine.values()])
+        for name in ("curve", "held-out"):
+            pairs = [mine[s][name] - runs["shared", s][name] for s in mine if ("shared", s) in runs]
+            if pairs and method != "shared":
+                line[f"{name} − shared"], line[f"{name} − shared ±"] = interval(pairs)
+        lines.append(line)
+    starts = [course.start["eval/team_accuracy"] for course in courses.values()]
+    lines.insert(0, {"method": "untrained", "seeds": len(starts), "held-out": 100 * statistics.fmean(starts)})
+    return lines, [{"task": task, "method": m, "seed": s} | found for (m, s), found in runs.items()]
+
+
+def markdown(task: str, lines: Sequence[dict]) -> str:
+    """A task's table as people read it."""
+    columns = list(dict.fromkeys(c for line in lines[1:] for c in line if not c.endswith("±")))
+    first = ["method", "seeds", "curve", "curve − shared", "held-out", "held-out − shared"]
+    columns = first + [c for c in columns if c not in first]
+
+    def cell(line: dict, column: str) -> str:
+        value, half = line.get(column), line.get(f"{column} ±")
+        if value is None:
+            return "–"
+        if isinstance(value, str | int):
+            return str(value)
+        sign = "+" if "−" in column else ""
+        return f"{value:{sign}.1f}" + ("" if half is None or math.isinf(half) else f" ± {half:.1f}")
+
+    rows = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    rows += ["| " + " | ".join(cell(line, column) for column in columns) + " |" for line in lines]
+    return f"### {task}: {TASKS[task].about}\n\n" + "\n".join(rows) + "\n"
+
+
+def as_csv(lines: Sequence[dict]) -> str:
+    """Lines as programs read them."""
+    text = io.StringIO()
+    out = csv.DictWriter(text, list(dict.fromkeys(name for line in lines for name in line)), lineterminator="\n")
+    out.writeheader()
+    out.writerows(lines)
+    return text.getvalue()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=list(TASKS), action="append", help="may be repeated; all when absent")
+    parser.add_argument("--method", action="append", help="may be repeated; all when absent")
+    parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=SEEDS)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/study"), help="runs and tables go here")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    parser.add_argument("--print", action="store_true", help="tables of what is there; run nothing")
+    typed = parser.parse_args(arguments)
+    out, tasks, failed = typed.out.resolve(), typed.task or list(TASKS), []
+    wanted = [
+        Run(task, method, seed)
+        for seed in typed.seeds  # all methods with one seed before the next: an early look is a fair one
+        for task in tasks
+        for method in METHODS[TASKS[task].config]
+        if typed.method is None or method in typed.method
+    ]
+    if not typed.print:
+        failed = execute_all(wanted, out, typed.jobs)
+    for task in tasks:
+        lines, runs = compare(task, out, typed.seeds)
+        if lines:
+            (out / f"{task}.md").write_text(markdown(task, lines), encoding="utf-8")
+            (out / f"{task}.csv").write_text(as_csv(runs), encoding="utf-8")
+            print(markdown(task, lines))
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

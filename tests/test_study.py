@@ -1,0 +1,77 @@
+"""The tiny study: tables of hand-made runs, and lessons that say what they should."""
+
+import itertools
+import json
+
+import pytest
+
+from ccpo_jax import ratings
+from ccpo_jax.tokenizer import load_tokenizer
+
+study = pytest.importorskip("experiments.study", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip  # noqa: E501
+teach = pytest.importorskip("experiments.teach_tiny", reason="as above")
+
+
+def leave(folder, accuracies, tokens, final):
+    """The files of a finished run of a dyad that decoded `tokens` a step."""
+    folder.mkdir(parents=True)
+    lines = [{"step": 0}] + [{"decoded_tokens": tokens, "team_accuracy": accuracy} for accuracy in accuracies]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    after = {"eval/team_accuracy": final}
+    for agent in (0, 1):
+        after |= {f"eval/without_agent_accuracy/{agent}": final / 4, f"eval/free_ride/{agent}": final / 8}
+    (folder / "result.json").write_text(json.dumps({"before": {"eval/team_accuracy": 0.125}, "after": after}))
+
+
+def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
+    leave(tmp_path / "dyad/shared/seed-0", [0.25, 0.5, 1.0], 1000, 0.5)
+    leave(tmp_path / "dyad/shared/seed-1", [0.25, 0.25, 1.0], 1000, 0.25)
+    leave(tmp_path / "dyad/ccpo/seed-0", [0.5, 0.75], 1000, 0.625)  # has decoded less: nobody is judged beyond it
+    leave(tmp_path / "dyad/ccpo/seed-1", [0.5, 0.75], 1000, 0.5)
+    lines, runs = study.compare("dyad", tmp_path, (0, 1, 2))
+    assert [(run["method"], run["seed"], run["curve"]) for run in runs] == [
+        ("shared", 0, 37.5), ("shared", 1, 25.0), ("ccpo", 0, 62.5), ("ccpo", 1, 62.5),
+    ]  # fmt: skip
+    untrained, shared, ccpo = lines
+    assert untrained["held-out"] == 12.5 and (shared["method"], ccpo["seeds"]) == ("shared", 2)
+    assert ccpo["curve − shared"] == pytest.approx(31.25)  # of 25 and 37.5
+    assert ccpo["curve − shared ±"] == pytest.approx(12.706 * 6.25, rel=1e-3)
+    assert ccpo["held-out − shared"] == pytest.approx(18.75)
+    assert ccpo["free rides 0"] == pytest.approx(12.5) and ccpo["loss without 1"] == pytest.approx(0.75 * 56.25)
+    table = study.markdown("dyad", lines)
+    assert "| ccpo | 2 | 62.5 ± 0.0 | +31.2 ± 79.4 |" in table and "| untrained | 4 | – |" in table
+
+
+def test_every_run_is_a_configuration_that_exists():
+    for task in study.TASKS.values():
+        config = __import__(f"configs.{task.config}", fromlist=["get_config"]).get_config("tiny")
+        for changes in study.METHODS[task.config].values():
+            config.update_from_flattened_dict(study._COMMON | task.changes | changes)
+
+
+def test_lessons(tmp_path):
+    tokenizer = load_tokenizer(str(teach.pretrain.FOLDER))
+
+    def said(lesson, count):
+        pairs = list(itertools.islice(teach.LESSONS[lesson](tokenizer, 0), count))
+        assert max(len(prompt) + len(response) for prompt, response in pairs) <= 192
+        return [(tokenizer.decode(prompt), tokenizer.decode(response[:-1])) for prompt, response in pairs]
+
+    idle = [text in ("", "unsure") for _, text in said("lazy", 600)]
+    assert 0.77 < sum(idle) / 600 < 0.9
+    votes = [(prompt, text) for prompt, text in said("parts", 600) if "?" in prompt]
+    assert 350 < len(votes) < 450 and 0.13 < sum(text == "unsure" for _, text in votes) / len(votes) < 0.27
+    assert all("Answer: " in text for _, text in votes if text != "unsure")
+    replies = [(prompt, text) for prompt, text in said("rating", 300) if text.startswith("{")]
+    told = {prompt: "right" if "Answer: right" in prompt else "wrong" for prompt, _ in replies}
+    read = [ratings.parse(text, told[prompt]) for prompt, text in replies]
+    assert len(replies) == 200 and not any(failure for _, failure in read)
+    assert {split for split, _ in read} == {(0.6, 0.4), (0.2, 0.8), (0.8, 0.2)}
+
+
+@pytest.mark.parametrize("thought, right, thinker", [
+    ("47-8=39+6=45", True, 0.6), ("47-8=39+6=45", False, 0.2),
+    ("47-8=38+6=44", True, 0.2), ("47-8=39+6=44", False, 0.8), ("unsure", True, 0.2), ("47", False, 0.8),
+])  # fmt: skip
+def test_fair_shares(thought, right, thinker):
+    assert teach.fair_shares("Compute 47-8+6-9.", thought, right)[0] == thinker
