@@ -372,6 +372,7 @@ def test_clicks_filter_and_open(run, open_page):
     assert count.inner_text() == "1 of 12 samples"
     assert "right answer 2 · step 20" in page.locator(".problem").inner_text()
     rows.first.locator("summary").click()
+    rows.first.locator(".inside").wait_for()  # a fold tells of its opening a moment later
     said = rows.first.inner_text()
     for expected in ("The team earns 0.00", "states 3", "1+1=2;Answer: 2", "it hurts", "\u22120.50", "+0.70",
                      "Without voter 0 the team earns 0.50; the others say the same."):  # fmt: skip
@@ -394,6 +395,7 @@ def test_a_dyad_shows_solo_answers_and_ratings(tmp_path, open_page):
     page_of(make_run(tmp_path, rollouts=[dyad_line()], config=dyad_config.get_config("tiny")))
     page = open_page(tmp_path)
     page.locator("#samples summary").click()
+    page.locator(".inside").wait_for()
     said = page.locator("#samples details").inner_text()
     for expected in ("reads: see this", "reads: and that", "states the right answer", "Without thinker the team earns 0.50, the mean of 2 tries",
                      "thinker 0.3, solver 0.7", "thinker 0.5, solver 0.5", "mostly \\u202e him"):  # fmt: skip
@@ -404,8 +406,9 @@ def test_hostile_text_stays_text_also_on_a_phone_in_a_dark_room(hostile, open_pa
     page = open_page(hostile[0], viewport={"width": 360, "height": 700}, color_scheme="dark")
     for _ in range(2):
         page.get_by_role("button", name="show more").click()
-    for summary in page.locator("#samples summary").all()[::4]:
-        summary.click()
+    for problem in page.locator(".problem").all():
+        problem.locator("summary").first.click()
+        problem.locator(".inside").wait_for()
     shown = page.locator("#samples").inner_text()
     assert all(evil in shown for evil in EVIL[:5])
     assert "turned \\u202e around" in shown and "\u202e" not in shown
