@@ -14,7 +14,7 @@ from ccpo_jax.ratings import FAILURES, OUTCOMES, parse
 from ccpo_jax.records import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome, rate, rollout
 from ccpo_jax.topology import vote_reward
-from ccpo_jax.verifiers import Item, VerifierPool
+from ccpo_jax.verifiers import Graded, Item, VerifierPool
 
 
 class EvalSettings(NamedTuple):
@@ -43,12 +43,12 @@ class Judge:
         graded = self._thread.submit(self._pool.verify, items)
         self._verdicts |= {b: (graded, place) for place, b in enumerate(known)}
 
-    def grade(self, team: Team, spoken: Rollout) -> tuple[Outcome, Counter]:
+    def grade(self, team: Team, spoken: Rollout) -> tuple[Outcome, Counter, list[Graded]]:
         """Waits for the last verdict.
 
         Returns:
-          ``(outcome, counts)``: the team's outcome in every world, and how many answers timed out, crashed, failed to
-          parse or were not found.
+          ``(outcome, counts, graded)``: the team's outcome in every world, how many answers timed out, crashed, failed
+          to parse or were not found, and the verdicts on each problem's texts in the order they were heard in.
         """
         try:
             graded = [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in range(len(self._problems))]
@@ -61,7 +61,7 @@ class Judge:
         counts = Counter()
         for g in graded:
             counts.update(g.counts)
-        return outcome(team.topology, spoken, correct, classes), counts
+        return outcome(team.topology, spoken, correct, classes), counts, graded
 
 
 def hear_ratings(
@@ -169,7 +169,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
             heard=judge.hear,
         )
         spoken = spoken.first(len(part))
-        graded, counted = judge.grade(team, spoken)
+        graded, counted, _ = judge.grade(team, spoken)
         parts.append(graded[:3])
         counts.update(counted)
         tokens += spoken.decoded_tokens

@@ -1,6 +1,5 @@
 """What a run reports: metrics.jsonl, TensorBoard, a live line, the closing table, and the diagnostics of credit."""
 
-import json
 import math
 import os
 import pathlib
@@ -14,9 +13,11 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from ccpo_jax.lines import StepLines
 from ccpo_jax.records import Outcome
 from ccpo_jax.topology import Topology
 
+PERCENTS = (5, 25, 50, 75, 95)  # percentiles of credit, as a box plot draws them
 _LINE_EVERY = 5.0  # seconds between progress lines where the output is not a terminal
 
 
@@ -51,41 +52,21 @@ class MetricsWriter:
         clock: Callable[[], float] = time.monotonic,
     ):
         self.workdir = pathlib.Path(workdir)
-        self._path = self.workdir / "metrics.jsonl"
         self._total, self._first = total_steps, resume_step
         self._stream = sys.stderr if stream is None else stream
         self._clock, self._began, self._shown = clock, clock(), -math.inf
         self._latest: dict[str, float] = {}  # last known value of everything, for the live line
         self._line_open = False  # the terminal's cursor stands behind a live line
         self._wandb = _start_wandb(self.workdir) if wandb else None
-        self._keep_lines(resume_step)
-        self._file = self._path.open("a", encoding="utf-8")
+        self._lines = StepLines(self.workdir / "metrics.jsonl", resume_step)
         first = resume_step + 1 if resume_step else 0  # a run that starts over writes step 0 again
         self._board = _start_tensorboard(self.workdir / "tensorboard", first) if tensorboard else None
-
-    def _keep_lines(self, last_step: int) -> None:
-        """Rewrites metrics.jsonl without lines past `last_step`, so that no step is ever counted twice."""
-        if not self._path.exists():
-            return
-        kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
-            try:
-                whole = line.endswith("\n") and json.loads(line)["step"] <= last_step
-            except (json.JSONDecodeError, KeyError, TypeError):
-                whole = False
-            if whole:
-                kept.append(line)
-        fresh = self._path.with_suffix(".tmp")
-        fresh.write_text("".join(kept) if last_step else "", encoding="utf-8")
-        fresh.replace(self._path)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records the metrics of one step everywhere and updates the live line."""
         values = {name: float(value) for name, value in metrics.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step} | finite) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())  # a checkpoint of this step must never be older than its line
+        self._lines.append(step, finite)
         if self._board is not None:
             scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
             self._board.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
@@ -108,13 +89,13 @@ class MetricsWriter:
 
     def lines(self) -> list[dict]:
         """Everything written so far, earlier runs of this workdir included."""
-        return [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+        return self._lines.lines()
 
     def close(self) -> None:
         """Flushes and closes all files; what is printed next starts on a line of its own."""
         if self._line_open:
             self._stream.write("\n")
-        self._file.close()
+        self._lines.close()
         if self._board is not None:
             self._board.close()
         if self._wandb is not None:
@@ -194,6 +175,21 @@ def closing_table(
     return "\n".join(lines)
 
 
+def table(metrics: dict, prefix: str, topology: Topology) -> dict[str, tuple[float, float, float]]:
+    """Rows of the closing table: name -> (mean, low, high)."""
+    names = {
+        "team": "team_accuracy",
+        "team, majority of samples": "maj_accuracy",
+        "team, greedy": "greedy/team_accuracy",
+    }
+    for agent, role in enumerate(topology.agent_roles):
+        names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
+    for agent, role in enumerate(topology.agent_roles):
+        names[f"team without agent {agent} ({role})"] = f"without_agent_accuracy/{agent}"
+    keys = {row: f"{prefix}/{name}" for row, name in names.items()}
+    return {r: (metrics[k], metrics[f"{k}/low"], metrics[f"{k}/high"]) for r, k in keys.items() if k in metrics}
+
+
 def bootstrap_interval(
     values: np.ndarray, *, confidence: float = 0.95, seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float, float]:
@@ -236,6 +232,8 @@ def diagnostics(outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, top
     for agent in range(topology.num_agents):
         found[f"credit/mean/{agent}"] = float(credit[agent].mean())
         found[f"credit/var/{agent}"] = float(credit[agent].var())
+        for percent, value in zip(PERCENTS, np.percentile(credit[agent], PERCENTS), strict=True):
+            found[f"credit/percentile_{percent}/{agent}"] = float(value)
         found[f"credit/silent_groups/{agent}"] = float((advantage[agent] == 0).all(axis=-1).mean())
     right = reward[0] > 0.5
     for world, mask in enumerate(np.asarray(outcome.agent_mask)[1:], 1):

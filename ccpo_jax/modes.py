@@ -8,11 +8,11 @@ import numpy as np
 
 from ccpo_jax import models
 from ccpo_jax.evaluate import Judge, hear_ratings
-from ccpo_jax.metrics import closing_table
+from ccpo_jax.metrics import closing_table, table
 from ccpo_jax.rollout import rollout
 from ccpo_jax.setup import Program, resolve
 from ccpo_jax.sharding import batch_sharding
-from ccpo_jax.train import evaluation, heldout_set, initial_state, publish, table, test_sets
+from ccpo_jax.train import evaluation, heldout_set, initial_state, publish, test_sets
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError, input_errors, open_checkpoints, printable
 
@@ -61,7 +61,7 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     with VerifierPool(**config.verifier) as pool:
         judge = Judge(pool, asked)
         spoken = rollout(team, weights, questions, key, group_size=1, ablated=ablated, heard=judge.hear, **how)
-        result, _ = judge.grade(team, spoken)
+        result, *_ = judge.grade(team, spoken)
         if program.credit.ratings:
             spoken, result, _ = hear_ratings(team, weights, questions, spoken, result, key, **how)
     for b, problem in enumerate(chosen):

@@ -97,6 +97,12 @@ class Rollout(NamedTuple):
 
         return Rollout(tuple(map(cut, self.turns)), self.masks, tuple(map(cut, self.ratings)))
 
+    def samples(self, topology: Topology, world: int) -> int:
+        """Samples of the whole team in `world`: those of what its mask lets it say anew, else as in the factual one."""
+        finals = [self.turns[turn] for turn in topology.final_turns]
+        again = [turn.counts[turn.variant[world]] for turn in finals if turn.variant[world]]
+        return again[0] if again else max(turn.counts[0] for turn in self.turns)
+
     @property
     def decoded_tokens(self) -> int:
         """Tokens decoded for this batch, end tokens included."""
@@ -389,11 +395,10 @@ def outcome(topology: Topology, spoken: Rollout, correct: Sequence, answer_id: S
     finals = [spoken.turns[turn] for turn in topology.final_turns]
     good = [np.where(t.samples.truncated, 0.0, correct[i]) for i, t in zip(topology.final_turns, finals, strict=True)]
     label = [np.where(t.samples.truncated, -1, answer_id[i]) for i, t in zip(topology.final_turns, finals, strict=True)]
-    batch, group = len(finals[0].prompts.prefix), max(turn.counts[0] for turn in spoken.turns)
+    batch, group = len(finals[0].prompts.prefix), spoken.samples(topology, 0)
     worlds = []
     for world, mask in enumerate(spoken.masks):
-        again = [turn.counts[turn.variant[world]] for turn in finals if turn.variant[world]]
-        samples = np.arange(again[0] if again else group)
+        samples = np.arange(spoken.samples(topology, world))
         places = [turn.row(world, samples, len(samples)) for turn in finals]
         right, classes = (
             np.stack([x[:, place] for x, place in zip(verdicts, places, strict=True)], axis=-1)

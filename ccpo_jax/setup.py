@@ -372,11 +372,13 @@ def _field(config, dotted: str):
 _RANGES = (
     (lambda x: x >= 0, "at least 0",
      "steps eval_every checkpoint_every data.heldout data.size eval.limit optimizer.warmup_steps "
-     "load_time_limit optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight"),
+     "load_time_limit optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight "
+     "journal.problems"),
     (lambda x: x >= 1, "at least 1",
      "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
      "trainer.period trainer.chunk sample.chunk sample.rows eval.samples eval.batch_size verifier.workers "
-     "rating_length verifier.max_chars mesh.fsdp mesh.model loss.max_length credit.min_samples"),
+     "rating_length verifier.max_chars mesh.fsdp mesh.model loss.max_length credit.min_samples "
+     "journal.every journal.chars"),
     (lambda x: x >= 2, "at least 2", "group_size"),
     (lambda x: 1 <= x <= 100, "from 1 to 100", "num_agents"),
     (lambda x: x > 0, "above 0",

@@ -19,7 +19,8 @@ from ccpo_jax.advantages import history_gate
 from ccpo_jax.checkpoint import Checkpoints
 from ccpo_jax.evaluate import Judge, evaluate, hear_ratings
 from ccpo_jax.health import Unhealthy, Watch, diagnosis, room_for, sick_rows
-from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics
+from ccpo_jax.journal import Journal
+from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics, table
 from ccpo_jax.packing import gather_rows
 from ccpo_jax.records import CCPOState, Outcome, RunningMoments
 from ccpo_jax.rollout import Rollout, rollout
@@ -28,7 +29,7 @@ from ccpo_jax.sharding import batch_sharding, replicated, state_sharding
 from ccpo_jax.stopping import Stopping
 from ccpo_jax.topology import Topology
 from ccpo_jax.update import TrainState, train_on
-from ccpo_jax.verifiers import VerifierPool
+from ccpo_jax.verifiers import Graded, VerifierPool
 from ccpo_jax.workdir import (
     InputError,
     claim,
@@ -86,7 +87,12 @@ def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str, t
 
 
 def train_step(
-    program: Program, config, state: TrainState, pool: VerifierPool, watch: Watch | None = None
+    program: Program,
+    config,
+    state: TrainState,
+    pool: VerifierPool,
+    watch: Watch | None = None,
+    journal: Journal | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
     """Problems -> rollouts -> verdicts -> credit -> advantages -> gradients -> new state.
 
@@ -96,18 +102,21 @@ def train_step(
       state: donated.
       pool: verifiers.
       watch: told of updates that are left out because they are not finite.
+      journal: told what was said.
 
     Returns:
       ``(new state, metrics)``.
     """
     step = int(state.step)
     problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
-    spoken, result, metrics = play(program, config, state, problems, pool)
+    spoken, graded, result, metrics = play(program, config, state, problems, pool)
     began = time.perf_counter()
     credit, advantage, credit_state = jax.device_get(
         assign_credit(program.credit, program.advantage, state.credit_state, result)
     )
     metrics |= describe(program, spoken, result, credit, advantage, state.credit_state)
+    if journal is not None:
+        journal.write(step + 1, problems, spoken, graded, result, credit, advantage)
     active = active_agents(program.team.topology, config.trainer, step)
     with room_for("update", config):
         report = functools.partial(watch.report, step=step + 1, problems=[p.id for p in problems]) if watch else None
@@ -121,8 +130,8 @@ def train_step(
 
 def play(
     program: Program, config, state: TrainState, problems: Sequence[data.Problem], pool: VerifierPool
-) -> tuple[Rollout, Outcome, dict[str, float]]:
-    """The step's rollouts with their verdicts, and ratings if the credit reads them: (spoken, outcome, metrics)."""
+) -> tuple[Rollout, list[Graded], Outcome, dict[str, float]]:
+    """The step's rollouts with verdicts, and ratings if the credit reads them: (spoken, graded, outcome, metrics)."""
     began = time.perf_counter()
     questions, key = [p.told for p in problems], jax.random.fold_in(state.key, int(state.step))
     judge, weights = Judge(pool, problems), publish(program, state.params)
@@ -148,14 +157,14 @@ def play(
             **how,
         )
     sampled = time.perf_counter()
-    result, counts = judge.grade(program.team, spoken)
+    result, counts, graded = judge.grade(program.team, spoken)
     metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
     if program.credit.ratings:
         with room_for("rollout", config):
             spoken, result, rated = hear_ratings(program.team, weights, questions, spoken, result, key, **how)
         metrics |= rated
     times = {"time/rollout": sampled - began, "time/verify": time.perf_counter() - sampled}
-    return spoken, result, metrics | times
+    return spoken, graded, result, metrics | times
 
 
 def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
@@ -278,7 +287,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
 
     Args:
       config: fields of configs/base.py.
-      workdir: holds config.json, metrics.jsonl, TensorBoard files and checkpoints/.
+      workdir: holds config.json, metrics.jsonl, rollouts.jsonl, TensorBoard files and checkpoints/.
 
     Returns:
       The last evaluation's metrics; those of the last step where SIGTERM ended the run early.
@@ -313,6 +322,9 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
             write_errors(workdir),
             checkpoints,
             MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log) as writer,
+            Journal(
+                workdir, program.team.topology, resume_step=start, total_steps=config.steps, **config.journal
+            ) as journal,
             VerifierPool(**config.verifier) as pool,
         ):
             metrics = {}
@@ -320,7 +332,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
                 sets = heldout_set(program) | test_sets(program)
                 writer.write(0, evaluation(program, config, state.params, pool, sets))
             while (step := int(state.step)) < config.steps and not (stopping.asked or watch.stop):
-                state, metrics = train_step(program, config, state, pool, watch)
+                state, metrics = train_step(program, config, state, pool, watch, journal)
                 metrics = record(program, config, state, metrics, pool, writer, checkpoints, step + 1)
             if step == config.steps and not watch.stop:
                 return finish(program, config, state, pool, writer, checkpoints)
@@ -403,18 +415,3 @@ def best_state(state: TrainState, checkpoints: Checkpoints) -> tuple[int, TrainS
     except ValueError as error:
         print(f"warning: the last step's parameters are reported on, not the best: {error}", file=sys.stderr)
         return here, state
-
-
-def table(metrics: dict, prefix: str, topology: Topology) -> dict[str, tuple[float, float, float]]:
-    """Rows of the closing table: name -> (mean, low, high)."""
-    names = {
-        "team": "team_accuracy",
-        "team, majority of samples": "maj_accuracy",
-        "team, greedy": "greedy/team_accuracy",
-    }
-    for agent, role in enumerate(topology.agent_roles):
-        names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
-    for agent, role in enumerate(topology.agent_roles):
-        names[f"team without agent {agent} ({role})"] = f"without_agent_accuracy/{agent}"
-    keys = {row: f"{prefix}/{name}" for row, name in names.items()}
-    return {r: (metrics[k], metrics[f"{k}/low"], metrics[f"{k}/high"]) for r, k in keys.items() if k in metrics}

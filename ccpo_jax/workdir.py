@@ -19,8 +19,8 @@ _FIXED = (
     "data.train", "data.heldout", "data.size", "data.similarity", "data.overlong", "prompt_length",
 )  # fmt: skip
 _MAY_CHANGE = (
-    "steps", "eval_every", "checkpoint_every", "keep_last", "log.", "verifier.workers", "mesh.", "allow_changes",
-    "trainer.not_finite", "load_time_limit",
+    "steps", "eval_every", "checkpoint_every", "keep_last", "log.", "journal.", "verifier.workers", "mesh.",
+    "allow_changes", "trainer.not_finite", "load_time_limit",
 )  # fmt: skip
 
 _DISK_ERRORS = {

@@ -121,6 +121,10 @@ def base() -> ConfigDict:
     c.log = ConfigDict()
     c.log.tensorboard = True
     c.log.wandb = False  # needs the wandb package and an account
+    c.journal = ConfigDict()  # rollouts.jsonl: what was said, which the report shows
+    c.journal.problems = 3  # of a step that are kept; 0 = none
+    c.journal.every = 25  # steps between two that are kept, wider in runs of more than 5000 steps; step 1 always is
+    c.journal.chars = 2000  # most characters kept of a text: its beginning and its end
     return c
 
 
@@ -151,4 +155,5 @@ def tiny(c: ConfigDict) -> ConfigDict:
     c.eval.greedy = False
     c.eval_every = 0
     c.checkpoint_every = 0
+    c.journal.every = 5
     return c

@@ -31,6 +31,7 @@ RING_3 = {
     "verifiers",
     "checkpoint",
     "metrics",
+    "journal",
     "setup",
     "evaluate",
     "train",
@@ -44,6 +45,7 @@ PLAIN = {
     "ratings": set(),
     "hub": {"huggingface_hub"},
     "stopping": set(),
+    "lines": set(),
 }  # import nothing of the package; the libraries they may use
 ASSEMBLERS = {
     "setup",

@@ -15,6 +15,7 @@ from ccpo_jax.update import gradient_program
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError
 from configs import chain, debate, dyad, voting
+from experiments import report
 
 ALL_DEVICES = jax.devices
 FILES = {"dyad": dyad, "voting": voting, "chain": chain, "debate": debate}
@@ -28,6 +29,7 @@ def small(name: str, **changes):
             "steps": 2, "batch_size": 8, "group_size": 4, "data.size": 300,
             "data.heldout": 16,
             "eval.batch_size": 16, "verifier.workers": 1, "log.tensorboard": False,
+            "journal.problems": 8, "journal.every": 2,
         } | changes
     )  # fmt: skip
     return config
@@ -45,6 +47,11 @@ def lines_of(workdir) -> list[dict]:
     """Metrics without wall-clock fields."""
     rows = [json.loads(line) for line in pathlib.Path(workdir, "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+def rollouts_of(workdir) -> list[dict]:
+    """What was said."""
+    return [json.loads(line) for line in pathlib.Path(workdir, "rollouts.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module", params=["dyad", "voting"])
@@ -78,9 +85,36 @@ def test_a_run_leaves_what_it_promises(finished, capsys):
     assert json.loads((workdir / "result.json").read_text())["after"]["step"] == 4
 
 
+def test_what_was_said_agrees_with_the_metrics_and_stands_in_the_report(finished):
+    """All problems of some steps are kept: their verdicts and their pay make up the means of those steps."""
+    name, workdir = finished
+    kept, rows = rollouts_of(workdir), lines_of(workdir)
+    assert [line["step"] for line in kept] == [1] * 8 + [2] * 8 + [4] * 8
+    for row in (rows[1], rows[2], rows[4]):
+        lines = [line for line in kept if line["step"] == row["step"]]
+        samples = [sample for line in lines for sample in line["samples"]]
+        assert len(samples) == 32
+        assert np.mean([sample["reward"][0] for sample in samples]) == pytest.approx(row["reward"], abs=1e-5)
+        for agent in range(len(lines[0]["turns"])):
+            credit = [sample["credit"][agent] for sample in samples]
+            assert np.mean(credit) == pytest.approx(row[f"credit/mean/{agent}"], abs=1e-5)
+            assert np.percentile(credit, 75) == pytest.approx(row[f"credit/percentile_75/{agent}"], abs=1e-5)
+            texts = [line["turns"][agent]["texts"][s["said"][0][0][agent]] for line in lines for s in line["samples"]]
+            assert np.mean([text["verdict"] == "right" for text in texts]) == pytest.approx(row[f"correct/{agent}"])
+            silent = [all(s["advantage"][agent] == 0 for s in line["samples"]) for line in lines]
+            assert np.mean(silent) == pytest.approx(row[f"credit/silent_groups/{agent}"])
+    assert report.main([str(workdir)]) == 0
+    page = (workdir / "report.html").read_text()
+    for line in kept:
+        assert json.dumps(line["question"])[1:-1] in page
+    assert page.count("Credit of ") >= (2 if name == "dyad" else 3) and "left out" not in page
+
+
 def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
+    """Also where nothing was kept of what was said; where it was, no line stands twice."""
     name, whole = finished
-    train.train(small(name, steps=2, checkpoint_every=2), str(tmp_path))
+    silent = {"journal.problems": 0} if name == "dyad" else {}
+    train.train(small(name, steps=2, checkpoint_every=2, **silent), str(tmp_path))
     train.train(small(name, steps=4, checkpoint_every=2), str(tmp_path))
     mine, theirs = lines_of(tmp_path), lines_of(whole)
     assert [row["step"] for row in mine] == [0, 1, 2, 3, 4]
@@ -88,6 +122,7 @@ def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
         shared = row.keys() & other.keys()  # the shorter run evaluated after its own last step
         assert {k: row[k] for k in shared} == {k: other[k] for k in shared}
     assert mine[-1] == theirs[-1]
+    assert rollouts_of(tmp_path) == [line for line in rollouts_of(whole) if line["step"] > 2 or not silent]
 
 
 def test_a_finished_run_only_reports(finished, capsys):
