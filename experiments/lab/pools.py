@@ -80,7 +80,7 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
                 sharding=sharding,
                 heard=judge.hear,
             ).first(len(chosen))
-            result, _ = judge.grade(program.team, spoken)
+            result, *_ = judge.grade(program.team, spoken)
             tokens += spoken.decoded_tokens
             parts += [(read(spoken, result, b), _lengths(spoken)) for b in range(len(chosen))]
     words, lengths = zip(*parts, strict=True)
