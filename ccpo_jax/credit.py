@@ -569,94 +569,12 @@ def pooled(
         weight = jnp.where(state.count[0] == 0, 0.5, t / jnp.maximum(t + s / (answers - 1), eps))
         credit = jnp.stack([thinker, weight * own + (1.0 - weight) * far])
         if scaled:
-            credit = _by_deviation(credit, reward, eps)
+            deviation = reward.std(axis=-1, ddof=1, keepdims=True)
+            credit = jnp.where(deviation > eps, credit / (deviation + eps), 0.0)
         fold = jax.vmap(functools.partial(update_moments, decay=decay))
         return credit, fold(state, jnp.stack([between, within]))
 
     return CreditEstimator(init, update, counterfactual=False, answers=answers, baseline="none")
-
-
-def matched(topology: Topology, *, decay: float = 0.99, scaled: bool = True, eps: float = 1e-6) -> CreditEstimator:
-    """The team's reward, and for the Solver a baseline that knows which thought it had to go by. Decodes nothing extra.
-
-    Half of what moves a Solver's reward is its Thinker's luck. Samples of a prompt whose thoughts come to the same
-    (one answer class) tell how an answer to such a thought does on average. Shrinkage weighs the n_g other answers to
-    a thought like g's, by their mean, against all answers to other thoughts, by theirs,
-
-        c_thinker,g = R_g - mean_{h != g} R_h,
-        c_solver,g  = R_g - w_g * mean_{h like g} R_h - (1 - w_g) * mean_{h unlike g} R_h,   w_g = n_g t / (n_g t + s),
-
-    with t the variance between thoughts (of their true success rates) and s that within, both running means of the
-    steps before this one (w = n / (n + 1) in the first). Where no sample is unlike g, w_g = 1. No baseline holds the
-    answer it is for, so without `scaled` the gradient is exactly that of E[R]. With it, credit is divided by the
-    deviation of the prompt's rewards, as `group_advantage` does. Where no two thoughts come to the same, this is
-    `shared`.
-
-    Deviation: not in arXiv:2603.21563.
-
-    Args:
-      topology: the dyad.
-      decay: weight of the past in the running means.
-      scaled: divide by the standard deviation of the prompt's rewards.
-      eps: added to the deviation.
-
-    Returns:
-      CreditEstimator that is its own baseline. Its state is a RunningMoments of two: means t and s.
-
-    Raises:
-      ValueError: if the team is no dyad, or `decay` is out of range.
-
-    Example:
-      >>> from ccpo_jax.topology import dyad
-      >>> matched(dyad()).counterfactual, matched(dyad()).answers
-      (False, 1)
-    """
-    _require(_is_dyad(topology), "matched", topology, "the dyad")
-    _require_decay(decay)
-
-    def init():
-        return RunningMoments(*(jnp.broadcast_to(x, (2,)) for x in init_moments()))
-
-    def update(state, outcome):
-        reward, thought = _team_reward(outcome), jnp.asarray(outcome.answer_id[0, ..., 0])
-        group = reward.shape[-1]
-        like = (thought[..., :, None] == thought[..., None, :]) & (thought >= 0)[..., None]
-        like &= ~jnp.eye(group, dtype=bool)
-        count = like.sum(axis=-1)
-        near = jnp.where(like, reward[:, None, :], 0.0).sum(axis=-1)
-        unlike = jnp.maximum(group - 1 - count, 1)
-        far = (reward.sum(axis=-1, keepdims=True) - reward - near) / unlike
-        t, s = jnp.where(state.count == 0, 1.0, jnp.maximum(state.mean, 0.0))
-        weight = jnp.where(count == group - 1, 1.0, count * t / jnp.maximum(count * t + s, eps))
-        baseline = weight * near / jnp.maximum(count, 1) + (1.0 - weight) * far
-        credit = jnp.stack([leave_one_out_advantage(reward), reward - baseline])
-        if scaled:
-            credit = _by_deviation(credit, reward, eps)
-        fold = jax.vmap(functools.partial(update_moments, decay=decay))
-        return credit, fold(state, _variances(reward, (near + reward) / (count + 1), count + 1)[:, None])
-
-    return CreditEstimator(init, update, counterfactual=False, baseline="none")
-
-
-def _variances(reward: Array, mean: Array, size: Array) -> Array:
-    """``[2]``: variance between and within classes of different sizes, by the sums of squares of all prompts.
-
-    Args:
-      reward: ``[B, G]``.
-      mean: ``[B, G]``, of the sample's class.
-      size: ``[B, G]``, of the sample's class.
-    """
-    group = reward.shape[-1]
-    classes = jnp.sum(1.0 / size, axis=-1)
-    within = jnp.square(reward - mean).sum() / jnp.maximum((group - classes).sum(), 1.0)
-    squares = jnp.square(mean - reward.mean(axis=-1, keepdims=True)).sum(axis=-1) - (classes - 1.0) * within
-    return jnp.stack([squares.sum() / jnp.maximum((group - size.sum(axis=-1) / group).sum(), 1.0), within])
-
-
-def _by_deviation(credit: Array, reward: Array, eps: float) -> Array:
-    """Credit ``[A, B, G]`` over the standard deviation of each prompt's rewards; 0 where these are all equal."""
-    deviation = reward.std(axis=-1, ddof=1, keepdims=True)
-    return jnp.where(deviation > eps, credit / (deviation + eps), 0.0)
 
 
 def _stateless() -> tuple[()]:
@@ -722,5 +640,4 @@ CREDITS = {
     "shapley": shapley,
     "nested": nested,
     "pooled": pooled,
-    "matched": matched,
 }

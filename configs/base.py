@@ -29,9 +29,7 @@ def base() -> ConfigDict:
     c.credit.name = "ccpo"  # a key of ccpo_jax.CREDITS
     c.credit.alpha = 1.0  # ccpo: slope inside tanh, > 0
     c.credit.eta = 1.0  # ccpo: slope of the history gate, >= 0
-    c.credit.decay = (
-        0.99  # ccpo, agent_norm, nested with solo answers, pooled, matched: decay of the running moments, in [0, 1)
-    )
+    c.credit.decay = 0.99  # ccpo, agent_norm, nested with solo answers, pooled: decay of the running moments, in [0, 1)
     c.credit.min_samples = 10  # ccpo, agent_norm: values seen before shaping begins
     c.credit.weight = 0.2  # ccpo_event: weight of the bonus (lambda)
     c.credit.soft = False  # ccpo_event: bonus (J - b) / 2 instead of the three-valued event
@@ -40,7 +38,7 @@ def base() -> ConfigDict:
     c.credit.blame = 0.2  # sepo: weight of the shares where it was wrong, in [0, 1)
     c.credit.answers = 4  # nested, pooled: K, answers to everything that is said, >= 2
     c.credit.solo_weight = 0.0  # nested: share of solo answers in agent 0's baseline, in [0, 1]; above 0 they decode
-    c.credit.scaled = True  # pooled, matched: divide by the deviation of the prompt's rewards
+    c.credit.scaled = True  # pooled: divide by the deviation of the prompt's rewards
     c.solo_samples = placeholder(int)  # answers per prompt in each masked world that decodes; None = group_size
 
     c.advantage = ConfigDict()

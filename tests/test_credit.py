@@ -41,7 +41,6 @@ FITS = {
     "shapley": (dyad(), voting(3), voting(4), CHAIN, *GRAPHS),
     "nested": (dyad(), CHAIN, chain(3)),
     "pooled": (dyad(),),
-    "matched": (dyad(),),
 }
 SAMPLES = {
     "nested": 32,
@@ -342,41 +341,6 @@ def test_pooled_weighs_an_answers_neighbours_by_what_they_are_worth(scaled):
     trees = outcome.reward[0].reshape(3, 3, 3)
     within = trees.var(-1, ddof=1).mean()
     np.testing.assert_allclose(new.mean, [trees.mean(-1).var(-1, ddof=1).mean() - within / 3, within], atol=1e-6)
-
-
-@pytest.mark.parametrize("scaled", [False, True])
-def test_matched_compares_an_answer_with_those_to_like_thoughts(scaled):
-    """Answer by answer, with variances 0.1 between thoughts and 0.2 within: n like ones weigh n / (n + 2)."""
-    outcome = outcome_of(dyad(), batch=6, group=7, seed=3, ablated=())
-    state = RunningMoments(jnp.full(2, 7), jnp.array([0.1, 0.2]), jnp.zeros(2))
-    thinker, solver = credit_of("matched", dyad(), outcome, state, scaled=scaled)
-    seen = set()
-    for b, rewards in enumerate(outcome.reward[0]):
-        thoughts = outcome.answer_id[0, b, :, 0]
-        scale = rewards.std(ddof=1) if scaled and rewards.std() else 1.0
-        for g, reward in enumerate(rewards):
-            others = [h for h in range(7) if h != g]
-            like = [rewards[h] for h in others if thoughts[h] == thoughts[g] != -1]
-            unlike = [rewards[h] for h in others if not thoughts[h] == thoughts[g] != -1]
-            weight = len(like) / (len(like) + 2)
-            baseline = weight * np.mean(like or [0]) + (1 - weight) * np.mean(unlike)
-            np.testing.assert_allclose(solver[b, g], (reward - baseline) / scale, atol=1e-5)
-            np.testing.assert_allclose(thinker[b, g], (reward - np.mean(rewards[others])) / scale, atol=1e-5)
-            seen.add(len(like))
-    assert len(seen) > 2
-
-
-def test_matched_learns_how_much_thoughts_matter():
-    """Two thoughts that succeed with 0.3 and 0.7 vary by 0.08 (about their mean, one degree lost), answers by 0.21."""
-    rng = np.random.default_rng(0)
-    rates = np.array([0.3, 0.7])
-    thoughts = rng.integers(0, 2, (1, 4000, 8))
-    reward = (rng.random((1, 4000, 8)) < rates[thoughts]).astype(np.float32)
-    zeros = np.zeros((1, 4000, 8), int)
-    outcome = Outcome(reward, np.stack([zeros, reward], -1), np.stack([thoughts, zeros], -1), np.ones((1, 2), bool))
-    estimator = make_credit("matched", dyad())
-    _, state = estimator.update(estimator.init(), outcome)
-    np.testing.assert_allclose(state.mean, [0.08, 0.21], rtol=0.03)
 
 
 @pytest.mark.parametrize("team", [voting(11), debate(5)], ids=lambda team: team.name)

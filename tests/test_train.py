@@ -217,7 +217,7 @@ def test_options_of_training_run(changes, tmp_path):
 
 @pytest.mark.parametrize("name,credit", [
     ("dyad", "shared"), ("dyad", "difference"), ("dyad", "ccpo_event"),
-    ("dyad", "shapley"), ("dyad", "nested"), ("dyad", "pooled"), ("dyad", "matched"),
+    ("dyad", "shapley"), ("dyad", "nested"), ("dyad", "pooled"),
     ("voting", "shared"), ("voting", "individual"), ("voting", "cross_play"), ("voting", "shapley"),
 ])  # fmt: skip
 def test_every_credit_trains(name, credit, tmp_path):
@@ -226,7 +226,7 @@ def test_every_credit_trains(name, credit, tmp_path):
         small(name, steps=1, eval_every=0, **{"data.heldout": 0, "credit.name": credit} | answers), str(tmp_path)
     )
     row = lines_of(tmp_path)[1]
-    masked = name == "voting" or credit not in ("shared", "nested", "pooled", "matched")
+    masked = name == "voting" or credit not in ("shared", "nested", "pooled")
     assert ("credit/help_rate/0" in row) == masked
     assert row["decoded_tokens"] > 0 and all(np.isfinite(value) for value in row.values())
     assert any(name.startswith("update/loss/") for name in row)

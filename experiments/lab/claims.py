@@ -84,5 +84,4 @@ CLAIMS = {
     "pooled": Claim(
         False, False, False, "", "an advantage divided by the prompt's deviation, which re-weights prompts"
     ),
-    "matched": Claim(False, False, False, "", "the shared reward, divided by the prompt's deviation, which re-weights"),
 }
