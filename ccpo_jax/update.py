@@ -253,7 +253,8 @@ _totals = jax.jit(batch_totals)
 
 def _zeros(tree):
     """Zeros placed as the arrays of `tree`, by one program."""
-    return jax.jit(_zeros_like, out_shardings=jax.tree.map(lambda x: x.sharding, tree))(tree)
+    places = jax.tree.map(lambda x: x.sharding if x.committed else None, tree)
+    return jax.jit(_zeros_like, out_shardings=places)(tree)
 
 
 def _zeros_like(tree):

@@ -49,7 +49,7 @@ def input_errors():
 
 
 def printable(text: str) -> str:
-    """Text that a terminal shows and does not obey: control characters and direction marks as their escapes.
+    r"""Text that a terminal shows and does not obey: control characters and direction marks as their escapes.
 
     Example:
       >>> printable("wipe \x1b[2J, turn \u202e")

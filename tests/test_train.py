@@ -158,7 +158,7 @@ def test_other_modes_take_the_runs_own_configuration(tmp_path, capsys):
 
 def test_steps_do_not_recompile():
     """After the first steps have met the shapes there are, further steps compile nothing."""
-    config = small("voting", steps=10)
+    config = small("voting", steps=8)
     program = resolve(config)
     state = train.initial_state(program, config)
     counts = []
@@ -171,11 +171,10 @@ def test_steps_do_not_recompile():
 
 
 @pytest.mark.parametrize("changes", [
-    {"shared_policy": True},
-    {"trainer.schedule": "alternate", "trainer.period": 1},
+    {"shared_policy": True, "loss.name": "reinforce_pp"},
+    {"trainer.schedule": "alternate", "trainer.period": 1, "advantage.baseline": "leave_one_out",
+     "loss.normalize": "token", "loss.ratio": "token"},
     {"trainer.mini_batches": 2, "loss.name": "gspo"},
-    {"loss.name": "reinforce_pp"},
-    {"advantage.baseline": "leave_one_out", "loss.normalize": "token", "loss.ratio": "token"},
 ], ids=lambda c: next(iter(c)))  # fmt: skip
 def test_options_of_training_run(changes, tmp_path):
     train.train(small("dyad", steps=2, eval_every=0, **{"data.heldout": 0} | changes), str(tmp_path))
@@ -217,7 +216,7 @@ def test_a_debate_trains(tmp_path):
 
 def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
     for name, train_set, test_set, style in (
-        ("dyad", "math_train.parquet", "math500.parquet", "math"),
+        ("voting", "math_train.parquet", "math500.parquet", "math"),
         ("voting", "logiqa_eval.txt", "logiqa_test.txt", "choice"),
     ):  # the embedded tokenizer spells every letter: prompts are long
         config = small(name, steps=1, **{
@@ -225,7 +224,7 @@ def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
             "prompt_length": 512, "data.overlong": "drop", "data.heldout": 2, "eval.limit": 2, "eval.batch_size": 2,
             "batch_size": 2, "group_size": 2, "data.size": 0,
         })  # fmt: skip
-        workdir = tmp_path / name
+        workdir = tmp_path / style
         train.train(config, str(workdir))
         rows = lines_of(workdir)
         assert [row["step"] for row in rows] == [0, 1]

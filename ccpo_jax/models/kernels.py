@@ -127,10 +127,11 @@ def decode_partial(
     folded = jnp.moveaxis(folded, 2, 3).reshape(batch * owners * heads, -1, size)
     count, asked = folded.shape[:2]
     parts = 1 if whole else max(min(-(-slots // _SLOTS), _PROGRAMS // count), 1)
-    tile = max(16, 1 << (asked - 1).bit_length())
-    flat = jax.ShapeDtypeStruct((parts, count, asked), jnp.float32)
+    tile = max(16, 1 << (asked - 1).bit_length())  # products need whole tiles of queries
+    folded = jnp.pad(folded, ((0, 0), (0, tile - asked), (0, 0)))
+    flat = jax.ShapeDtypeStruct((parts, count, tile), jnp.float32)
     call = pl.pallas_call(
-        functools.partial(_decode_kernel, heads=heads, asked=asked, tile=tile, slots=slots, parts=parts),
+        functools.partial(_decode_kernel, heads=heads, slots=slots, parts=parts),
         grid=(count, parts),
         out_shape=[flat, flat, jax.ShapeDtypeStruct((*flat.shape, size), jnp.float32)],
         interpret=interpret,
@@ -147,7 +148,7 @@ def decode_partial(
         )
 
     def unfold(x: Array) -> Array:
-        x = x.reshape(batch, owners, heads, rows // owners, group, *x.shape[2:])
+        x = x[:, :asked].reshape(batch, owners, heads, rows // owners, group, *x.shape[2:])
         return jnp.moveaxis(x, 2, 3).reshape(batch, rows, 1, heads, group, *x.shape[5:])
 
     return [tuple(unfold(x[part]) for x in found) for part in range(parts)]
@@ -159,7 +160,7 @@ def _triton():
     return triton
 
 
-def _decode_kernel(low, high, q, k, v, top_out, sum_out, value_out, *, heads, asked, tile, slots, parts):
+def _decode_kernel(low, high, q, k, v, top_out, sum_out, value_out, *, heads, slots, parts):
     """Online softmax over this program's share of the visible slots of one cache and key/value head."""
     load, store = _triton().load, _triton().store
     here, part = pl.program_id(0), pl.program_id(1)
@@ -168,8 +169,7 @@ def _decode_kernel(low, high, q, k, v, top_out, sum_out, value_out, *, heads, as
     begin = jnp.where(around, 0, first // _SLOTS)
     pieces = jnp.where(around, pl.cdiv(slots, _SLOTS), pl.cdiv(end, _SLOTS)) - begin
     share = pl.cdiv(pieces, parts)
-    real = jnp.arange(tile) < asked
-    queries = load(q.at[here, pl.ds(0, tile), :], mask=real[:, None], other=0.0)
+    queries = load(q.at[here, :, :])
 
     def step(piece, carried):
         top, total, value = carried
@@ -191,9 +191,9 @@ def _decode_kernel(low, high, q, k, v, top_out, sum_out, value_out, *, heads, as
         more = jnp.dot(weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
         return new, total * fade + jnp.sum(weights, axis=1), value * fade[:, None] + more
 
-    nothing = jnp.full((tile,), MASKED), jnp.zeros((tile,)), jnp.zeros((tile, queries.shape[-1]))
+    nothing = jnp.full(queries.shape[:1], MASKED), jnp.zeros(queries.shape[:1]), jnp.zeros(queries.shape)
     last = begin + jnp.minimum(share * (part + 1), pieces)
     top, total, value = jax.lax.fori_loop(begin + share * part, last, step, nothing)
-    store(top_out.at[part, here, pl.ds(0, tile)], top, mask=real)
-    store(sum_out.at[part, here, pl.ds(0, tile)], total, mask=real)
-    store(value_out.at[part, here, pl.ds(0, tile), :], value, mask=real[:, None])
+    store(top_out.at[part, here, :], top)
+    store(sum_out.at[part, here, :], total)
+    store(value_out.at[part, here, :, :], value)
