@@ -322,7 +322,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
             writing(workdir, start, config) as writer,
             VerifierPool(**config.verifier) as pool,
         ):
-            metrics = {}
+            metrics, asked = {}, ""
             if start == 0 and not any_word(stopping.asked):
                 sets = heldout_set(program) | test_sets(program)
                 writer.write(0, evaluation(program, config, state.params, pool, sets))

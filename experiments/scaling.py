@@ -3,6 +3,8 @@
     python -m experiments.scaling                        # everything below, into SCALING.md
     python -m experiments.scaling --only=qwen2.5-7b      # one model's lines alone, printed
 
+What has been compiled is kept in experiments/scaling.json and not compiled again; remove the file to begin anew.
+
 The mesh is made of simulated CPU devices and every array is abstract: nothing of a model's size exists. Bytes that are
 held from program to program follow from shapes and shardings; temporaries are what the compiler says of each program.
 """
@@ -10,6 +12,7 @@ held from program to program follow from shapes and shardings; temporaries are w
 import argparse
 import dataclasses
 import functools
+import json
 import math
 import os
 import pathlib
@@ -29,7 +32,7 @@ from ccpo_jax.packing import Packed
 from ccpo_jax.records import BatchTotals, Context
 from ccpo_jax.rollout import bucket
 from ccpo_jax.sampler import Decoding
-from ccpo_jax.sharding import Layout, batch_sharding, make_mesh, replicated, spec, splits, state_sharding
+from ccpo_jax.sharding import AXES, Layout, batch_sharding, make_mesh, replicated, spec, splits, state_sharding
 from ccpo_jax.update import Loss, apply, gradient_program, optimizer
 
 # (hidden, layers, query heads, key/value heads, head size, feed-forward, vocabulary, tied), smallest first
@@ -64,6 +67,8 @@ MACHINES = (
 PROMPTS, SAMPLES, SOLO, PROMPT, RESPONSE = 64, 4, 4, 1024, 2048
 ROWS = 64  # responses that decode at once, and never less than one prompt's on each part of the batch
 PACKED = bucket(PROMPT + 2 * RESPONSE + 64, 1 << 30)
+FOUND = pathlib.Path(__file__).with_suffix(".json")
+PROGRAMS = ("apply", "publish", "gradient", "decode")  # quickly compiled ones first
 _QUICK = (
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
@@ -93,7 +98,8 @@ class Plan:
     """A dyad on a mesh: what lies on each device, and the programs that need more."""
 
     def __init__(self, name: str, machine: Machine, mesh: tuple[int, int], *, shared: bool):
-        self.ways = fsdp, model = mesh
+        fsdp, model = mesh
+        self.key = f"{name}, {machine.name}, {fsdp} x {model}"
         self.layout = Layout(make_mesh(fsdp=fsdp, model=model, devices=jax.devices()[: machine.devices]))
         self.config, self.sets, self.machine = network(name), 1 if shared else 2, machine
         mesh, one = self.layout.mesh, machine.devices == 1
@@ -150,8 +156,8 @@ class Plan:
             "caches": local((state.cache, state.context)),
         }
 
-    def temporaries(self) -> dict[str, int]:
-        """Bytes on each device that the programs need besides."""
+    def compile(self, program: str) -> int:
+        """Bytes on each device that a program needs besides; of one set: they run one after the other."""
         where = batch_sharding(self.layout.mesh, self.layout.train)
         packs = splits(where)
         shapes = [(PACKED,)] * 6 + [(), (2,), (2,), (2,), (2, RESPONSE)]
@@ -164,56 +170,65 @@ class Plan:
         everywhere = replicated(self.layout.mesh)
         number = jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)
         grads = self.params
-        programs = {
-            "publish": jax.jit(self.policy.publish).lower(self.params),
-            "decode": decode_program().lower(
+        lower = {
+            "publish": lambda: jax.jit(self.policy.publish).lower(self.params),
+            "decode": lambda: decode_program().lower(
                 self.weights, self.state(), settings, np.int32(RESPONSE), policy=self.policy, stacked=False
             ),
-            "gradient": gradient_program().lower(
+            "gradient": lambda: gradient_program().lower(
                 self.policy, loss, self.params, batch, BatchTotals(real, real, real, real), real, grads
             ),
-            "apply": apply.lower(self.transform, self.params, self.moments, grads, number),
+            "apply": lambda: apply.lower(self.transform, self.params, self.moments, grads, number),
         }
-        return {name: program.compile().memory_analysis().temp_size_in_bytes for name, program in programs.items()}
+        return lower[program]().compile().memory_analysis().temp_size_in_bytes
 
-    def peak(self, held: dict[str, int], temporaries: dict[str, int] | None = None) -> dict[str, int]:
-        """Bytes on each device at the two heights of a step."""
-        more = temporaries or dict.fromkeys(("publish", "decode", "gradient", "apply"), 0)
-        always = held["parameters"] + held["optimizer"]
+    def temporaries(self, *, whole: bool) -> dict[str, int]:
+        """`compile` of all programs; unless `whole`, of no more than it takes to see that the model does not fit."""
+        known = json.loads(FOUND.read_text()) if FOUND.exists() else {}
+        mine = known.setdefault(self.key, {"seconds": 0.0})
+        for program in PROGRAMS:
+            if program not in mine and (whole or self.fits(mine)):
+                began = time.perf_counter()
+                mine[program] = self.compile(program)
+                mine["seconds"] += round(time.perf_counter() - began, 1)
+                FOUND.write_text(json.dumps(known, indent=1) + "\n")
+                print(f"{self.key}, {program}: {mine[program]:,} bytes", file=sys.stderr, flush=True)
+        return mine
+
+    def peak(self, temporaries: dict[str, int] | None = None) -> int:
+        """Bytes on each device at the higher of a step's two heights."""
+        held, more = self.held(), dict.fromkeys(PROGRAMS, 0) | (temporaries or {})
         growth = local(self.state().cache) // 2  # while a cache doubles, the old one lies beside the new
-        sampling_needs = max(more["decode"], growth)
-        return {
-            "sampling": always + held["decode weights"] + max(held["caches"] + sampling_needs, more["publish"]),
-            "update": always + held["gradients"] + max(more["gradient"], more["apply"]),
-        }
+        sampling_needs = max(held["caches"] + max(more["decode"], growth), more["publish"])
+        return (
+            held["parameters"]
+            + held["optimizer"]
+            + max(held["decode weights"] + sampling_needs, held["gradients"] + max(more["gradient"], more["apply"]))
+        )
+
+    def fits(self, temporaries: dict[str, int] | None = None) -> bool:
+        """Whether the peak leaves something free."""
+        return self.peak(temporaries) <= FIT * self.machine.bytes
 
 
 def best_plan(name: str, machine: Machine, *, shared: bool) -> Plan:
     """The mesh that leaves most memory free, temporaries not counted."""
     plans = [Plan(name, machine, mesh, shared=shared) for mesh in machine.meshes]
-    return min(plans, key=lambda plan: max(plan.peak(plan.held()).values()))
-
-
-@functools.cache
-def temporaries(name: str, machine: Machine, ways: tuple[int, int]) -> dict[str, int]:
-    """Those of one parameter set's programs: however many sets there are, they run one after the other."""
-    return Plan(name, machine, ways, shared=True).temporaries()
+    return min(plans, key=Plan.peak)
 
 
 @functools.cache
 def line(name: str, machine: Machine, *, shared: bool) -> dict:
     """One row of the table; without temporaries where even what is held does not fit."""
     plan = best_plan(name, machine, shared=shared)
-    held, began = plan.held(), time.perf_counter()
-    need = max(plan.peak(held).values())
-    found = {"model": name, "machine": machine.name, "sets": plan.sets, "rows": plan.prompts * (SAMPLES + SOLO)}
-    found |= {"mesh": "x".join(str(plan.layout.mesh.shape[a]) for a in ("data", "fsdp", "model")), "held": held}
-    if need <= FIT * machine.bytes or (name in SHOWN and machine.devices > 1 and not shared):
-        found["temporaries"] = temporaries(name, machine, plan.ways)
-        need = max(plan.peak(held, found["temporaries"]).values())
-    found |= {"peak": need, "fits": need <= FIT * machine.bytes}
-    print(f"{time.perf_counter() - began:.0f} s: {found}", file=sys.stderr, flush=True)
-    return found
+    asked = name in SHOWN and machine.devices > 1 and not shared
+    found = plan.temporaries(whole=asked) if asked or plan.fits() else {}
+    mesh = " x ".join(str(plan.layout.mesh.shape[axis]) for axis in AXES)
+    return {
+        "machine": machine.name, "model": name, "sets": plan.sets, "mesh": mesh,
+        "rows": plan.prompts * (SAMPLES + SOLO), "bytes": plan.held() | found, "peak": plan.peak(found),
+        "fits": plan.fits(found),
+    }  # fmt: skip
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
@@ -226,15 +241,13 @@ def gigabytes(count: float) -> str:
 
 def table(lines: list[dict]) -> str:
     """Bytes per device, one line per model and machine."""
-    columns = ("parameters", "optimizer", "gradients", "decode weights", "caches")
-    programs = ("decode", "gradient", "apply", "publish")
-    head = ["machine", "model", "sets", "data x fsdp x model", "rows", *columns, *(f"temp. {p}" for p in programs)]
-    text = ["| " + " | ".join([*head, "peak", "fits"]) + " |", "|---" * (len(head) + 2) + "|"]
+    columns = ("parameters", "optimizer", "gradients", "decode weights", "caches", *PROGRAMS)
+    heads = [*columns[:5], *(f"temp. {name}" for name in PROGRAMS)]
+    heads = ["machine", "model", "sets", "data x fsdp x model", "rows", *heads, "peak", "fits"]
+    text = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for x in lines:
-        more = x.get("temporaries")
-        cells = [x["machine"], x["model"], str(x["sets"]), x["mesh"].replace("x", " x "), str(x["rows"])]
-        cells += [gigabytes(x["held"][c]) for c in columns]
-        cells += [gigabytes(more[p]) if more else "" for p in programs]
+        cells = [x["machine"], x["model"], str(x["sets"]), x["mesh"], str(x["rows"])]
+        cells += [gigabytes(x["bytes"][c]) if c in x["bytes"] else "" for c in columns]
         text.append("| " + " | ".join([*cells, gigabytes(x["peak"]), "yes" if x["fits"] else "no"]) + " |")
     return "\n".join(text)
 
@@ -264,8 +277,8 @@ batch (`trainer.micro_batch=1`, `trainer.remat=full`). Of the meshes tried, the 
 
 The peak is the larger of two heights: sampling (parameters, optimizer, decode weights, caches, and the loop's
 temporaries or the half-sized cache that lies beside the new one while it grows) and updating (parameters, optimizer,
-gradients, and the larger of that program's temporaries and the optimizer's). Programs where even what is held does not
-fit are compiled for these two models on several devices alone.
+gradients, and the larger of that program's temporaries and the optimizer's). A blank: this
+program was not compiled, because the others, or what is held, do not fit.
 
 ## The largest model that fits
 
@@ -290,13 +303,12 @@ A model fits here if its peak is at most {fit:.0%} of the memory (141 GB on an H
 - None of these machines has run these programs. Fragmentation, the runtime's own memory, and buffers of collectives are
   not counted, which is what the {rest:.0%} left free are for.
 
-Made by `python -m experiments.scaling`, jax {jax}, on {date}, two CPU cores, {minutes:.0f} minutes.
+Made by `python -m experiments.scaling`, jax {jax}, on {date}, two busy CPU cores, {minutes:.0f} minutes.
 """
 
 
 def report() -> str:
     """The text of SCALING.md."""
-    began = time.perf_counter()
     shown = [line(name, machine, shared=False) for machine in MACHINES for name in SHOWN]
     found = {(m.name, shared): largest(m, shared=shared) for shared in (False, True) for m in MACHINES}
     fitting = {key: next((x["model"] for x in lines if x["fits"]), "none") for key, lines in found.items()}
@@ -305,7 +317,7 @@ def report() -> str:
     return REPORT.format(
         prompts=PROMPTS, samples=SAMPLES, solo=SOLO, prompt=PROMPT, response=RESPONSE, packed=PACKED,
         shown=table(shown), summary="\n".join(summary), tried=table(tried), fit=FIT, rest=1 - FIT, jax=jax.__version__,
-        date=time.strftime("%Y-%m-%d"), minutes=(time.perf_counter() - began) / 60,
+        date=time.strftime("%Y-%m-%d"), minutes=sum(x["seconds"] for x in json.loads(FOUND.read_text()).values()) / 60,
     )  # fmt: skip
 
 
