@@ -221,7 +221,7 @@ def best_plan(name: str, machine: Machine, *, shared: bool) -> Plan:
 def line(name: str, machine: Machine, *, shared: bool) -> dict:
     """One row of the table; without temporaries where even what is held does not fit."""
     plan = best_plan(name, machine, shared=shared)
-    asked = name in SHOWN and machine.devices > 1 and not shared
+    asked = name in SHOWN and machine.name == "8x H200" and not shared
     found = plan.temporaries(whole=asked) if asked or plan.fits() else {}
     mesh = " x ".join(str(plan.layout.mesh.shape[axis]) for axis in AXES)
     return {
@@ -277,8 +277,8 @@ batch (`trainer.micro_batch=1`, `trainer.remat=full`). Of the meshes tried, the 
 
 The peak is the larger of two heights: sampling (parameters, optimizer, decode weights, caches, and the loop's
 temporaries or the half-sized cache that lies beside the new one while it grows) and updating (parameters, optimizer,
-gradients, and the larger of that program's temporaries and the optimizer's). A blank: this
-program was not compiled, because the others, or what is held, do not fit.
+gradients, and the larger of that program's temporaries and the optimizer's). A blank: this program was not compiled,
+because what is held, or the programs before it, do not fit already.
 
 ## The largest model that fits
 
@@ -286,7 +286,8 @@ program was not compiled, because the others, or what is held, do not fit.
 |---|---|---|
 {summary}
 
-A model fits here if its peak is at most {fit:.0%} of the memory (141 GB on an H200, 16 GB on a v5e chip).
+Of the seven shapes in `SHAPES`, the largest whose peak is at most {fit:.0%} of the memory (141 GB on an H200, 16 GB on
+a v5e chip).
 
 {tried}
 
