@@ -21,8 +21,8 @@ from tests.test_train import ALL_DEVICES, lines_of
 ROOT = pathlib.Path(__file__).parents[1]
 CHANGES = {
     "shared_policy": True, "batch_size": 8, "group_size": 4, "response_length": (16,), "data.heldout": 0,
-    "eval_every": 0, "verifier.workers": 1, "verifier.time_limit": 60.0, "log.tensorboard": False, "optimizer.learning_rate": 1e-2,
-    "trainer.skip_silent": False,
+    "eval_every": 0, "verifier.workers": 1, "verifier.time_limit": 60.0, "log.tensorboard": False,
+    "optimizer.learning_rate": 1e-2, "trainer.skip_silent": False,
 }  # fmt: skip
 SPLIT = {"mesh.fsdp": 2, "mesh.model": 2}
 
