@@ -1,4 +1,7 @@
-"""`python run.py --config=configs/voting.py[:preset] [--workdir=DIR] [--mode=train|eval|sample|export]`."""
+"""`python run.py --config=configs/voting.py[:preset] [--workdir=DIR] [--mode=train|eval|sample|export]`.
+
+One of several processes also gets `--coordinator=HOST:PORT --processes=N --process=K`, or `--coordinator=auto`.
+"""
 
 import difflib
 import pathlib
@@ -11,6 +14,9 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, with an optional :preset.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; a new one under runs/ when absent.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "Several processes: HOST:PORT of process 0, or auto.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "Several processes: how many.")
+_PROCESS = flags.DEFINE_integer("process", None, "Several processes: which one this is, from 0.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample", "export"], "What to do.")
 
 
@@ -22,8 +28,13 @@ def main(argv):
         sys.exit("error: --config is missing; type --config=configs/voting.py:tiny")
     logging.set_verbosity(logging.WARNING)
     sys.stdout.reconfigure(errors="backslashreplace")  # models write letters that not every terminal knows
-    from ccpo_jax import train
+    from ccpo_jax import processes, train
 
+    try:
+        processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     flag = flags.FLAGS["config"]
     typed = config_flags.get_override_values(flag)
     file = config_flags.get_config_filename(flag)

@@ -2,6 +2,8 @@
 
 Beside its arrays every checkpoint holds a record: their names, shapes and fingerprints, the metrics, and a checksum of
 all this. Storage that loses or flips bits is found out when a checkpoint is restored, and an older one is taken.
+
+Several processes write a checkpoint together, each its own parts, into one folder that all of them see.
 """
 
 import contextlib
@@ -23,6 +25,7 @@ import numpy as np
 from orbax import checkpoint as ocp
 
 from ccpo_jax.fingerprint import fingerprints
+from ccpo_jax.processes import any_word, exchange, first
 
 _LOG = logging.getLogger(__name__)
 _RECORD = "record.json"
@@ -162,10 +165,13 @@ class Checkpoints:
         tried = known if step is None else [step]
         damaged: list[int] = []
         for candidate in reversed(tried):
+            state, why = None, ""
             try:
                 state = self._read(candidate, like)
             except _Unreadable as error:
-                _LOG.warning("checkpoint of step %d is damaged (%s)", candidate, error)
+                why = str(error)
+            if why := any_word(why):
+                _LOG.warning("checkpoint of step %d is damaged (%s)", candidate, why)
                 damaged.append(candidate)
                 continue
             self._set_aside(damaged)  # only now: where nothing can be read, the disk may be at fault and not the files
@@ -177,8 +183,10 @@ class Checkpoints:
     def _set_aside(self, steps: Sequence[int]) -> None:
         if steps and not self._read_only:
             for step in steps:
-                _set_aside(self.folder / str(step))
+                if first():
+                    _set_aside(self.folder / str(step))
                 self._scores.pop(step, None)
+            exchange(None)  # nobody looks before they are away
             self._manager.close()
             self._manager = self._open()
 

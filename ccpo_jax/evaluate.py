@@ -10,9 +10,11 @@ import numpy as np
 
 from ccpo_jax.data import Problem
 from ccpo_jax.metrics import bootstrap_interval
+from ccpo_jax.processes import exchange, together
 from ccpo_jax.ratings import FAILURES, OUTCOMES, parse
 from ccpo_jax.records import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome, rate, rollout
+from ccpo_jax.sharding import splits
 from ccpo_jax.topology import vote_reward
 from ccpo_jax.verifiers import Graded, Item, VerifierPool
 
@@ -29,16 +31,20 @@ class EvalSettings(NamedTuple):
 
 
 class Judge:
-    """Verifies what a team says about some problems, each as soon as it is heard: while the others still decode."""
+    """Verifies what a team says about some problems, each as soon as it is heard: while the others still decode.
+
+    Of several processes each verifies its share of the problems; `grade` brings the verdicts together.
+    """
 
     def __init__(self, pool: VerifierPool, problems: Sequence[Problem]):
         self._pool, self._problems = pool, problems
+        self._mine = range(jax.process_index(), len(problems), jax.process_count())
         self._verdicts: dict[int, tuple[Future, int]] = {}
         self._thread = ThreadPoolExecutor(1)  # one after the other: the pool's processes work side by side
 
     def hear(self, texts: Mapping[int, tuple[str, ...]]) -> None:
         """Takes all answers to some of the problems, by the problem's number; numbers past the last count nowhere."""
-        known = [b for b in texts if b < len(self._problems)]
+        known = [b for b in texts if b in self._mine]
         items = [Item(self._problems[b].verifier, self._problems[b].gold, texts[b]) for b in known]
         graded = self._thread.submit(self._pool.verify, items)
         self._verdicts |= {b: (graded, place) for place, b in enumerate(known)}
@@ -51,9 +57,12 @@ class Judge:
           to parse or were not found, and the verdicts on each problem's texts in the order they were heard in.
         """
         try:
-            graded = [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in range(len(self._problems))]
+            with together():
+                mine = [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in self._mine]
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
+        parts = exchange([list(g) for g in mine])
+        graded = [Graded(*parts[b % len(parts)][b // len(parts)]) for b in range(len(self._problems))]
         rows = [turn.samples.length.shape[1] for turn in spoken.turns]
         borders = np.cumsum(rows)[:-1]
         correct = np.split(np.array([g.correct for g in graded], np.float32), borders, axis=1)
@@ -149,8 +158,8 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
     """The outcome of all problems in the worlds of `evaluation_worlds`, batch by batch."""
     parts: list[tuple] = []
     counts, tokens = Counter(), 0
-    devices = 1 if sharding is None else sharding.num_devices
-    size = min(settings.batch_size, -(-len(problems) // devices) * devices)
+    ways = splits(sharding)
+    size = min(settings.batch_size, -(-len(problems) // ways) * ways)
     for first in range(0, len(problems), size):
         part = list(problems[first : first + size])
         filled = part + [problems[0]] * (size - len(part))  # one compiled shape; what is filled in counts nowhere

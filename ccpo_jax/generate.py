@@ -15,6 +15,7 @@ from ccpo_jax.draw import Sampling
 from ccpo_jax.records import Policy, Samples
 from ccpo_jax.sampler import Decoding, Groups, Prompts, admit, advance, begin, grow, keep
 from ccpo_jax.seating import pick, plan, rungs
+from ccpo_jax.sharding import fetch, put, splits
 
 _SLOTS = 64  # tokens that the caches have room for at first
 _WAVES = 4  # a batch that is refilled takes its prompts in by this part of its places
@@ -103,11 +104,11 @@ class _Run:
     def start(self, rows: int | None, slots: int) -> None:
         """Begins as many prompts as may decode at once; the others wait."""
         agents, batch, per_prompt = self.ids.shape[:3]
-        devices = 1 if self.sharding is None else self.sharding.num_devices
-        self.whole = devices == 1  # else prompts that leave would move caches between devices
-        self.ahead = self.whole and ahead.worthwhile()
-        places = batch if rows is None else min(-(-max(rows // (agents * per_prompt), 1) // devices) * devices, batch)
-        self.wave = -(-places // (_WAVES * devices)) * devices
+        parts = splits(self.sharding)
+        self.whole = parts == 1  # else prompts that leave would move caches between devices
+        self.ahead = (self.sharding is None or self.sharding.num_devices == 1) and ahead.worthwhile()
+        places = batch if rows is None else min(-(-max(rows // (agents * per_prompt), 1) // parts) * parts, batch)
+        self.wave = -(-places // (_WAVES * parts)) * parts
         self.slots = slots if places == batch else self.max_tokens  # rows that begin later go around in their cache
         self.sizes = tuple(count for count, _ in self.groups)
         number = np.arange(agents * batch * per_prompt)
@@ -133,19 +134,19 @@ class _Run:
 
     def collect(self) -> np.ndarray:
         """Copies the rows that have ended to the host and frees their seats. Returns their numbers."""
-        done = np.asarray(self.state.done).reshape(self.origin.shape)
+        done = fetch(self.state.done).reshape(self.origin.shape)
         cut = int(self.state.step) + 1 - self.first >= self.max_tokens
         over = (done | cut) & (self.origin >= 0)
         ended = self.origin[over]
         if len(ended):
             columns = (self.first[over][:, None] + np.arange(self.max_tokens)) % self.max_tokens
             for mine, theirs in ((self.tokens, self.state.tokens), (self.logprobs, self.state.logprobs)):
-                found = np.asarray(theirs).reshape(*over.shape, -1)[over]
+                found = fetch(theirs).reshape(*over.shape, -1)[over]
                 mine[ended] = np.take_along_axis(found, columns, axis=1)
             self.origin[over] = -1
         if (over & ~done).any():
             off = (self.origin < 0).reshape(self.state.done.shape)
-            self.state = self.state._replace(done=jax.device_put(off, self.state.done.sharding))
+            self.state = self.state._replace(done=put(off, self.state.done.sharding))
         return ended
 
     def seat(self) -> None:
@@ -161,7 +162,8 @@ class _Run:
             self.origin = np.where(chosen.filler, -1, pick(self.origin, chosen, self.sizes))
             self.first = pick(self.first, chosen, self.sizes)
             self.sizes = tuple(rows.shape[-1] for rows in chosen.rows)
-            self.state = _keep(self.state, *self._device(chosen), stacked=self.stacked)
+            stay = chosen if self.whole else chosen._replace(prompts=None)
+            self.state = _keep(self.state, *self._device(stay), stacked=self.stacked)
             if self.ahead:
                 self._prepare(self.state)
 
@@ -209,7 +211,7 @@ class _Run:
         if self.sharding is not None:
             lead = (None,) if self.stacked else ()
             spec = jax.sharding.PartitionSpec(*lead, *self.sharding.spec)
-            prompts, ids = jax.device_put((prompts, ids), jax.sharding.NamedSharding(self.sharding.mesh, spec))
+            prompts, ids = put((prompts, ids), jax.sharding.NamedSharding(self.sharding.mesh, spec))
         return _begin(
             self.policy, self.weights, prompts, self.key, ids, self.settings,
             max_tokens=self.max_tokens, slots=slots, groups=self.groups, stacked=self.stacked,

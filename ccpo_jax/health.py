@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ccpo_jax.packing import Row
+from ccpo_jax.processes import first, say
 from ccpo_jax.workdir import InputError
 
 T = TypeVar("T")
@@ -74,13 +75,13 @@ class Watch:
         if self._action == "stop":
             self.stop = line
         else:
-            print(f"\nwarning: {line}", file=sys.stderr)
+            say(f"\nwarning: {line}", file=sys.stderr)
 
 
 def save_batch(
     folder: pathlib.Path, rows: Sequence[Row], *, step: int, agents: Sequence[int], problems: Sequence[str], why: str
 ) -> pathlib.Path:
-    """Saves what a parameter set was to learn from, for `load_batch` and `update.train_on`.
+    """Saves what a parameter set was to learn from, for `load_batch` and `update.train_on`; in the first process.
 
     Args:
       folder: made if need be.
@@ -93,8 +94,10 @@ def save_batch(
     Returns:
       The file: arrays in numpy's format, no pickles.
     """
-    folder.mkdir(exist_ok=True)
     path = folder / f"step-{step}-agent-{'-'.join(map(str, agents))}.npz"
+    if not first():
+        return path
+    folder.mkdir(exist_ok=True)
     arrays = {"why": np.array(why), "problems": np.array(problems)}
     for name in Row._fields:
         values = [np.atleast_1d(getattr(row, name)) for row in rows]

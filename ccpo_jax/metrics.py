@@ -108,6 +108,23 @@ class MetricsWriter:
         self.close()
 
 
+class Silence:
+    """A `MetricsWriter` for processes that do not speak: it writes nothing and knows nothing."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes nothing."""
+
+    def lines(self) -> list[dict]:
+        """Nothing."""
+        return []
+
+    def __enter__(self) -> "Silence":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+
 def _start_tensorboard(folder: pathlib.Path, first_step: int) -> EventsWriter:
     """A file of events that replaces those of `first_step` and later in earlier files.
 

@@ -9,9 +9,10 @@ import numpy as np
 from ccpo_jax import models
 from ccpo_jax.evaluate import Judge, hear_ratings
 from ccpo_jax.metrics import closing_table, table
+from ccpo_jax.processes import first, say, together
 from ccpo_jax.rollout import rollout
 from ccpo_jax.setup import Program, resolve
-from ccpo_jax.sharding import batch_sharding
+from ccpo_jax.sharding import batch_sharding, fetch
 from ccpo_jax.train import evaluation, heldout_set, initial_state, publish, test_sets
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError, input_errors, open_checkpoints, printable
@@ -20,7 +21,8 @@ from ccpo_jax.workdir import InputError, input_errors, open_checkpoints, printab
 def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Program, tuple, int]:
     """(program, parameters, step): the best checkpoint of `workdir`, else the untrained models."""
     with input_errors():
-        program = resolve(config)
+        with together():
+            program = resolve(config)
         folder = pathlib.Path(workdir or "", "checkpoints")
         if workdir is None and not required:
             return program, program.params, 0
@@ -43,8 +45,8 @@ def evaluate_only(config, workdir: str | None) -> dict[str, float]:
         metrics = evaluation(program, config, params, pool, sets)
     for prefix, dataset in sets.items():
         rows = table(metrics, prefix, program.team.topology)
-        print(f"{dataset.name}, checkpoint of step {step}\n" + closing_table(rows))
-    print(json.dumps({"step": step} | metrics))
+        say(f"{dataset.name}, checkpoint of step {step}\n" + closing_table(rows))
+    say(json.dumps({"step": step} | metrics))
     return metrics
 
 
@@ -55,7 +57,8 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     chosen = list((program.datasets.heldout.problems or program.datasets.train.problems)[:problems])
     asked = (chosen * pad)[:pad]  # a shape that divides over the devices
     weights, key = publish(program, params), jax.random.key(config.seed)
-    questions, sharding = [p.told for p in asked], batch_sharding(program.mesh)
+    questions, layout = [p.told for p in asked], program.layout
+    sharding = batch_sharding(layout.mesh, layout.decode)
     how = dict(temperature=config.sample.temperature, top_p=config.sample.top_p, sharding=sharding)
     ablated = team.topology.ablated
     with VerifierPool(**config.verifier) as pool:
@@ -65,22 +68,22 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
         if program.credit.ratings:
             spoken, result, _ = hear_ratings(team, weights, questions, spoken, result, key, **how)
     for b, problem in enumerate(chosen):
-        print(f"\n=== {problem.id}, checkpoint of step {step}: {printable(problem.question)}")
-        print(f"--- gold: {printable(problem.gold)}")
+        say(f"\n=== {problem.id}, checkpoint of step {step}: {printable(problem.question)}")
+        say(f"--- gold: {printable(problem.gold)}")
         for w, mask in enumerate(spoken.masks):
             reward, masked = result.reward[w, b, 0], int(np.argmin(mask))  # each world masks one agent
             gain = result.reward[0, b, 0] - reward
-            print(f"--- without agent {masked}: reward {reward:.2f}, so it contributes {gain:+.2f}" if w else
+            say(f"--- without agent {masked}: reward {reward:.2f}, so it contributes {gain:+.2f}" if w else
                   f"--- team: reward {reward:.2f}")  # fmt: skip
             for t, (turn, a) in enumerate(zip(spoken.turns, team.topology.speakers, strict=True)):
                 if mask[a] and (w == 0 or turn.variant[w] > 0):
                     final = t == team.topology.final_turns[a]
                     verdict = ("right" if result.correct[w, b, 0, a] else "wrong") if final else "first words"
                     said = printable(turn.texts[b][turn.rows(w).start])
-                    print(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {said}")
+                    say(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {said}")
         for a, turn in enumerate(spoken.ratings):
             thinker, solver = result.splits[a, b, 0]
-            print(f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {printable(turn.texts[b][0])}")
+            say(f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {printable(turn.texts[b][0])}")
 
 
 def export(config, workdir: str | None) -> None:
@@ -88,6 +91,8 @@ def export(config, workdir: str | None) -> None:
     program, params, step = trained_or_loaded(config, workdir, required=True)
     for index, (network, tree) in enumerate(zip(program.model_configs, params, strict=True)):
         folder = pathlib.Path(workdir, "export", "policy" if len(params) == 1 else f"agent_{index}")
-        models.save(folder, network, jax.device_get(tree))
-        next(a for a in program.team.agents if a.parameter_set == index).tokenizer.save(folder)
-        print(f"step {step} -> {folder}")
+        whole = jax.tree.map(fetch, tree)
+        if first():
+            models.save(folder, network, whole)
+            next(a for a in program.team.agents if a.parameter_set == index).tokenizer.save(folder)
+        say(f"step {step} -> {folder}")

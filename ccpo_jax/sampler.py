@@ -203,12 +203,15 @@ def advance(policy: Policy, weights, state: Decoding, settings: Sampling, until,
     return moved._replace(**still)
 
 
-def keep(state: Decoding, prompts: Array, rows: tuple[Array, ...], filler: Array, *, stacked: bool = False) -> Decoding:
+def keep(
+    state: Decoding, prompts: Array | None, rows: tuple[Array, ...], filler: Array, *, stacked: bool = False
+) -> Decoding:
     """The same responses with fewer rows, so that the loop works on those that go on.
 
     Args:
       state: responses under way.
-      prompts: ``[B']`` int32, prompts that stay; with a leading agent axis when `stacked`.
+      prompts: ``[B']`` int32, prompts that stay; with a leading agent axis when `stacked`. None = all, each in its
+        place, so that a batch which a mesh splits stays where it is.
       rows: for each group of rows, ``[B', r']`` int32, those of each prompt that stay, counted from the group's first;
         likewise.
       filler: ``[B', R']`` bool, True: a place without a row, counted as done; likewise.
@@ -218,6 +221,8 @@ def keep(state: Decoding, prompts: Array, rows: tuple[Array, ...], filler: Array
 
     def take(tree, prompts, rows=None):
         def chosen(tree, prompts, rows):
+            if prompts is None:
+                return tree if rows is None else jax.tree.map(lambda x: jax.vmap(lambda y, r: y[r])(x, rows), tree)
             at = prompts if rows is None else (prompts[:, None], rows)
             return jax.tree.map(lambda x: x[at], tree)
 

@@ -19,7 +19,7 @@ from ccpo_jax.health import within
 from ccpo_jax.losses import LOSSES
 from ccpo_jax.records import CreditEstimator, Outcome
 from ccpo_jax.rollout import Agent, Team
-from ccpo_jax.sharding import batch_sharding, make_mesh, state_sharding
+from ccpo_jax.sharding import Layout, batch_sharding, make_mesh, parse_rules, splits, state_sharding
 from ccpo_jax.tokenizer import load_tokenizer
 from ccpo_jax.topology import TOPOLOGIES, Topology, agent_masks, texts_per_sample
 from ccpo_jax.update import Loss, Micro, optimizer
@@ -50,7 +50,7 @@ class Program(NamedTuple):
     optimizer: Any  # optax.GradientTransformation
     micro: Micro  # how training rows are cut; each agent puts in its own pad_id
     evaluation: EvalSettings
-    mesh: jax.sharding.Mesh
+    layout: Layout
 
 
 def choose(table: dict, name: str, field: str):
@@ -81,13 +81,13 @@ def resolve(config) -> Program:
     credit = make_credit(config.credit.name, topology, **keywords(constructor, config.credit))
     loss, advantage = make_loss(config), make_advantage(config, credit)
     rehearse(credit, advantage, loss, topology, config)
-    mesh = make_mesh(**config.mesh)
-    splits = config.mesh.fsdp * mesh.shape["data"]
+    layout = make_layout(config)
+    ways = splits(batch_sharding(layout.mesh, layout.decode))
     for field, size in (("batch_size", config.batch_size), ("eval.batch_size", config.eval.batch_size)):
-        if size % splits:
-            raise ValueError(f"{field}: {size} does not divide over {splits} devices; use a multiple of {splits}")
+        if size % ways:
+            raise ValueError(f"{field}: {size} does not divide over {ways} devices; use a multiple of {ways}")
     full, tests = load_problems(config)
-    team, model_configs, sources = load_team(config, topology, credit)
+    team, model_configs, sources = load_team(config, topology, credit, layout)
     full, *tests = (fit_prompts(dataset, team, config.data.overlong) for dataset in (full, *tests))
     datasets = split(full, tests, config)
     evaluation = EvalSettings(
@@ -102,15 +102,15 @@ def resolve(config) -> Program:
         team,
         model_configs,
         sources,
-        within(config.load_time_limit, "model", lambda: load_params(sources, config.revision, mesh)),
+        within(config.load_time_limit, "model", lambda: load_params(sources, config.revision, layout)),
         datasets,
         credit,
         advantage,
         loss,
         make_optimizer(config),
-        Micro(config.trainer.pack_length, config.trainer.micro_batch, 0, batch_sharding(mesh)),
+        Micro(config.trainer.pack_length, config.trainer.micro_batch, 0, batch_sharding(layout.mesh, layout.train)),
         evaluation,
-        mesh,
+        layout,
     )
 
 
@@ -119,6 +119,12 @@ def make_topology(config) -> Topology:
     constructor = choose(TOPOLOGIES, config.topology, "topology")
     asked = {name: config[name] for name in ("num_agents", "tie", "graph", "decision")}
     return constructor(**keywords(constructor, asked))
+
+
+def make_layout(config) -> Layout:
+    """The mesh, and by which rules it splits what is trained and what samples."""
+    mesh = make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp, model=config.mesh.model)
+    return Layout(mesh, *(parse_rules(config.mesh[name], f"mesh.{name}") for name in ("train", "decode")))
 
 
 def make_optimizer(config):
@@ -220,7 +226,9 @@ def split(full: data.Dataset, tests: list[data.Dataset], config) -> Datasets:
     return Datasets(train, heldout, tuple(map(limited, tests)))
 
 
-def load_team(config, topology: Topology, credit: CreditEstimator) -> tuple[Team, tuple, tuple[str, ...]]:
+def load_team(
+    config, topology: Topology, credit: CreditEstimator, layout: Layout
+) -> tuple[Team, tuple, tuple[str, ...]]:
     """(team, P network configurations, P sources): everything about the agents but their parameters."""
     names = [str(TINY) if name.strip() == "tiny" else name.strip() for name in config.model.split(",")]
     sets = 1 if config.shared_policy else topology.num_agents
@@ -242,7 +250,11 @@ def load_team(config, topology: Topology, credit: CreditEstimator) -> tuple[Team
             )
         dtype = jnp.dtype(config.compute_dtype)
         policies[name] = models.make_policy(
-            networks[name], compute_dtype=dtype, remat=config.trainer.remat, attention=config.attention
+            networks[name],
+            compute_dtype=dtype,
+            remat=config.trainer.remat,
+            attention=config.attention,
+            layout=None if layout.mesh.size == 1 else layout,
         )
     lengths = response_lengths(config.response_length, topology)
     style = choose(prompts.PROMPTS, config.prompt_style, "prompt_style")
@@ -282,9 +294,9 @@ def response_lengths(given: tuple[int, ...], topology: Topology) -> tuple[int, .
     return tuple(given[speaker % len(given)] for speaker in topology.speakers)
 
 
-def load_params(sources: tuple[str, ...], revision: str | None, mesh) -> tuple:
+def load_params(sources: tuple[str, ...], revision: str | None, layout: Layout) -> tuple:
     """P float32 parameter sets on the mesh; each is trained and donated on its own."""
-    place = functools.partial(state_sharding, mesh)
+    place = functools.partial(state_sharding, layout.mesh, rules=layout.train)
     loaded = {name: models.load(name, revision=revision, sharding=place)[1] for name in dict.fromkeys(sources)}
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
     return tuple(copy(loaded[name]) for name in sources)

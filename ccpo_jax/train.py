@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -20,18 +19,20 @@ from ccpo_jax.checkpoint import Checkpoints
 from ccpo_jax.evaluate import Judge, evaluate, hear_ratings
 from ccpo_jax.health import Unhealthy, Watch, diagnosis, room_for, sick_rows
 from ccpo_jax.journal import Journal
-from ccpo_jax.metrics import MetricsWriter, closing_table, diagnostics, table
+from ccpo_jax.metrics import MetricsWriter, Silence, closing_table, diagnostics, table
 from ccpo_jax.packing import gather_rows
+from ccpo_jax.processes import any_word, exchange, first, say, together
 from ccpo_jax.records import CCPOState, Outcome, RunningMoments
 from ccpo_jax.rollout import Rollout, rollout
 from ccpo_jax.setup import Program, masked_worlds, resolve
-from ccpo_jax.sharding import batch_sharding, replicated, state_sharding
+from ccpo_jax.sharding import batch_sharding, put, replicated, state_sharding
 from ccpo_jax.stopping import Stopping
 from ccpo_jax.topology import Topology
 from ccpo_jax.update import TrainState, train_on
 from ccpo_jax.verifiers import Graded, VerifierPool
 from ccpo_jax.workdir import (
     InputError,
+    agree,
     claim,
     compare_config,
     default_workdir,
@@ -67,7 +68,7 @@ def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str, t
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "ccpo_jax"))
     try:
         if mode == "train":
-            train(config, workdir or default_workdir(config_file))
+            train(config, workdir or exchange(default_workdir(config_file))[0])
         else:
             if workdir is not None:
                 config = recall_config(config, workdir, typed or {})
@@ -124,7 +125,7 @@ def train_step(
     metrics |= update_metrics | {"time/update": time.perf_counter() - began}
     seconds = sum(metrics[f"time/{part}"] for part in ("rollout", "verify", "update"))
     metrics |= {"time/step": seconds, "time/tokens_per_second": spoken.decoded_tokens / seconds}
-    credit_state = jax.device_put(credit_state, replicated(program.mesh))
+    credit_state = put(credit_state, replicated(program.layout.mesh))
     return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
 
 
@@ -140,7 +141,7 @@ def play(
         top_p=config.sample.top_p,
         chunk=config.sample.chunk,
         rows=config.sample.rows,
-        sharding=batch_sharding(program.mesh),
+        sharding=batch_sharding(program.layout.mesh, program.layout.decode),
         stack_agents=config.sample.stack_agents,
     )
     with room_for("rollout", config):
@@ -270,15 +271,19 @@ def describe(program: Program, spoken: Rollout, result: Outcome, credit, advanta
 
 def initial_state(program: Program, config) -> TrainState:
     """Step 0: loaded parameters, fresh optimizers, empty statistics."""
-    everywhere = replicated(program.mesh)
-    init = jax.jit(program.optimizer.init)
-    opt_state = tuple(init(p) for p in program.params)
+    mesh, init = program.layout.mesh, program.optimizer.init
+    everywhere = replicated(mesh)
+
+    def fresh(params):
+        where = state_sharding(mesh, jax.eval_shape(init, params), program.layout.train)
+        return jax.jit(init, out_shardings=where)(params)
+
     return TrainState(
-        step=jax.device_put(jnp.int32(0), everywhere),
+        step=put(np.int32(0), everywhere),
         params=program.params,
-        opt_state=tuple(jax.device_put(o, state_sharding(program.mesh, o)) for o in opt_state),
-        credit_state=jax.device_put(program.credit.init(), everywhere),
-        key=jax.device_put(jax.random.key(config.seed), everywhere),
+        opt_state=tuple(fresh(p) for p in program.params),
+        credit_state=put(program.credit.init(), everywhere),
+        key=jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)(),
     )
 
 
@@ -301,11 +306,13 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     with contextlib.ExitStack() as held:
         stopping = held.enter_context(Stopping())
         with input_errors():
+            agree(config, workdir)
             held.enter_context(claim(workdir))
-            compare_config(config, workdir)
-            with room_for("loading", config):
-                program = resolve(config)
-                state = initial_state(program, config)
+            with together():
+                compare_config(config, workdir)
+                with room_for("loading", config):
+                    program = resolve(config)
+                    state = initial_state(program, config)
             with write_errors(workdir):
                 checkpoints = open_checkpoints(config, workdir)
                 if checkpoints.latest_step() is not None:
@@ -314,31 +321,29 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
                 if start < config.steps:
                     checkpoints.require_room(state)
                 remember_config(config, workdir, start)
-        print(f"workdir {workdir}" + (f", resuming after step {start}" if start else ""), file=sys.stderr)
+        say(f"workdir {workdir}" + (f", resuming after step {start}" if start else ""), file=sys.stderr)
         for dataset in (program.datasets.train, program.datasets.heldout, *program.datasets.tests):
-            print(dataset.summary(), file=sys.stderr)
+            say(dataset.summary(), file=sys.stderr)
         watch = Watch(pathlib.Path(workdir, "not_finite"), program.team.topology.agent_roles, config.trainer.not_finite)
         with (
             write_errors(workdir),
             checkpoints,
-            MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log) as writer,
-            Journal(
-                workdir, program.team.topology, resume_step=start, total_steps=config.steps, **config.journal
-            ) as journal,
+            writing(workdir, start, config) as writer,
+            journaling(workdir, start, config, program.team.topology) as journal,
             VerifierPool(**config.verifier) as pool,
         ):
-            metrics = {}
-            if start == 0 and not stopping.asked:
+            metrics, asked = {}, ""
+            if start == 0 and not any_word(stopping.asked):
                 sets = heldout_set(program) | test_sets(program)
                 writer.write(0, evaluation(program, config, state.params, pool, sets))
-            while (step := int(state.step)) < config.steps and not (stopping.asked or watch.stop):
+            while (step := int(state.step)) < config.steps and not ((asked := any_word(stopping.asked)) or watch.stop):
                 state, metrics = train_step(program, config, state, pool, watch, journal)
                 metrics = record(program, config, state, metrics, pool, writer, checkpoints, step + 1)
             if step == config.steps and not watch.stop:
                 return finish(program, config, state, pool, writer, checkpoints)
             if step and checkpoints.latest_step() != step:
                 checkpoints.save(step, state, metrics=metrics)
-        return end_early(stopping.asked, watch.stop, step, config.steps, metrics)
+        return end_early(asked, watch.stop, step, config.steps, metrics)
 
 
 def end_early(asked: str, unhealthy: str, step: int, steps: int, metrics: dict[str, float]) -> dict[str, float]:
@@ -346,7 +351,7 @@ def end_early(asked: str, unhealthy: str, step: int, steps: int, metrics: dict[s
     where = f"saved after step {step} of {steps}, where the same command resumes" if step else "nothing to save yet"
     if unhealthy:
         raise Unhealthy(f"{unhealthy}; {where}; --config.trainer.not_finite=skip goes on by itself")
-    print(f"stopped by {asked}: {where}", file=sys.stderr)
+    say(f"stopped by {asked}: {where}", file=sys.stderr)
     if asked == "SIGINT":
         raise KeyboardInterrupt
     return metrics
@@ -361,6 +366,20 @@ def record(program, config, state, metrics, pool, writer, checkpoints, step: int
     if last or config.checkpoint_every and step % config.checkpoint_every == 0:
         checkpoints.save(step, state, metrics=metrics)
     return metrics
+
+
+def writing(workdir: str, start: int, config):
+    """The run's metrics, in the first process; the others write nothing."""
+    if not first():
+        return Silence()
+    return MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log)
+
+
+def journaling(workdir: str, start: int, config, topology: Topology):
+    """What was said, kept by the first process; None in the others."""
+    if not first():
+        return contextlib.nullcontext()
+    return Journal(workdir, topology, resume_step=start, total_steps=config.steps, **config.journal)
 
 
 def heldout_set(program: Program) -> dict[str, data.Dataset]:
@@ -378,7 +397,7 @@ def evaluation(program: Program, config, params, pool, sets: Mapping[str, data.D
     began = time.perf_counter()
     weights = publish(program, params)
     key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
-    sharding = batch_sharding(program.mesh)
+    sharding = batch_sharding(program.layout.mesh, program.layout.decode)
     metrics = {}
     for prefix, dataset in sets.items():
         with room_for("evaluation", config):
@@ -390,18 +409,19 @@ def evaluation(program: Program, config, params, pool, sets: Mapping[str, data.D
 def finish(program, config, state: TrainState, pool, writer: MetricsWriter, checkpoints: Checkpoints) -> dict:
     """Closing tables: held-out problems before and after training, and test sets with the best checkpoint."""
     checkpoints.wait()  # a disk that is full shows now, not behind the results
-    lines = writer.lines()
+    lines = exchange(writer.lines())[0]
     before, after = lines[0], next((line for line in reversed(lines) if "eval/team_accuracy" in line), lines[0])
     topology = program.team.topology
     if "eval/team_accuracy" in before:
-        print("held-out problems\n" + closing_table(table(before, "eval", topology), table(after, "eval", topology)))
+        say("held-out problems\n" + closing_table(table(before, "eval", topology), table(after, "eval", topology)))
     if sets := test_sets(program):
         best, chosen = best_state(state, checkpoints)
         after = after | evaluation(program, config, chosen.params, pool, sets)
         for prefix, dataset in sets.items():
-            print(f"{dataset.name}, checkpoint of step {best}")
-            print(closing_table(table(before, prefix, topology), table(after, prefix, topology)))
-    replace_text(writer.workdir / "result.json", json.dumps({"before": before, "after": after}, indent=1))
+            say(f"{dataset.name}, checkpoint of step {best}")
+            say(closing_table(table(before, prefix, topology), table(after, prefix, topology)))
+    if first():
+        replace_text(writer.workdir / "result.json", json.dumps({"before": before, "after": after}, indent=1))
     return after
 
 
@@ -413,5 +433,5 @@ def best_state(state: TrainState, checkpoints: Checkpoints) -> tuple[int, TrainS
     try:
         return checkpoints.restore(state, step=best)
     except ValueError as error:
-        print(f"warning: the last step's parameters are reported on, not the best: {error}", file=sys.stderr)
+        say(f"warning: the last step's parameters are reported on, not the best: {error}", file=sys.stderr)
         return here, state

@@ -13,6 +13,7 @@ from ccpo_jax.compiler import options
 from ccpo_jax.losses import batch_totals
 from ccpo_jax.packing import Packed, Row, pack
 from ccpo_jax.records import Array, BatchTotals, Policy
+from ccpo_jax.sharding import fetch, put, splits
 
 
 class TrainState(NamedTuple):
@@ -73,6 +74,7 @@ def response_logprobs(
       ``(logprobs, entropy)``, both ``[M * R, T]`` float32; positions past a response hold no meaning.
     """
     packs, slots = batch.source.shape
+    params = policy.gather(params)
     hidden = policy.hidden(params, batch.tokens, batch.positions, batch.segments, batch.parents)
     hidden = jnp.take_along_axis(hidden, batch.source[..., None], axis=1)
     scale = 1.0 / jnp.where(temperature > 0, temperature, 1.0)
@@ -205,7 +207,7 @@ def train_on(
     silent = skip_silent and loss.zero_is_silent
     kept = [[row for row in rows if row.advantage or not silent] for rows in mini_batches]
     cut = functools.partial(
-        pack, length=micro.pack_length, size=micro.rows, multiple=_parts(micro.sharding), pad_id=micro.pad_id
+        pack, length=micro.pack_length, size=micro.rows, multiple=splits(micro.sharding), pad_id=micro.pad_id
     )
     packed = [cut(rows) for rows in kept]
     gap = {}
@@ -216,7 +218,7 @@ def train_on(
     for rows, batches in zip(mini_batches, packed, strict=True):
         totals = totals_of(rows)._replace(advantage_mean=whole.advantage_mean, advantage_std=whole.advantage_std)
         grads, value = _zeros(params), np.float32(0)
-        for batch in jax.device_put(batches, micro.sharding):
+        for batch in put(batches, micro.sharding):
             grads, metrics = gradient_program()(policy, loss, params, batch, totals, temperature, grads)
             shares.append((totals, metrics))
             value += metrics["loss"]
@@ -238,17 +240,12 @@ def _rescored(policy, params, packed, temperature, chunk, sharding) -> tuple[lis
     for batches in packed:
         fresh.append([])
         for batch in batches:
-            new = jax.device_get(_score(policy, params, jax.device_put(batch, sharding), temperature, chunk=chunk))
+            new = fetch(_score(policy, params, put(batch, sharding), temperature, chunk=chunk))
             mask = np.arange(new.shape[-1]) < batch.length[..., None]
             gaps.append(np.abs(new - batch.old_logprobs)[mask])
             fresh[-1].append(batch._replace(old_logprobs=np.where(mask, new, 0)))
     gaps = np.concatenate(gaps[1:] or gaps)
     return fresh, {"logprob_gap": float(gaps.mean()), "logprob_gap_max": float(gaps.max())}
-
-
-def _parts(sharding: jax.sharding.Sharding | None) -> int:
-    """Over how many devices a leading axis is split."""
-    return 1 if sharding is None else sharding.num_devices // sharding.shard_shape((sharding.num_devices,))[0]
 
 
 _totals = jax.jit(batch_totals)

@@ -1,4 +1,7 @@
-"""A run's folder: one run at a time, the configuration it belongs to, its checkpoints, and complaints as one line."""
+"""A run's folder: one run at a time, the configuration it belongs to, its checkpoints, and complaints as one line.
+
+Of several processes the first holds the folder and writes into it; the others read.
+"""
 
 import contextlib
 import datetime
@@ -12,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ccpo_jax.checkpoint import Checkpoints
+from ccpo_jax.processes import exchange, first, say, together
 
 # What a run was trained on and with: another value would meet parameters or problems that are not its own.
 _FIXED = (
@@ -57,6 +61,22 @@ def printable(text: str) -> str:
     )
 
 
+def agree(config, workdir: str) -> None:
+    """Several processes have to be started alike.
+
+    Raises:
+      ValueError: another workdir or another configuration here than in the first process.
+    """
+    mine = _flat(_as_json(config)) | {"workdir": workdir}
+    theirs = exchange(mine)[0]
+    with together():
+        if odd := sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)):
+            raise ValueError(
+                f"{odd[0]}: {mine.get(odd[0])!r:.80} here, {theirs.get(odd[0])!r:.80} in the first process; start all "
+                "processes with the same command"
+            )
+
+
 def default_workdir(config_file: str) -> str:
     """``configs/voting.py:tiny`` -> ``runs/voting-tiny-<time>``: a new run never meets an old one by accident."""
     path, _, preset = config_file.partition(":")
@@ -71,8 +91,20 @@ def claim(workdir: str) -> Iterator[None]:
     A folder that was made here and stayed empty goes again.
 
     Raises:
-      ValueError: another run holds it, or it cannot be written.
+      ValueError: another run holds it, it cannot be written, or not all processes see it.
     """
+    with contextlib.ExitStack() as held:
+        with together():
+            if first():
+                held.enter_context(_claim(workdir))
+        with together():
+            if not pathlib.Path(workdir, "lock").is_file():
+                raise ValueError(f"workdir: {workdir} is not there; use a folder that all processes share")
+        yield
+
+
+@contextlib.contextmanager
+def _claim(workdir: str) -> Iterator[None]:
     folder = pathlib.Path(workdir)
     made = not folder.exists()
     with write_errors(workdir):
@@ -129,12 +161,10 @@ def compare_config(config, workdir: str) -> None:
     changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and not k.startswith(_MAY_CHANGE)]
     if not changed:
         return
-    print(f"--- {path}\n+++ this command", file=sys.stderr)
+    say(f"--- {path}\n+++ this command", file=sys.stderr)
     for name in changed:
         for sign, values in (("-", old), ("+", new)):
-            print(
-                f"{sign}{name} = {values[name]!r}" if name in values else f"{sign}({name} is absent)", file=sys.stderr
-            )
+            say(f"{sign}{name} = {values[name]!r}" if name in values else f"{sign}({name} is absent)", file=sys.stderr)
     if not config.allow_changes:
         found = ", ".join(f"{k} was {old.get(k)!r} and is {new.get(k)!r}" for k in changed)
         raise ValueError(
@@ -145,6 +175,8 @@ def compare_config(config, workdir: str) -> None:
 
 def remember_config(config, workdir: str, step: int) -> None:
     """Writes config.json; one that held other values is kept as config-until-step-<step>.json."""
+    if not first():
+        return
     path = pathlib.Path(workdir, "config.json")
     new = _as_json(config)
     if path.exists() and (old := _read_object(path)) != new:

@@ -351,7 +351,7 @@ def random_program(config, args, topology: str):
     from ccpo_jax import setup
     from ccpo_jax.credit import make_credit
     from ccpo_jax.data import Dataset, Problem
-    from ccpo_jax.sharding import batch_sharding, make_mesh, state_sharding
+    from ccpo_jax.sharding import Layout, batch_sharding, make_mesh, state_sharding
 
     args.topology = topology
     network_config, params = network(args.model)
@@ -363,7 +363,7 @@ def random_program(config, args, topology: str):
     policy = models.make_policy(
         network_config, compute_dtype=dtype_of(args), remat=args.remat, attention=args.attention
     )
-    team, mesh = team_of(args, network_config, policy, stop), make_mesh(devices=jax.devices()[:1])
+    team, layout = team_of(args, network_config, policy, stop), Layout(make_mesh(devices=jax.devices()[:1]))
     problems = tuple(
         Problem(f"random/{i}", " ".join(map(str, prompt)), "0", "exact")
         for i, prompt in enumerate(prompts_of(args, network_config, stop))
@@ -374,15 +374,15 @@ def random_program(config, args, topology: str):
         team,
         (network_config,),
         (args.model,),
-        (jax.device_put(params, state_sharding(mesh, params)),),
+        (jax.device_put(params, state_sharding(layout.mesh, params)),),
         setup.Datasets(data, data, ()),
         credit,
         setup.make_advantage(config, credit),
         setup.make_loss(config)._replace(chunk=args.logits),
         setup.make_optimizer(config),
-        Micro(args.pack_length, args.micro_batch, 0, batch_sharding(mesh)),
+        Micro(args.pack_length, args.micro_batch, 0, batch_sharding(layout.mesh)),
         None,
-        mesh,
+        layout,
     )
     return config, program
 

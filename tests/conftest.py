@@ -22,6 +22,10 @@ if "CCPO_TEST_CACHE" not in os.environ:
     os.environ["CCPO_TEST_CACHE"] = os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
+# Eight devices wait for each other on threads of one pool; with as many threads as devices a program that waits for
+# another's results can take those the other needs.
+os.environ["PJRT_NPROC"] = "32"
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may depend on a network, or wait for one
 
 import jax  # noqa: E402

@@ -13,6 +13,7 @@ RING_1 = {"__init__", "records", "moments", "advantages", "topology", "credit", 
 RING_2 = {
     "models",
     "sharding",
+    "processes",
     "prompts",
     "draw",
     "ahead",

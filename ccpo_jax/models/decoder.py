@@ -21,6 +21,7 @@ from ccpo_jax.models import kernels
 from ccpo_jax.models.attention import Block, attention, packed_attention
 from ccpo_jax.models.rope import Scaling, rotate, rotation
 from ccpo_jax.records import Array, Context, Policy
+from ccpo_jax.sharding import Layout, constrain, constrain_weights
 
 # What the backward pass finds stored of a layer; it computes the rest again.
 REMAT = {
@@ -197,7 +198,12 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
 
 
 def make_policy(
-    config: ModelConfig, *, compute_dtype=jnp.float32, remat: str = "full", attention: str = "auto"
+    config: ModelConfig,
+    *,
+    compute_dtype=jnp.float32,
+    remat: str = "full",
+    attention: str = "auto",
+    layout: Layout | None = None,
 ) -> Policy:
     """The network's functions for sampler and trainer.
 
@@ -210,6 +216,7 @@ def make_policy(
         "dots" all but its products with weights, "none" nothing.
       attention: one of ATTENTION: "fused" are the accelerator's own kernels, "xla" runs anywhere, "auto" is fused
         wherever that runs.
+      layout: how a mesh splits parameters, decode weights, caches and rows; None = as the compiler likes.
 
     Returns:
       `Policy`; the functions below document its fields.
@@ -227,42 +234,55 @@ def make_policy(
             f"attention: 'fused' needs one NVIDIA GPU or TPU and bfloat16, received {jax.device_count()} devices of "
             f"{jax.default_backend()!r} and {dtype.name}; use 'auto'"
         )
-    return _make_policy(config, dtype, remat, kernel)
+    return _make_policy(config, dtype, remat, kernel, layout)
 
 
 @functools.lru_cache
-def _make_policy(config: ModelConfig, dtype, remat: str, kernel: str | None) -> Policy:
+def _make_policy(config: ModelConfig, dtype, remat: str, kernel: str | None, layout: Layout | None) -> Policy:
     return Policy(
-        publish=functools.partial(publish, config, dtype),
-        init_cache=functools.partial(init_cache, config, dtype),
-        extend=functools.partial(extend, config, kernel),
-        hidden=functools.partial(hidden, config, dtype, remat, kernel),
+        publish=functools.partial(publish, config, dtype, layout),
+        init_cache=functools.partial(init_cache, config, dtype, layout),
+        extend=functools.partial(extend, config, kernel, layout),
+        hidden=functools.partial(hidden, config, dtype, remat, kernel, layout),
         logits=logits,
+        gather=functools.partial(gather, layout),
         # What a window leaves of a cache is read without the kernel that stops at the slots in use.
         reads_free_slots=not (kernel == "gpu" and kernels.suits_decoding(1, config.head_dim)) or bool(config.window),
     )
 
 
-def publish(config: ModelConfig, dtype, params: dict[str, Any]) -> dict[str, Any]:
-    """The decode layout: layers unstacked into a tuple and fused, everything cast to `dtype`."""
+def publish(config: ModelConfig, dtype, layout: Layout | None, params: dict[str, Any]) -> dict[str, Any]:
+    """The decode layout: layers unstacked into a tuple and fused, everything cast to `dtype`, split as for decoding."""
     layers = ({name: x[i] for name, x in params["layers"].items()} for i in range(config.num_layers))
     weights = {name: x.astype(dtype) for name, x in params.items() if name != "layers"}
-    return weights | {"layers": tuple(fuse(config, w, dtype) for w in layers)}
+    return constrain_weights(layout, "decode", weights | {"layers": tuple(fuse(config, w, dtype) for w in layers)})
 
 
-def init_cache(config: ModelConfig, dtype, batch: int, rows: int, slots: int) -> tuple[tuple[Array, Array], ...]:
+def gather(layout: Layout | None, params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with those whole along `hidden` that a pass reads again and again: all but the layers."""
+    return params | constrain_weights(layout, "compute", {k: x for k, x in params.items() if k != "layers"})
+
+
+def init_cache(
+    config: ModelConfig, dtype, layout: Layout | None, batch: int, rows: int, slots: int
+) -> tuple[tuple[Array, Array], ...]:
     """An empty cache: (keys ``[B, R, H, E, slots]``, values ``[B, R, H, slots, E]``) for every layer.
 
     So lies each as the matrix product of a decode step reads it; on CPUs keys the other way take three times as long.
     """
     lead = (batch, rows, config.num_kv_heads)
     keys, values = (*lead, config.head_dim, slots), (*lead, slots, config.head_dim)
-    return tuple((jnp.zeros(keys, dtype), jnp.zeros(values, dtype)) for _ in range(config.num_layers))
+
+    def empty(shape: tuple[int, ...]) -> Array:
+        return constrain(layout, "decode", jnp.zeros(shape, dtype), "batch", None, "heads", None, None)
+
+    return tuple((empty(keys), empty(values)) for _ in range(config.num_layers))
 
 
 def extend(
     config: ModelConfig,
     kernel: str | None,
+    layout: Layout | None,
     weights: dict[str, Any],
     tokens: Array,
     positions: Array,
@@ -276,6 +296,7 @@ def extend(
     Args:
       config: architecture.
       kernel: see `attention`.
+      layout: see `make_policy`.
       weights: from `publish`.
       tokens: ``[B, R, S]`` int32.
       positions: ``[B, R, S]`` int32, for the rotary embedding.
@@ -289,7 +310,7 @@ def extend(
       ``(hidden [B, R, S, D] after the final norm, cache)``. Hidden states of padded slots mean nothing, but are finite.
     """
     low, high = start[..., None], jnp.broadcast_to(cursor + 1 + jnp.arange(tokens.shape[-1]), tokens.shape)
-    x = weights["embed"][tokens]
+    x = constrain(layout, "decode", weights["embed"][tokens], "batch", None, None, None)
     turns = _once(cursor >= 0, functools.partial(_rotations, config), positions)
     reach = _within_reach(config, jnp.asarray(positions), cursor, cache, context)
     extended = []
@@ -374,6 +395,7 @@ def hidden(
     dtype,
     remat: str,
     kernel: str | None,
+    layout: Layout | None,
     params: dict[str, Any],
     tokens: Array,
     positions: Array,
@@ -387,6 +409,7 @@ def hidden(
       dtype: of activations.
       remat: see `make_policy`.
       kernel: see `attention`.
+      layout: see `make_policy`; a layer's parameters are gathered while it needs them.
       params: master parameters, layers stacked.
       tokens: ``[N, S]`` int32.
       positions: ``[N, S]`` int32.
@@ -410,11 +433,14 @@ def hidden(
         turn = turns[0]
         if slides is not None:
             turn = jax.tree.map(functools.partial(jnp.where, slides), turns[1], turns[0])
-        return layer(config, fuse(config, weights, dtype), x, turn, attend)
+        cast = {name: w.astype(dtype) for name, w in weights.items()}  # first: less to gather
+        fused = fuse(config, constrain_weights(layout, "compute", cast), dtype)
+        x, _ = layer(config, fused, x, turn, attend)
+        return constrain(layout, "train", x, "batch", None, None, None), None
 
     if remat != "none":
         step = jax.checkpoint(step, prevent_cse=False, policy=REMAT[remat])
-    x = params["embed"][tokens].astype(dtype)[:, None]
+    x = constrain(layout, "train", params["embed"][tokens].astype(dtype)[:, None], "batch", None, None, None)
     # Where all is stored the layers are unrolled: a scan would copy everything that each of them stores.
     given = (params["layers"], jnp.array(config.sliding) if config.window else None)
     x, _ = jax.lax.scan(step, x, given, unroll=config.num_layers if remat == "none" else 1)

@@ -20,6 +20,8 @@ from safetensors.numpy import save_file
 
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
 from ccpo_jax.models.rope import RopeScaling, Scaling, Yarn
+from ccpo_jax.records import Array
+from ccpo_jax.sharding import fetch
 
 _SHARD_BYTES = 5 * 10**9  # largest weight file written
 _LARGEST = 2**40  # no number in a config.json is larger
@@ -410,7 +412,7 @@ def _check(folder: pathlib.Path, where: dict[str, Any], config: ModelConfig) -> 
 
 def _check_numbers(folder: pathlib.Path, where: dict[str, Any], config: ModelConfig) -> None:
     """Every number is finite: its exponent is not all ones, which numpy finds faster in the bits than in the floats."""
-    for name in tensors(config):
+    for name in list(tensors(config))[jax.process_index() :: jax.process_count()]:  # processes share the work
         stored = where[name].get_tensor(name).reshape(-1)
         bits = stored.view(f"uint{8 * stored.itemsize}")
         ones = np.array(np.inf, stored.dtype).view(bits.dtype)
@@ -431,7 +433,8 @@ def read_params(
       folder: with model.safetensors, or several files and their index.
       config: what the folder's config.json describes.
       dtype: of the returned arrays.
-      sharding: pytree of `jax.ShapeDtypeStruct` -> pytree of shardings; None = the default device.
+      sharding: pytree of `jax.ShapeDtypeStruct` -> pytree of shardings; None = the default device. Each process reads
+        what its own devices hold.
 
     Raises:
       ValueError: files missing or damaged; tensors missing, unexpected, or of the wrong shape or dtype.
@@ -446,22 +449,43 @@ def read_params(
         for name, tensor in tensors(config).items():
             sources.setdefault(tensor.leaf, []).append((name, tensor))
 
-        def read(leaf: str, shape: tuple[int, ...]) -> np.ndarray:
-            out = np.empty(shape, dtype)
-            for name, tensor in sources[leaf]:
-                stored = where[name].get_tensor(name)
-                out[... if tensor.layer is None else tensor.layer] = stored.T if tensor.transposed else stored
-            return out
+        def place(leaf: str, shape: tuple[int, ...], target) -> Array:
+            whole = (slice(None),) * len(shape)
+            if target is None:
+                return jax.device_put(_read(where, sources[leaf], shape, whole, dtype))
+            parts = {}  # replicas are read once
+
+            def part(index: tuple[slice, ...]) -> np.ndarray:
+                if str(index) not in parts:
+                    parts[str(index)] = _read(where, sources[leaf], shape, index, dtype)
+                return parts[str(index)]
+
+            return jax.make_array_from_callback(shape, target, part)
 
         return tree.unflatten(
-            jax.device_put(read(path[-1].key, leaf.shape), target)
-            for (path, leaf), target in zip(leaves, targets, strict=True)
+            place(path[-1].key, leaf.shape, target) for (path, leaf), target in zip(leaves, targets, strict=True)
         )
+
+
+def _read(where, sources, shape: tuple[int, ...], index: tuple[slice, ...], dtype) -> np.ndarray:
+    """A part of one parameter of the pytree: no other bytes of the files are read."""
+    bounds = [slice(*part.indices(size)[:2]) for part, size in zip(index, shape, strict=True)]
+    out = np.empty([b.stop - b.start for b in bounds], dtype)
+    for name, tensor in sources:
+        if tensor.layer is None:
+            inner, here = bounds, ...
+        elif bounds[0].start <= tensor.layer < bounds[0].stop:
+            inner, here = bounds[1:], tensor.layer - bounds[0].start
+        else:
+            continue
+        stored = where[name].get_slice(name)[tuple(inner[::-1] if tensor.transposed else inner)]
+        out[here] = stored.T if tensor.transposed else stored
+    return out
 
 
 def write_params(folder: pathlib.Path, config: ModelConfig, params: dict[str, Any], dtype: str) -> None:
     """Writes model.safetensors, or files of at most 5 GB and their index, in place of weights already there."""
-    host = jax.device_get(params)
+    host = jax.tree.map(lambda x: fetch(x) if isinstance(x, jax.Array) else x, params)
     listed = tensors(config)
     size = jnp.dtype(dtype).itemsize
     shards, room = [[]], _SHARD_BYTES
