@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from experiments.plots import HEIGHT, LEFT, WIDTH, Line, line_chart
 from experiments.tables import ROOT, mean_and_half
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -197,19 +198,20 @@ def figures(course: Course, budget: float, agents: int) -> dict[str, float]:
     return found | {"tokens": course.tokens[-1] / 1000}
 
 
-def compare(task: str, out: pathlib.Path, seeds: Sequence[int]) -> tuple[list[dict], list[dict]]:
-    """(a line per method, a line per run) of a task, over the runs that are finished."""
-    team = TASKS[task].config
-    courses = {
+def finished(task: str, out: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[str, int], Course]:
+    """(method, seed) -> what the finished runs of a task have left."""
+    return {
         (method, seed): read(Run(task, method, seed), out)
         for method in methods_of(task)
         for seed in seeds
         if (Run(task, method, seed).folder(out) / "result.json").is_file()
     }
-    if not courses:
-        return [], []
+
+
+def compare(task: str, courses: dict[tuple[str, int], Course]) -> tuple[list[dict], list[dict]]:
+    """(a line per method, a line per run) of a task."""
     budget = min(course.tokens[-1] for course in courses.values())
-    agents = 3 if team == "voting" else 2
+    agents = 3 if TASKS[task].config == "voting" else 2
     runs = {key: figures(course, budget, agents) for key, course in courses.items()}
     lines = []
     for method in methods_of(task):
@@ -249,6 +251,31 @@ def markdown(task: str, lines: Sequence[dict]) -> str:
     return f"### {task}: {TASKS[task].about}\n\n" + "\n".join(rows) + "\n"
 
 
+_STYLE = (
+    "svg{background:#fff;font:12px sans-serif}path{fill:none}.grid-line{stroke:#ddd}.zero{stroke:#888}"
+    ".cursor{display:none}.line{stroke:currentColor;stroke-width:1.7}.band{fill:currentColor;opacity:.15}"
+    + "".join(f".c{i}{{color:{colour}}}" for i, colour in enumerate(
+        ("#0b63b0", "#c4500a", "#12805c", "#9a3f86", "#8a6d00", "#2f86ad", "#6350cf", "#6d747d")))
+)  # fmt: skip
+
+
+def picture(task: str, courses: dict[tuple[str, int], Course]) -> str:
+    """Learning curves of a task as SVG: the mean over seeds of each method, and its 95 % interval."""
+    lines = []
+    for method in dict.fromkeys(name for name, _ in courses):
+        runs = [course.accuracy for (name, _), course in courses.items() if name == method]
+        points = [mean_and_half(values) for values in zip(*runs, strict=False)]
+        band = [(mean - half, mean + half) for mean, half in points if half is not None]
+        lines.append(Line(method, list(range(1, len(points) + 1)), [mean for mean, _ in points], band))
+    chart = line_chart(lines, label=f"team accuracy in training, {task}")
+    names = "".join(
+        f'<text class="c{i}" x="{LEFT + 62 * (i % 5)}" y="{-18 + 13 * (i // 5)}" fill="currentColor">{line.name}</text>'
+        for i, line in enumerate(lines)
+    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="720" viewBox="0 -34 {WIDTH} {HEIGHT + 34}"'
+    return f"{head}><style>{_STYLE}</style>{names}{chart[chart.index('>') + 1 :]}\n"
+
+
 def as_csv(lines: Sequence[dict]) -> str:
     """Lines as programs read them."""
     text = io.StringIO()
@@ -279,8 +306,9 @@ def main(arguments: Sequence[str]) -> int:
     if not typed.print:
         failed = execute_all(wanted, out, typed.jobs)
     for task in tasks:
-        lines, runs = compare(task, out, typed.seeds)
-        if lines:
+        if courses := finished(task, out, typed.seeds):
+            lines, runs = compare(task, courses)
+            (out / f"{task}.svg").write_text(picture(task, courses), encoding="utf-8")
             (out / f"{task}.md").write_text(markdown(task, lines), encoding="utf-8")
             (out / f"{task}.csv").write_text(as_csv(runs), encoding="utf-8")
             print(markdown(task, lines))

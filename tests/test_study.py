@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from xml.etree import ElementTree
 
 import pytest
 
@@ -28,7 +29,8 @@ def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
     leave(tmp_path / "dyad/shared/seed-1", [0.25, 0.25, 1.0], 1000, 0.25)
     leave(tmp_path / "dyad/ccpo/seed-0", [0.5, 0.75], 1000, 0.625)  # has decoded less: nobody is judged beyond it
     leave(tmp_path / "dyad/ccpo/seed-1", [0.5, 0.75], 1000, 0.5)
-    lines, runs = study.compare("dyad", tmp_path, (0, 1, 2))
+    courses = study.finished("dyad", tmp_path, (0, 1, 2))
+    lines, runs = study.compare("dyad", courses)
     assert [(run["method"], run["seed"], run["curve"]) for run in runs] == [
         ("shared", 0, 37.5), ("shared", 1, 25.0), ("ccpo", 0, 62.5), ("ccpo", 1, 62.5),
     ]  # fmt: skip
@@ -38,6 +40,8 @@ def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
     assert ccpo["curve − shared ±"] == pytest.approx(12.706 * 6.25, rel=1e-3)
     assert ccpo["held-out − shared"] == pytest.approx(18.75)
     assert ccpo["free rides 0"] == pytest.approx(12.5) and ccpo["loss without 1"] == pytest.approx(0.75 * 56.25)
+    drawn = ElementTree.fromstring(study.picture("dyad", courses))
+    assert [text.text for text in drawn if text.get("class")][:2] == ["shared", "ccpo"]
     table = study.markdown("dyad", lines)
     assert "| ccpo | 2 | 62.5 ± 0.0 | +31.2 ± 79.4 |" in table and "| untrained | 4 | – |" in table
 
