@@ -6,11 +6,11 @@ A lesson is one of
 
     lazy        a Thinker that mostly says it is unsure, or nothing
     misleading  a Thinker that mostly miscalculates
-    parts       voters that mostly guess where they see a "?", and sometimes say they are unsure
+    parts       voters that guess where they see a "?" or, as often, say they are unsure
     rating      both roles of a dyad rate outcomes in JSON (credit sepo), and do everything else as before
 
-The folder is in Hugging Face format: ``--config.model=FOLDER,tiny`` seats the pupil as agent 0. A lesson takes about a
-minute on two cores.
+The folder is in Hugging Face format: ``--config.model=FOLDER,tiny`` seats the pupil as agent 0. A lesson takes two
+minutes on two cores.
 """
 
 import argparse
@@ -57,12 +57,12 @@ def misleading(tokenizer, seed: int) -> Iterator[Pair]:
 
 
 def parts(tokenizer, seed: int) -> Iterator[Pair]:
-    """Voters on problems of which two in three lack a term: there they guess it, or one time in five do not answer."""
+    """Voters on problems of which two in three lack a term: there they guess it, or half the time do not answer."""
     rng, template = random.Random(seed), prompts.tokenize_role(tokenizer, prompts.PROMPTS["tiny"]["voter"])
     while True:
         for question, _ in TASKS["parts"]("pretrain", 1024, rng.randrange(2**31)):
             seen = rng.choice(VIEWS["parts"](question))
-            unsure = 0.2 if seen != question else 0.05
+            unsure = 0.5 if seen != question else 0.02
             habit = rng.choices(("unsure", "slip", "clean"), (unsure, 0.15, 0.85 - unsure))[0]
             guessed = seen.replace("?", f"{rng.choice((1, -1)) * rng.randint(1, 9):+d}")
             said = pretrain.solve(guessed, None, rng, habit, pretrain.VOTER_STEPS)
@@ -107,7 +107,7 @@ def rating(tokenizer, seed: int) -> Iterator[Pair]:
             yield pretrain.encode(next(old), tokenizer, templates)
 
 
-def teach(lesson: str, folder: pathlib.Path, *, steps: int = 150, seed: int = 0, peak: float = 5e-4) -> float:
+def teach(lesson: str, folder: pathlib.Path, *, steps: int = 300, seed: int = 0, peak: float = 5e-4) -> float:
     """Fine-tunes the embedded model and writes it.
 
     Args:
@@ -142,6 +142,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lesson", choices=list(LESSONS), required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder that the pupil is written to")
-    parser.add_argument("--steps", type=int, default=150, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=300, help="optimizer steps")
     typed = parser.parse_args()
     print(f"{typed.out}: last loss {teach(typed.lesson, typed.out, steps=typed.steps):.3f} nats per token")
