@@ -23,7 +23,9 @@ NAMES = ("dyad", "voting")
 def step_of(name: str) -> dict[str, float]:
     """Metrics of the first step, and the size of the change it made to each parameter set."""
     config = importlib.import_module(f"configs.{name}").get_config("tiny")
-    config.update_from_flattened_dict({"batch_size": 8, "data.size": 300, "data.heldout": 16, "mesh.data": 1})
+    config.update_from_flattened_dict(
+        {"batch_size": 4, "group_size": 4, "data.size": 300, "data.heldout": 16, "mesh.data": 1}
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda *_, original=jax.devices: original()[:1])
         program = resolve(config)

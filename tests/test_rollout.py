@@ -123,9 +123,9 @@ def test_masking_removes_exactly_the_message_from_the_prompt():
 
 
 def test_each_agent_reads_its_own_view_of_a_problem():
-    team = team_of(chain(3))
+    team = team_of(chain(3), policy=POLICY, shared=True, max_tokens=4)
     views = ("1+1", "1+?", "?")
-    spoken = speak(team, weights_of(team, 3), [views, "7"])
+    spoken = speak(team, (markov_params(CODEC.vocab_size),), [views, "7"], group_size=1)
     for agent, turn in enumerate(spoken.turns):
         read = [list(ids[:length]) for ids, length in zip(turn.prompts.prefix, turn.prompts.prefix_length, strict=True)]
         begin = text.prefix if team.agents[agent].has_tail else text.whole
