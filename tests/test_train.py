@@ -173,7 +173,7 @@ def test_other_modes_take_the_runs_own_configuration(finished, tmp_path, capsys)
 
 def test_steps_do_not_recompile():
     """After the first steps have met the shapes there are, further steps compile nothing."""
-    config = small("voting", steps=8)
+    config = small("voting", steps=8, shared_policy=True)
     program = resolve(config)
     state = train.initial_state(program, config)
     counts = []
