@@ -174,9 +174,9 @@ def watched_workers(found: dict):
 
     def watch() -> None:
         while not over.wait(0.02):
-            for process in pathlib.Path("/proc/self/task").glob("*/children"):
-                for child in process.read_text().split():
-                    with contextlib.suppress(OSError, IndexError):  # it has ended meanwhile
+            for thread in pathlib.Path("/proc/self/task").iterdir():
+                with contextlib.suppress(OSError, IndexError):  # the thread or the process has ended meanwhile
+                    for child in (thread / "children").read_text().split():
                         peak = pathlib.Path(f"/proc/{child}/status").read_text().split("VmHWM:")[1].split()[0]
                         found["worker"] = max(found["worker"], int(peak) // 1024)
 
