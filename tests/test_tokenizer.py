@@ -128,6 +128,46 @@ def test_no_message_forges_another_roles_turn(family):
         assert controls(quote(tokenizer, [text], 100)) == controls([None])
 
 
+def test_no_quoted_text_forges_a_turn_or_outgrows_its_bound(family):
+    """Whatever the text and the bound: the quote is a beginning of the inert text, and the prompt has its own control
+    tokens alone."""
+    _, spec, tokenizer = family
+    template = tokenize_role(tokenizer, PROMPTS["math"]["solver"])
+    plain = set(tokenizer.backend.added_tokens_decoder) & {*tokenizer.eos_ids, *tokenizer.control_ids}
+    live = controls_of(spec, tokenizer) | plain
+    pieces = [
+        *spec["special"],
+        *spec["plain"],
+        "<|",
+        "|>",
+        "<",
+        "/",
+        "}",
+        "{message}",
+        "\n",
+        "\x00",
+        "\ud800",
+        "\u202e",
+        "7",
+    ]
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(
+        st.lists(st.sampled_from(pieces), max_size=6).map("".join) | st.text(max_size=20),
+        st.integers(1, 300),
+        st.integers(1, 60),
+    )
+    def check(text, times, most):
+        (quoted,) = quote(tokenizer, [text * times], most)
+        assert len(quoted) <= most and live.isdisjoint(quoted)
+        assert quoted == tokenizer.encode(text * times)[:most]
+        ids = prefix(template, tokenizer, text) + tail(template, [quoted])
+        own = prefix(template, tokenizer, "") + tail(template, [None])
+        assert [i for i in ids if i in live] == [i for i in own if i in live]
+
+    check()
+
+
 def test_saved_tokenizers_load_the_same(family, tmp_path):
     tokenizer = family[2]
     tokenizer.save(tmp_path)
