@@ -1,6 +1,6 @@
 """Kills a tiny run with SIGKILL at random moments, resumes it, and compares every line with an uninterrupted run.
 
-    python -m experiments.chaos --kills=100 --seed=0 --out=experiments/chaos.json
+    python -m experiments.chaos --kills=100 --seed=0 --out=experiments/results/chaos.json
 
 A life of the run is a process of its own, forked from one that has imported everything. Half of the moments are drawn
 from its start-up, the other half from the time after its first step, where steps, evaluations and saves take turns. A
