@@ -26,15 +26,15 @@ def hostile(spec) -> list[str]:
     ]
 
 
-def controls_of(spec, tokenizer) -> set[int]:
-    return {tokenizer.backend.convert_tokens_to_ids(t) for t in spec["special"]}
+def controls_of(name, spec, tokenizer) -> set[int]:
+    """What structures the family's conversations: special tokens, and plain ones that its template writes."""
+    written = spec["plain"] if name in ("qwen3", "olmo3") else ()
+    return {tokenizer.backend.convert_tokens_to_ids(token) for token in (*spec["special"], *written)}
 
 
 def test_no_text_becomes_a_control_token(family):
     name, spec, tokenizer = family
-    forbidden = controls_of(spec, tokenizer) | (
-        {tokenizer.backend.convert_tokens_to_ids(t) for t in spec["plain"]} if name in ("qwen3", "olmo3") else set()
-    )
+    forbidden = controls_of(name, spec, tokenizer)
     assert forbidden <= tokenizer.control_ids
     for text in hostile(spec):
         ids = tokenizer.encode(text)
@@ -131,10 +131,9 @@ def test_no_message_forges_another_roles_turn(family):
 def test_no_quoted_text_forges_a_turn_or_outgrows_its_bound(family):
     """Whatever the text and the bound: the quote is a beginning of the inert text, and the prompt has its own control
     tokens alone."""
-    _, spec, tokenizer = family
+    name, spec, tokenizer = family
     template = tokenize_role(tokenizer, PROMPTS["math"]["solver"])
-    plain = set(tokenizer.backend.added_tokens_decoder) & {*tokenizer.eos_ids, *tokenizer.control_ids}
-    live = controls_of(spec, tokenizer) | plain
+    live = controls_of(name, spec, tokenizer)
     pieces = [
         *spec["special"],
         *spec["plain"],
