@@ -54,6 +54,12 @@ def parse(argv):
         told = _unknown_field(argv) if isinstance(error, (AttributeError, KeyError)) else _wrong_type(argv, error)
         print(f"error: {(told or _first_cause(error))[:500]}", file=sys.stderr)
         sys.exit(2)
+    except (MemoryError, RecursionError):  # of Python's own parser, which reads tuples
+        longest = max((a for a in argv if a.startswith("--config.")), key=len, default="--config").partition("=")[0]
+        print(
+            f"error: {longest.lstrip('-')[:80]}: its value is too long or nested too deep to be read", file=sys.stderr
+        )
+        sys.exit(2)
 
 
 def _known_fields(argv: list[str]) -> dict:

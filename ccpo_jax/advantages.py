@@ -238,7 +238,7 @@ def vote_reward(answer_id: Array, correct: Array, agent_mask: Array, *, tie: str
       0.5
     """
     if tie not in TIES:
-        raise ValueError(f"tie: {tie!r} is unknown; use one of {', '.join(map(repr, TIES))}")
+        raise ValueError(f"tie: {tie!r:.80} is unknown; use one of {', '.join(map(repr, TIES))}")
     answer_id = jnp.asarray(answer_id)
     votes = jnp.asarray(agent_mask, bool) & (answer_id >= 0)
     agree = answer_id[..., :, None] == answer_id[..., None, :]

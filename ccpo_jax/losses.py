@@ -95,7 +95,7 @@ def policy_gradient_loss(
       1.0
     """
     if ratio not in ("token", "sequence"):
-        raise ValueError(f"loss.ratio: {ratio!r} is unknown; use 'token' or 'sequence'")
+        raise ValueError(f"loss.ratio: {ratio!r:.80} is unknown; use 'token' or 'sequence'")
     mask = jnp.asarray(mask, bool)
     token_log_ratio = _log_ratio(logprobs, old_logprobs, mask)
     log_ratio = token_log_ratio if ratio == "token" else _sequence_mean(token_log_ratio, mask)
@@ -222,7 +222,7 @@ def _surrogate(log_ratio: Array, advantage: Array, clip_low: float, clip_high: f
 
 def _reduce(values: Array, mask: Array, totals: BatchTotals, normalize: str, max_length: int | None) -> Array:
     if normalize not in ("sequence", "token", "length"):
-        raise ValueError(f"loss.normalize: {normalize!r} is unknown; use 'sequence', 'token' or 'length'")
+        raise ValueError(f"loss.normalize: {normalize!r:.80} is unknown; use 'sequence', 'token' or 'length'")
     if normalize == "length" and not max_length:
         raise ValueError(f"loss.max_length: received {max_length}; normalize='length' divides by it, use a length")
     kept = jnp.where(mask, values, 0.0)

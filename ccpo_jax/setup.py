@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import inspect
+import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -343,9 +344,10 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
 def check_numbers(config) -> None:
     """Values that would otherwise fail late or not at all."""
     for field, value in _numbers(config):
-        if value != value or isinstance(value, int) and abs(value) >= 2**31:
+        power = 31 if isinstance(value, int) else 127  # int32 and float32; infinity is a bound that never binds
+        if value != value or 2**power <= abs(value) < math.inf:
             raise ValueError(
-                f"{field}: must be a number of less than 2**31, received {value!r:.40}; see configs/base.py"
+                f"{field}: must be a number of less than 2**{power}, received {value!r:.40}; see configs/base.py"
             )
     for allowed, words, fields in _RANGES:
         for field in fields.split():
@@ -356,7 +358,7 @@ def check_numbers(config) -> None:
         choose(dict.fromkeys(values), _field(config, field), field)
     if not config.response_length or not all(isinstance(n, int) and n > 0 for n in config.response_length):
         raise ValueError(
-            f"response_length: must hold token counts of at least 1, received {config.response_length}; "
+            f"response_length: must hold token counts of at least 1, received {config.response_length!s:.80}; "
             "type --config.response_length='(2048,)'"
         )
     if config.batch_size % config.trainer.mini_batches:
@@ -398,6 +400,8 @@ _RANGES = (
     (lambda x: 0 < x <= 1, "in (0, 1]", "sample.top_p data.similarity"),
     (lambda x: 0 <= x < 1, "in [0, 1)", "optimizer.b1 optimizer.b2 credit.decay loss.clip_low"),
     (lambda x: x > 1, "above 1", "loss.dual_clip"),
+    (lambda x: x <= 86_400, "at most 86400, a day", "verifier.time_limit"),
+    (lambda x: x <= 1000, "at most 1000", "verifier.workers"),
 )  # fmt: skip
 _ONE_OF = {
     "trainer.schedule": ("alternate", "simultaneous"),

@@ -66,9 +66,11 @@ def _check(topology: Topology) -> None:
     if list(dict.fromkeys(speakers)) != list(range(1 + max(speakers))):
         raise ValueError(f"topology: speakers {speakers} skip a number; number agents 0, 1, ... by their first turn")
     if topology.decision not in DECISIONS:
-        raise ValueError(f"decision: {topology.decision!r} is unknown; use one of {', '.join(map(repr, DECISIONS))}")
+        raise ValueError(
+            f"decision: {topology.decision!r:.80} is unknown; use one of {', '.join(map(repr, DECISIONS))}"
+        )
     if topology.tie not in TIES:
-        raise ValueError(f"tie: {topology.tie!r} is unknown; use one of {', '.join(map(repr, TIES))}")
+        raise ValueError(f"tie: {topology.tie!r:.80} is unknown; use one of {', '.join(map(repr, TIES))}")
     agent_masks(topology.num_agents, topology.ablated)
 
 

@@ -164,9 +164,11 @@ def compare_config(config, workdir: str) -> None:
     say(f"--- {path}\n+++ this command", file=sys.stderr)
     for name in changed:
         for sign, values in (("-", old), ("+", new)):
-            say(f"{sign}{name} = {values[name]!r}" if name in values else f"{sign}({name} is absent)", file=sys.stderr)
+            held = f"{_shown(name)} = {values[name]!r:.200}" if name in values else f"({_shown(name)} is absent)"
+            say(sign + held, file=sys.stderr)
     if not config.allow_changes:
-        found = ", ".join(f"{k} was {old.get(k)!r} and is {new.get(k)!r}" for k in changed)
+        found = ", ".join(f"{_shown(k)} was {old.get(k)!r:.60} and is {new.get(k)!r:.60}" for k in changed[:4])
+        found += f" and {len(changed) - 4} fields more" * (len(changed) > 4)
         raise ValueError(
             f"config: {workdir} holds another run: {found}; use another --workdir, or type "
             "--config.allow_changes=True to go on from its last checkpoint with the new values"
@@ -212,16 +214,36 @@ def recall_config(config, workdir: str, typed: Mapping):
                 raise ValueError(
                     f"{name}: the run in {workdir} was trained with {saved.get(name)!r}; leave out --config.{name}"
                 )
-        known = _flat(config.to_dict())
+        known = dict(_kinds(config))
         recalled = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k in known}
-        config = config.copy_and_resolve_references()
         for name, value in recalled.items():
-            try:
-                config.update_from_flattened_dict({name: value})
-            except (TypeError, ValueError, KeyError, AttributeError) as error:
-                raise ValueError(f"config: {path} holds {name}={value!r:.60}, which cannot be; restore it") from error
+            if not _fits(value, *known[name]):
+                raise ValueError(f"config: {path} holds {name}={value!r:.60}, which cannot be; restore it")
+        config = config.copy_and_resolve_references()
+        config.update_from_flattened_dict(recalled)
         config.update_from_flattened_dict(dict(typed))
     return config
+
+
+def _kinds(config, prefix: str = "") -> Iterator[tuple[str, tuple[type, bool]]]:
+    """Every field's dotted name with the type of its value and whether it may be None."""
+    for name, value in config.iteritems(preserve_field_references=True):
+        if hasattr(value, "iteritems"):
+            yield from _kinds(value, f"{prefix}{name}.")
+        else:
+            may_be_none = hasattr(value, "get_type")  # a placeholder
+            yield prefix + name, (value.get_type() if may_be_none else type(value), may_be_none)
+
+
+def _fits(value: Any, kind: type, may_be_none: bool) -> bool:
+    """Whether a field can hold a value; what floats hold may be written as a whole number."""
+    whole = kind is float and type(value) is int and abs(value) < 2**53
+    return whole or type(value) is kind or value is None and may_be_none
+
+
+def _shown(name: str) -> str:
+    """A name from a file that may be damaged, as part of a line."""
+    return repr(name)[1:-1][:80]
 
 
 def _as_json(config) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Kills a tiny run with SIGKILL at random moments, resumes it, and compares every line with an uninterrupted run.
 
-    python -m experiments.chaos --kills=100 --seed=0 --out=experiments/chaos.json
+    python -m experiments.chaos --kills=100 --seed=0 --out=experiments/results/chaos.json
 
 A life of the run is a process of its own, forked from one that has imported everything. Half of the moments are drawn
 from its start-up, the other half from the time after its first step, where steps, evaluations and saves take turns. A
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-_CHANGES = {  # few shapes, so that a life starts quickly: evaluations have those of training
+CHANGES = {  # few shapes, so that a life starts quickly: evaluations have those of training
     "shared_policy": True, "batch_size": 2, "group_size": 2, "response_length": (16,), "data.size": 100,
     "data.heldout": 4, "eval.samples": 2, "eval.batch_size": 2, "eval_every": 7, "checkpoint_every": 2, "keep_last": 2,
     "verifier.workers": 1, "trainer.pack_length": 64, "trainer.micro_batch": 2,
@@ -28,7 +28,7 @@ _CHANGES = {  # few shapes, so that a life starts quickly: evaluations have thos
 _PATIENCE = 600.0  # seconds until a life that shows no sign counts as hung
 
 
-def live(workdir: str, steps: int) -> None:
+def live(workdir: str, changes: dict) -> None:
     """One life: starts or resumes the run in `workdir` and trains to its end. Runs in a process of its own."""
     from ccpo_jax import train
     from configs import voting
@@ -37,16 +37,20 @@ def live(workdir: str, steps: int) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     config = voting.get_config("tiny")
-    config.update_from_flattened_dict(_CHANGES | {"steps": steps})
+    config.update_from_flattened_dict(changes)
     sys.exit(train.main(config, "configs/voting.py:tiny", workdir, "train"))
 
 
-def lines_of(workdir: pathlib.Path) -> list[dict]:
-    """Whole lines of metrics.jsonl without wall-clock fields."""
+def rows_of(workdir: pathlib.Path) -> list[dict]:
+    """Whole lines of metrics.jsonl."""
     path = workdir / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
-    rows = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def lines_of(workdir: pathlib.Path) -> list[dict]:
+    """Those lines without wall-clock fields."""
+    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows_of(workdir)]
 
 
 def newest_checkpoint(workdir: pathlib.Path) -> int:
@@ -54,9 +58,9 @@ def newest_checkpoint(workdir: pathlib.Path) -> int:
     return max((int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdecimal()), default=0)
 
 
-def begin(context, workdir: pathlib.Path, steps: int):
+def begin(context, workdir: pathlib.Path, changes: dict):
     """A new life of the run in `workdir`."""
-    life = context.Process(target=live, args=(str(workdir), steps))
+    life = context.Process(target=live, args=(str(workdir), changes))
     life.start()
     return life
 
@@ -69,13 +73,13 @@ def end(life, workdir: pathlib.Path, patience: float | None) -> bool:
     return life.exitcode == 0
 
 
-def kill_once(context, workdir: pathlib.Path, steps: int, dice: random.Random, pace: dict) -> dict | None:
+def kill_once(context, workdir: pathlib.Path, changes: dict, dice: random.Random, pace: dict) -> dict | None:
     """Lets the run live for a random time and kills it.
 
     Args:
       context: of multiprocessing.
       workdir: the run's folder.
-      steps: of the whole run.
+      changes: fields of the whole run that differ from the preset's.
       dice: decides the moment.
       pace: seconds that "start" and "step" take here.
 
@@ -85,7 +89,7 @@ def kill_once(context, workdir: pathlib.Path, steps: int, dice: random.Random, p
     before, metrics = newest_checkpoint(workdir), workdir / "metrics.jsonl"
     phase = dice.choice(("start", "training"))
     delay = dice.uniform(0, pace["start"] if phase == "start" else 6 * pace["step"])
-    began, life = time.time(), begin(context, workdir, steps)
+    began, life = time.time(), begin(context, workdir, changes)
     while phase == "training" and life.is_alive():  # until this life has written its first step
         if metrics.exists() and metrics.stat().st_mtime > began and len(lines_of(workdir)) > before + 1:
             break
@@ -135,20 +139,20 @@ def chaos(folder: pathlib.Path, *, kills: int, seed: int, steps: int) -> tuple[d
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ccpo_jax.train", "configs.voting"])
-    began, whole = time.monotonic(), folder / "whole"
-    end(begin(context, whole, steps), whole, None)
+    began, whole, changes = time.monotonic(), folder / "whole", CHANGES | {"steps": steps}
+    end(begin(context, whole, changes), whole, None)
     started, again = time.monotonic(), folder / "again"  # for the pace of a life that finds everything compiled
-    end(begin(context, again, 1), again, None)
-    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    end(begin(context, again, changes | {"steps": 1}), again, None)
+    rows = rows_of(whole)
     pace = {"start": time.monotonic() - started, "step": statistics.median(row["time/step"] for row in rows[1:])}
     dice, left, wrong, runs = random.Random(seed), [], [], 0
     while len(left) < kills:
         workdir, runs, found = folder / f"run-{runs}", runs + 1, {}
-        while len(left) < kills and (found := kill_once(context, workdir, steps, dice, pace)) is not None:
+        while len(left) < kills and (found := kill_once(context, workdir, changes, dice, pace)) is not None:
             left.append({"run": runs} | found)
             print(f"kill {len(left)}: {left[-1]}", file=sys.stderr)
         if found is not None:
-            end(begin(context, workdir, steps), workdir, None)
+            end(begin(context, workdir, changes), workdir, None)
         wrong += [f"run {runs}: {difference}" for difference in differences(workdir, whole)]
     counted = ("save_under_way", "torn_line", "step_twice_or_missing", "checkpoint_lost")
     return {

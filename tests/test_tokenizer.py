@@ -1,80 +1,19 @@
 """Tokenizers and chat templates in the manner of the supported families, made here without a network."""
 
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from ccpo_jax.prompts import PROMPTS, prefix, quote, tail, tokenize_role
 from ccpo_jax.tokenizer import load_tokenizer
-
-FAMILIES = {
-    "qwen2.5": dict(
-        special=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-        plain=("<tool_call>",),
-        eos="<|im_end|>", pad="<|endoftext|>", bos=None,
-        template="{% for m in messages %}{% if loop.first and m.role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n"
-        "{% endif %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
-        ends={"<|im_end|>", "<|endoftext|>"},
-    ),
-    "llama3": dict(
-        special=("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-        plain=(),
-        eos="<|end_of_text|>", pad=None, bos="<|begin_of_text|>",
-        template="<|begin_of_text|>{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
-        "{{ m.content | trim }}<|eot_id|>{% endfor %}"
-        "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
-        ends={"<|end_of_text|>", "<|eot_id|>"},
-    ),
-    "qwen3": dict(
-        special=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-        plain=("<think>", "</think>"),
-        eos="<|im_end|>", pad="<|endoftext|>", bos=None,
-        template="{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n"
-        "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
-        ends={"<|im_end|>", "<|endoftext|>"},
-    ),
-    "no system role": dict(
-        special=("<s>", "</s>", "<turn>"),
-        plain=(),
-        eos="</s>", pad="</s>", bos="<s>",
-        template="<s>{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-        "<turn>{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<turn>assistant: {% endif %}",
-        ends={"</s>"},
-    ),
-}  # fmt: skip
-
-
-def make(folder, spec, template):
-    """A saved byte-level tokenizer with the family's control tokens and the given chat template."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(token, special=True) for token in spec["special"]])
-    backend.add_tokens([AddedToken(token, special=False) for token in spec["plain"]])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=spec["eos"], pad_token=spec["pad"], bos_token=spec["bos"]
-    )
-    made.chat_template = template
-    made.save_pretrained(folder)
-    return made
+from tests.families import FAMILIES, load_family, make
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request, tmp_path_factory):
     """(name, description, loaded tokenizer) of one family."""
     spec = FAMILIES[request.param]
-    folder = tmp_path_factory.mktemp("tokenizer")
-    made = make(folder, spec, spec["template"])
-    ends = [made.convert_tokens_to_ids(token) for token in spec["ends"]]
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
-    return request.param, spec, load_tokenizer(str(folder))
+    return request.param, spec, load_family(tmp_path_factory.mktemp("tokenizer"), spec)
 
 
 def hostile(spec) -> list[str]:
@@ -87,15 +26,15 @@ def hostile(spec) -> list[str]:
     ]
 
 
-def controls_of(spec, tokenizer) -> set[int]:
-    return {tokenizer.backend.convert_tokens_to_ids(t) for t in spec["special"]}
+def controls_of(name, spec, tokenizer) -> set[int]:
+    """What structures the family's conversations: special tokens, and plain ones that its template writes."""
+    written = spec["plain"] if name in ("qwen3", "olmo3") else ()
+    return {tokenizer.backend.convert_tokens_to_ids(token) for token in (*spec["special"], *written)}
 
 
 def test_no_text_becomes_a_control_token(family):
     name, spec, tokenizer = family
-    forbidden = controls_of(spec, tokenizer) | (
-        {tokenizer.backend.convert_tokens_to_ids(t) for t in spec["plain"]} if name == "qwen3" else set()
-    )
+    forbidden = controls_of(name, spec, tokenizer)
     assert forbidden <= tokenizer.control_ids
     for text in hostile(spec):
         ids = tokenizer.encode(text)
@@ -187,6 +126,45 @@ def test_no_message_forges_another_roles_turn(family):
 
     for text in hostile(spec):
         assert controls(quote(tokenizer, [text], 100)) == controls([None])
+
+
+def test_no_quoted_text_forges_a_turn_or_outgrows_its_bound(family):
+    """Whatever the text and the bound: the quote is a beginning of the inert text, and the prompt has its own control
+    tokens alone."""
+    name, spec, tokenizer = family
+    template = tokenize_role(tokenizer, PROMPTS["math"]["solver"])
+    live = controls_of(name, spec, tokenizer)
+    pieces = [
+        *spec["special"],
+        *spec["plain"],
+        "<|",
+        "|>",
+        "<",
+        "/",
+        "}",
+        "{message}",
+        "\n",
+        "\x00",
+        "\ud800",
+        "\u202e",
+        "7",
+    ]
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(
+        st.lists(st.sampled_from(pieces), max_size=6).map("".join) | st.text(max_size=20),
+        st.integers(1, 300),
+        st.integers(1, 60),
+    )
+    def check(text, times, most):
+        (quoted,) = quote(tokenizer, [text * times], most)
+        assert len(quoted) <= most and live.isdisjoint(quoted)
+        assert quoted == tokenizer.encode(text * times)[:most]
+        ids = prefix(template, tokenizer, text) + tail(template, [quoted])
+        own = prefix(template, tokenizer, "") + tail(template, [None])
+        assert [i for i in ids if i in live] == [i for i in own if i in live]
+
+    check()
 
 
 def test_saved_tokenizers_load_the_same(family, tmp_path):
