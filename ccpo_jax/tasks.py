@@ -85,7 +85,7 @@ def hide_last_term(question: str, voters: int = 3) -> tuple[str, ...]:
 
     Example:
       >>> hide_last_term("Compute 47-8+6-9.")
-      ('Compute 47-8+6?.', 'Compute 47-8+6?.', 'Compute 47-8+6-9.')
+      ('Compute 47-8+6?.', 'Compute 47-8+6-9.', 'Compute 47-8+6?.')
     """
     hidden = question[: max(question.rfind("+"), question.rfind("-"))] + "?."
     knows = zlib.crc32(b"who knows " + question.encode()) % voters

@@ -45,7 +45,8 @@ def test_scores_of_a_dyad_by_hand():
     classes = [[[[-1, 0], [-1, 0], [0, 1]]], [[[-1, 1], [-1, 0], [-1, 2]]], [[[-1, -1], [-1, -1], [0, -1]]]]
     scores = _scores(SimpleNamespace(topology=dyad()), outcome_of(dyad(), [joint, solo, thought], classes))
     expected = {"team_accuracy": 2 / 3, "maj_accuracy": 1, "agent_accuracy/0": 1 / 3, "agent_accuracy/1": 1 / 3,
-                "without_agent_accuracy/0": 1 / 3, "without_agent_accuracy/1": 1 / 3}  # fmt: skip
+                "without_agent_accuracy/0": 1 / 3, "without_agent_accuracy/1": 1 / 3,
+                "free_ride/0": 1 / 3, "free_ride/1": 0}  # fmt: skip
     assert scores.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(scores[name], [value], rtol=1e-6, err_msg=name)
@@ -64,7 +65,7 @@ def test_scores_of_a_chain_by_hand():
     scores = _scores(SimpleNamespace(topology=chain(3)), outcome_of(chain(3), correct, np.where(correct, 0, 1)))
     expected = {"team_accuracy": 1, "maj_accuracy": 1, "without_agent_accuracy/0": 0.5, "without_agent_accuracy/1": 0,
                 "without_agent_accuracy/2": 1, "agent_accuracy/0": 0.5, "agent_accuracy/1": 0.5,
-                "agent_accuracy/2": 1}  # fmt: skip
+                "agent_accuracy/2": 1, "free_ride/0": 0.5, "free_ride/1": 0, "free_ride/2": 1}  # fmt: skip
     assert {name: value.item() for name, value in scores.items()} == expected
 
 

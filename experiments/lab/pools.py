@@ -58,7 +58,7 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
     check(topology)
     reading = topology == dyad()
     weights, key, parts, tokens = publish(program, params), jax.random.key(seed), [], 0
-    sharding = batch_sharding(program.mesh)
+    sharding = batch_sharding(program.layout.mesh, program.layout.decode)
     at_once = sharding.num_devices * min(_PROMPTS_AT_ONCE, -(-len(problems) // sharding.num_devices))
     read = _dyad_words if reading else _voters_words
     with VerifierPool(**config.verifier) as pool:
