@@ -267,7 +267,10 @@ def test_ctrl_c_reaches_a_run_once(tmp_path):
         "while not path.read_text(): time.sleep(0.01)\n"
         "time.sleep(0.3)"
     )
-    program = f"from experiments import tables\ntables.launch(['-c', {run!r}])"
+    program = (  # what starts tests in the background has them ignore it
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from experiments import tables\ntables.launch(['-c', {run!r}])"
+    )
     parent = subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL
     )
