@@ -16,14 +16,14 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from experiments.plots import HEIGHT, LEFT, WIDTH, Line, line_chart
-from experiments.tables import ROOT, mean_and_half
+from experiments.tables import Parser, mean_and_half, preset, seeds, stop
 
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -95,18 +95,24 @@ class Run(NamedTuple):
         return out / self.task / self.method / f"seed-{self.seed}"
 
 
+_stopping = None  # in a process that trains: the event after which it begins nothing
+
+
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
 def execute(run: Run, out: pathlib.Path) -> tuple[Run, int]:
-    """Trains one team in this process. Returns the run and its exit status."""
+    """Trains one team in this process, unless all is to stop. Returns the run and its exit status."""
     import jax
 
     from ccpo_jax import train
+    from experiments.credit_lab import commit
 
+    if _stopping.is_set():
+        return run, 130
     jax.clear_caches()  # programs of other runs fill the process's memory maps
     task, folder = TASKS[run.task], run.folder(out)
-    config = __import__(f"configs.{task.config}", fromlist=["get_config"]).get_config("tiny")
+    config = preset(f"configs/{task.config}.py:tiny")
     changes = _COMMON | task.changes | METHODS[task.config][run.method] | {"seed": run.seed}
     changes["model"] = ",".join(name if name == "tiny" else str(out / "lessons" / name) for name in task.model)
     config.update_from_flattened_dict(changes)
@@ -119,18 +125,14 @@ def execute(run: Run, out: pathlib.Path) -> tuple[Run, int]:
     return run, status
 
 
-def commit() -> str:
-    """The version of the code, "unknown" outside a repository."""
-    try:
-        asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    except OSError:
-        return "unknown"
-    return asked.stdout.strip() or "unknown"
-
-
-def _settle(seats) -> None:
-    """Gives a new process a core of its own."""
-    os.sched_setaffinity(0, {seats.get()})
+def _settle(seats, stopping) -> None:
+    """Gives a new process a core of its own where the system can, and a session, so that Ctrl-C asks it once."""
+    os.setsid()
+    global _stopping
+    _stopping = stopping
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[seats.get() % len(cores)]})
 
 
 def execute_all(runs: Sequence[Run], out: pathlib.Path, jobs: int) -> list[str]:
@@ -142,18 +144,22 @@ def execute_all(runs: Sequence[Run], out: pathlib.Path, jobs: int) -> list[str]:
 
             print(f"lesson {lesson}: last loss {teach(lesson, out / 'lessons' / lesson):.3f}", file=sys.stderr)
     context, failed = multiprocessing.get_context("spawn"), []
-    seats = context.Queue()
-    cores = sorted(os.sched_getaffinity(0))
-    for life in range(jobs * (1 + len(todo))):
-        seats.put(cores[life % min(jobs, len(cores))])
-    with concurrent.futures.ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_settle, initargs=(seats,)
-    ) as pool:
-        for done in concurrent.futures.as_completed([pool.submit(execute, run, out) for run in todo]):
-            run, status = done.result()
-            print(f"{run.task} {run.method} seed {run.seed}: status {status}", file=sys.stderr, flush=True)
-            if status:
-                failed.append(f"{run.folder(out)} ended with status {status}; see its log.txt")
+    seats, stopping = context.Queue(), context.Event()
+    for job in range(jobs):
+        seats.put(job)
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, _settle, (seats, stopping)) as pool:
+        try:
+            for done in concurrent.futures.as_completed([pool.submit(execute, run, out) for run in todo]):
+                run, status = done.result()
+                print(f"{run.task} {run.method} seed {run.seed}: status {status}", file=sys.stderr, flush=True)
+                if status:
+                    failed.append(f"{run.folder(out)} ended with status {status}; see its log.txt")
+        except KeyboardInterrupt:
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()  # a run saves its step and ends
+            raise
     return failed
 
 
@@ -287,15 +293,16 @@ def as_csv(lines: Sequence[dict]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """The command line. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--task", choices=list(TASKS), action="append", help="may be repeated; all when absent")
-    parser.add_argument("--method", action="append", help="may be repeated; all when absent")
-    parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=SEEDS)
+    methods = sorted({name for team in METHODS.values() for name in team})
+    parser.add_argument("--method", choices=methods, action="append", help="may be repeated; all when absent")
+    parser.add_argument("--seeds", type=seeds, default=SEEDS, help="such as 0,1")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/study"), help="runs and tables go here")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    parser.add_argument("--jobs", type=int, choices=range(1, 65), metavar="N", default=1, help="runs at once")
     parser.add_argument("--print", action="store_true", help="tables of what is there; run nothing")
     typed = parser.parse_args(arguments)
-    out, tasks, failed = typed.out.resolve(), typed.task or list(TASKS), []
+    out, tasks = typed.out.resolve(), typed.task or list(TASKS)
     wanted = [
         Run(task, method, seed)
         for seed in typed.seeds  # all methods with one seed before the next: an early look is a fair one
@@ -303,8 +310,11 @@ def main(arguments: Sequence[str]) -> int:
         for method in methods_of(task)
         if typed.method is None or method in typed.method
     ]
-    if not typed.print:
-        failed = execute_all(wanted, out, typed.jobs)
+    try:
+        failed = [] if typed.print else execute_all(wanted, out, typed.jobs)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     for task in tasks:
         if courses := finished(task, out, typed.seeds):
             lines, runs = compare(task, courses)
@@ -318,4 +328,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     sys.exit(main(sys.argv[1:]))

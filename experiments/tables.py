@@ -202,13 +202,14 @@ def changed_fields(row: Row, typed: dict[str, Any], seed: int) -> dict[str, Any]
     if row.when == "before":
         changes["steps"] = 0
     if row.samples != 1.0:
-        changes["group_size"] = math.ceil(row.samples * typed.get("group_size", _preset(row.config).group_size))
+        changes["group_size"] = math.ceil(row.samples * typed.get("group_size", preset(row.config).group_size))
     return changes
 
 
-def _preset(config: str):
-    path, _, preset = config.partition(":")
-    return importlib.import_module(path.removesuffix(".py").replace("/", ".")).get_config(preset)
+def preset(config: str):
+    """The configuration that ``configs/dyad.py:tiny`` names."""
+    path, _, name = config.partition(":")
+    return importlib.import_module(path.removesuffix(".py").replace("/", ".")).get_config(name)
 
 
 def configuration(row: Row, typed: dict[str, Any], seed: int):
@@ -217,7 +218,7 @@ def configuration(row: Row, typed: dict[str, Any], seed: int):
     Raises:
       ValueError: a typed field does not exist or cannot hold its value.
     """
-    config = _preset(row.config).lock()
+    config = preset(row.config).lock()
     for name, value in changed_fields(row, typed, seed).items():
         try:
             config.update_from_flattened_dict({name: value})
@@ -410,24 +411,27 @@ def as_csv(table: Table, found: Sequence[Found]) -> str:
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Complaints are one line."""
+
     def error(self, message: str):
         self.exit(2, f"error: {message}; see --help\n")
 
 
-def _seeds(text: str) -> tuple[int, ...]:
-    seeds = tuple(int(part) for part in text.split(","))
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+def seeds(text: str) -> tuple[int, ...]:
+    """``0,1`` -> (0, 1): no number twice."""
+    found = tuple(int(part) for part in text.split(","))
+    if min(found) < 0 or len(set(found)) < len(found):
         raise ValueError(text)
-    return seeds
+    return found
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Options and the typed fields of every row's configuration."""
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--table", choices=list(TABLES), help="one table; all of them when absent")
     parser.add_argument("--scale", choices=["paper", "tiny"], default="paper")
-    parser.add_argument("--seeds", type=_seeds, help="such as 0,1; each row's own when absent")
+    parser.add_argument("--seeds", type=seeds, help="such as 0,1; each row's own when absent")
     parser.add_argument("--row", help="run only this row, as --list names it, or several: a,b")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/tables"), help="runs and tables go here")
     parser.add_argument("--list", action="store_true", help="print every row and run nothing")
@@ -503,11 +507,12 @@ def listing(table: Table, rows: Sequence[Row]) -> str:
 TABLES = {"math500": _math500, "gspo": _gspo, "ablation": _ablation, "logiqa": _logiqa}
 
 
-def _stop(number, frame):
+def stop(number, frame):
+    """What Ctrl-C does, for SIGTERM."""
     del number, frame
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     sys.exit(main(sys.argv[1:]))

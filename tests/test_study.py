@@ -48,7 +48,7 @@ def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
 
 def test_every_run_is_a_configuration_that_exists():
     for task in study.TASKS.values():
-        config = __import__(f"configs.{task.config}", fromlist=["get_config"]).get_config("tiny")
+        config = study.preset(f"configs/{task.config}.py:tiny")
         for changes in study.METHODS[task.config].values():
             config.update_from_flattened_dict(study._COMMON | task.changes | changes)
 
@@ -79,3 +79,14 @@ def test_lessons(tmp_path):
 ])  # fmt: skip
 def test_fair_shares(thought, right, thinker):
     assert teach.fair_shares("Compute 47-8+6-9.", thought, right)[0] == thinker
+
+
+@pytest.mark.parametrize("typed, told", [
+    ("--method=cross-play", "invalid choice: 'cross-play'"), ("--jobs=0", "--jobs: invalid choice: 0"),
+    ("--seeds=1,1", "--seeds: invalid seeds value: '1,1'"),
+])  # fmt: skip
+def test_a_mistake_is_one_line(typed, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        study.main([typed, "--print"])
+    shown = capsys.readouterr().err
+    assert ended.value.code == 2 and told in shown and shown.count("\n") == 1

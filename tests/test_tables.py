@@ -158,8 +158,8 @@ def test_a_table_shows_our_figures_beside_the_papers(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--table=mmlu"], "invalid choice: 'mmlu'"),
-        (["--seeds=0,0"], "invalid _seeds value: '0,0'"),
-        (["--seeds=a"], "invalid _seeds value"),
+        (["--seeds=0,0"], "invalid seeds value: '0,0'"),
+        (["--seeds=a"], "invalid seeds value"),
         (["--bogus"], "'--bogus' is not an option; fields of all rows are typed as --config.FIELD=VALUE"),
         (["--row=nobody"], "--row: there is no row 'nobody'; use one of math500/qwen2.5-1.5b/untrained"),
         (["--config.stepz=3"], "config.stepz: 3 cannot be put there"),
