@@ -88,9 +88,11 @@ def test_greedy_takes_the_argmax_and_reports_its_logprob():
     out = run(weights, prompts_for(3, 2), keys_for(3, 2), settings(temperature=0.0), max_tokens=6)
     token = np.asarray(prompts_for(3, 2).prefix)[:, -1]
     for t in range(6):
-        token = np.asarray(weights["table"])[token].argmax(-1)
+        scores = jax.nn.log_softmax(weights["table"][token])
+        token, likely = np.asarray(scores.argmax(-1)), np.asarray(scores.max(-1))
         live = np.asarray(out.length)[:, 0] > t
         np.testing.assert_array_equal(np.asarray(out.tokens)[live, 0, t], token[live])
+        np.testing.assert_allclose(np.asarray(out.logprobs)[live, 0, t], likely[live], atol=1e-5)
 
 
 def test_logprobs_are_of_the_sampled_distribution():

@@ -94,6 +94,14 @@ def test_rows_that_a_loss_whitens_are_never_left_out():
     np.testing.assert_array_equal(step(rows, loss, skip_silent=True)[0]["table"], step(rows, loss)[0]["table"])
 
 
+def test_parameters_and_optimizer_state_are_donated():
+    transform, params = optax.adam(1e-3), markov_params(V)
+    before = (params, transform.init(params))
+    how = dict(micro=Micro(16, 64, 0, None), skip_silent=False, temperature=1.0)
+    train_on(POLICY, loss_of(), transform, *before, [ragged_rows()], **how)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before) if leaf.ndim)
+
+
 def test_a_batch_without_signal_leaves_parameters_alone():
     rows = ragged_rows(silent=range(13))
     params, _, metrics = step(rows, loss_of(), skip_silent=True)
@@ -101,7 +109,7 @@ def test_a_batch_without_signal_leaves_parameters_alone():
     assert metrics["grad_norm"] == 0 and metrics["trained_tokens"] == 0
 
 
-def test_eight_devices_train_as_one(subtests=None):
+def test_eight_devices_train_as_one():
     from ccpo_jax.sharding import batch_sharding, make_mesh
 
     rows = ragged_rows()
