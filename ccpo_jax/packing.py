@@ -4,6 +4,7 @@ The samples of a prompt share its tokens. A packed row holds groups one after an
 sample's own tokens (what it quotes, and its response) as branches of it.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -68,29 +69,35 @@ def gather_rows(spoken: Rollout, advantage: np.ndarray, turns: Sequence[int], pr
 
 
 def pack(rows: Sequence[Row], *, length: int, size: int, multiple: int = 1, pad_id: int = 0) -> list[Packed]:
-    """Packs rows into micro-batches of one shape.
+    """Packs rows into micro-batches.
 
     Args:
       rows: rows of one group stand together.
       length: slots of a packed row; a sequence that is longer gets them all lengthened, rounded up by `bucket`.
-      size: packed rows in a micro-batch; the last micro-batch is filled up with empty ones.
-      multiple: `size` is rounded up to a multiple of this (devices).
+      size: most packed rows in a micro-batch; those that are left over are cut into powers of two.
+      multiple: numbers of packed rows are rounded up to a multiple of this (devices).
       pad_id: any token.
 
     Returns:
-      Micro-batches with the same axes. R and T are rounded up to powers of two, so that steps reuse one or two compiled
-      shapes; their padding costs a few bytes and no work of the network.
+      Micro-batches whose axes are the same but for the number of rows. R and T are rounded up to powers of two, so that
+      steps reuse few compiled shapes; their padding costs a few bytes and no work of the network.
     """
     if not rows:
         return []
     longest = max(len(r.prefix) + len(r.tail) + len(r.response) for r in rows)
     length = length if longest <= length else bucket(longest, 1 << 30)
     bins = list(_bins(rows, length))
-    size = -(-size // multiple) * multiple
     axes = (length, _power(max(map(len, bins))), _power(max(len(row.response) for row in rows)))
-    filled = [_fill(part, *axes, pad_id) for part in bins + [[]] * (-len(bins) % size)]
-    parts = [filled[i : i + size] for i in range(0, len(filled), size)]
+    filled = iter([_fill(part, *axes, pad_id) for part in bins + [[]] * (-len(bins) % multiple)])
+    counts = [units * multiple for units in _cuts(-(-len(bins) // multiple), -(-size // multiple))]
+    parts = [list(itertools.islice(filled, count)) for count in counts]
     return [Packed(*(np.stack(field) for field in zip(*part, strict=True))) for part in parts]
+
+
+def _cuts(total: int, most: int) -> list[int]:
+    """`total` as a sum of numbers up to `most`: what is left over `most` becomes powers of two, each at most once."""
+    left = total % most
+    return [most] * (total // most) + [1 << bit for bit in reversed(range(left.bit_length())) if left >> bit & 1]
 
 
 def _power(count: int) -> int:
