@@ -4,6 +4,8 @@ The credit ``[A, B, G]`` of an estimator is each agent's reward for its own poli
 `group_advantage` or `leave_one_out_advantage` turns it into advantages. State is carried by the caller; estimators
 without memory carry (). What an estimator needs decoded besides the team's own answers (masked worlds, several answers
 per thought) and how its credit is best centred stand in its `CreditEstimator` and hold unless the run says otherwise.
+One that remembers nothing also says what it is ``over`` a team of which fewer agents are masked: a step that trains
+some agents alone does not decode worlds that mask the others.
 """
 
 import functools
@@ -227,7 +229,14 @@ def ccpo_event(topology: Topology, *, weight: float = 0.2, soft: bool = False) -
         joint, solo = 2.0 * jnp.asarray(outcome.reward[:2], jnp.float32) - 1.0
         return jnp.stack([joint + weight * event_bonus(joint, solo, soft=soft), joint]), state
 
-    return CreditEstimator(_stateless, update, counterfactual=True, divide=False)
+    def joint_alone(state, outcome):
+        return jnp.stack([2.0 * _team_reward(outcome) - 1.0] * 2), state
+
+    def over(narrowed):
+        whole = CreditEstimator(_stateless, update, counterfactual=True, divide=False)
+        return whole if narrowed.ablated else whole._replace(update=joint_alone)
+
+    return over(topology)._replace(over=over)
 
 
 def sepo(topology: Topology, *, own: float = 0.3, praise: float = 0.2, blame: float = 0.2) -> CreditEstimator:
@@ -302,7 +311,7 @@ def difference(topology: Topology) -> CreditEstimator:
         agents = range(topology.num_agents)
         return jnp.stack([delta[world[k]] if k in world else _team_reward(outcome) for k in agents]), state
 
-    return CreditEstimator(_stateless, update, counterfactual=True)
+    return CreditEstimator(_stateless, update, counterfactual=True, over=difference)
 
 
 def agent_norm(topology: Topology, *, decay: float = 0.99, eps: float = 1e-6, min_samples: int = 10) -> CreditEstimator:

@@ -235,8 +235,9 @@ def diagnostics(outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, top
 
     For agent k, Delta_k is the team's reward minus its reward without k. help and hurt rates: Delta_k above or below 0;
     free-rider rate: among samples the team got right, those with Delta_k <= 0; pivotal rate (voting): Delta_k not 0.
-    They are left out where the masked worlds were not decoded; the free-rider rate also where the team got nothing
-    right. Leak rate: how often an agent that reads nobody and is followed by others states the right answer itself.
+    They are left out where the masked worlds were not decoded, as is all credit that is NaN; the free-rider rate also
+    where the team got nothing right. Leak rate: how often an agent that reads nobody and is followed by others states
+    the right answer itself.
 
     Args:
       outcome: fields ``[W, B, G(, A)]``.
@@ -246,7 +247,7 @@ def diagnostics(outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, top
     """
     credit, advantage, reward = (np.asarray(x) for x in (credit, advantage, outcome.reward))
     found: dict[str, float] = {}
-    for agent in range(topology.num_agents):
+    for agent in np.flatnonzero(np.isfinite(credit).all(axis=(1, 2))):
         found[f"credit/mean/{agent}"] = float(credit[agent].mean())
         found[f"credit/var/{agent}"] = float(credit[agent].var())
         for percent, value in zip(PERCENTS, np.percentile(credit[agent], PERCENTS), strict=True):

@@ -58,6 +58,7 @@ class CreditEstimator(NamedTuple):
     update: Callable[[Any, Outcome], tuple[Array, Any]]  # (state, outcome) -> (credit [A, B, G], new state)
     counterfactual: bool  # True: reads reward[1:], so masked worlds have to be decoded
     ablated: tuple | None = None  # what those worlds mask, see `agent_masks`; None = the topology's own
+    over: Callable[..., "CreditEstimator"] | None = None  # (topology that masks fewer agents) -> the same credit there
     answers: int = 1  # K, how many readers each text of a chain has
     ratings: bool = False  # True: reads splits, so both agents of a dyad have to rate each factual outcome
     baseline: str = "group"  # what its credit is compared with unless the run says otherwise; "none": it has its own

@@ -180,8 +180,23 @@ def masked_worlds(credit: CreditEstimator, topology: Topology) -> tuple:
     """What the masked worlds of a training step mask: nothing where that costs decoding and the credit ignores it."""
     if credit.counterfactual:
         return topology.ablated if credit.ablated is None else credit.ablated
-    masks = agent_masks(topology.num_agents, topology.ablated)
-    return topology.ablated if texts_per_sample(topology, masks) == len(topology.roles) else ()
+    return topology.ablated if _masks_are_free(topology) else ()
+
+
+@functools.cache
+def credit_of_step(credit: CreditEstimator, topology: Topology, active: tuple[int, ...]) -> CreditEstimator:
+    """The credit of a step that trains the agents `active` alone: worlds that mask others cost decoding for nothing.
+
+    An estimator with a memory keeps all its worlds, and so does a team whose masks cost nothing.
+    """
+    ablated = tuple(agent for agent in topology.ablated if agent in active)
+    if credit.over is None or ablated == topology.ablated or _masks_are_free(topology):
+        return credit
+    return credit.over(dataclasses.replace(topology, ablated=ablated))._replace(ablated=ablated)
+
+
+def _masks_are_free(topology: Topology) -> bool:
+    return texts_per_sample(topology, agent_masks(topology.num_agents, topology.ablated)) == len(topology.roles)
 
 
 def rehearse(credit: CreditEstimator, advantage: Callable, loss: Loss, topology: Topology, config) -> None:

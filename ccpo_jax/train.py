@@ -22,9 +22,9 @@ from ccpo_jax.journal import Journal
 from ccpo_jax.metrics import MetricsWriter, Silence, closing_table, diagnostics, table
 from ccpo_jax.packing import gather_rows
 from ccpo_jax.processes import any_word, exchange, first, say, together
-from ccpo_jax.records import CCPOState, Outcome, RunningMoments
+from ccpo_jax.records import CCPOState, CreditEstimator, Outcome, RunningMoments
 from ccpo_jax.rollout import Rollout, rollout
-from ccpo_jax.setup import Program, masked_worlds, resolve
+from ccpo_jax.setup import Program, credit_of_step, masked_worlds, resolve
 from ccpo_jax.sharding import batch_sharding, put, replicated, state_sharding
 from ccpo_jax.stopping import Stopping
 from ccpo_jax.topology import Topology
@@ -110,15 +110,19 @@ def train_step(
     """
     step = int(state.step)
     problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
-    spoken, graded, result, metrics = play(program, config, state, problems, pool)
+    active = active_agents(program.team.topology, config.trainer, step)
+    estimator = credit_of_step(program.credit, program.team.topology, active)
+    spoken, graded, result, metrics = play(program, config, state, problems, estimator, pool)
     began = time.perf_counter()
     credit, advantage, credit_state = jax.device_get(
-        assign_credit(program.credit, program.advantage, state.credit_state, result)
+        assign_credit(estimator, program.advantage, state.credit_state, result)
     )
+    if estimator is not program.credit:  # the others' worlds were not decoded: their credit is not known
+        unknown = np.isin(range(len(credit)), active, invert=True)[:, None, None]
+        credit, advantage = (np.where(unknown, np.nan, x) for x in (credit, advantage))
     metrics |= describe(program, spoken, result, credit, advantage, state.credit_state)
     if journal is not None:
         journal.write(step + 1, problems, spoken, graded, result, credit, advantage)
-    active = active_agents(program.team.topology, config.trainer, step)
     with room_for("update", config):
         report = functools.partial(watch.report, step=step + 1, problems=[p.id for p in problems]) if watch else None
         params, opt_state, update_metrics = update(program, config, state, spoken, advantage, active, report)
@@ -130,9 +134,18 @@ def train_step(
 
 
 def play(
-    program: Program, config, state: TrainState, problems: Sequence[data.Problem], pool: VerifierPool
+    program: Program,
+    config,
+    state: TrainState,
+    problems: Sequence[data.Problem],
+    credit: CreditEstimator,
+    pool: VerifierPool,
 ) -> tuple[Rollout, list[Graded], Outcome, dict[str, float]]:
-    """The step's rollouts with verdicts, and ratings if the credit reads them: (spoken, graded, outcome, metrics)."""
+    """A step's rollouts with their verdicts, in the worlds and with the ratings that `credit` reads.
+
+    Returns:
+      ``(spoken, graded, outcome, metrics)``.
+    """
     began = time.perf_counter()
     questions, key = [p.told for p in problems], jax.random.fold_in(state.key, int(state.step))
     judge, weights = Judge(pool, problems), publish(program, state.params)
@@ -151,16 +164,16 @@ def play(
             questions,
             key,
             group_size=config.group_size,
-            ablated=masked_worlds(program.credit, program.team.topology),
+            ablated=masked_worlds(credit, program.team.topology),
             solo_samples=config.solo_samples,
-            answers=program.credit.answers,
+            answers=credit.answers,
             heard=judge.hear,
             **how,
         )
     sampled = time.perf_counter()
     result, counts, graded = judge.grade(program.team, spoken)
     metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
-    if program.credit.ratings:
+    if credit.ratings:
         with room_for("rollout", config):
             spoken, result, rated = hear_ratings(program.team, weights, questions, spoken, result, key, **how)
         metrics |= rated

@@ -25,6 +25,7 @@ CHANGES = {  # few shapes, so that a life starts quickly: evaluations have those
     "data.heldout": 4, "eval.samples": 2, "eval.batch_size": 2, "eval_every": 7, "checkpoint_every": 2, "keep_last": 2,
     "verifier.workers": 1, "trainer.pack_length": 64, "trainer.micro_batch": 2,
 }  # fmt: skip
+_REACH = 60  # steps after a life's first one within which a kill of the second kind comes
 _PATIENCE = 600.0  # seconds until a life that shows no sign counts as hung
 
 
@@ -88,7 +89,7 @@ def kill_once(context, workdir: pathlib.Path, changes: dict, dice: random.Random
     """
     before, metrics = newest_checkpoint(workdir), workdir / "metrics.jsonl"
     phase = dice.choice(("start", "training"))
-    delay = dice.uniform(0, pace["start"] if phase == "start" else 6 * pace["step"])
+    delay = dice.uniform(0, pace["start"] if phase == "start" else _REACH * pace["step"])
     began, life = time.time(), begin(context, workdir, changes)
     while phase == "training" and life.is_alive():  # until this life has written its first step
         if metrics.exists() and metrics.stat().st_mtime > began and len(lines_of(workdir)) > before + 1:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ccpo_jax.credit import make_credit
 from ccpo_jax.data import DATASETS
 from ccpo_jax.evaluate import evaluation_worlds
-from ccpo_jax.setup import make_topology, masked_worlds, response_lengths
+from ccpo_jax.setup import credit_of_step, make_topology, masked_worlds, response_lengths
 from ccpo_jax.topology import agent_masks, variants
 
 _BANDWIDTH, _ARITHMETIC, _MEMORY = 3.35e12, 989e12, 80e9  # of one device: bytes/s, operations/s, bytes
@@ -107,11 +107,14 @@ def reckon(config: Any) -> Forecast:
         at_once = min(1.0, max(0.9 * _MEMORY - memory, 1.0) / caches)
         return sum(_decode(*turn, problems, devices, at_once) for turn in spoken)
 
-    spoken = turns(config.group_size, masked_worlds(credit, topology))
-    rows, caches = largest(spoken, config.batch_size)
+    together, everyone = config.trainer.schedule == "simultaneous", tuple(range(topology.num_agents))
+    kinds = [everyone] if together else [(agent,) for agent in everyone]  # of steps, by who trains
+    credits = [credit_of_step(credit, topology, active) for active in kinds]
+    spoken = [turns(config.group_size, masked_worlds(one, topology)) for one in credits]
+    rows, caches = max((largest(step, config.batch_size) for step in spoken), key=lambda call: call[1])
     ratings = [(size, config.rating_length, config.group_size) for size in sizes] if credit.ratings else []
-    decode = decoding(spoken + ratings, config.batch_size, caches)
-    trained = 1 if config.trainer.schedule == "simultaneous" else 1 / topology.num_agents
+    decode = sum(decoding(step + ratings, config.batch_size, caches) for step in spoken) / len(spoken)
+    trained = 1 / len(kinds)
     learn = sum(
         trained * _learn(size, config.batch_size * (config.group_size * _LENGTH * limit + _PROMPT), devices)
         for size, limit in zip(speakers, limits, strict=True)

@@ -208,6 +208,8 @@ def paid(line: dict, sample: dict, agent: int) -> dict:
     """
     credit, advantage, mean = (x[agent] for x in (sample["credit"], sample["advantage"], line["mean_credit"]))
     contribution, why = None, "No world without it was decoded; its credit asks for none."
+    if credit is None:
+        why = "It does not train in this step, and no world without it was decoded."
     if [agent] in line["masked"]:
         team, without = sample["reward"][0], sample["reward"][line["masked"].index([agent])]
         contribution = round(team - without, 6)

@@ -22,7 +22,7 @@ from ccpo_jax import (
     make_credit,
     team_reward,
 )
-from ccpo_jax.setup import keywords, make_advantage, make_loss, masked_worlds, rehearse
+from ccpo_jax.setup import credit_of_step, keywords, make_advantage, make_loss, masked_worlds, rehearse
 from ccpo_jax.topology import chain, debate, dyad, graph, voting
 from configs.base import base
 
@@ -537,6 +537,27 @@ def test_masked_worlds_are_decoded_where_they_are_free_or_read():
     assert worlds("shared", dyad()) == worlds("shared", debate(3)) == worlds("nested", dyad()) == ()
     assert worlds("difference", dyad()) == (0,) and worlds("agent_norm", debate(3)) == (0, 1, 2)
     assert worlds("shapley", dyad()) == ((0,), (1,), (0, 1)) and worlds("nested", dyad(), solo_weight=0.5) == ((0,),)
+
+
+def test_a_step_masks_only_whom_it_trains():
+    """Their credit is the same as in all worlds, and nothing is decoded for the others."""
+
+    def of_step(name, team, active):
+        return credit_of_step(make_credit(name, team), team, active)
+
+    cases = [(name, team) for name in ("difference", "ccpo_event") for team in FITS[name] if any(team.reads)]
+    for (name, team), active in itertools.product(cases, ((0,), (1,))):
+        whole, part = make_credit(name, team), of_step(name, team, active)
+        outcome = outcome_for(name, team)
+        read = [0] + [1 + team.ablated.index(agent) for agent in active if agent in team.ablated]
+        narrow = Outcome(*(x[jnp.array(read)] for x in outcome[:4]))
+        np.testing.assert_array_equal(part.update((), narrow)[0][active], whole.update((), outcome)[0][active])
+        assert masked_worlds(part, team) == tuple(agent for agent in active if agent in team.ablated)
+        assert (part.counterfactual, part.divide) == (whole.counterfactual, whole.divide)
+    for name, team in (("ccpo", dyad()), ("agent_norm", dyad()), ("difference", voting(3))):  # memory, or free masks
+        whole = make_credit(name, team)
+        assert credit_of_step(whole, team, (1,)) is whole
+    assert masked_worlds(of_step("difference", dyad(), (0, 1)), dyad()) == (0,)
 
 
 MISFITS = [(name, team) for name in CREDITS for team in (dyad(), voting(3), CHAIN, *GRAPHS) if team not in FITS[name]]

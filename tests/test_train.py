@@ -188,7 +188,7 @@ def test_steps_do_not_recompile():
 @pytest.mark.parametrize("changes", [
     {"shared_policy": True, "loss.name": "reinforce_pp"},
     {"trainer.schedule": "alternate", "trainer.period": 1, "advantage.baseline": "leave_one_out",
-     "loss.normalize": "token", "loss.ratio": "token"},
+     "loss.normalize": "token", "loss.ratio": "token", "credit.name": "difference"},
     {"trainer.mini_batches": 2, "loss.name": "gspo"},
 ], ids=lambda c: next(iter(c)))  # fmt: skip
 def test_options_of_training_run(changes, tmp_path):
@@ -197,6 +197,12 @@ def test_options_of_training_run(changes, tmp_path):
     if "trainer.schedule" in changes:
         assert "update/loss/0" in rows[1] and "update/loss/1" not in rows[1]
         assert "update/loss/1" in rows[2] and "update/loss/0" not in rows[2]
+        assert "credit/help_rate/0" in rows[1] and "credit/help_rate/0" not in rows[2], "the Solver's steps mask nobody"
+        assert [[f"credit/mean/{agent}" in row for agent in range(2)] for row in rows[1:]] == [
+            [True, False],
+            [False, True],
+        ]
+        assert None not in rows[1].values() and None not in rows[2].values()
     if "trainer.mini_batches" in changes:
         assert rows[-1]["update/ratio_mean/1"] != 1.0
 
