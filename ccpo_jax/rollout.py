@@ -179,9 +179,10 @@ def rollout(
         if heard is not None and all(said[b] is not None for said in texts for b in prompts):
             heard({b: tuple(text for said in texts for text in said[b]) for b in prompts})
 
+    masked_size = group_size if solo_samples is None else solo_samples
     for stage in team.stages:
         size = group_size * answers ** min(stage)
-        pending = {t: _compose(team, t, masks, problems, turns, size, solo_samples or group_size) for t in stage}
+        pending = {t: _compose(team, t, masks, problems, turns, size, masked_size) for t in stage}
         for call in _calls(team.agents, pending, stack_agents):
             finished = functools.partial(listen, call)
             samples = _sample_turns(team.agents, call, weights, pending, key, temperature, top_p, chunk=chunk,

@@ -27,7 +27,8 @@ from ccpo_jax.prompts import RolePrompt, tokenize_role
 from ccpo_jax.rollout import Agent, Rollout, Team, rollout
 from ccpo_jax.topology import Topology, dyad, voting
 from ccpo_jax.update import Loss, Micro, gradient_program, optimizer, totals_of, train_on
-from experiments.peers import PEERS
+from experiments.arguments import Parser, positive
+from experiments.peers import PEERS, make_peer
 from experiments.roofline import Work, decode_work, measure, median, multiplied, train_work
 
 # name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied embeddings)
@@ -37,6 +38,7 @@ SHAPES = {
     "qwen2.5-1.5b": (1536, 28, 12, 2, 128, 8960, 151936, True),
     "qwen2.5-7b": (3584, 28, 28, 4, 128, 18944, 152064, False),
 }
+_SHORTEST_RAGGED = 8  # else most tokens would be stop tokens
 SINGLE = Topology("single", roles=("voter",), reads=((),), ablated=(), decision="last")
 
 
@@ -79,6 +81,11 @@ def stop_tokens(config: ModelConfig, args) -> tuple[int, ...]:
     """Ragged: so many that random weights stop after a quarter of the limit on average. None: one that never comes."""
     if args.stop == "none":
         return (config.vocab_size,)
+    if args.response_length < _SHORTEST_RAGGED:
+        raise ValueError(
+            f"--response_length: ragged responses have a limit of {_SHORTEST_RAGGED} or more, "
+            f"received {args.response_length}; use --response_length={_SHORTEST_RAGGED} or --stop=none"
+        )
     return tuple(range(8, 8 + max(1, round(config.vocab_size * 4 / args.response_length))))
 
 
@@ -130,14 +137,10 @@ def beside_the_machine(pieces: Sequence[Work], seconds: float, args) -> dict[str
     rates = measure(dtype_of(args))
     bytes_, flops = sum(piece.bytes for piece in pieces), sum(piece.flops for piece in pieces)
     ideal = sum(piece.seconds(rates) for piece in pieces)
-    return rates._asdict() | {
-        "bytes": bytes_,
-        "flops": flops,
-        "ideal_seconds": ideal,
-        "roofline_fraction": ideal / seconds,
-        "copy_fraction": bytes_ / seconds / rates.copy_bytes_per_second,
-        "matmul_fraction": flops / seconds / rates.matmul_flops_per_second,
-    }
+    found = {"flops": flops, "matmul_fraction": flops / seconds / rates.matmul_flops_per_second}
+    if bytes_:
+        found |= {"bytes": bytes_, "copy_fraction": bytes_ / seconds / rates.copy_bytes_per_second}
+    return rates._asdict() | found | {"ideal_seconds": ideal, "roofline_fraction": ideal / seconds}
 
 
 # --- rollout ----------------------------------------------------------------------------------------------------------
@@ -160,7 +163,7 @@ def bench_rollout(args) -> dict:
 
     calls = {"ours": ours}
     if args.peer != "none":
-        calls["peer"] = functools.partial(peer_rollout, PEERS[args.peer](config, stop), prompts, args)
+        calls["peer"] = functools.partial(peer_rollout, make_peer(args.peer, config, stop), prompts, args)
     speeds, seconds = alternate(calls, args.repeats)
     works = [
         piece
@@ -305,7 +308,7 @@ def temporary_bytes(policy, loss, params, batch, rows) -> int:
 
 
 def bench_step(args) -> dict:
-    """Seconds of a whole training step by part, medians over the second half of the steps.
+    """Seconds of a whole training step by part, medians over the second half of the steps; its roofline is of FLOPs.
 
     Without `--model` a tiny preset as it is; with it, random problems of the given sizes for a team of one network, all
     responses trained on although none is right.
@@ -455,32 +458,34 @@ def bare_verification(items) -> float:
 
 def parser() -> argparse.ArgumentParser:
     """The command line; what a benchmark does not read it ignores."""
-    p = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__.splitlines()[0])
+    p = Parser(prog="python -m experiments.bench", allow_abbrev=False, description=__doc__.splitlines()[0])
     p.add_argument("what", choices=list(BENCHMARKS))
     p.add_argument("--model", default=None, help=f"checkpoint folder, or one of {', '.join(SHAPES)} (random weights)")
     p.add_argument("--topology", choices=["single", "dyad", "voting"], default="single")
-    p.add_argument("--prompts", type=int, default=8)
-    p.add_argument("--samples", type=int, default=8)
-    p.add_argument("--prompt_length", type=int, default=128)
-    p.add_argument("--response_length", type=int, default=128)
+    p.add_argument("--prompts", type=positive, default=8)
+    p.add_argument("--samples", type=positive, default=8)
+    p.add_argument("--prompt_length", type=positive, default=128)
+    p.add_argument("--response_length", type=positive, default=128)
     p.add_argument(
         "--stop", choices=["none", "ragged"], default="none", help="ragged: a quarter of the limit on average"
     )
     p.add_argument(
         "--solo", type=int, choices=[0, 1], default=1, help="1: decode the worlds that mask an agent as well"
     )
-    p.add_argument("--solo_samples", type=int, default=None, help="answers per prompt in such a world; all samples")
-    p.add_argument("--rows", type=int, default=None, help="most responses that decode at once; all")
-    p.add_argument("--chunk", type=int, default=32, help="tokens between two looks at which responses have ended")
+    p.add_argument(
+        "--solo_samples", type=positive, default=None, help="answers per prompt in such a world; all samples"
+    )
+    p.add_argument("--rows", type=positive, default=None, help="most responses that decode at once; all")
+    p.add_argument("--chunk", type=positive, default=32, help="tokens between two looks at which responses have ended")
     p.add_argument("--peer", choices=["none", *PEERS], default="none", help="needs its own installation")
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default=None, help="float32 on CPUs, else bfloat16")
     p.add_argument("--attention", choices=models.ATTENTION, default="auto")
     p.add_argument("--remat", choices=list(models.REMAT), default="full")
-    p.add_argument("--pack_length", type=int, default=2048)
-    p.add_argument("--micro_batch", type=int, default=1)
-    p.add_argument("--logits", type=int, default=2048, help="response tokens whose logits exist at once")
-    p.add_argument("--workers", type=int, default=2)
-    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--pack_length", type=positive, default=2048)
+    p.add_argument("--micro_batch", type=positive, default=1)
+    p.add_argument("--logits", type=positive, default=2048, help="response tokens whose logits exist at once")
+    p.add_argument("--workers", type=positive, default=2)
+    p.add_argument("--repeats", type=positive, default=5)
     p.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
     return p
 

@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 
+from experiments.arguments import Parser, positive
+
 CHANGES = {  # few shapes, so that a life starts quickly: evaluations have those of training
     "shared_policy": True, "batch_size": 2, "group_size": 2, "response_length": (16,), "data.size": 100,
     "data.heldout": 4, "eval.samples": 2, "eval.batch_size": 2, "eval_every": 7, "checkpoint_every": 2, "keep_last": 2,
@@ -174,12 +176,12 @@ def chaos(folder: pathlib.Path, *, kills: int, seed: int, steps: int) -> tuple[d
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=positive, default=100)
     parser.add_argument(
         "--seed", type=int, default=0, help="of the moments; how far a run gets until then is the machine's"
     )
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=positive, default=60)
     parser.add_argument("--out", type=pathlib.Path, help="file for the report")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -30,6 +30,7 @@ import numpy as np
 from ccpo_jax.credit import CREDITS, make_credit
 from ccpo_jax.records import CreditEstimator
 from ccpo_jax.topology import TOPOLOGIES
+from experiments.arguments import Parser
 from experiments.lab.claims import CLAIMS, Claim, Verdict, check_claims
 from experiments.lab.evidence import METRICS, Summary, cost_of_sample, gather, summarise
 from experiments.lab.interval_plot import interval_plot
@@ -278,7 +279,7 @@ def real_team(args) -> tuple[str, TabularTeam, str]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m experiments.credit_lab", description=__doc__.splitlines()[0])
+    p = Parser(prog="python -m experiments.credit_lab", description=__doc__.splitlines()[0])
     teams = [f"tabular_{name}" for name in TOPOLOGIES]
     p.add_argument("--team", choices=teams, default=None, help="a team of tables with random entries")
     p.add_argument("--workdir", default=None, help="a run whose best checkpoint answers its held-out problems")

@@ -32,6 +32,7 @@ from ccpo_jax.rollout import Agent, Team
 from ccpo_jax.tokenizer import load_tokenizer
 from ccpo_jax.topology import TOPOLOGIES
 from configs.base import base
+from experiments.arguments import Parser, positive
 from tests.families import FAMILIES, load_family
 
 _SECONDS = {"verifier": 20.0, "prompt": 5.0, "rating": 1.0}  # of a text; 5 in the pool, then a new process may start
@@ -234,8 +235,8 @@ def assault(seed: int, count: int) -> dict:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--strings", type=int, default=1000)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--strings", type=positive, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, help="file for the report")
     options = parser.parse_args()

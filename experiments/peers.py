@@ -1,7 +1,7 @@
 """Other samplers under the same load, for `bench.py`. Each is an optional install; ours never needs them.
 
-A peer is made by ``PEERS[name](config, stop)`` and called as ``peer(prompts, samples, response_length)``: it samples at
-temperature 1 with log-probs and returns how many tokens it decoded.
+A peer is made by `make_peer` and called as ``peer(prompts, samples, response_length)``: it samples at temperature 1
+with log-probs and returns how many tokens it decoded.
 """
 
 from collections.abc import Callable, Sequence
@@ -100,3 +100,16 @@ def hf(config: ModelConfig, stop: Sequence[int]) -> Peer:
 
 
 PEERS = {"tunix": tunix, "hf": hf}
+_INSTALL = {"tunix": "google-tunix==0.1.7", "hf": "torch==2.13.0 transformers"}
+
+
+def make_peer(name: str, config: ModelConfig, stop: Sequence[int]) -> Peer:
+    """A peer with random weights of the given shape.
+
+    Raises:
+      ValueError: it is not installed; the message says how.
+    """
+    try:
+        return PEERS[name](config, stop)
+    except ModuleNotFoundError as missing:
+        raise ValueError(f"--peer: {name} needs {missing.name}; type pip install {_INSTALL[name]}") from missing

@@ -25,6 +25,7 @@ from ccpo_jax.journal import shorten
 from ccpo_jax.metrics import PERCENTS, table
 from ccpo_jax.topology import Topology
 from ccpo_jax.workdir import InputError, input_errors, printable, replace_text
+from experiments.arguments import Parser
 from experiments.plots import COLOURS, Box, Line, box_chart, line_chart
 
 TEMPLATE = pathlib.Path(__file__).with_suffix(".html")
@@ -59,7 +60,7 @@ class Chart(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; a mistake in it is one line on stderr and exit status 2."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdir", type=pathlib.Path, help="folder of a run")
     parser.add_argument("--out", type=pathlib.Path, help="file of the page; WORKDIR/report.html if left out")
     options = parser.parse_args(arguments)

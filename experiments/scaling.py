@@ -34,6 +34,7 @@ from ccpo_jax.rollout import bucket
 from ccpo_jax.sampler import Decoding
 from ccpo_jax.sharding import AXES, Layout, batch_sharding, make_mesh, replicated, spec, splits, state_sharding
 from ccpo_jax.update import Loss, apply, gradient_program, optimizer
+from experiments.arguments import Parser
 
 # (hidden, layers, query heads, key/value heads, head size, feed-forward, vocabulary, tied), smallest first
 SHAPES = {
@@ -324,7 +325,7 @@ def report() -> str:
 
 def main() -> None:
     """Compiles, and writes or prints."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--only", choices=sorted(SHAPES), help="print one model's lines")
     p.add_argument("--shared", action="store_true", help="those with one set of parameters for both roles")
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("SCALING.md"))

@@ -22,8 +22,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from experiments.arguments import Parser, positive, seeds
 from experiments.plots import HEIGHT, LEFT, WIDTH, Line, line_chart
-from experiments.tables import Parser, mean_and_half, preset, seeds, stop
+from experiments.tables import mean_and_half, preset, stop
 
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -299,7 +300,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--method", choices=methods, action="append", help="may be repeated; all when absent")
     parser.add_argument("--seeds", type=seeds, default=SEEDS, help="such as 0,1")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/study"), help="runs and tables go here")
-    parser.add_argument("--jobs", type=int, choices=range(1, 65), metavar="N", default=1, help="runs at once")
+    parser.add_argument("--jobs", type=positive, default=1, help="runs at once")
     parser.add_argument("--print", action="store_true", help="tables of what is there; run nothing")
     typed = parser.parse_args(arguments)
     out, tasks = typed.out.resolve(), typed.task or list(TASKS)

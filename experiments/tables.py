@@ -29,6 +29,8 @@ from ast import literal_eval
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from experiments.arguments import Parser, seeds
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 if __name__ == "__main__":  # as a file, python looks for modules beside it alone
     sys.path.insert(0, str(ROOT))
@@ -409,21 +411,6 @@ def as_csv(table: Table, found: Sequence[Found]) -> str:
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
-
-
-class Parser(argparse.ArgumentParser):
-    """Complaints are one line."""
-
-    def error(self, message: str):
-        self.exit(2, f"error: {message}; see --help\n")
-
-
-def seeds(text: str) -> tuple[int, ...]:
-    """``0,1`` -> (0, 1): no number twice."""
-    found = tuple(int(part) for part in text.split(","))
-    if min(found) < 0 or len(set(found)) < len(found):
-        raise ValueError(text)
-    return found
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:

@@ -30,6 +30,7 @@ from ccpo_jax.ratings import OUTCOMES
 from ccpo_jax.tasks import TASKS, VIEWS
 from ccpo_jax.tokenizer import load_tokenizer
 from experiments import pretrain_tiny as pretrain
+from experiments.arguments import Parser, positive
 
 _LONGEST = 192  # positions: a rater reads both texts and writes 46 characters
 
@@ -139,9 +140,9 @@ LESSONS = {"lazy": lazy, "misleading": misleading, "parts": parts, "rating": rat
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lesson", choices=list(LESSONS), required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder that the pupil is written to")
-    parser.add_argument("--steps", type=int, default=300, help="optimizer steps")
+    parser.add_argument("--steps", type=positive, default=300, help="optimizer steps")
     typed = parser.parse_args()
     print(f"{typed.out}: last loss {teach(typed.lesson, typed.out, steps=typed.steps):.3f} nats per token")

@@ -1,13 +1,15 @@
 """The benchmark's figures agree with each other and with what was asked for."""
 
+import importlib
 import json
+import re
 
 import numpy as np
 import pytest
 
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.packing import Row, pack
-from experiments import bench, roofline
+from experiments import bench, peers, roofline
 from experiments.roofline import Rates
 
 SMALL = ["--prompts=2", "--samples=3", "--prompt_length=8", "--response_length=8", "--repeats=1", "--model=one layer"]
@@ -67,3 +69,22 @@ def test_bad_arguments_are_one_line(capsys):
     assert bench.main(["rollout", "--model=nowhere/at/all"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and "nowhere/at/all" in lines[0]
+
+
+@pytest.mark.parametrize("typed, said", [
+    ("rollout --samples=0", "argument --samples: received '0', use an integer from 1 on"),
+    ("train --micro_batch=-2", "argument --micro_batch: received '-2', use an integer from 1 on"),
+    ("step --repeats=1.5", "argument --repeats: received '1.5', use an integer from 1 on"),
+    ("rollout --stop=ragged --response_length=4", "--response_length: ragged responses .* use --response_length=8"),
+    ("rollout --peer=tunix", "--peer: tunix needs flax.nnx; type pip install google-tunix==0.1.7"),
+    ("rollout --model=nowhere", "model: 'nowhere'"),
+])  # fmt: skip
+def test_mistakes_are_one_line(typed, said, capsys, monkeypatch):
+    monkeypatch.setitem(peers.PEERS, "tunix", lambda config, stop: importlib.import_module("flax.nnx.of_tunix_missing"))
+    try:
+        status = bench.main(typed.split() + [name for name in SMALL if "model" in name and "model" not in typed])
+    except SystemExit as ended:
+        status = ended.code
+    line = capsys.readouterr().err
+    assert status == 2 and line.startswith("error: ") and line.count("\n") == 1
+    assert re.search(said.replace("flax.nnx", "flax.nnx.of_tunix_missing"), line), line

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax import ahead
+from ccpo_jax import ahead, sampler
 from ccpo_jax import generate as generate_module
 from ccpo_jax.draw import draw, sampling
 from ccpo_jax.generate import generate
@@ -199,6 +199,55 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(chunk, rows, stac
         alone = run(weights[agent * stacked], own, keys[agent], settings(), max_tokens=length)
         assert_same_samples([field[agent] for field in found], alone)
     assert len(np.unique(found.length)) > 5
+
+
+def test_the_batch_shrinks_and_is_refilled_while_others_decode(monkeypatch):
+    """Seats in each call of the loop, and rows that were under way when waiting prompts came in."""
+    weights, prompts = (markov_params(V, 0),), jax.tree.map(lambda x: x[None], prompts_for(12, 4))
+    ids = np.stack(np.meshgrid(np.arange(12), np.arange(4), indexing="ij"), -1).astype(np.uint32)[None]
+    seats, under_way = [], []
+    decode, admit = generate_module.decode_program(), generate_module._admit
+
+    def counted_decode(weights, state, *rest, **static):
+        seats.append(state.done.size)
+        return decode(weights, state, *rest, **static)
+
+    def counted_admit(state, *rest, **static):
+        under_way.append(int((~state.done).sum()))
+        return admit(state, *rest, **static)
+
+    monkeypatch.setattr(generate_module, "decode_program", lambda: counted_decode)
+    monkeypatch.setattr(generate_module, "_admit", counted_admit)
+    monkeypatch.setattr(ahead, "worthwhile", lambda: False)
+    how = dict(max_tokens=40, chunk=2)
+    generate(POLICY, weights, prompts, jax.random.key(0), ids, settings(), **how)
+    assert not under_way and seats[0] == 48 and seats == sorted(seats, reverse=True)
+    assert seats[-1] <= 12, "half the rows end after six tokens, the last one much later"
+    seats.clear()
+    generate(POLICY, weights, prompts, jax.random.key(0), ids, settings(), rows=16, **how)
+    assert seats[0] == 16 and len(under_way) > 2 and np.mean(under_way) > 1, "waiting prompts do not wait for all"
+
+
+@pytest.mark.parametrize("slots", [0, 10])
+def test_prompts_read_in_pieces_are_those_read_at_once(slots, monkeypatch):
+    """Prefixes and tails of many lengths, in a few slots at a time: what predicts the first token, and the caches."""
+    rng = np.random.default_rng(0)
+    prompts = Prompts(
+        rng.integers(2, V, (7, 7)).astype(np.int32),
+        np.arange(1, 8, dtype=np.int32),
+        rng.integers(2, V, (7, 5, slots)).astype(np.int32),
+        rng.integers(min(slots, 1), slots + 1, (7, 5)).astype(np.int32),
+    )
+
+    def read():
+        return sampler._prefill(POLICY, markov_params(V), prompts, ((2, slots), (3, slots)))
+
+    whole = read()
+    monkeypatch.setattr(
+        sampler, "_PREFILL_TOKENS", 21
+    )  # three slots of the prefixes, the last of which were read before
+    jax.tree.map(np.testing.assert_array_equal, read(), whole)
+    assert len(np.unique(whole[0], axis=0)) > 1
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["one set", "a set each"])

@@ -82,7 +82,7 @@ def test_fair_shares(thought, right, thinker):
 
 
 @pytest.mark.parametrize("typed, told", [
-    ("--method=cross-play", "invalid choice: 'cross-play'"), ("--jobs=0", "--jobs: invalid choice: 0"),
+    ("--method=cross-play", "invalid choice: 'cross-play'"), ("--jobs=0", "--jobs: received '0', use an integer from 1 on"),
     ("--seeds=1,1", "--seeds: invalid seeds value: '1,1'"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(typed, told, capsys):
