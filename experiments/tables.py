@@ -29,11 +29,11 @@ from ast import literal_eval
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from experiments.arguments import Parser, seeds
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 if __name__ == "__main__":  # as a file, python looks for modules beside it alone
     sys.path.insert(0, str(ROOT))
+
+from experiments.arguments import Parser, seeds  # noqa: E402
 
 _SEEDS = (0, 1, 2)
 
