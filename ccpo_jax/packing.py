@@ -13,6 +13,8 @@ import numpy as np
 from ccpo_jax.records import Array
 from ccpo_jax.rollout import Rollout, bucket
 
+_RAGGED = 4  # there is room for responses of this part of the longest one's length: most batches need no more
+
 
 class Row(NamedTuple):
     """One sampled response and everything it is trained with. Host arrays."""
@@ -74,30 +76,26 @@ def pack(rows: Sequence[Row], *, length: int, size: int, multiple: int = 1, pad_
     Args:
       rows: rows of one group stand together.
       length: slots of a packed row; a sequence that is longer gets them all lengthened, rounded up by `bucket`.
-      size: most packed rows in a micro-batch; those that are left over are cut into powers of two.
+      size: packed rows in a micro-batch; those that are left over are micro-batches of their own.
       multiple: numbers of packed rows are rounded up to a multiple of this (devices).
       pad_id: any token.
 
     Returns:
-      Micro-batches whose axes are the same but for the number of rows. R and T are rounded up to powers of two, so that
-      steps reuse few compiled shapes; their padding costs a few bytes and no work of the network.
+      Micro-batches whose axes are the same but for the number of rows. R and T are powers of two with room to spare, so
+      that steps reuse few compiled shapes; their padding costs a few bytes and no work of the network.
     """
     if not rows:
         return []
     longest = max(len(r.prefix) + len(r.tail) + len(r.response) for r in rows)
     length = length if longest <= length else bucket(longest, 1 << 30)
     bins = list(_bins(rows, length))
-    axes = (length, _power(max(map(len, bins))), _power(max(len(row.response) for row in rows)))
+    width = _power(max(len(row.response) for row in rows))
+    axes = (length, _power(max(*map(len, bins), _RAGGED * length // width)), width)
     filled = iter([_fill(part, *axes, pad_id) for part in bins + [[]] * (-len(bins) % multiple)])
-    counts = [units * multiple for units in _cuts(-(-len(bins) // multiple), -(-size // multiple))]
+    full, over = divmod(-(-len(bins) // multiple), -(-size // multiple))
+    counts = [-(-size // multiple) * multiple] * full + [multiple] * over
     parts = [list(itertools.islice(filled, count)) for count in counts]
     return [Packed(*(np.stack(field) for field in zip(*part, strict=True))) for part in parts]
-
-
-def _cuts(total: int, most: int) -> list[int]:
-    """`total` as a sum of numbers up to `most`: what is left over `most` becomes powers of two, each at most once."""
-    left = total % most
-    return [most] * (total // most) + [1 << bit for bit in reversed(range(left.bit_length())) if left >> bit & 1]
 
 
 def _power(count: int) -> int:

@@ -99,14 +99,14 @@ def test_shapes_are_few_and_divide_over_devices():
     for seed in range(50):
         for batch in pack(rows_of(seed=seed), length=64, size=8, multiple=2):
             shapes.add(tuple(field.shape for field in batch))
-    assert {tokens[0] for tokens, *_ in shapes} == {2, 4, 8}
+    assert {tokens[0] for tokens, *_ in shapes} == {2, 8}
     assert len(shapes) <= 16
 
 
 @pytest.mark.parametrize(
-    "size,multiple,expected", [(8, 1, [8, 4, 1]), (8, 4, [8, 8]), (3, 2, [4, 4, 4, 2]), (5, 1, [5, 5, 2, 1])]
+    "size,multiple,expected", [(8, 1, [8] + [1] * 5), (8, 4, [8, 8]), (3, 2, [4, 4, 4, 2]), (5, 1, [5, 5, 1, 1, 1])]
 )
-def test_rows_left_over_become_smaller_micro_batches(size, multiple, expected):
+def test_rows_left_over_are_micro_batches_of_their_own(size, multiple, expected):
     one = np.zeros(8, np.int32)
     rows = [Row(group, one, one[:0], one, 1.0, one.astype(np.float32)) for group in range(13)]
     assert [len(batch.tokens) for batch in pack(rows, length=16, size=size, multiple=multiple)] == expected
