@@ -177,7 +177,8 @@ class Checkpoints:
             self._set_aside(damaged)  # only now: where nothing can be read, the disk may be at fault and not the files
             return candidate, state
         raise ValueError(
-            f"workdir: no readable checkpoint in {self.folder} (tried steps {tried}); restore a copy of it"
+            f"workdir: no readable checkpoint in {self.folder} (tried steps {tried}); restore a copy of it, "
+            "or type another --workdir to start over"
         )
 
     def _set_aside(self, steps: Sequence[int]) -> None:

@@ -10,12 +10,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+_PATIENCE = 300  # seconds until all processes of a run have to be there
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -37,19 +38,48 @@ def join(coordinator: str | None = None, count: int | None = None, index: int | 
         return
     if coordinator == "auto":
         count = index = None
-    elif coordinator is None or ":" not in coordinator:
+    elif not _is_address(coordinator):
         raise ValueError(
             f"coordinator: received {coordinator!r:.60}; type --coordinator=HOST:PORT of process 0, or auto"
         )
     else:
         count, index = _number("processes", count, _VARIABLES[1]), _number("process", index, _VARIABLES[2])
+        if count < 1:
+            raise ValueError(f"processes: received {count}; type --processes=NUMBER from 1 on")
         if not 0 <= index < count:
             raise ValueError(f"process: received {index} of {count} processes; number them from 0 to {count - 1}")
+        print(
+            f"process {index} of {count}: waits for the others at {coordinator}, {_PATIENCE} s at most", file=sys.stderr
+        )
     try:
-        jax.distributed.initialize(None if coordinator == "auto" else coordinator, count, index)
+        jax.distributed.initialize(
+            None if coordinator == "auto" else coordinator, count, index, initialization_timeout=_PATIENCE
+        )
     except (RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"coordinator: cannot join the others at {coordinator} ({lines[0]:.200})") from error
+        raise ValueError(
+            f"coordinator: cannot join the others at {coordinator} ({lines[0]:.200}); type --coordinator=HOST:PORT of "
+            "process 0, --processes=NUMBER and --process=INDEX in each"
+        ) from error
+    if jax.default_backend() == "cpu":  # programs that XLA's CPU backend reads back have lost the order of their
+        jax.config.update("jax_enable_compilation_cache", False)  # collectives: processes would talk at cross purposes
+
+
+def _is_address(text: str | None) -> bool:
+    host, _, port = (text or "").rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
+
+
+def leave(error: Exception) -> NoReturn:
+    """Ends this process, whose work failed because another is gone: any way that says goodbye waits for that one."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    print(
+        f"error: process {jax.process_index()} of {jax.process_count()}: another one is gone or failed ({line:.200}); "
+        "start them all again with the same command, it resumes after the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
 
 
 def _number(flag: str, value: Any, variable: str) -> int:

@@ -5,6 +5,7 @@ Everything else is the compiler's work: programs are jitted on global arrays and
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -83,11 +84,17 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, model: int = 1, devices=None) ->
     """
     devices = np.asarray(jax.devices() if devices is None else devices)
     if data == -1:
-        data = devices.size // (fsdp * model)
+        data, rest = divmod(devices.size, fsdp * model)
+        if rest:
+            fits = math.gcd(fsdp, devices.size)
+            raise ValueError(
+                f"mesh.fsdp: {fsdp} x mesh.model={model} does not divide the {devices.size} devices here; type "
+                f"--config.mesh.fsdp={fits} --config.mesh.model={math.gcd(model, devices.size // fits)}"
+            )
     if data * fsdp * model != devices.size:
         raise ValueError(
-            f"mesh: {data or 1} x {fsdp} x {model} (data, fsdp, model) does not fit the {devices.size} devices here; "
-            "leave mesh.data=-1 and make mesh.fsdp x mesh.model divide the number of devices"
+            f"mesh.data: {data} x mesh.fsdp={fsdp} x mesh.model={model} is not the {devices.size} devices here; "
+            "type --config.mesh.data=-1 for what the other two leave"
         )
     return Mesh(devices.reshape(data, fsdp, model), AXES, axis_types=(AxisType.Auto,) * 3)
 

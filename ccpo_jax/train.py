@@ -21,7 +21,7 @@ from ccpo_jax.health import Unhealthy, Watch, diagnosis, room_for, sick_rows
 from ccpo_jax.journal import Journal
 from ccpo_jax.metrics import MetricsWriter, Silence, closing_table, diagnostics, table
 from ccpo_jax.packing import gather_rows
-from ccpo_jax.processes import any_word, exchange, first, say, together
+from ccpo_jax.processes import any_word, exchange, first, leave, say, together
 from ccpo_jax.records import CCPOState, CreditEstimator, Outcome, RunningMoments
 from ccpo_jax.rollout import Rollout, rollout
 from ccpo_jax.setup import Program, credit_of_step, masked_worlds, resolve
@@ -81,6 +81,10 @@ def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str, t
         return 1
     except KeyboardInterrupt:
         return 130
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        leave(error)
     return 0
 
 

@@ -36,7 +36,16 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 def pytest_collection_modifyitems(items):
     """The longest files first: a file stays on one worker, and none should be left alone with a long one at the end."""
-    longest = ("test_train", "test_run", "test_golden", "test_sampler", "test_rollout", "test_decoder", "test_unbiased")
+    longest = (
+        "test_devices",
+        "test_train",
+        "test_run",
+        "test_golden",
+        "test_sampler",
+        "test_rollout",
+        "test_decoder",
+        "test_unbiased",
+    )
     place = {name: index for index, name in enumerate(longest)}
     items.sort(key=lambda item: place.get(item.path.stem, len(longest)))
 

@@ -33,20 +33,16 @@ def test_a_run_killed_twice_and_resumed_writes_the_lines_of_one_that_was_not(tmp
                                "eval_every": 0, "log.tensorboard": False}  # fmt: skip
     assert chaos.end(chaos.begin(context, whole, changes), whole, None)
     step = statistics.median(row["time/step"] for row in chaos.rows_of(whole) if "time/step" in row)
-    for factor in (
-        0.75,
-        1.5,
-        3,
-        0.4,
-    ):  # on a busy machine the moment may be before the first checkpoint, or after the end
+    for factor in (0.3, 0.6, 1.2, 0.15):  # a kill may miss: come before the first checkpoint, or after the end
         shutil.rmtree(killed, ignore_errors=True)
         pace = {"start": 1.0, "step": factor * step}
         training = chaos.kill_once(context, killed, changes, random.Random(0), pace)
+        assert not (training and (training["step_twice_or_missing"] or training["checkpoint_lost"]))
         if training and training["checkpoint"]:
             break
     starting = chaos.kill_once(context, killed, changes, random.Random(1), pace)
     assert chaos.end(chaos.begin(context, killed, changes), killed, None)
     assert training["phase"] == "training" and training["checkpoint"] and starting["phase"] == "start"
-    assert not any(kill["step_twice_or_missing"] or kill["checkpoint_lost"] for kill in (training, starting))
+    assert not (starting["step_twice_or_missing"] or starting["checkpoint_lost"])
     assert chaos.differences(killed, whole) == []
     assert [row["step"] for row in chaos.lines_of(killed)] == list(range(steps + 1))

@@ -58,6 +58,7 @@ def start_all(count: int, devices: int, workdir, changes) -> list[subprocess.Pop
     command += [f"--config.{name}={value}" for name, value in changes.items()]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     environment |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count)}
+    environment |= {"JAX_COMPILATION_CACHE_DIR": f"{workdir}-compiled"}
     return [
         subprocess.Popen(
             [*command, f"--process={index}"], cwd=ROOT, env=environment, text=True,
@@ -89,7 +90,7 @@ def assert_alike(rows: list[dict], others: list[dict], **tolerance) -> None:
 def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(asked, tmp_path, monkeypatch):
     """8 -> 4 -> 1 -> 8 devices in one run's life, beside one device throughout.
 
-    2 processes x 2 devices are one x 4, and 4 processes x 1 device take over from them.
+    2 processes x 2 devices are one x 4, and 4 processes x 1 device take over from them, then 2 devices.
     """
     alone = on_devices(monkeypatch, 1, tmp_path / "alone", asked | {"steps": 4})
     moved, twin = tmp_path / "moved", tmp_path / "twin"
@@ -102,6 +103,8 @@ def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(asked, t
     close = {"rel_tol": 2e-3, "abs_tol": 2e-4}
     finish_all(start_all(4, 1, twin, asked | SPLIT | {"steps": 3}))
     assert_alike(lines_of(twin), alone[:4], **close)
+    assert_alike(on_devices(monkeypatch, 2, twin, asked | {"mesh.fsdp": 2, "steps": 4}), alone, **close)
+    assert not (tmp_path / "twin-compiled").exists(), "programs of several CPU processes must not come from a cache"
     on_devices(monkeypatch, 1, moved, asked | {"steps": 3})
     assert_alike(on_devices(monkeypatch, 8, moved, asked | SPLIT | {"steps": 4}), alone, **close)
 
@@ -109,6 +112,8 @@ def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(asked, t
 @pytest.mark.parametrize("given,message", [
     ((None, 2, 0), "coordinator: received None; type --coordinator=HOST:PORT"),
     (("here", 2, 0), "coordinator: received 'here'"),
+    (("here:99999", 2, 0), "coordinator: received 'here:99999'"),
+    (("here:1", -2, 0), "processes: received -2; type --processes=NUMBER from 1 on"),
     (("here:1", None, 0), "processes: received None; type --processes=NUMBER, or set JAX_NUM_PROCESSES"),
     (("here:1", 2, "x"), "process: received 'x'"),
     (("here:1", 2, 2), "process: received 2 of 2 processes; number them from 0 to 1"),

@@ -29,6 +29,7 @@ _JSON_BYTES = 10**8  # largest JSON file read; the indices of published models h
 _MOST_LAYERS = 10**4  # more are not listed one by one
 _PIECE = 1 << 24  # numbers looked at together when all are checked
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_LONGEST_NAME = 255  # of a file, on the file systems there are
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors' word: ours
 
 _OUTER = {"embed": "model.embed_tokens.weight", "final_norm": "model.norm.weight", "head": "lm_head.weight"}
@@ -348,8 +349,8 @@ def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
             raise ValueError(
                 f"model: {folder / _INDEX} points outside its folder, to {name!r}; do not use this checkpoint"
             )
-        if not (folder / name).is_file():
-            raise ValueError(f"model: {_INDEX} names {name}, which is not in {folder}; download it")
+        if len(name) > _LONGEST_NAME or not (folder / name).is_file():  # a link is followed: the Hub's cache is links
+            raise ValueError(f"model: {_INDEX} names {name:.80}, which is not in {folder}; download it")
     return [folder / name for name in sorted(set(names.values()))]
 
 
