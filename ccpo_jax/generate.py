@@ -212,7 +212,7 @@ class _Run:
             lead = (None,) if self.stacked else ()
             spec = jax.sharding.PartitionSpec(*lead, *self.sharding.spec)
             prompts, ids = put((prompts, ids), jax.sharding.NamedSharding(self.sharding.mesh, spec))
-        return _begin(
+        return begin_program()(
             self.policy, self.weights, prompts, self.key, ids, self.settings,
             max_tokens=self.max_tokens, slots=slots, groups=self.groups, stacked=self.stacked,
         )  # fmt: skip
@@ -227,13 +227,19 @@ def _stack(weights: tuple):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "max_tokens", "slots", "groups", "stacked"))
-def _begin(policy, weights, prompts, key, ids, settings, **static) -> Decoding:
-    def row_key(path):
-        return functools.reduce(jax.random.fold_in, path, key)
+@functools.cache
+def begin_program() -> Callable:
+    """`begin` with every row's own key, jitted: made at the first call, as `decode_program` is."""
 
-    keys = jax.vmap(row_key)(ids.reshape(-1, ids.shape[-1])).reshape(ids.shape[:-1])
-    return begin(policy, weights, prompts, keys, settings, **static)
+    def run(policy, weights, prompts, key, ids, settings, **static) -> Decoding:
+        def row_key(path):
+            return functools.reduce(jax.random.fold_in, path, key)
+
+        keys = jax.vmap(row_key)(ids.reshape(-1, ids.shape[-1])).reshape(ids.shape[:-1])
+        return begin(policy, weights, prompts, keys, settings, **static)
+
+    static = ("policy", "max_tokens", "slots", "groups", "stacked")
+    return jax.jit(run, static_argnames=static, compiler_options=options("decoding"))
 
 
 @functools.cache
@@ -255,4 +261,4 @@ _admit = jax.jit(admit, static_argnames="stacked", donate_argnames="state")
 
 def compiled() -> int:
     """Programs compiled so far, for tests and benchmarks that count them."""
-    return ahead.count() + sum(f._cache_size() for f in (_begin, decode_program(), _keep, _grow, _admit))
+    return ahead.count() + sum(f._cache_size() for f in (begin_program(), decode_program(), _keep, _grow, _admit))

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from ccpo_jax.draw import sampling
-from ccpo_jax.generate import _begin, compiled, decode_program
+from ccpo_jax.generate import begin_program, compiled, decode_program
 from ccpo_jax.losses import policy_gradient_loss
 from ccpo_jax.models import ModelConfig, make_policy
 from ccpo_jax.models.decoder import parameter_shapes
@@ -58,7 +58,7 @@ def test_the_decode_loop_needs_little_beside_cache_and_weights():
     ids = jax.ShapeDtypeStruct((batch, rows, 4), jnp.uint32)
     settings = sampling(eos_ids=(1,), pad_id=0)
     static = {"max_tokens": slots, "slots": slots, "groups": ((rows, 0),), "stacked": False}
-    begun = jax.eval_shape(lambda *a: _begin(policy, *a, **static), weights, Prompts(*whole, *bare), jax.random.key(0), ids, settings)  # fmt: skip
+    begun = jax.eval_shape(lambda *a: begin_program()(policy, *a, **static), weights, Prompts(*whole, *bare), jax.random.key(0), ids, settings)  # fmt: skip
     program = decode_program().lower(weights, begun, settings, np.int32(slots), policy=policy, stacked=False).compile()
     found = program.memory_analysis()
     held = bytes_of(weights) + bytes_of(begun.cache) + bytes_of(begun.context)

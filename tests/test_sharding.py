@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from ccpo_jax.draw import sampling
-from ccpo_jax.generate import _begin, decode_program
+from ccpo_jax.generate import begin_program, decode_program
 from ccpo_jax.losses import policy_gradient_loss
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
@@ -140,8 +140,10 @@ def decode_loop(layout: Layout, rules=None):
     prompts, ids = abstract((prompts, ids), jax.tree.map(lambda _: where, (prompts, ids)))
     settings = sampling(eos_ids=(1,), pad_id=0)
     how = {"max_tokens": 8, "slots": 8, "groups": ((2, 0),), "stacked": False}
-    begin = _begin.lower(policy, weights, prompts, jax.random.key(0), ids, settings, **how).compile()
-    state = jax.eval_shape(functools.partial(_begin, policy, **how), weights, prompts, jax.random.key(0), ids, settings)
+    begin = begin_program().lower(policy, weights, prompts, jax.random.key(0), ids, settings, **how).compile()
+    state = jax.eval_shape(
+        functools.partial(begin_program(), policy, **how), weights, prompts, jax.random.key(0), ids, settings
+    )
     state = abstract(state, begin.output_shardings)
     return state, decode_program().lower(weights, state, settings, np.int32(8), policy=policy, stacked=False).compile()
 
