@@ -9,9 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from ccpo_jax.lines import StepLines
 from ccpo_jax.records import Outcome
@@ -60,7 +57,7 @@ class MetricsWriter:
         self._wandb = _start_wandb(self.workdir) if wandb else None
         self._lines = StepLines(self.workdir / "metrics.jsonl", resume_step)
         first = resume_step + 1 if resume_step else 0  # a run that starts over writes step 0 again
-        self._board = _start_tensorboard(self.workdir / "tensorboard", first) if tensorboard else None
+        self._board = _Board(self.workdir / "tensorboard", first) if tensorboard else None
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records the metrics of one step everywhere and updates the live line."""
@@ -68,9 +65,7 @@ class MetricsWriter:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._lines.append(step, finite)
         if self._board is not None:
-            scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-            self._board.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
-            self._board.flush()
+            self._board.write(step, values)
         if self._wandb is not None:
             self._wandb.log(values, step=step)
         self._latest |= values
@@ -125,17 +120,30 @@ class Silence:
         pass
 
 
-def _start_tensorboard(folder: pathlib.Path, first_step: int) -> EventsWriter:
-    """A file of events that replaces those of `first_step` and later in earlier files.
+class _Board:
+    """TensorBoard files. The library is loaded by those who want them: where torch is installed it loads that too."""
 
-    Written here and now: the library's own writer has a thread, where a full disk would go unnoticed.
-    """
-    folder.mkdir(exist_ok=True)
-    board = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
-    board.write_event(
-        Event(wall_time=time.time(), step=first_step, session_log=SessionLog(status=SessionLog.SessionStatus.START))
-    )
-    return board
+    def __init__(self, folder: pathlib.Path, first_step: int):
+        """A file of events that replaces those of `first_step` and later in earlier files.
+
+        Written here and now: the library's own writer has a thread, where a full disk would go unnoticed.
+        """
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        folder.mkdir(exist_ok=True)
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._file = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.SessionStatus.START)
+        self._file.write_event(self._event(wall_time=time.time(), step=first_step, session_log=start))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        scalars = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._file.write_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=scalars)))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _start_wandb(workdir: pathlib.Path):

@@ -67,7 +67,7 @@ def test_a_mistake_on_the_command_line_is_one_line(arguments, message):
         ({"prompt_style": "poem"}, "prompt_style: 'poem' is unknown"),
         ({"response_length": (5, 5)}, "response_length: 2 entries for 3 agents"),
         ({"batch_size": 12}, "batch_size: 12 does not divide over 8 devices"),
-        ({"mesh.model": 3}, "mesh: "),
+        ({"mesh.model": 3}, "mesh.fsdp: 1 x mesh.model=3 does not divide"),
         ({"credit.name": "ccpo_event"}, "ccpo_event"),
         ({"verifier.time_limit": -1.0}, "verifier.time_limit: must be above 0"),
         ({"verifier.time_limit": 1e30}, "verifier.time_limit: must be at most 86400"),

@@ -199,7 +199,7 @@ def test_options_of_training_run(changes, tmp_path):
         assert "update/loss/1" in rows[2] and "update/loss/0" not in rows[2]
         assert "credit/help_rate/0" in rows[1] and "credit/help_rate/0" not in rows[2], "the Solver's steps mask nobody"
         assert [[f"credit/mean/{agent}" in row for agent in range(2)] for row in rows[1:]] == [
-            [True, False],
+            [True, True],
             [False, True],
         ]
         assert None not in rows[1].values() and None not in rows[2].values()
