@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from ccpo_jax.health import diagnosis
 from ccpo_jax.losses import policy_gradient_loss, reinforce_pp_loss
 from ccpo_jax.packing import Row, pack
 from ccpo_jax.update import Loss, Micro, optimizer, response_logprobs, totals_of, train_on
@@ -107,6 +108,13 @@ def test_a_batch_without_signal_leaves_parameters_alone():
     params, _, metrics = step(rows, loss_of(), skip_silent=True)
     np.testing.assert_array_equal(params["table"], markov_params(V)["table"])
     assert metrics["grad_norm"] == 0 and metrics["trained_tokens"] == 0
+
+
+def test_an_update_that_overflows_on_the_device_changes_nothing_and_is_named():
+    rows = [row._replace(advantage=3e38) for row in ragged_rows()]
+    params, _, metrics = step(rows, loss_of())
+    np.testing.assert_array_equal(params["table"], markov_params(V)["table"])
+    assert diagnosis(rows, metrics) == "not finite: the loss, the gradient"
 
 
 def test_eight_devices_train_as_one():
