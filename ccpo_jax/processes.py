@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+_OF_OTHERS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")  # in errors about lost processes
 _PATIENCE = 300  # seconds until all processes of a run have to be there
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -71,7 +73,12 @@ def _is_address(text: str | None) -> bool:
 
 
 def leave(error: Exception) -> NoReturn:
-    """Ends this process, whose work failed because another is gone: any way that says goodbye waits for that one."""
+    """Ends this process, whose work failed because another is gone: any way that says goodbye waits for that one.
+
+    Where the error does not speak of the others, its own traceback comes first.
+    """
+    if not any(word in str(error) for word in _OF_OTHERS):
+        traceback.print_exception(error)
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     print(
         f"error: process {jax.process_index()} of {jax.process_count()}: another one is gone or failed ({line:.200}); "
