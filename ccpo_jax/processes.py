@@ -73,19 +73,20 @@ def _is_address(text: str | None) -> bool:
 
 
 def leave(error: Exception) -> NoReturn:
-    """Ends this process, whose work failed because another is gone: any way that says goodbye waits for that one.
+    """Ends this process, one of several, after what went wrong: any way that says goodbye waits for the others.
 
-    Where the error does not speak of the others, its own traceback comes first.
+    Where the error tells of a lost process it is one line, else its traceback.
     """
-    if not any(word in str(error) for word in _OF_OTHERS):
+    lines = str(error).strip().splitlines()
+    if any(word in str(error) for word in _OF_OTHERS):
+        print(
+            f"error: process {jax.process_index()} of {jax.process_count()}: another one is gone ({lines[0]:.200}); "
+            "start them all again with the same command, it resumes after the last checkpoint",
+            file=sys.stderr,
+        )
+    else:
         traceback.print_exception(error)
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    print(
-        f"error: process {jax.process_index()} of {jax.process_count()}: another one is gone or failed ({line:.200}); "
-        "start them all again with the same command, it resumes after the last checkpoint",
-        file=sys.stderr,
-        flush=True,
-    )
+    sys.stderr.flush()
     os._exit(1)
 
 

@@ -81,7 +81,7 @@ def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str, t
         return 1
     except KeyboardInterrupt:
         return 130
-    except jax.errors.JaxRuntimeError as error:
+    except Exception as error:
         if jax.process_count() == 1:
             raise
         leave(error)

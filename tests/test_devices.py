@@ -127,3 +127,21 @@ def test_alone_everything_is_ones_own():
     assert processes.first() and processes.exchange({"a": 1}) == [{"a": 1}] and processes.any_word("") == ""
     with pytest.raises(KeyError), processes.together():
         raise KeyError("mine")
+
+
+@pytest.mark.parametrize("error,told", [
+    (ValueError("UNKNOWN: Gloo AllGather failed: reset\nmore"), "another one is gone (UNKNOWN: Gloo AllGather failed: reset); start"),
+    (KeyError("mine"), "KeyError: 'mine'\n"),
+], ids=["lost", "own"])  # fmt: skip
+def test_who_fails_among_several_says_why_and_leaves(error, told, monkeypatch, capsys):
+    status = []
+    monkeypatch.setattr(os, "_exit", status.append)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(train, "train", lambda *_: raise_(error))
+    train.main(voting.get_config("tiny"), "configs/voting.py:tiny", "unused", "train")
+    shown = capsys.readouterr().err
+    assert status == [1] and told in shown and ("Traceback" in shown) == ("mine" in told)
+
+
+def raise_(error: Exception):
+    raise error
