@@ -14,6 +14,7 @@ _OPTIONS = {
         "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
         "xla_backend_optimization_level": "1",
     },
+    ("cpu", "prefill"): {"xla_backend_optimization_level": "1"},
     ("cpu", "decoding"): {"xla_backend_optimization_level": "1"},
     # A decode step is hundreds of short kernels. With the loop itself on the device, the host does not come in between:
     # 1 to 2.5 % of a step of Qwen2.5-1.5B on an H200.
@@ -31,7 +32,7 @@ def options(purpose: str) -> dict[str, str]:
     """`compiler_options` of `jax.jit` on the default backend, but those in XLA_FLAGS; none where it does not know them.
 
     Args:
-      purpose: "training" or "decoding".
+      purpose: "training", "prefill" or "decoding".
     """
     typed = os.environ.get("XLA_FLAGS", "")
     chosen = _OPTIONS.get((jax.default_backend(), purpose), {})

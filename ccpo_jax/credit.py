@@ -224,17 +224,14 @@ def ccpo_event(topology: Topology, *, weight: float = 0.2, soft: bool = False) -
     """
     _require(_is_dyad(topology), "ccpo_event", topology, "the dyad")
 
-    def update(state, outcome):
-        _require_worlds(2, outcome)
-        joint, solo = 2.0 * jnp.asarray(outcome.reward[:2], jnp.float32) - 1.0
-        return jnp.stack([joint + weight * event_bonus(joint, solo, soft=soft), joint]), state
+    def over(team):
+        def update(state, outcome):
+            _require_worlds(1 + len(team.ablated), outcome)
+            joint, *solo = 2.0 * jnp.asarray(outcome.reward, jnp.float32) - 1.0
+            bonus = event_bonus(joint, solo[0], soft=soft) if solo else 0.0
+            return jnp.stack([joint + weight * bonus, joint]), state
 
-    def joint_alone(state, outcome):
-        return jnp.stack([2.0 * _team_reward(outcome) - 1.0] * 2), state
-
-    def over(narrowed):
-        whole = CreditEstimator(_stateless, update, counterfactual=True, divide=False)
-        return whole if narrowed.ablated else whole._replace(update=joint_alone)
+        return CreditEstimator(_stateless, update, counterfactual=True, divide=False)
 
     return over(topology)._replace(over=over)
 

@@ -239,7 +239,7 @@ def begin_program() -> Callable:
         return begin(policy, weights, prompts, keys, settings, **static)
 
     static = ("policy", "max_tokens", "slots", "groups", "stacked")
-    return jax.jit(run, static_argnames=static, compiler_options=options("decoding"))
+    return jax.jit(run, static_argnames=static, compiler_options=options("prefill"))
 
 
 @functools.cache

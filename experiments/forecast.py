@@ -109,8 +109,8 @@ def reckon(config: Any) -> Forecast:
 
     together, everyone = config.trainer.schedule == "simultaneous", tuple(range(topology.num_agents))
     kinds = [everyone] if together else [(agent,) for agent in everyone]  # of steps, by who trains
-    credits = [credit_of_step(credit, topology, active) for active in kinds]
-    spoken = [turns(config.group_size, masked_worlds(one, topology)) for one in credits]
+    worlds = [masked_worlds(credit_of_step(credit, topology, active), topology) for active in kinds]
+    spoken = [turns(config.group_size, ablated) for ablated in worlds]
     rows, caches = max((largest(step, config.batch_size) for step in spoken), key=lambda call: call[1])
     ratings = [(size, config.rating_length, config.group_size) for size in sizes] if credit.ratings else []
     decode = sum(decoding(step + ratings, config.batch_size, caches) for step in spoken) / len(spoken)

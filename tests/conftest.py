@@ -36,16 +36,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 def pytest_collection_modifyitems(items):
     """The longest files first: a file stays on one worker, and none should be left alone with a long one at the end."""
-    longest = (
-        "test_devices",
-        "test_train",
-        "test_run",
-        "test_golden",
-        "test_sampler",
-        "test_rollout",
-        "test_decoder",
-        "test_unbiased",
-    )
+    longest = [f"test_{name}" for name in "devices train run golden sampler rollout decoder unbiased".split()]
     place = {name: index for index, name in enumerate(longest)}
     items.sort(key=lambda item: place.get(item.path.stem, len(longest)))
 

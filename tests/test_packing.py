@@ -68,29 +68,30 @@ def test_every_row_is_packed_once(length, size):
     assert sorted(unpack(pack(rows, length=length, size=size))) == sorted(map(content, rows))
 
 
-RAGGED = {  # prompts, samples, mean and longest response, slots of a packed row, rows of a micro-batch
-    "defaults": (16, 8, 256, 1024, 2048, 8),
-    "short": (32, 8, 64, 256, 1024, 8),
-    "tiny": (16, 8, 8, 32, 128, 4),
+RAGGED = {  # prompts, samples, prompt lengths, mean and longest response, slots of a packed row, rows of a micro-batch,
+    # and what is left of the tokens at most where a prompt stands once for its samples
+    "defaults": (16, 8, (128, 512), 256, 1024, 2048, 8, 0.68),
+    "short": (32, 8, (20, 120), 64, 256, 1024, 8, 0.65),
+    "tiny": (16, 8, (4, 16), 8, 32, 128, 4, 0.68),
 }
 
 
-@pytest.mark.parametrize("prompts,samples,mean,longest,length,size", RAGGED.values(), ids=RAGGED)
-def test_padding_is_small_on_ragged_responses(prompts, samples, mean, longest, length, size):
+@pytest.mark.parametrize("prompts,samples,prompt,mean,longest,length,size,left", RAGGED.values(), ids=RAGGED)
+def test_padding_is_small_on_ragged_responses(prompts, samples, prompt, mean, longest, length, size, left):
     """Stop lengths with a mean of a quarter of the longest, as in training: over 30 batches, and no batch far off."""
     shares = []
     for seed in range(30):
         rng = np.random.default_rng(seed)
         rows = []
         for group in range(prompts):
-            prefix = np.zeros(int(rng.integers(mean // 2, 2 * mean)), np.int32)
+            prefix = np.zeros(int(rng.integers(*prompt)), np.int32)
             for _ in range(samples):
                 response = np.zeros(int(min(1 + rng.exponential(mean), longest)), np.int32)
                 rows.append(Row(group, prefix, response[:0], response, 1.0, np.zeros(len(response), np.float32)))
         batches = pack(rows, length=length, size=size)
         filled = sum(int((batch.segments > 0).sum()) for batch in batches)
         shares.append(1 - filled / sum(batch.tokens.size for batch in batches))
-        assert filled < 0.75 * sum(len(row.prefix) + len(row.response) for row in rows)  # a prompt once for many
+        assert filled < left * sum(len(row.prefix) + len(row.response) for row in rows)
     assert np.mean(shares) < 0.08 and max(shares) < 0.15
 
 
@@ -100,7 +101,7 @@ def test_shapes_are_few_and_divide_over_devices():
         for batch in pack(rows_of(seed=seed), length=64, size=8, multiple=2):
             shapes.add(tuple(field.shape for field in batch))
     assert {tokens[0] for tokens, *_ in shapes} == {2, 8}
-    assert len(shapes) <= 16
+    assert len(shapes) <= 8
 
 
 @pytest.mark.parametrize(

@@ -243,9 +243,7 @@ def test_prompts_read_in_pieces_are_those_read_at_once(slots, monkeypatch):
         return sampler._prefill(POLICY, markov_params(V), prompts, ((2, slots), (3, slots)))
 
     whole = read()
-    monkeypatch.setattr(
-        sampler, "_PREFILL_TOKENS", 21
-    )  # three slots of the prefixes, the last of which were read before
+    monkeypatch.setattr(sampler, "_PREFILL_TOKENS", 21)  # 3 of 7 slots at once: the last piece overlaps the one before
     jax.tree.map(np.testing.assert_array_equal, read(), whole)
     assert len(np.unique(whole[0], axis=0)) > 1
 
