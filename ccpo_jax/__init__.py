@@ -15,6 +15,7 @@ from ccpo_jax.advantages import (
     sepo_reward,
     shape_contribution,
     shapley_value,
+    surprisal_advantage,
     vote_reward,
 )
 from ccpo_jax.credit import CREDITS, make_credit
@@ -53,6 +54,7 @@ __all__ = [
     "shape_contribution",
     "shapley_value",
     "standardize",
+    "surprisal_advantage",
     "team_reward",
     "update_moments",
     "vote_reward",

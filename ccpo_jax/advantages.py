@@ -202,6 +202,46 @@ def leave_one_out_advantage(reward: Array) -> Array:
     return jnp.where(_varies(reward), reward - others, 0.0)
 
 
+def surprisal_advantage(reward: Array, surprisal: Array, *, eps: float = 1e-6) -> Array:
+    """Reward minus the mean reward of the other prompts' samples, each weighed with its surprisal:
+
+        A_bg = r_bg - sum_{a != b, h} l_ah r_ah / sum_{a != b, h} l_ah,    l = -log pi(y).
+
+    Of all constant baselines the one with the least variance weighs every reward with the squared length of its
+    sample's score, the gradient of log pi(y). What an agent says as good as always has a score near 0, what it seldom
+    says a long one, and surprisal, which the sampler knows anyway, tells them apart. Where an agent mostly says what is
+    right the baseline comes out far below the mean reward, and rare mistakes no longer fill the gradient with noise.
+
+    No baseline holds a sample of its own prompt: the policy gradient stays unbiased, also with one sample a prompt, if
+    the loss sums over tokens. A loss that takes each sequence's mean does not: its scores have no mean of 0.
+
+    Reference: Greensmith, Bartlett and Baxter, JMLR 5 (2004), for the weights. Deviation: not in arXiv:2603.21563;
+    surprisal in place of the score's length is ours.
+
+    Args:
+      reward: ``[..., B, G]``, such as the credit ``[A, B, G]`` of every agent.
+      surprisal: likewise, in nats, of what earned it.
+      eps: nats added to every surprisal; where all are 0 the baseline is the mean.
+
+    Returns:
+      ``[..., B, G]`` float32, in the unit of `reward`.
+
+    Raises:
+      ValueError: if B < 2.
+
+    Example:
+      >>> reward = jnp.array([[1.0, 1.0], [1.0, 0.0]])
+      >>> surprisal_advantage(reward, jnp.array([[0.0, 0.0], [1.0, 3.0]])).round(2).tolist()
+      [[0.75, 0.75], [0.0, -1.0]]
+    """
+    reward, weight = jnp.asarray(reward, jnp.float32), jnp.asarray(surprisal, jnp.float32) + eps
+    if reward.shape[-2] < 2:
+        raise ValueError(f"reward: needs another prompt to compare with, received {reward.shape[-2]}; use batch_size=2")
+    earned, weights = ((x * weight).sum(axis=-1, keepdims=True) for x in (reward, jnp.ones_like(reward)))
+    others = (x.sum(axis=-2, keepdims=True) - x for x in (earned, weights))
+    return reward - jnp.divide(*others)
+
+
 def _varies(reward: Array) -> Array:
     """``[..., 1]`` bool: the group's rewards differ by more than float32 rounding of values of order 1."""
     spread = reward.max(axis=-1, keepdims=True) - reward.min(axis=-1, keepdims=True)

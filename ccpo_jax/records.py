@@ -49,6 +49,7 @@ class Outcome(NamedTuple):
     answer_id: Array  # [W, B, G, A] int32, equivalence class of each answer within its prompt, -1 = none found
     agent_mask: Array  # [W, A] bool, True = the agent is present; row 0 is all True
     splits: Any = ()  # [A, B, G, 2] float32, how each agent of a dyad splits the factual outcome; () = nobody was asked
+    surprisal: Any = ()  # [A, B, G] float32 in nats, minus the log-likelihood of what each agent said; () = not known
 
 
 class CreditEstimator(NamedTuple):

@@ -391,7 +391,7 @@ def outcome(topology: Topology, spoken: Rollout, correct: Sequence, answer_id: S
     Returns:
       `Outcome` with fields ``[W, B, G(, A)]`` on the host; an agent's answer is its last turn. With K answers to every
       text, G counts the samples of the last turn. Where a masked world has another number of samples, each of the G
-      stands for the mean of the world's samples, which has no class.
+      stands for the mean of the world's samples, which has no class. Surprisal is of what each agent was sampled from.
     """
     finals = [spoken.turns[turn] for turn in topology.final_turns]
     good = [np.where(t.samples.truncated, 0.0, correct[i]) for i, t in zip(topology.final_turns, finals, strict=True)]
@@ -412,4 +412,16 @@ def outcome(topology: Topology, spoken: Rollout, correct: Sequence, answer_id: S
             )
             classes = np.full(right.shape, -1)
         worlds.append((reward.astype(np.float32), right.astype(np.float32), classes.astype(np.int32)))
-    return Outcome(*(np.stack(field) for field in zip(*worlds, strict=True)), spoken.masks)
+    found = Outcome(*(np.stack(field) for field in zip(*worlds, strict=True)), spoken.masks)
+    return found._replace(surprisal=_surprisal(topology, spoken, group))
+
+
+def _surprisal(topology: Topology, spoken: Rollout, count: int) -> np.ndarray:
+    """``[A, B, G]`` float32, nats: minus the log-likelihood of all that each agent said in each of `count` samples."""
+    found = np.zeros((topology.num_agents, len(spoken.turns[0].prompts.prefix), count), np.float32)
+    for agent, turn in zip(topology.speakers, spoken.turns, strict=True):
+        said = turn.samples
+        kept = np.arange(said.logprobs.shape[-1]) < said.length[..., None]
+        likelihood = np.where(kept, said.logprobs, 0.0).sum(axis=-1)
+        found[agent] -= likelihood[:, turn.row(0, np.arange(count), count)]
+    return found

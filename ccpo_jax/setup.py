@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ccpo_jax import data, models, prompts
-from ccpo_jax.advantages import group_advantage, leave_one_out_advantage
+from ccpo_jax.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
 from ccpo_jax.credit import CREDITS, make_credit
 from ccpo_jax.evaluate import EvalSettings
 from ccpo_jax.health import within
@@ -46,7 +46,7 @@ class Program(NamedTuple):
     params: tuple  # P float32 parameter pytrees, sharded
     datasets: Datasets
     credit: CreditEstimator
-    advantage: Callable  # credit [A, B, G] -> advantage [A, B, G]
+    advantage: Callable  # (credit, surprisal), both [A, B, G] -> advantage [A, B, G]
     loss: Loss
     optimizer: Any  # optax.GradientTransformation
     micro: Micro  # how training rows are cut; each agent puts in its own pad_id
@@ -158,7 +158,10 @@ def _bound(function: Callable, **hyper) -> Callable:
 
 
 def make_advantage(config, credit: CreditEstimator) -> Callable:
-    """How credit becomes an advantage within each group; what is left open follows from the loss and the credit."""
+    """How credit becomes an advantage: (credit, surprisal) -> advantage, all ``[A, B, G]``.
+
+    What is left open follows from the loss and the credit.
+    """
     divide, baseline = config.advantage.normalize_std, config.advantage.baseline
     if divide is None:
         divide = credit.divide
@@ -168,10 +171,16 @@ def make_advantage(config, credit: CreditEstimator) -> Callable:
         raise ValueError(
             f"advantage.baseline: credit {config.credit.name!r} brings its own, received {baseline!r}; leave it out"
         )
+    if baseline == "surprisal" and (config.loss.name != "grpo" or config.loss.normalize == "sequence"):
+        raise ValueError(
+            f"advantage.baseline: 'surprisal' needs a loss that sums over tokens, received loss {config.loss.name!r}, "
+            f"normalize={config.loss.normalize!r}; type --config.loss.name=grpo --config.loss.normalize=token"
+        )
     table = {
-        "group": functools.partial(group_advantage, normalize_std=divide),
-        "leave_one_out": leave_one_out_advantage,
-        "none": jnp.asarray,
+        "group": lambda credit, _: group_advantage(credit, normalize_std=divide),
+        "leave_one_out": lambda credit, _: leave_one_out_advantage(credit),
+        "surprisal": surprisal_advantage,
+        "none": lambda credit, _: jnp.asarray(credit),
     }
     return choose(table, baseline, "advantage.baseline")
 
@@ -210,9 +219,10 @@ def rehearse(credit: CreditEstimator, advantage: Callable, loss: Loss, topology:
         jax.ShapeDtypeStruct((*shape, agents), jnp.int32),
         jax.ShapeDtypeStruct(masks.shape, jnp.bool),
         jax.ShapeDtypeStruct((agents, *shape[1:], 2), jnp.float32) if credit.ratings else (),
+        jax.ShapeDtypeStruct((agents, *shape[1:]), jnp.float32),
     )
     value, _ = jax.eval_shape(credit.update, jax.eval_shape(credit.init), found)
-    jax.eval_shape(advantage, value)
+    jax.eval_shape(advantage, value, found.surprisal)
     row, mask = jax.ShapeDtypeStruct((1, 1), jnp.float32), jax.ShapeDtypeStruct((1, 1), jnp.bool)
     jax.eval_shape(loss.function, row, row, jax.ShapeDtypeStruct((1,), jnp.float32), mask)
 

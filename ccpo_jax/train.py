@@ -196,7 +196,7 @@ def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
 def assign_credit(credit, advantage, state, result: Outcome):
     """Outcome -> (credit [A, B, G], advantage [A, B, G], new credit state)."""
     value, state = credit.update(state, result)
-    return value, advantage(value), state
+    return value, advantage(value, result.surprisal), state
 
 
 @functools.partial(jax.jit, static_argnums=0)

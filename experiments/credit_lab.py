@@ -293,8 +293,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--replicates", type=int, default=200, help="groups per prompt and estimator")
     p.add_argument("--draws", type=int, default=200, help="bootstrap draws")
     p.add_argument("--over", choices=["replicates", "both"], default="replicates", help="both: over prompts as well")
-    p.add_argument("--advantage", choices=["leave_one_out", "trained"], default="leave_one_out", help="trained: as "
-                   "training does by default; no claim about gradients is looked at")  # fmt: skip
+    p.add_argument("--advantage", choices=["leave_one_out", "surprisal", "trained"], default="leave_one_out",
+                   help="trained: as training does by default; no claim about gradients is looked at")  # fmt: skip
     p.add_argument("--pool", type=int, default=128, help="real teams: samples (dyad: thoughts) per prompt")
     p.add_argument("--answers", type=int, default=16, help="real dyad: answers per thought in the pool")
     p.add_argument("--seed", type=int, default=0)
@@ -312,6 +312,8 @@ def checked(args) -> None:
     for name, low in least.items():
         if getattr(args, name) < low:
             raise ValueError(f"{name}: must be at least {low}, received {getattr(args, name)}; type --{name}={low}")
+    if args.advantage == "surprisal" and args.prompts < 2:
+        raise ValueError("prompts: surprisal compares with other prompts, received 1; type --prompts=2")
     for how in args.replace.split(","):
         if how not in REPLACEMENTS:
             raise ValueError(f"replace: {how!r:.80} is unknown; use some of {','.join(REPLACEMENTS)}")

@@ -56,7 +56,8 @@ TASKS = {
 }
 
 # Group sizes are such that all methods of a team decode the same within a few per cent: a sample of the dyad is a
-# thought and an answer, with a counterfactual one more answer, with nested and pooled K answers.
+# thought and an answer, with a counterfactual one more answer, with nested and pooled K answers. The hunt: `surprisal`
+# needs no group, so it spends its samples on more prompts; what that alone is worth the two wide ones say.
 METHODS = {
     "voting": {
         "shared": {"credit.name": "shared"},
@@ -73,9 +74,15 @@ METHODS = {
         "ccpo_event": {"credit.name": "ccpo_event", "group_size": 8},
         "nested": {"credit.name": "nested", "credit.answers": 2, "group_size": 9},
         "pooled": {"credit.name": "pooled", "credit.answers": 2, "group_size": 9},
+        "shared_4x52": {"credit.name": "shared", "group_size": 4, "batch_size": 52},
+        "shared_2x104": {"credit.name": "shared", "group_size": 2, "batch_size": 104},
+        "surprisal": {
+            "credit.name": "shared", "advantage.baseline": "surprisal", "group_size": 2, "batch_size": 104,
+            "loss.normalize": "length", "loss.max_length": 22,
+        },
         "sepo": {"credit.name": "sepo", "group_size": 3},  # two ratings take three times as much as what they rate
     },
-}
+}  # fmt: skip
 _COMMON = {"log.tensorboard": False, "data.heldout": 512, "verifier.workers": 1}
 
 

@@ -26,6 +26,7 @@ from ccpo_jax import (
     sepo_reward,
     shape_contribution,
     shapley_value,
+    surprisal_advantage,
     vote_reward,
 )
 
@@ -119,6 +120,21 @@ def test_leave_one_out_against_a_loop():
     reward = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
     expected = [[row[g] - np.delete(row, g).mean() for g in range(5)] for row in reward]
     np.testing.assert_allclose(leave_one_out_advantage(reward), expected, atol=1e-6)
+
+
+def test_surprisal_advantage_against_numpy():
+    rng = np.random.default_rng(0)
+    reward, surprisal = rng.random((2, 3, 5, 4)).astype(np.float32)  # three agents, five prompts, four samples
+    found = surprisal_advantage(reward, surprisal)
+    for agent in range(3):
+        for b in range(5):
+            rest = [a for a in range(5) if a != b]
+            baseline = np.average(reward[agent, rest], weights=surprisal[agent, rest])
+            np.testing.assert_allclose(found[agent, b], reward[agent, b] - baseline, atol=1e-5)
+    alone = surprisal_advantage(reward[..., :1], np.zeros((3, 5, 1)))  # nobody is surprised: the other prompts' mean
+    np.testing.assert_allclose(alone[0, 0, 0], reward[0, 0, 0] - reward[0, 1:, 0].mean(), atol=1e-6)
+    with pytest.raises(ValueError, match="needs another prompt to compare with, received 1; use batch_size=2"):
+        surprisal_advantage(reward[:, :1], surprisal[:, :1])
 
 
 @pytest.mark.parametrize("advantage", [group_advantage, leave_one_out_advantage])
@@ -394,6 +410,7 @@ def cases():
         "event_bonus": (event_bonus, (sign, sign[::-1])),
         "group_advantage": (group_advantage, (np.concatenate([reward, np.ones_like(reward)], 1),)),
         "leave_one_out_advantage": (leave_one_out_advantage, (reward,)),
+        "surprisal_advantage": (surprisal_advantage, tuple(rng.random((2, 3, 4, 5)).astype(np.float32))),
         "vote_reward": (lambda x: vote_reward(answer_id[0], x, True), (correct,)),
         "cross_play_contribution": (lambda x: cross_play_contribution(answer_id, x), (np.stack([correct] * 2),)),
         "shapley_value": (shapley_value, (rng.random((3, 8, 2)).astype(np.float32),)),

@@ -103,7 +103,7 @@ def test_credit_decides_about_the_advantage_unless_the_run_does(credit):
     reward = np.array([[[1.0, 0.0, 0.0, 0.0]]])
     centred, divided = reward - 0.25, (reward - 0.25) / 0.5
     expected = {"nested": reward, "shared": divided}.get(credit, centred)
-    np.testing.assert_allclose(make_advantage(config, estimator)(reward), expected, atol=1e-4)
+    np.testing.assert_allclose(make_advantage(config, estimator)(reward, ()), expected, atol=1e-4)
     if credit == "nested":
         config.advantage.baseline = "group"
         with pytest.raises(ValueError, match="advantage.baseline: credit 'nested' brings its own, received 'group'"):
@@ -111,7 +111,23 @@ def test_credit_decides_about_the_advantage_unless_the_run_does(credit):
     else:
         config.advantage.normalize_std = credit != "shared"
         expected = centred if credit == "shared" else divided
-        np.testing.assert_allclose(make_advantage(config, estimator)(reward), expected, atol=1e-4)
+        np.testing.assert_allclose(make_advantage(config, estimator)(reward, ()), expected, atol=1e-4)
+
+
+def test_surprisal_is_a_baseline_for_losses_that_sum_over_tokens():
+    config = build("dyad", "tiny")
+    estimator = make_credit("difference", make_topology(config))
+    config.advantage.baseline = "surprisal"
+    for loss, normalize in (("grpo", "sequence"), ("gspo", "token"), ("reinforce_pp", "token")):
+        config.loss.name, config.loss.normalize = loss, normalize
+        with pytest.raises(
+            ValueError, match=f"a loss that sums over tokens, received loss '{loss}', .*normalize=token"
+        ):
+            make_advantage(config, estimator)
+    config.loss.name = "grpo"
+    reward, surprisal = np.array([[[1.0], [0.5], [0.0]]]), np.array([[[5.0], [1.0], [3.0]]])
+    found = make_advantage(config, estimator)(reward, surprisal)
+    np.testing.assert_allclose(found[0, :, 0], [1 - 0.125, 0.5 - 0.625, 0 - 5.5 / 6], atol=1e-5)
 
 
 def test_a_graph_comes_from_one_line():

@@ -212,6 +212,15 @@ def test_every_estimator_keeps_what_it_claims(studies):
     assert looked_at == claimed
 
 
+@pytest.mark.parametrize("topology", [voting(3), dyad()], ids=["voting", "dyad"])
+def test_the_surprisal_of_other_prompts_is_no_bias(topology):
+    team, names = random_team(topology, prompts=4, seed=2), ("shared", "difference")
+    estimators = {name: make_credit(name, topology) for name in names}
+    one = study("", team, estimators, samples=2, replicates=300, draws=60, seed=3, advantage="surprisal")
+    assert [v.text for v in one.verdicts if not v.holds] == []
+    assert {v.claim for v in one.verdicts} == {"contribution", "gradient"}
+
+
 @pytest.mark.parametrize("team", ["voting", "dyad"])
 def test_claimed_credit_of_free_riders_and_saboteurs(team, studies):
     for name, claim in CLAIMS.items():

@@ -345,14 +345,15 @@ def test_a_removal_world_is_the_smaller_team():
 
 
 def silent_rollout(topology, group, solo_samples, rng) -> Rollout:
-    """A rollout of which only the shape and what was cut short are known."""
+    """A rollout of which only the shape, what was cut short and how likely it was are known."""
     masks, turns = agent_masks(topology.num_agents, all_subsets(topology.num_agents)), []
     for index in range(len(topology.roles)):
         worlds, variant = variants(topology, index, masks)
         counts = (group,) + (solo_samples or group,) * (len(worlds) - 1)
         cut = rng.random((3, sum(counts))) < 0.1
         prompts = Prompts(np.zeros((3, 1), np.int32), *[None] * 3)
-        turns.append(Turn(prompts, Samples(None, None, np.ones(cut.shape, int), cut), [], variant, counts))
+        logprobs, length = -rng.random((*cut.shape, 3)), rng.integers(1, 4, cut.shape)
+        turns.append(Turn(prompts, Samples(None, logprobs, length, cut), [], variant, counts))
     return Rollout(tuple(turns), masks)
 
 
@@ -389,6 +390,10 @@ def test_outcomes_of_graphs_by_hand(topology, solo_samples):
             np.testing.assert_allclose(found.reward[world, b], expected, atol=1e-6)
             there = right if count == 3 else np.broadcast_to(right.mean(0), (3, topology.num_agents))
             np.testing.assert_allclose(found.correct[world, b][:, mask], there[:, mask], atol=1e-6)
+    for agent, b, g in np.ndindex(found.surprisal.shape):  # what was said in the factual world, in all of one's turns
+        mine = [turn for turn, speaker in zip(spoken.turns, topology.speakers, strict=True) if speaker == agent]
+        expected = -sum(turn.samples.logprobs[b, g, : turn.samples.length[b, g]].sum() for turn in mine)
+        np.testing.assert_allclose(found.surprisal[agent, b, g], expected, rtol=1e-5)
 
 
 def test_graphs_decode_the_same_where_prompts_wait_for_others():
@@ -442,7 +447,8 @@ def test_outcomes_and_training_rows_of_nested_answers_by_hand():
             np.ones((2, 1), np.int32), np.ones(2, int), np.zeros((*shape, 0), np.int32), np.zeros(shape, int)
         )
         tokens = rng.integers(0, 9, (*shape, 1))
-        samples = Samples(tokens, np.zeros((*shape, 1), np.float32), np.ones(shape, int), rng.random(shape) < 0.2)
+        logprobs = -rng.random((*shape, 1)).astype(np.float32)
+        samples = Samples(tokens, logprobs, np.ones(shape, int), rng.random(shape) < 0.2)
         turns.append(Turn(prompts, samples, [], variant, counts))
     spoken = Rollout(tuple(turns), masks)
     labels = [rng.integers(-1, 2, turn.samples.length.shape) for turn in turns]
@@ -451,6 +457,8 @@ def test_outcomes_and_training_rows_of_nested_answers_by_hand():
     np.testing.assert_array_equal(found.reward[0], right[1][:, :6])
     np.testing.assert_array_equal(found.correct[0, ..., 0], right[0].repeat(2, 1))
     np.testing.assert_allclose(found.reward[1], right[1][:, 6:].mean(1, keepdims=True).repeat(6, 1))
+    np.testing.assert_allclose(found.surprisal[0], -turns[0].samples.logprobs[..., 0].repeat(2, 1))
+    np.testing.assert_allclose(found.surprisal[1], -turns[1].samples.logprobs[:, :6, 0])
     advantage = np.stack([np.arange(6.0).reshape(1, 6).repeat(2, 0) // 2, np.arange(12.0).reshape(2, 6)])
     thoughts, answers = (gather_rows(spoken, advantage, [turn], range(2)) for turn in (0, 1))
     assert [row.advantage for row in thoughts] == [0, 1, 2, 0, 1, 2]

@@ -23,6 +23,7 @@ from ccpo_jax import (
     group_advantage,
     leave_one_out_advantage,
     make_credit,
+    surprisal_advantage,
     team_reward,
     vote_reward,
 )
@@ -393,11 +394,13 @@ def play(team, ablated, *, group=1, answers=1, words=2, seed=0) -> Play:
     place = {cell: column for column, cell in enumerate(cells)}
     chosen = np.array(list(itertools.product(range(words), repeat=len(cells))))  # [N, cells]
     probability, score = np.ones(len(chosen)), {t: [] for t in range(len(team.roles))}
+    likelihood = np.ones(chosen.shape)
     for cell, (turn, heard) in cells.items():
         there = tuple(p in [c[0] for c, _ in heard] for p in team.reads[turn])
         context, word = tuple(chosen[:, place[h]] for h in heard), chosen[:, place[cell]]
         table = tables[turn, there]
-        probability *= table[(*context, word)]
+        likelihood[:, place[cell]] = table[(*context, word)]
+        probability *= likelihood[:, place[cell]]
         if cell[0] == said(team, turn, everyone):
             gradient = np.zeros((len(chosen), *table.shape))
             gradient[(np.arange(len(chosen)), *context)] = np.eye(words)[word] - table[context]
@@ -415,7 +418,11 @@ def play(team, ablated, *, group=1, answers=1, words=2, seed=0) -> Play:
             for agent, column in columns.items():
                 answer_id[world, ..., agent] = chosen[:, column]
     correct = (answer_id == 0).astype(np.float32)
-    outcome = Outcome(reward.astype(np.float32), correct, answer_id, masks)
+    surprisal = np.zeros((team.num_agents, *shape[1:]), np.float32)
+    for turn, agent in enumerate(team.speakers):
+        own = said(team, turn, everyone)
+        surprisal[agent] -= np.log(likelihood[:, [place[own, s * count[own] // leaves] for s in range(leaves)]])
+    outcome = Outcome(reward.astype(np.float32), correct, answer_id, masks, surprisal=surprisal)
     return Play(outcome, {t: np.stack(g, 1) for t, g in score.items()}, probability, len(cells))
 
 
@@ -547,6 +554,48 @@ def test_agent_norm_climbs_the_team_reward_on_each_agents_own_scale(team):
     found = by_turn(team, moments_of(gradients, played.probability)[0], 2)
     for turn, expected in by_turn(team, team_gradient(team, team.ablated), 2).items():
         np.testing.assert_allclose(found[turn], expected / np.sqrt(var[team.speakers[turn]]), atol=1e-4)
+
+
+@pytest.mark.parametrize("team, group, other", [("dyad", 1, 1), ("dyad", 2, 1), ("chain", 1, 1), ("debate", 1, 1)])
+@pytest.mark.parametrize("name", ["shared", "difference"])
+def test_the_surprisal_of_other_prompts_leaves_the_gradient_unbiased(name, team, group, other):
+    """Everything that two prompts can come out with together: each is the other's baseline."""
+    team = READERS[team]
+    estimator = make_credit(name, team)
+    ablated = team.ablated if estimator.counterfactual else ()
+    here, there = (play(team, ablated, group=g, seed=seed) for seed, g in ((0, group), (1, other)))
+    credits = [np.asarray(estimator.update((), played.outcome)[0]) for played in (here, there)]  # [A, N, G] each
+    mean = 0.0
+    for weight, credit, surprisal in zip(
+        there.probability, *(np.moveaxis(x, 1, 0) for x in (credits[1], there.outcome.surprisal)), strict=True
+    ):  # one way the other prompt can come out: beside all that this one can
+        both = [
+            np.stack([own, np.broadcast_to(x.mean(1, keepdims=True)[:, None], own.shape)], 2)
+            for own, x in ((credits[0], credit), (here.outcome.surprisal, surprisal))
+        ]
+        signal = np.asarray(jax.vmap(surprisal_advantage, 1, 1)(*both))[:, :, 0]
+        parts = [
+            np.einsum("ng,ng...->n...", signal[team.speakers[t]], score).reshape(len(score), -1) / group
+            for t, score in here.score.items()
+        ]
+        mean = mean + weight * moments_of(np.concatenate(parts, axis=1), here.probability)[0]
+    np.testing.assert_allclose(mean, team_gradient(team, ablated), atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [0.6, 0.9, 0.99])
+def test_weighing_with_surprisal_comes_near_the_best_constant_baseline(p):
+    """One agent, right with probability p: the best baseline is 1 - p, the mean reward p is the worst of the three."""
+    others = 400
+    right = np.arange(others) < round(p * others)
+    reward, surprisal = np.append(right, 1.0)[None, :, None], -np.log(np.where(np.append(right, True), p, 1 - p))
+    weighed = 1.0 - float(surprisal_advantage(reward, surprisal[None, :, None])[0, -1, 0])
+    odds, scores = np.array([p, 1 - p]), np.array([1 - p, -p])
+
+    def variance(baseline):
+        pushed = (np.array([1.0, 0.0]) - baseline) * scores
+        return odds @ np.square(pushed - odds @ pushed)
+
+    assert variance(1 - p) <= variance(weighed) < 0.1 * variance(p)
 
 
 # What it costs: variance of the gradient, times the texts that were decoded for it

@@ -42,7 +42,7 @@ def check_claims(label: str, claim: Claim, known: Truth, found: Summary, masked:
       masked: agents that training masks.
       changed: which agent was replaced.
       how: by what, one of REPLACEMENTS.
-      advantage: gradients are looked at with "leave_one_out" only.
+      advantage: with "trained" gradients are not looked at.
     """
 
     def look(what: str, agent: int, metric: str, wanted: str, target: float = 0.0) -> Verdict:
@@ -60,7 +60,7 @@ def check_claims(label: str, claim: Claim, known: Truth, found: Summary, masked:
             verdicts.append(look("silent", changed, "credit", "0"))
         if how == "misleading" and claim.saboteur and known.contribution[changed].mean() < _HARM:
             verdicts.append(look("saboteur", changed, "credit", "below 0"))
-    if claim.gradient and advantage == "leave_one_out":
+    if claim.gradient and advantage != "trained":
         for k in range(len(known.contribution)):
             if np.isfinite(found.figures[k, "scale"][0]):  # who always says the same has no gradient
                 verdicts.append(look("gradient", k, "bias", "0"))

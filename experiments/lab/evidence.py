@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ccpo_jax.advantages import group_advantage, leave_one_out_advantage
+from ccpo_jax.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
 from ccpo_jax.records import CreditEstimator
 from ccpo_jax.topology import Topology
 from experiments.lab.tabular import TabularTeam, Truth, draw
@@ -54,13 +54,23 @@ def cost_of_sample(team: TabularTeam, estimator: CreditEstimator) -> float:
     return draw(team, np.random.default_rng(0), replicates=1, group=1, **how).cost
 
 
-def centring(estimator: CreditEstimator, advantage: str) -> Callable:
-    """How credit becomes an advantage: by its own baseline, by "leave_one_out", or as "trained" by default."""
+def centring(estimator: CreditEstimator, advantage: str, prompts: int) -> Callable:
+    """How (credit, surprisal), both ``[A, B * R, G]``, become an advantage: by the estimator's own baseline if any.
+
+    Else by "leave_one_out", by "surprisal" among the `prompts` of each replicate, or as "trained" by default.
+    """
     if estimator.baseline == "none":
-        return jnp.asarray
+        return lambda credit, _: jnp.asarray(credit)
     if advantage == "leave_one_out":
-        return leave_one_out_advantage
-    return lambda credit: group_advantage(credit, normalize_std=estimator.divide)
+        return lambda credit, _: leave_one_out_advantage(credit)
+    if advantage == "trained":
+        return lambda credit, _: group_advantage(credit, normalize_std=estimator.divide)
+
+    def among_prompts(credit, surprisal):
+        apart = (x.reshape(len(x), prompts, -1, x.shape[-1]) for x in (credit, surprisal))
+        return jax.vmap(surprisal_advantage, in_axes=2, out_axes=2)(*apart).reshape(credit.shape)
+
+    return among_prompts
 
 
 def gather(
@@ -87,7 +97,8 @@ def gather(
         _, state = update(state, draw(team, rng, **how).outcome)
     drawn = draw(team, rng, **how)
     credit, _ = update(state, drawn.outcome)
-    signal = np.asarray(jax.jit(centring(estimator, advantage))(credit), np.float64)  # [A, N, G]
+    centre = jax.jit(centring(estimator, advantage, team.prompts))
+    signal = np.asarray(centre(credit, drawn.outcome.surprisal), np.float64)  # [A, N, G]
     gradients, ranks = [], []  # of every turn
     for t, agent in enumerate(topology.speakers):
         cells = drawn.cells[t].reshape(*shape, -1)

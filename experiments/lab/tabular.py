@@ -122,19 +122,20 @@ def draw(
     for t, reads in enumerate(topology.reads):
         worlds, variant = variants(topology, t, masks)
         counts = (group * answers**t if answers > 1 else group,) + (group,) * (len(worlds) - 1)
-        said = []
+        said, likelihood = [], []
         for world, size in zip(worlds, counts, strict=True):
             there = tuple(bool(masks[world, topology.speakers[p]]) for p in reads)
             heard = [words[p][:, turns[p].row(world, np.arange(size), size)]
                      for p, here in zip(reads, there, strict=True) if here]  # fmt: skip
             table = team.tables[t, there]
             said.append(_say(table[(prompt, *heard)], rng, (count, size)))
+            likelihood.append(table[(prompt, *heard, said[-1])])
             if world == 0:
                 place = np.ravel_multi_index((*(np.broadcast_to(x, said[0].shape) for x in heard), said[0]),
                                              table.shape[1:])  # fmt: skip
                 cells.append(place)
         words.append(np.concatenate(said, axis=1))
-        turns.append(_turn(count, sum(counts), variant, counts))
+        turns.append(_turn(np.concatenate(likelihood, axis=1), variant, counts))
         cost += counts[0] * team.lengths[t][0] + sum(counts[1:]) * team.lengths[t][1]
     verdicts = ([table[t][prompt, words[t]] for t in range(len(turns))] for table in (team.right, team.label))
     result = outcome(topology, Rollout(tuple(turns), masks), *verdicts)
@@ -151,13 +152,11 @@ def _say(probability: np.ndarray, rng: np.random.Generator, shape) -> np.ndarray
     return (up_to <= rng.random(shape)[..., None] * up_to[..., -1:]).sum(-1)
 
 
-def _turn(count: int, rows: int, variant, counts) -> Turn:
-    """What `outcome` and `Turn.row` look at; there are no tokens."""
-    nothing = np.zeros((count, 0), np.int32)
-    cut = np.zeros((count, rows), bool)
-    return Turn(
-        Prompts(nothing, nothing, nothing, nothing), Samples(nothing, nothing, nothing, cut), [], variant, counts
-    )
+def _turn(likelihood: np.ndarray, variant, counts) -> Turn:
+    """What `outcome` and `Turn.row` look at: texts of one token, of which nobody asks what it is."""
+    nothing, one = np.zeros((len(likelihood), 0), np.int32), np.ones(likelihood.shape, np.int32)
+    samples = Samples(one[..., None], np.log(likelihood, dtype=np.float32)[..., None], one, one < 0)
+    return Turn(Prompts(nothing, nothing, nothing, nothing), samples, [], variant, counts)
 
 
 def truth(team: TabularTeam) -> Truth:
