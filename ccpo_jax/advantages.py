@@ -213,7 +213,8 @@ def surprisal_advantage(reward: Array, surprisal: Array, *, eps: float = 1e-6) -
     right the baseline comes out far below the mean reward, and rare mistakes no longer fill the gradient with noise.
 
     No baseline holds a sample of its own prompt: the policy gradient stays unbiased, also with one sample a prompt, if
-    the loss sums over tokens. A loss that takes each sequence's mean does not: its scores have no mean of 0.
+    the loss sums over a sequence's tokens and divides by what does not depend on them. A mean over the sequence's or
+    the batch's tokens does: the scores then have no mean of 0. A batch of equal rewards gets exactly 0.
 
     Reference: Greensmith, Bartlett and Baxter, JMLR 5 (2004), for the weights. Deviation: not in arXiv:2603.21563;
     surprisal in place of the score's length is ours.
@@ -227,7 +228,7 @@ def surprisal_advantage(reward: Array, surprisal: Array, *, eps: float = 1e-6) -
       ``[..., B, G]`` float32, in the unit of `reward`.
 
     Raises:
-      ValueError: if B < 2.
+      ValueError: if B < 2, or the shapes differ.
 
     Example:
       >>> reward = jnp.array([[1.0, 1.0], [1.0, 0.0]])
@@ -235,11 +236,17 @@ def surprisal_advantage(reward: Array, surprisal: Array, *, eps: float = 1e-6) -
       [[0.75, 0.75], [0.0, -1.0]]
     """
     reward, weight = jnp.asarray(reward, jnp.float32), jnp.asarray(surprisal, jnp.float32) + eps
-    if reward.shape[-2] < 2:
-        raise ValueError(f"reward: needs another prompt to compare with, received {reward.shape[-2]}; use batch_size=2")
-    earned, weights = ((x * weight).sum(axis=-1, keepdims=True) for x in (reward, jnp.ones_like(reward)))
-    others = (x.sum(axis=-2, keepdims=True) - x for x in (earned, weights))
-    return reward - jnp.divide(*others)
+    if reward.shape != weight.shape:
+        raise ValueError(f"surprisal: has the shape {weight.shape}; give one per reward, {reward.shape}")
+    if reward.ndim < 2 or reward.shape[-2] < 2:
+        raise ValueError(f"reward: needs two prompts at least, received the shape {reward.shape}; use [..., B, G]")
+    centred = reward - reward[..., :1, :1]  # what is equal becomes 0, and any constant falls out of what follows
+    itself = jnp.eye(reward.shape[-2], dtype=bool)
+
+    def over_others(x):  # added up without the prompt's own: taking it away again would leave its rounding behind
+        return jnp.where(itself, 0.0, x.sum(axis=-1)[..., None, :]).sum(axis=-1)[..., None]
+
+    return centred - over_others(weight * centred) / over_others(weight)
 
 
 def _varies(reward: Array) -> Array:

@@ -171,11 +171,19 @@ def make_advantage(config, credit: CreditEstimator) -> Callable:
         raise ValueError(
             f"advantage.baseline: credit {config.credit.name!r} brings its own, received {baseline!r}; leave it out"
         )
-    if baseline == "surprisal" and (config.loss.name != "grpo" or config.loss.normalize == "sequence"):
+    if config.advantage.normalize_std and baseline != "group":
         raise ValueError(
-            f"advantage.baseline: 'surprisal' needs a loss that sums over tokens, received loss {config.loss.name!r}, "
-            f"normalize={config.loss.normalize!r}; type --config.loss.name=grpo --config.loss.normalize=token"
+            f"advantage.normalize_std: baseline {baseline!r} does not divide, received True; "
+            "leave it out, or type --config.advantage.baseline=group"
         )
+    if baseline == "surprisal" and (config.loss.name != "grpo" or config.loss.normalize != "length"):
+        raise ValueError(
+            f"advantage.baseline: 'surprisal' needs a loss that divides by a fixed length, received "
+            f"{config.loss.name!r} with normalize={config.loss.normalize!r}; type --config.loss.name=grpo "
+            f"--config.loss.normalize=length --config.loss.max_length={max(config.response_length)}"
+        )
+    if baseline == "surprisal" and config.batch_size < 2:
+        raise ValueError("batch_size: baseline 'surprisal' compares prompts, at least 2, received 1; use batch_size=2")
     table = {
         "group": lambda credit, _: group_advantage(credit, normalize_std=divide),
         "leave_one_out": lambda credit, _: leave_one_out_advantage(credit),

@@ -61,7 +61,8 @@ def _check(topology: Topology) -> None:
         for partner in partners:
             if not 0 <= partner < turn:
                 raise ValueError(
-                    f"topology: turn {turn} reads turn {partner}; a turn reads earlier turns, 0 to {turn - 1}"
+                    f"topology: turn {turn} reads turn {partner}; "
+                    + (f"a turn reads earlier turns, 0 to {turn - 1}" if turn else "the first turn can read none")
                 )
     if list(dict.fromkeys(speakers)) != list(range(1 + max(speakers))):
         raise ValueError(f"topology: speakers {speakers} skip a number; number agents 0, 1, ... by their first turn")

@@ -43,9 +43,9 @@ def base() -> ConfigDict:
 
     c.advantage = ConfigDict()
     c.advantage.baseline = placeholder(str)  # group (mean of the group) | leave_one_out | none | surprisal (mean of the
-    # other prompts, every sample weighed with its surprisal; needs loss.normalize=token or length); None: group, but
+    # other prompts, every sample weighed with its surprisal; needs loss.normalize=length); None: group, but
     # none with loss reinforce_pp, which centres the whole batch, and with credits that bring their own
-    c.advantage.normalize_std = placeholder(bool)  # group: divide by the group's standard deviation; None: yes, but
+    c.advantage.normalize_std = placeholder(bool)  # group alone: divide by its standard deviation; None: yes, but
     # not with credits ccpo_event, sepo, magrpo and agent_norm, which are made for centred advantages
 
     c.loss = ConfigDict()

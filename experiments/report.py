@@ -109,7 +109,8 @@ def read_run(workdir: pathlib.Path) -> Run:
         lines, damaged = read_lines(workdir / "rollouts.jsonl")
         for line in lines:
             try:
-                rollouts.append(view(topology, line, told.get(line["step"], {})))
+                metrics_then, baseline = told.get(line["step"], {}), config.get("advantage.baseline")
+                rollouts.append(view(topology, line, metrics_then, baseline))
             except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
                 damaged += 1
     return Run(workdir.resolve().name, config, topology, metrics, result, rollouts, damaged)
@@ -151,13 +152,14 @@ def agent_names(topology: Topology) -> list[str]:
 # --- rollouts ---------------------------------------------------------------------------------------------------------
 
 
-def view(topology: Topology, line: dict, metrics: dict) -> dict:
+def view(topology: Topology, line: dict, metrics: dict, baseline: str | None = None) -> dict:
     """One problem of rollouts.jsonl as the page shows it: every text inert, every number finite, and why who was paid.
 
     Args:
       topology: the team.
       line: see `ccpo_jax.journal.entry`.
       metrics: of the same step.
+      baseline: see `paid`.
 
     Returns:
       The line with `history`, the name of who is missing in each of its `worlds`, for every turn whether it `decides`
@@ -182,7 +184,7 @@ def view(topology: Topology, line: dict, metrics: dict) -> dict:
         here = [[p is None or type(p) is int and 0 <= p < n for p, n in zip(t, texts, strict=True)] for t in tellings]
         if not all(map(all, here)) or not len(sample["said"]) == len(sample["reward"]) == len(line["masked"]):
             raise ValueError("said")
-        sample["agents"] = [paid(line, sample, agent) for agent in range(topology.num_agents)]
+        sample["agents"] = [paid(line, sample, agent, baseline) for agent in range(topology.num_agents)]
     worlds = [" and ".join(names[agent] for agent in masked) for masked in line["masked"]]
     return line | {"worlds": worlds, "history": history(metrics)}
 
@@ -196,13 +198,14 @@ def _clean(value: Any) -> Any:
     return {inert(k): _clean(v) for k, v in value.items()} if isinstance(value, dict) else _finite(value)
 
 
-def paid(line: dict, sample: dict, agent: int) -> dict:
+def paid(line: dict, sample: dict, agent: int, baseline: str | None = None) -> dict:
     """What an agent contributed to a sample, its credit and its advantage, and in a few sentences why.
 
     Args:
       line: the problem.
       sample: one of its samples.
       agent: whose.
+      baseline: the run's advantage.baseline; None = its default.
 
     Returns:
       ``contribution`` (None where no world without it was decoded), ``credit``, ``advantage``, ``why``.
@@ -222,7 +225,14 @@ def paid(line: dict, sample: dict, agent: int) -> dict:
             why = f"The team earns {team:.2f} with and without it{free}."
     if None not in (credit, advantage, mean):
         if not advantage:
-            why += f" Its credit is the mean of its {line['group']} samples: nothing is learned from it."
+            compared = f"the mean of its {line['group']} samples" if baseline != "surprisal" else "what others earned"
+            why += f" Its credit is {compared}: nothing is learned from it."
+        elif baseline == "surprisal":
+            side = "above" if advantage > 0 else "below"
+            why += (
+                f" Its credit is {abs(advantage):.2f} {side} that of the other prompts' samples, each weighed with how "
+                f"surprising it was, {credit - advantage:.2f}."
+            )
         elif abs(advantage - credit) < 1e-5 and abs(mean) > 1e-5:
             why += " Its credit is the advantage: it is compared with no mean."
         else:

@@ -36,11 +36,14 @@ class Task(NamedTuple):
     changes: dict[str, Any]
     about: str  # a few words for the table
     model: tuple[str, ...] = ("tiny",)  # "tiny", or what it was taught before, a key of teach_tiny.LESSONS; per agent
-    methods: tuple[str, ...] = ()  # who is compared; () = all of the team's but sepo, whose ratings need a lesson
+    methods: tuple[str, ...] = ()  # who is compared; () = all of the team's but those in _APART
 
 
 _DYAD = {"steps": 32}
 _RATED = {**_DYAD, "rating_length": 52}
+_ALONE = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled")
+_HUNT = ("shared_4x52", "shared_2x104", "mean_2x104", "surprisal")
+_APART = ("sepo", *_HUNT[:-1])  # ratings need a lesson, and the hunt's arms are one question, asked once
 TASKS = {
     "voting": Task("voting", {"steps": 24}, "three voters see the same problem"),
     "parts": Task(
@@ -49,7 +52,7 @@ TASKS = {
         "one voter sees the whole problem, the other two lack its last term; who knows changes with the problem",
         ("parts",),
     ),
-    "dyad": Task("dyad", _DYAD, "Thinker and Solver"),
+    "dyad": Task("dyad", _DYAD, "Thinker and Solver", methods=_ALONE + _HUNT),
     "lazy": Task("dyad", _DYAD, "a Thinker that begins by saying nothing of use", ("lazy", "tiny")),
     "misleading": Task("dyad", _DYAD, "a Thinker that begins by miscalculating", ("misleading", "tiny")),
     "rating": Task("dyad", _RATED, "a dyad that was taught to rate its outcomes", ("rating",), ("shared", "sepo")),
@@ -57,7 +60,11 @@ TASKS = {
 
 # Group sizes are such that all methods of a team decode the same within a few per cent: a sample of the dyad is a
 # thought and an answer, with a counterfactual one more answer, with nested and pooled K answers. The hunt: `surprisal`
-# needs no group, so it spends its samples on more prompts; what that alone is worth the two wide ones say.
+# needs no group, so it spends its samples on more prompts. What that alone is worth the two wide ones say, and what it
+# is worth with the loss that `surprisal` needs, and no division by the group's deviation, `mean_2x104`.
+_SUMMED = {
+    "credit.name": "shared", "group_size": 2, "batch_size": 104, "loss.normalize": "length", "loss.max_length": 22,
+}  # fmt: skip
 METHODS = {
     "voting": {
         "shared": {"credit.name": "shared"},
@@ -76,10 +83,8 @@ METHODS = {
         "pooled": {"credit.name": "pooled", "credit.answers": 2, "group_size": 9},
         "shared_4x52": {"credit.name": "shared", "group_size": 4, "batch_size": 52},
         "shared_2x104": {"credit.name": "shared", "group_size": 2, "batch_size": 104},
-        "surprisal": {
-            "credit.name": "shared", "advantage.baseline": "surprisal", "group_size": 2, "batch_size": 104,
-            "loss.normalize": "length", "loss.max_length": 22,
-        },
+        "mean_2x104": _SUMMED | {"advantage.baseline": "leave_one_out"},
+        "surprisal": _SUMMED | {"advantage.baseline": "surprisal"},
         "sepo": {"credit.name": "sepo", "group_size": 3},  # two ratings take three times as much as what they rate
     },
 }  # fmt: skip
@@ -88,7 +93,7 @@ _COMMON = {"log.tensorboard": False, "data.heldout": 512, "verifier.workers": 1}
 
 def methods_of(task: str) -> tuple[str, ...]:
     """The methods that are compared on a task."""
-    return TASKS[task].methods or tuple(name for name in METHODS[TASKS[task].config] if name != "sepo")
+    return TASKS[task].methods or tuple(name for name in METHODS[TASKS[task].config] if name not in _APART)
 
 
 class Run(NamedTuple):
@@ -222,8 +227,10 @@ def finished(task: str, out: pathlib.Path, seeds: Sequence[int]) -> dict[tuple[s
     }
 
 
-def compare(task: str, courses: dict[tuple[str, int], Course]) -> tuple[list[dict], list[dict]]:
-    """(a line per method, a line per run) of a task."""
+def compare(
+    task: str, courses: dict[tuple[str, int], Course], against: str = "shared"
+) -> tuple[list[dict], list[dict]]:
+    """(a line per method, a line per run) of a task; methods are compared with `against`, seed by seed."""
     budget = min(course.tokens[-1] for course in courses.values())
     agents = 3 if TASKS[task].config == "voting" else 2
     runs = {key: figures(course, budget, agents) for key, course in courses.items()}
@@ -236,19 +243,21 @@ def compare(task: str, courses: dict[tuple[str, int], Course]) -> tuple[list[dic
         for name in next(iter(mine.values())):
             line[name], line[f"{name} ±"] = mean_and_half([found[name] for found in mine.values()])
         for name in ("curve", "held-out"):
-            pairs = [mine[s][name] - runs["shared", s][name] for s in mine if ("shared", s) in runs]
-            if pairs and method != "shared":
-                line[f"{name} − shared"], line[f"{name} − shared ±"] = mean_and_half(pairs)
+            pairs = [mine[s][name] - runs[against, s][name] for s in mine if (against, s) in runs]
+            if pairs and method != against:
+                line[f"{name} − {against}"], line[f"{name} − {against} ±"] = mean_and_half(pairs)
         lines.append(line)
     starts = [course.start["eval/team_accuracy"] for course in courses.values()]
-    lines.insert(0, {"method": "untrained", "seeds": len(starts), "held-out": 100 * statistics.fmean(starts)})
+    seen = {seed for _, seed in courses}
+    lines.insert(0, {"method": "untrained", "seeds": len(seen), "held-out": 100 * statistics.fmean(starts)})
     return lines, [{"task": task, "method": m, "seed": s} | found for (m, s), found in runs.items()]
 
 
 def markdown(task: str, lines: Sequence[dict]) -> str:
     """A task's table as people read it."""
     columns = list(dict.fromkeys(c for line in lines[1:] for c in line if not c.endswith("±")))
-    first = ["method", "seeds", "curve", "curve − shared", "held-out", "held-out − shared"]
+    beside = {name: [c for c in columns if c.startswith(f"{name} − ")] for name in ("curve", "held-out")}
+    first = ["method", "seeds", "curve", *beside["curve"], "held-out", *beside["held-out"]]
     columns = first + [c for c in columns if c not in first]
 
     def cell(line: dict, column: str) -> str:
@@ -269,7 +278,7 @@ _STYLE = (
     "svg{background:#fff;font:12px sans-serif}path{fill:none}.grid-line{stroke:#ddd}.zero{stroke:#888}"
     ".cursor{display:none}.line{stroke:currentColor;stroke-width:1.7}.band{fill:currentColor;opacity:.15}"
     + "".join(f".c{i}{{color:{colour}}}" for i, colour in enumerate(
-        ("#0b63b0", "#c4500a", "#12805c", "#9a3f86", "#8a6d00", "#2f86ad", "#6350cf", "#6d747d")))
+        ("#0b63b0", "#c4500a", "#12805c", "#9a3f86", "#8a6d00", "#2f86ad", "#6350cf", "#6d747d", "#5a9a1c", "#d0216b")))
 )  # fmt: skip
 
 
@@ -281,12 +290,14 @@ def picture(task: str, courses: dict[tuple[str, int], Course]) -> str:
         points = [mean_and_half(values) for values in zip(*runs, strict=False)]
         band = [(mean - half, mean + half) for mean, half in points if half is not None]
         lines.append(Line(method, list(range(1, len(points) + 1)), [mean for mean, _ in points], band))
+    above = 8 + 13 * -(-len(lines) // 4)  # room for names
     chart = line_chart(lines, label=f"team accuracy in training, {task}")
     names = "".join(
-        f'<text class="c{i}" x="{LEFT + 62 * (i % 5)}" y="{-18 + 13 * (i // 5)}" fill="currentColor">{line.name}</text>'
+        f'<text class="c{i}" x="{LEFT + 78 * (i % 4)}" y="{13 * (i // 4) - above + 12}" fill="currentColor">{line.name}'
+        "</text>"
         for i, line in enumerate(lines)
     )
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="720" viewBox="0 -34 {WIDTH} {HEIGHT + 34}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="720" viewBox="0 {-above} {WIDTH} {HEIGHT + above}"'
     return f"{head}><style>{_STYLE}</style>{names}{chart[chart.index('>') + 1 :]}\n"
 
 
@@ -308,9 +319,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=seeds, default=SEEDS, help="such as 0,1")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/study"), help="runs and tables go here")
     parser.add_argument("--jobs", type=positive, default=1, help="runs at once")
+    parser.add_argument("--against", choices=methods, default="shared", help="whom the tables compare with")
     parser.add_argument("--print", action="store_true", help="tables of what is there; run nothing")
     typed = parser.parse_args(arguments)
     out, tasks = typed.out.resolve(), typed.task or list(TASKS)
+    for method in typed.method or ():
+        if not any(method in methods_of(task) for task in tasks):
+            usual = ", ".join(dict.fromkeys(name for task in tasks for name in methods_of(task)))
+            parser.error(f"--method: {method!r} is not compared in {', '.join(tasks)}; use some of {usual}")
     wanted = [
         Run(task, method, seed)
         for seed in typed.seeds  # all methods with one seed before the next: an early look is a fair one
@@ -325,11 +341,13 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     for task in tasks:
         if courses := finished(task, out, typed.seeds):
-            lines, runs = compare(task, courses)
+            lines, runs = compare(task, courses, typed.against)
             (out / f"{task}.svg").write_text(picture(task, courses), encoding="utf-8")
             (out / f"{task}.md").write_text(markdown(task, lines), encoding="utf-8")
             (out / f"{task}.csv").write_text(as_csv(runs), encoding="utf-8")
             print(markdown(task, lines))
+        elif typed.print:
+            print(f"{task}: no run is finished in {out / task}", file=sys.stderr)
     for line in failed:
         print(f"error: {line}", file=sys.stderr)
     return 1 if failed else 0

@@ -133,8 +133,23 @@ def test_surprisal_advantage_against_numpy():
             np.testing.assert_allclose(found[agent, b], reward[agent, b] - baseline, atol=1e-5)
     alone = surprisal_advantage(reward[..., :1], np.zeros((3, 5, 1)))  # nobody is surprised: the other prompts' mean
     np.testing.assert_allclose(alone[0, 0, 0], reward[0, 0, 0] - reward[0, 1:, 0].mean(), atol=1e-6)
-    with pytest.raises(ValueError, match="needs another prompt to compare with, received 1; use batch_size=2"):
-        surprisal_advantage(reward[:, :1], surprisal[:, :1])
+    for shape in ((3, 1, 4), (4,)):
+        with pytest.raises(ValueError, match=r"reward: needs two prompts at least, received the shape \(.*; use"):
+            surprisal_advantage(np.ones(shape), np.ones(shape))
+    with pytest.raises(ValueError, match=r"surprisal: has the shape \(0,\); give one per reward, \(3, 5, 4\)"):
+        surprisal_advantage(reward, ())
+
+
+@pytest.mark.parametrize("own", [30.0, 300.0, 2000.0])
+@pytest.mark.parametrize("prompts", [2, 16, 104])
+def test_a_surprising_prompt_leaves_no_rounding_in_its_own_baseline(prompts, own):
+    """All others are certain: their plain mean, however long the prompt's own texts are."""
+    reward, surprisal = np.tile([1.0, 0.0], (prompts, 1)), np.zeros((prompts, 2))
+    surprisal[0, 0] = own
+    np.testing.assert_allclose(surprisal_advantage(reward, surprisal)[0], [0.5, -0.5], atol=1e-5)
+    third = np.full((prompts, 2), 1 / 3, np.float32)
+    weights = surprisal + np.random.default_rng(0).random((prompts, 2))
+    assert (np.asarray(surprisal_advantage(third, weights)) == 0).all()
 
 
 @pytest.mark.parametrize("advantage", [group_advantage, leave_one_out_advantage])

@@ -114,17 +114,22 @@ def test_credit_decides_about_the_advantage_unless_the_run_does(credit):
         np.testing.assert_allclose(make_advantage(config, estimator)(reward, ()), expected, atol=1e-4)
 
 
-def test_surprisal_is_a_baseline_for_losses_that_sum_over_tokens():
+def test_surprisal_is_a_baseline_for_losses_that_divide_by_a_fixed_length():
     config = build("dyad", "tiny")
     estimator = make_credit("difference", make_topology(config))
     config.advantage.baseline = "surprisal"
-    for loss, normalize in (("grpo", "sequence"), ("gspo", "token"), ("reinforce_pp", "token")):
+    for loss, normalize in (("grpo", "sequence"), ("grpo", "token"), ("gspo", "length"), ("reinforce_pp", "length")):
         config.loss.name, config.loss.normalize = loss, normalize
-        with pytest.raises(
-            ValueError, match=f"a loss that sums over tokens, received loss '{loss}', .*normalize=token"
-        ):
+        told = f"a fixed length, received '{loss}' with normalize='{normalize}'; .*normalize=length .*max_length=22"
+        with pytest.raises(ValueError, match=told):
             make_advantage(config, estimator)
-    config.loss.name = "grpo"
+    config.loss.name, config.loss.normalize, config.batch_size = "grpo", "length", 1
+    with pytest.raises(ValueError, match="batch_size: baseline 'surprisal' compares prompts, at least 2, received 1"):
+        make_advantage(config, estimator)
+    config.batch_size, config.advantage.normalize_std = 3, True
+    with pytest.raises(ValueError, match="normalize_std: baseline 'surprisal' does not divide, received True; leave"):
+        make_advantage(config, estimator)
+    config.advantage.normalize_std = None
     reward, surprisal = np.array([[[1.0], [0.5], [0.0]]]), np.array([[[5.0], [1.0], [3.0]]])
     found = make_advantage(config, estimator)(reward, surprisal)
     np.testing.assert_allclose(found[0, :, 0], [1 - 0.125, 0.5 - 0.625, 0 - 5.5 / 6], atol=1e-5)

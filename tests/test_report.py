@@ -224,6 +224,15 @@ def test_a_dyad_with_ratings_and_solo_tries():
     assert report.agent_names(chain(4)) == ["planner", "solver", "checker 2", "checker 3"]
 
 
+def test_reasons_name_the_baseline_of_the_run():
+    line = dyad_line()
+    line["samples"][0]["advantage"] = [0, -0.5]  # a credit of .25 against .75
+    _, solver = report.view(dyad(), line, {}, "surprisal")["samples"][0]["agents"]
+    assert solver["why"].endswith(
+        "Its credit is 0.50 below that of the other prompts' samples, each weighed with how surprising it was, 0.75."
+    )
+
+
 def test_a_run_under_way_and_an_old_one_have_a_page(tmp_path):
     _, page = page_of(make_run(tmp_path, steps=1, rollouts=[]))
     assert "This run kept no rollouts" in page.text and "Reward" in page.text

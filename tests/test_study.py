@@ -43,7 +43,9 @@ def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
     drawn = ElementTree.fromstring(study.picture("dyad", courses))
     assert [text.text for text in drawn if text.get("class")][:2] == ["shared", "ccpo"]
     table = study.markdown("dyad", lines)
-    assert "| ccpo | 2 | 62.5 ± 0.0 | +31.2 ± 79.4 |" in table and "| untrained | 4 | – |" in table
+    assert "| ccpo | 2 | 62.5 ± 0.0 | +31.2 ± 79.4 |" in table and "| untrained | 2 | – |" in table
+    against, _ = study.compare("dyad", courses, "ccpo")
+    assert "curve − ccpo" in study.markdown("dyad", against) and against[1]["curve − ccpo"] == pytest.approx(-31.25)
 
 
 def test_every_run_is_a_configuration_that_exists():
@@ -84,9 +86,15 @@ def test_fair_shares(thought, right, thinker):
 @pytest.mark.parametrize("typed, told", [
     ("--method=cross-play", "invalid choice: 'cross-play'"), ("--jobs=0", "--jobs: received '0', use an integer from 1 on"),
     ("--seeds=1,1", "--seeds: invalid seeds value: '1,1'"),
+    ("--method=surprisal --task=voting", "--method: 'surprisal' is not compared in voting; use some of shared, indiv"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(typed, told, capsys):
     with pytest.raises(SystemExit) as ended:
-        study.main([typed, "--print"])
+        study.main([*typed.split(), "--print"])
     shown = capsys.readouterr().err
     assert ended.value.code == 2 and told in shown and shown.count("\n") == 1
+
+
+def test_a_table_of_nothing_says_so(tmp_path, capsys):
+    assert study.main(["--task=dyad", "--print", f"--out={tmp_path}"]) == 0
+    assert capsys.readouterr().err == f"dyad: no run is finished in {tmp_path / 'dyad'}\n"

@@ -89,6 +89,7 @@ def test_a_graph_that_cannot_be_read_says_how_to_write_one(line):
     "line, message",
     [
         ("planner solver(1)", "topology: turn 1 reads turn 1; a turn reads earlier turns, 0 to 0"),
+        ("planner(1)", "topology: turn 0 reads turn 1; the first turn can read none"),
         ("planner solver(0) checker(5)", "topology: turn 2 reads turn 5"),
         ("planner solver@2(0)", "topology: speakers .* skip a number"),
     ],

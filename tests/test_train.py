@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from ccpo_jax import modes, train
+from ccpo_jax import Outcome, make_credit, modes, train
 from ccpo_jax.generate import compiled
-from ccpo_jax.setup import resolve
+from ccpo_jax.setup import make_advantage, resolve
+from ccpo_jax.topology import voting as voters
 from ccpo_jax.update import gradient_program
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import InputError
@@ -183,6 +184,19 @@ def test_steps_do_not_recompile():
             counts.append((compiled(), gradient_program()._cache_size()))
     assert counts[-1] == counts[4]
     assert counts[-1][1] - counts[0][1] <= 1
+
+
+def test_a_step_compares_with_the_surprisal_of_its_other_prompts():
+    changes = {"advantage.baseline": "surprisal", "loss.normalize": "length", "loss.max_length": 22}
+    config, rng = small("voting", **changes), np.random.default_rng(0)
+    credit, surprisal = make_credit("individual", voters(3)), rng.exponential(size=(3, 4, 2)).astype(np.float32)
+    correct = rng.integers(0, 2, (1, 4, 2, 3)).astype(np.float32)
+    result = Outcome(correct.mean(-1), correct, correct.astype(int), np.ones((1, 3), bool), surprisal=surprisal)
+    _, found, _ = train.assign_credit(credit, make_advantage(config, credit), (), result)
+    for agent, b in np.ndindex(3, 4):
+        rest = [other for other in range(4) if other != b]
+        baseline = np.average(correct[0, rest, :, agent], weights=surprisal[agent, rest])
+        np.testing.assert_allclose(found[agent, b], correct[0, b, :, agent] - baseline, atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [
