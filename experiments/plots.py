@@ -50,12 +50,13 @@ class Axes(NamedTuple):
         return BOTTOM - (BOTTOM - TOP) * min(max(part, 0.0), 1.0)
 
 
-def line_chart(lines: Sequence[Line], *, label: str) -> str:
+def line_chart(lines: Sequence[Line], *, label: str, colours: int = COLOURS) -> str:
     """Lines over a common horizontal axis.
 
     Args:
       lines: at least one, each with at least one point.
       label: what the chart shows, for those who cannot see it.
+      colours: classes c0, c1, ... that there are; further lines begin with c0 again.
 
     Returns:
       An ``<svg>`` element.
@@ -67,7 +68,7 @@ def line_chart(lines: Sequence[Line], *, label: str) -> str:
     axes = _axes([x for line in lines for x in line.x], (bottom, high + margin))
     drawn = []
     for index, line in enumerate(lines):
-        colour = f"c{index % COLOURS}"
+        colour = f"c{index % colours}"
         if line.band:
             upper, lower = ([pair[edge] for pair in line.band] for edge in (1, 0))
             area = _path(axes, [*line.x, *reversed(line.x)], [*upper, *reversed(lower)])

@@ -274,12 +274,15 @@ def markdown(task: str, lines: Sequence[dict]) -> str:
     return f"### {task}: {TASKS[task].about}\n\n" + "\n".join(rows) + "\n"
 
 
+_COLOURS = (
+    "#0b63b0", "#c4500a", "#12805c", "#9a3f86", "#8a6d00", "#2f86ad", "#6350cf", "#6d747d", "#5a9a1c", "#d0216b",
+)  # fmt: skip
+_ABREAST = 3  # names in a line above the chart
 _STYLE = (
     "svg{background:#fff;font:12px sans-serif}path{fill:none}.grid-line{stroke:#ddd}.zero{stroke:#888}"
     ".cursor{display:none}.line{stroke:currentColor;stroke-width:1.7}.band{fill:currentColor;opacity:.15}"
-    + "".join(f".c{i}{{color:{colour}}}" for i, colour in enumerate(
-        ("#0b63b0", "#c4500a", "#12805c", "#9a3f86", "#8a6d00", "#2f86ad", "#6350cf", "#6d747d", "#5a9a1c", "#d0216b")))
-)  # fmt: skip
+    + "".join(f".c{i}{{color:{colour}}}" for i, colour in enumerate(_COLOURS))
+)
 
 
 def picture(task: str, courses: dict[tuple[str, int], Course]) -> str:
@@ -290,11 +293,11 @@ def picture(task: str, courses: dict[tuple[str, int], Course]) -> str:
         points = [mean_and_half(values) for values in zip(*runs, strict=False)]
         band = [(mean - half, mean + half) for mean, half in points if half is not None]
         lines.append(Line(method, list(range(1, len(points) + 1)), [mean for mean, _ in points], band))
-    above = 8 + 13 * -(-len(lines) // 4)  # room for names
-    chart = line_chart(lines, label=f"team accuracy in training, {task}")
+    above = 8 + 13 * -(-len(lines) // _ABREAST)  # room for names
+    chart = line_chart(lines, label=f"team accuracy in training, {task}", colours=len(_COLOURS))
     names = "".join(
-        f'<text class="c{i}" x="{LEFT + 78 * (i % 4)}" y="{13 * (i // 4) - above + 12}" fill="currentColor">{line.name}'
-        "</text>"
+        f'<text class="c{i % len(_COLOURS)}" x="{LEFT + (WIDTH - LEFT) // _ABREAST * (i % _ABREAST)}" '
+        f'y="{13 * (i // _ABREAST) - above + 12}" fill="currentColor">{line.name}</text>'
         for i, line in enumerate(lines)
     )
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="720" viewBox="0 {-above} {WIDTH} {HEIGHT + above}"'

@@ -48,6 +48,14 @@ def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
     assert "curve − ccpo" in study.markdown("dyad", against) and against[1]["curve − ccpo"] == pytest.approx(-31.25)
 
 
+def test_every_line_of_a_picture_has_the_colour_of_its_name():
+    course = study.Course([1.0, 2.0], [0.5, 0.75], {}, {})
+    drawn = ElementTree.fromstring(study.picture("dyad", {(m, 0): course for m in study.methods_of("dyad")}))
+    named = {text.get("class"): text.text for text in drawn if text.get("class", "").startswith("c")}
+    lines = [path.get("class").split()[1] for path in drawn.iter() if path.get("class", "").startswith("line ")]
+    assert [named[colour] for colour in lines] == list(study.methods_of("dyad")) and len(set(lines)) == len(lines)
+
+
 def test_every_run_is_a_configuration_that_exists():
     for task in study.TASKS.values():
         config = study.preset(f"configs/{task.config}.py:tiny")
