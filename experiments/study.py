@@ -11,6 +11,7 @@ one that was interrupted goes on. With --jobs the runs are spread over processes
 import argparse
 import concurrent.futures
 import csv
+import datetime
 import io
 import json
 import multiprocessing
@@ -274,6 +275,22 @@ def markdown(task: str, lines: Sequence[dict]) -> str:
     return f"### {task}: {TASKS[task].about}\n\n" + "\n".join(rows) + "\n"
 
 
+def source(task: str, courses: dict[tuple[str, int], Course], out: pathlib.Path) -> str:
+    """Where a task's figures come from, and what its columns are."""
+    folders = [Run(task, method, seed).folder(out) for method, seed in courses]
+    stamps = [folder / "commit.txt" for folder in folders]
+    commits = sorted({stamp.read_text().strip() for stamp in stamps if stamp.is_file()})
+    days = sorted({f"{datetime.date.fromtimestamp((folder / 'result.json').stat().st_mtime)}" for folder in folders})
+    seeds = ",".join(map(str, sorted({seed for _, seed in courses})))
+    return (
+        f"`python -m experiments.study --task={task} --seeds={seeds}`, a run per core of {os.cpu_count()}; commits "
+        f"{', '.join(commits)}; {' and '.join(dict.fromkeys((days[0], days[-1])))}. In per cent, 95 % intervals by "
+        "Student's t over seeds, differences seed by seed. *curve*: mean accuracy in training until the method that "
+        "decoded least had ended; *free rides k*: of the answers the team got right, those it gets right without agent "
+        "k; *loss without k*: points of held-out accuracy that go with agent k; *tokens*: decoded, in thousands.\n"
+    )
+
+
 _COLOURS = (
     "#0b63b0", "#c4500a", "#12805c", "#9a3f86", "#8a6d00", "#2f86ad", "#6350cf", "#6d747d", "#5a9a1c", "#d0216b",
 )  # fmt: skip
@@ -346,9 +363,10 @@ def main(arguments: Sequence[str]) -> int:
         if courses := finished(task, out, typed.seeds):
             lines, runs = compare(task, courses, typed.against)
             (out / f"{task}.svg").write_text(picture(task, courses), encoding="utf-8")
-            (out / f"{task}.md").write_text(markdown(task, lines), encoding="utf-8")
+            table = markdown(task, lines)
+            (out / f"{task}.md").write_text(f"{table}\n{source(task, courses, out)}", encoding="utf-8")
             (out / f"{task}.csv").write_text(as_csv(runs), encoding="utf-8")
-            print(markdown(task, lines))
+            print(table)
         elif typed.print:
             print(f"{task}: no run is finished in {out / task}", file=sys.stderr)
     for line in failed:

@@ -48,6 +48,15 @@ def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
     assert "curve − ccpo" in study.markdown("dyad", against) and against[1]["curve − ccpo"] == pytest.approx(-31.25)
 
 
+def test_a_table_says_where_it_comes_from(tmp_path, capsys):
+    for seed in (0, 3):
+        leave(tmp_path / f"rating/sepo/seed-{seed}", [0.25, 0.5], 1000, 0.5)
+        (tmp_path / f"rating/sepo/seed-{seed}/commit.txt").write_text(f"abc{seed}\n")
+    assert study.main(["--task=rating", "--seeds=0,1,3", "--print", f"--out={tmp_path}"]) == 0
+    told = (tmp_path / "rating.md").read_text()
+    assert "| sepo | 2 |" in told and "--task=rating --seeds=0,3`" in told and "commits abc0, abc3; 2" in told
+
+
 def test_every_line_of_a_picture_has_the_colour_of_its_name():
     course = study.Course([1.0, 2.0], [0.5, 0.75], {}, {})
     drawn = ElementTree.fromstring(study.picture("dyad", {(m, 0): course for m in study.methods_of("dyad")}))
