@@ -10,7 +10,7 @@ A lesson is one of
     rating      both roles of a dyad rate outcomes in JSON (credit sepo), and do everything else as before
 
 The folder is in Hugging Face format: ``--config.model=FOLDER,tiny`` seats the pupil as agent 0. A lesson takes two
-minutes on two cores.
+minutes on two cores, rating six.
 """
 
 import argparse
@@ -108,20 +108,20 @@ def rating(tokenizer, seed: int) -> Iterator[Pair]:
             yield pretrain.encode(next(old), tokenizer, templates)
 
 
-def teach(lesson: str, folder: pathlib.Path, *, steps: int = 300, seed: int = 0, peak: float = 5e-4) -> float:
+def teach(lesson: str, folder: pathlib.Path, *, steps: int | None = None, seed: int = 0) -> float:
     """Fine-tunes the embedded model and writes it.
 
     Args:
       lesson: a key of `LESSONS`.
       folder: receives the model in Hugging Face format.
-      steps: optimizer steps of 16 x 192 tokens.
+      steps: optimizer steps of 16 x 192 tokens; None = as many as the lesson takes.
       seed: decides the traces.
-      peak: largest learning rate, of a cosine.
 
     Returns:
       The loss of the last step, nats per response token.
     """
-    tokenizer = load_tokenizer(str(pretrain.FOLDER))
+    tokenizer, (usual, peak) = load_tokenizer(str(pretrain.FOLDER)), _PACE.get(lesson, (300, 5e-4))
+    steps = steps or usual
     config, params = models.load(pretrain.FOLDER)
     policy = models.make_policy(config, remat="none")
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 10, steps, 0.02 * peak)
@@ -136,6 +136,8 @@ def teach(lesson: str, folder: pathlib.Path, *, steps: int = 300, seed: int = 0,
     return float(loss)
 
 
+# Steps and largest learning rate, of a cosine. JSON is a new skill: after a habit's pace 6 in 100 ratings can be read.
+_PACE = {"rating": (900, 2e-3)}
 LESSONS = {"lazy": lazy, "misleading": misleading, "parts": parts, "rating": rating}
 
 
@@ -143,6 +145,6 @@ if __name__ == "__main__":
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lesson", choices=list(LESSONS), required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder that the pupil is written to")
-    parser.add_argument("--steps", type=positive, default=300, help="optimizer steps")
+    parser.add_argument("--steps", type=positive, help="optimizer steps; as many as the lesson takes when absent")
     typed = parser.parse_args()
     print(f"{typed.out}: last loss {teach(typed.lesson, typed.out, steps=typed.steps):.3f} nats per token")
