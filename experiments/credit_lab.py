@@ -369,7 +369,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "team": source,
         "prompts": f"{team.prompts}, each with {args.replicates} groups per estimator",
         "intervals": f"95 %, bootstrap over {'replicates' if args.over == 'replicates' else 'prompts and replicates'}",
-        "advantage": args.advantage,
+        "advantage": f"{args.advantage}, unless an estimator brings its own baseline",
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "machine": args.machine,

@@ -109,8 +109,8 @@ def read_run(workdir: pathlib.Path) -> Run:
         lines, damaged = read_lines(workdir / "rollouts.jsonl")
         for line in lines:
             try:
-                metrics_then, baseline = told.get(line["step"], {}), config.get("advantage.baseline")
-                rollouts.append(view(topology, line, metrics_then, baseline))
+                then = told.get(line["step"], {})
+                rollouts.append(view(topology, line, then, config.get("advantage.baseline")))
             except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
                 damaged += 1
     return Run(workdir.resolve().name, config, topology, metrics, result, rollouts, damaged)
