@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ccpo_jax import data, models, prompts
 from ccpo_jax.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
@@ -350,26 +351,29 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
     views = any(problem.views for problem in dataset.problems)  # else who reads it makes no difference
     readers = {(agent.tokenizer, agent.template, views and who): (agent, who) for agent, who in turns}.values()
 
-    def length(agent, question: str) -> int:
-        return len(prompts.whole(agent.template, agent.tokenizer, question))
+    def lengths(agent, texts: list[str]) -> np.ndarray:
+        """Tokens of prompts; of one that is far too long, those of a beginning that is too long itself."""
 
-    def longest(texts: tuple[str, ...]) -> int:
-        """Tokens of the longest prompt; of one that is far too long, those of a beginning that is too long itself."""
+        around = len(prompts.whole(agent.template, agent.tokenizer, ""))
+
+        def tokens(texts: list[str]) -> np.ndarray:
+            return np.array([around + len(row) for row in agent.tokenizer.encode_batch(texts)], int)
+
         limit = _CHARACTERS_PER_TOKEN * team.prompt_length
-        least = max(length(agent, text[:limit]) for (agent, _), text in zip(readers, texts, strict=True))
-        if least > team.prompt_length or max(map(len, texts)) <= limit:
-            return least
-        return max(length(agent, text) for (agent, _), text in zip(readers, texts, strict=True))
+        found = tokens([text[:limit] for text in texts])
+        again = [i for i, text in enumerate(texts) if len(text) > limit and found[i] <= team.prompt_length]
+        found[again] = tokens([texts[i] for i in again])
+        return found
 
-    lengths = [longest(tuple(problem.seen_by(who) for _, who in readers)) for problem in dataset.problems]
-    fits = tuple(p for p, n in zip(dataset.problems, lengths, strict=True) if n <= team.prompt_length)
-    over = len(lengths) - len(fits)
+    longest = np.max([lengths(agent, [p.seen_by(who) for p in dataset.problems]) for agent, who in readers], axis=0)
+    fits = tuple(p for p, n in zip(dataset.problems, longest, strict=True) if n <= team.prompt_length)
+    over = len(longest) - len(fits)
     if not over:
         return dataset
     if overlong == "error" or not fits:
         raise ValueError(
             f"prompt_length: {over} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest takes "
-            f"{max(lengths)} at least; type --config.prompt_length={max(lengths)} or --config.data.overlong=drop"
+            f"{max(longest)} at least; type --config.prompt_length={max(longest)} or --config.data.overlong=drop"
         )
     return dataclasses.replace(dataset, problems=fits, dropped={**dataset.dropped, "prompt too long": over})
 
