@@ -64,8 +64,13 @@ def main(config: ConfigDict, config_file: str, workdir: str | None, mode: str, t
     """
     from ccpo_jax import modes  # they evaluate with this module's functions
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path.home() / ".cache" / "ccpo_jax"))
+    cache = {
+        "jax_compilation_cache_dir": str(pathlib.Path.home() / ".cache" / "ccpo_jax"),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,  # a run has dozens of programs that take less than a second
+    }
+    for name, value in cache.items():
+        if not os.environ.get(name.upper()):
+            jax.config.update(name, value)
     try:
         if mode == "train":
             train(config, workdir or exchange(default_workdir(config_file))[0])

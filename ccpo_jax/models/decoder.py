@@ -179,18 +179,21 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
     qkv = jnp.einsum("...d,dhqe->...hqe", h, w["qkv"])
     if config.qkv_bias:
         qkv = qkv + w["qkv_bias"]
-    qk, v = qkv[..., :-1, :], qkv[..., -1, :]
+    qk, v = jnp.split(qkv, [qkv.shape[-2] - 1], axis=-2)
     if config.qk_norm:
         qk = (norm_projections if config.qk_norm_whole else rms_norm)(qk, w["qk_norm"], config.norm_eps)
     qk = rotate(qk, turn)
-    attended, passed = attend(qk[..., :-1, :], jnp.moveaxis(qk[..., -1, :], 2, -1), jnp.swapaxes(v, 2, 3))
+    q, k = jnp.split(qk, [qk.shape[-2] - 1], axis=-2)
+    k, v = jnp.moveaxis(k.squeeze(-2), 2, -1), jnp.swapaxes(v.squeeze(-2), 2, 3)
+    attended, passed = attend(q, k, v)
     out = attended.reshape(*x.shape[:-1], -1) @ w["o"]
     if config.o_bias:
         out = out + w["o_bias"]
     x = x + norm(out, "attn_norm", after)
     h = norm(x, "mlp_norm", before)
     gate_up = jnp.einsum("...d,dnf->...nf", h, w["gate_up"])
-    out = (jax.nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]) @ w["down"]
+    gate, up = jnp.split(gate_up, 2, axis=-2)  # whose gradients are joined; those of slices would be padded and added
+    out = (jax.nn.silu(gate) * up).squeeze(-2) @ w["down"]
     return x + norm(out, "mlp_norm", after), passed
 
 
