@@ -20,6 +20,8 @@ from ccpo_jax.records import Array, Context, Policy, Samples
 Groups = tuple[tuple[int, int], ...]  # static: rows that follow each other, and the slots their tails need
 
 _PREFILL_TOKENS = 1 << 11  # of all rows together that run through the network at once before the loop
+_ALIGNED = 64  # slots of a prefix are a multiple of it where empty ones cost nothing: whole tiles need no mask
+_TAIL_ALIGNED = 8  # those of tails, which are computed: enough for keys to be loaded several at a time
 
 
 class Prompts(NamedTuple):
@@ -57,8 +59,10 @@ def _uniforms(keys: Array, count: int) -> Array:
 
 def _prefill(policy: Policy, weights, prompts: Prompts, groups: Groups) -> tuple[Array, Context]:
     """Runs prefixes and tails. Returns what predicts the first tokens ``[B, R, D]`` and the context of the loop."""
-    start = jnp.zeros((len(prompts.prefix), 1), jnp.int32)
-    last, prefix = _append(policy, weights, prompts.prefix[:, None], start, prompts.prefix_length[:, None] - 1)
+    batch, length = prompts.prefix.shape
+    start, end = jnp.zeros((batch, 1), jnp.int32), prompts.prefix_length[:, None] - 1
+    room = length if policy.reads_free_slots else length + -length % _ALIGNED
+    last, prefix = _append(policy, weights, prompts.prefix[:, None], start, end, policy.init_cache(batch, 1, room))
     context = Context(prefix, prompts.prefix_length)
     rows, widest = prompts.tail.shape[1:]
     if widest == 0:
@@ -66,15 +70,19 @@ def _prefill(policy: Policy, weights, prompts: Prompts, groups: Groups) -> tuple
     ends, tails, starts, first = [], [], [], 0
     for count, slots in groups:
         tail = prompts.tail[:, first : first + count, widest - slots :]
+        if not policy.reads_free_slots:
+            tail = jnp.pad(tail, ((0, 0), (0, 0), (-slots % _TAIL_ALIGNED, 0)))
+            slots = tail.shape[-1]
         start = slots - prompts.tail_length[:, first : first + count]
-        last, cache = _append(policy, weights, tail, start, jnp.full(start.shape, slots - 1), context)
+        empty = policy.init_cache(batch, count, slots)
+        last, cache = _append(policy, weights, tail, start, jnp.full(start.shape, slots - 1), empty, context)
         ends, tails, starts = [*ends, last], [*tails, cache], [*starts, start]
         first += count
     return jnp.concatenate(ends, axis=1), context._replace(tails=tuple(tails), tail_starts=tuple(starts))
 
 
-def _append(policy, weights, tokens, start, last, context: Context | None = None) -> tuple[Array, tuple]:
-    """Runs ``[B, R, S]`` tokens in pieces, so that scores of few queries exist at once.
+def _append(policy, weights, tokens, start, last, cache, context: Context | None = None) -> tuple[Array, tuple]:
+    """Runs ``[B, R, S]`` tokens in pieces, so that scores of few queries exist at once; `cache` is empty.
 
     Returns what slot `last` ``[B, R]`` predicts, ``[B, R, D]``, and the cache.
     """
@@ -96,7 +104,6 @@ def _append(policy, weights, tokens, start, last, context: Context | None = None
         here, true, cache = piece(index, carried[1])
         return jnp.where(true, here, carried[0]), cache
 
-    cache = policy.init_cache(batch, rows, new)
     found, _, _ = jax.eval_shape(piece, jnp.int32(0), cache)
     return jax.lax.fori_loop(0, count, step, (jnp.zeros(found.shape, found.dtype), cache))
 

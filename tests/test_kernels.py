@@ -1,14 +1,19 @@
 """Fused kernels beside plain XLA, in their interpreters; and who gets them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax.models import attention as module
-from ccpo_jax.models import kernels
+from ccpo_jax.draw import sampling
+from ccpo_jax.models import attention as attention_module
+from ccpo_jax.models import decode_step as module
+from ccpo_jax.models import flash
 from ccpo_jax.models.attention import Block, attention, packed_attention
-from ccpo_jax.models.decoder import make_policy
+from ccpo_jax.models.decoder import _make_policy, init_params, make_policy
+from ccpo_jax.sampler import Prompts, begin, sample
 from tests.test_decoder import ModelConfig
 
 
@@ -28,10 +33,9 @@ def packed_case(slots=24, size=8, heads=2, group=3, packs=2):
 
 
 def interpreted(monkeypatch, **how):
-    """`flash` and `decode_partial` as an accelerator would be given them, on any machine."""
-    flash, decode = kernels.flash, kernels.decode_partial
-    monkeypatch.setattr(module, "flash", lambda *a, **k: flash(*a, **k | how))
-    monkeypatch.setattr(module, "decode_partial", lambda *a, **k: decode(*a, **k, interpret=True))
+    """`flash` as an accelerator would be given it, on any machine."""
+    right = flash.flash
+    monkeypatch.setattr(attention_module, "flash", lambda *a, **k: right(*a, **k | how))
 
 
 @pytest.mark.parametrize(
@@ -55,38 +59,130 @@ def test_packed_sequences_attend_alike(monkeypatch, backend, slots):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("rows", "slots"), [(1, 150), (5, 150), (5, 128)])
-def test_a_decode_step_attends_alike_to_prefix_tails_and_own_tokens(monkeypatch, rows, slots):
-    """Shared and own caches, tails of two widths, rows that have gone around, with and without whole tiles of slots."""
-    interpreted(monkeypatch)
-    monkeypatch.setattr(kernels, "_PROGRAMS", 40)
-    rng, batch, heads, group, size = np.random.default_rng(1), 3, 2, 3, 16
-    q = normal(rng, batch, rows, 1, heads, group, size)
+def test_agents_that_sample_together_share_a_fused_call(monkeypatch):
+    """cudnn cannot be vmapped over a mask that all heads share: the agents' sequences are put one after the other."""
+    calls = []
+
+    def flash_of(*arrays, backend):
+        calls.append([x.shape for x in arrays])
+        return flash.flash(*arrays, backend="xla")
+
+    monkeypatch.setattr(attention_module, "flash", flash_of)
+    rng, agents, batch, slots = np.random.default_rng(0), 3, 2, 5
+    q = normal(rng, agents, batch, 1, slots, 2, 3, 16)
+    k, v = normal(rng, agents, batch, 1, 2, 16, slots), normal(rng, agents, batch, 1, 2, slots, 16)
+    low = rng.integers(0, 2, (agents, batch, 1, 1)).astype(np.int32)
+    high = np.broadcast_to(np.arange(1, slots + 1, dtype=np.int32), (batch, 1, slots))
+
+    def see(q, k, v, low, kernel):
+        return attention(q, (Block(k, v, low, high),), kernel)
+
+    found = jax.vmap(functools.partial(see, kernel="gpu"))(q, k, v, low)
+    assert calls[-1][0][0] == agents * batch
+    seen = np.arange(slots) >= low[:, :, 0]  # what stands before it is padding
+    meant = jax.vmap(functools.partial(see, kernel=None))(q, k, v, low)
+    np.testing.assert_allclose(found[:, :, 0][seen], meant[:, :, 0][seen], rtol=1e-5, atol=1e-6)
+
+
+def stepped(monkeypatch):
+    """`decode_step` as a GPU would run it, on any machine."""
+    monkeypatch.setattr(module, "decode_step", functools.partial(module.decode_step, interpret=True))
+
+
+def step_case(rows, slots, batch=3, heads=2, group=3, size=16):
+    """One new token beside a shared prefix, tails of two widths and own tokens, some rows gone around, one just begun."""
+    rng = np.random.default_rng(1)
 
     def block(owners, slots, low, high):
         k, v = normal(rng, batch, owners, heads, size, slots), normal(rng, batch, owners, heads, slots, size)
         return Block(k, v, *(np.broadcast_to(x, (batch, owners)).astype(np.int32)[..., None] for x in (low, high)))
 
-    own = block(rows, slots, rng.integers(0, slots, (batch, rows)), rng.integers(1, slots + 1, (batch, rows)))
-    prefix = block(1, 70, 0, rng.integers(1, 71, (batch, 1)))
-    first = (rows + 1) // 2
+    new = normal(rng, batch, rows, 1, heads, group, size), *block(rows, 1, 0, 1)[:2]
+    first, cursor = (rows + 1) // 2, np.int32(rng.integers(slots))
     tails = (block(first, 9, 3, 9), *([block(rows - first, 1, 0, 1)] if rows > first else []))
-    blocks = (prefix, tails, own)
-    plain, fused = (jax.jit(attention, static_argnums=2)(q, blocks, kernel) for kernel in (None, "gpu"))
-    np.testing.assert_allclose(fused, plain, rtol=1e-5, atol=1e-6)
-    assert (
-        len(kernels.decode_partial(q[..., :], *prefix[:2], prefix.low[..., 0], prefix.high[..., 0], interpret=True)) > 1
+    start = rng.integers(0, slots, (batch, rows)).astype(np.int32)
+    start[0, 0] = cursor
+    context = block(1, 70, 0, rng.integers(1, 71, (batch, 1))), tails
+    return (*new, block(rows, slots, 0, 0)[:2]), (start, cursor, context)
+
+
+def plain_step(queries, keys, values, cache, start, cursor, context):
+    """What `decode_step` promises."""
+    cache = (
+        jax.lax.dynamic_update_slice(cache[0], keys, (0, 0, 0, 0, cursor)),
+        jax.lax.dynamic_update_slice(cache[1], values, (0, 0, 0, cursor, 0)),
     )
+    own = Block(*cache, start[..., None], jnp.full((*start.shape, 1), cursor + 1))
+    return attention(queries, (*context, own)), cache
 
 
-def test_the_decode_kernel_reads_no_slot_that_is_not_in_use():
+@pytest.mark.parametrize(
+    ("rows", "slots", "programs"), [(1, 300, 4000), (5, 150, 40), (5, 128, 40)], ids=["shared out", "ragged", "whole"]
+)
+def test_a_decode_step_writes_the_token_and_attends_as_xla_does(monkeypatch, rows, slots, programs):
+    monkeypatch.setattr(module, "_PROGRAMS", programs)
+    given, where = step_case(rows, slots)
+    meant = jax.jit(plain_step)(*given, *where)
+    found = jax.jit(lambda *given: module.decode_step(*given, *where, interpret=True))(*given)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(meant), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_decode_step_of_agents_with_parameters_of_their_own():
+    given, where = step_case(2, 70)
+    both = jax.tree.map(lambda x: np.stack([x, x[::-1]]), given)
+    found = jax.jit(jax.vmap(lambda *given: module.decode_step(*given, *where, interpret=True)))(*both)
+    for agent in range(2):
+        meant = plain_step(*jax.tree.map(lambda x, agent=agent: x[agent], both), *where)
+        jax.tree.map(lambda x, y, a=agent: np.testing.assert_allclose(x[a], y, rtol=1e-5, atol=1e-6), found, meant)
+
+
+def test_a_decode_step_reads_no_tile_that_is_not_in_use(monkeypatch):
+    """Neither of a shared cache nor of the row's own; nor what the slot of the new token held before."""
+    (q, k, v, _), (start, _, _) = step_case(1, 256)
     rng = np.random.default_rng(2)
-    q = normal(rng, 1, 1, 1, 1, 2, 16)
-    k, v = normal(rng, 1, 1, 1, 16, 256), normal(rng, 1, 1, 1, 256, 16)
-    k[..., 128:], v[..., 128:, :] = np.nan, np.nan
-    k[..., :64], v[..., :64, :] = np.nan, np.nan
-    for part in kernels.decode_partial(q, k, v, np.array([[64]]), np.array([[128]]), whole=True, interpret=True):
-        assert all(np.isfinite(x).all() for x in part)
+    keys, values = normal(rng, 3, 1, 2, 16, 256), normal(rng, 3, 1, 2, 256, 16)
+    keys[..., 192:], values[..., 192:, :] = np.nan, np.nan
+    keys[..., :64], values[..., :64, :] = np.nan, np.nan
+    bounds = (np.full((3, 1, 1), n, np.int32) for n in (64, 192))
+    step = functools.partial(module.decode_step, q, k, v, (keys, values), interpret=True)
+    out, cache = step(np.full_like(start, 64), np.int32(191), (Block(keys, values, *bounds),))
+    assert np.isfinite(out).all() and np.isnan(cache[0][..., 192:]).all()
+    np.testing.assert_array_equal(cache[0][..., 191], k[..., 0])
+
+
+def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch):
+    """Prefixes and tails whose slots are no whole tiles: the caches are rounded up, and the tokens stay."""
+    stepped(monkeypatch)
+    config = ModelConfig("qwen2", 40, 16, 1, 2, 1, 16, 32, qkv_bias=True)
+    plain, fused = (_make_policy(config, jnp.dtype("float32"), "full", None, steps, None) for steps in (False, True))
+    weights = plain.publish(init_params(config, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    prompts = Prompts(
+        rng.integers(0, 40, (2, 5)).astype(np.int32), np.array([5, 3], np.int32),
+        rng.integers(0, 40, (2, 4, 3)).astype(np.int32), np.array([[3, 2, 1, 1], [3, 3, 1, 1]], np.int32),
+    )  # fmt: skip
+    settings = sampling(eos_ids=(0,), pad_id=0)
+    how = dict(max_tokens=6, groups=((2, 3), (2, 1)))
+    keys = jax.random.split(jax.random.key(1), 8).reshape(2, 4)
+    meant, found = (
+        jax.jit(functools.partial(sample, p, **how))(weights, prompts, keys, settings) for p in (plain, fused)
+    )
+    np.testing.assert_array_equal(found.tokens, meant.tokens)
+    np.testing.assert_allclose(found.logprobs, meant.logprobs, atol=1e-5)
+    state = begin(fused, weights, prompts, keys, settings, **how)
+    assert [x[0].shape[-1] for x in (state.context.prefix[0], *(t[0] for t in state.context.tails))] == [64, 8, 8]
+
+
+def test_a_decode_step_is_used_where_it_agrees_with_xla(monkeypatch):
+    proven = module.proven.__wrapped__
+    assert proven(interpret=True)
+    with pytest.warns(UserWarning, match="do not run here .*interpret.*: decoding with XLA"):
+        assert not proven()  # not on a CPU
+    right = module._see_own
+    monkeypatch.setattr(module, "_see_own", lambda *given: right(*given[:-1], given[-1][:-1]))  # forgets the tails
+    with pytest.warns(UserWarning, match="differ from XLA's attention by .*: decoding with XLA"):
+        assert not proven(interpret=True)
 
 
 def test_kernels_are_chosen_where_they_run(monkeypatch):
@@ -100,6 +196,6 @@ def test_kernels_are_chosen_where_they_run(monkeypatch):
         make_policy(config, attention="flash")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    assert kernels.available(jnp.bfloat16) == "gpu" and kernels.available(jnp.float32) is None
+    assert flash.available(jnp.bfloat16) == "gpu" and flash.available(jnp.float32) is None
     monkeypatch.setattr(jax, "device_count", lambda: 2)
-    assert kernels.available(jnp.bfloat16) is None
+    assert flash.available(jnp.bfloat16) is None

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ccpo_jax.models.kernels import MASKED, decode_partial, flash, suits_decoding
+from ccpo_jax.models.flash import flash, folded
 from ccpo_jax.records import Array
 
+MASKED = -1e30  # finite, so that a query without any visible key gives garbage and not NaN
 _QUERY_BLOCK = 256  # queries whose scores exist at once where no fused kernel holds them
 
 
@@ -53,15 +54,16 @@ def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]], kerne
     Args:
       queries: ``[B, R, S, H, Q, E]``.
       blocks: what to attend to. A tuple in place of a block: each of its blocks serves the next rows, all R together.
-      kernel: whose fused kernels to use where they serve: see `kernels.available`; None = XLA alone.
+      kernel: whose fused kernels to use where they serve: see `flash.available`; None = XLA alone.
 
     Returns:
       ``[B, R, S, H, Q, E]`` in the dtype of `queries`.
     """
     if kernel and queries.shape[2] > 1 and len(blocks) == 1 and queries.shape[1] == 1:
         keys, values, visible = (x[:, 0] for x in (blocks[0].keys, blocks[0].values, blocks[0].visible))
-        return flash(queries[:, 0], keys, values, visible, backend=kernel)[:, None]
-    found = [part for block in blocks for part in _by_rows(queries, block, kernel)]
+        one_pass = folded(functools.partial(flash, backend=kernel))  # agents may sample together
+        return one_pass(queries[:, 0], keys, values, visible)[:, None]
+    found = [_by_rows(queries, block) for block in blocks]
     joint = functools.reduce(jnp.maximum, (top for top, _, _ in found))
     shares = [jnp.exp(top - joint) for top, _, _ in found]
     total = sum(share * s for share, (_, s, _) in zip(shares, found, strict=True))
@@ -119,20 +121,14 @@ def packed_attention(
     return jnp.concatenate(parts, axis=2)
 
 
-def _by_rows(queries: Array, block: Block | tuple[Block, ...], kernel: str | None) -> list[tuple[Array, Array, Array]]:
-    """What `_attend` gives for one block, in parts; or for each block of a tuple with its own rows, in one part."""
+def _by_rows(queries: Array, block: Block | tuple[Block, ...]) -> tuple[Array, Array, Array]:
+    """What `_attend` gives for a block; or for each block of a tuple with its own rows, joined."""
     if isinstance(block, Block):
-        return _partial(queries, block, kernel)
+        return _attend(queries, block.keys, block.values, block.visible)
     bounds = np.cumsum([0] + [part.keys.shape[1] for part in block])
     rows = (queries[:, first:last] for first, last in itertools.pairwise(bounds))
-    found = [_partial(q, part, kernel, whole=True)[0] for q, part in zip(rows, block, strict=True)]
-    return [tuple(jnp.concatenate(pieces, axis=1) for pieces in zip(*found, strict=True))]
-
-
-def _partial(queries: Array, block: Block, kernel: str | None, whole: bool = False) -> list[tuple[Array, Array, Array]]:
-    if kernel == "gpu" and block.near is None and suits_decoding(queries.shape[2], queries.shape[-1]):
-        return decode_partial(queries, block.keys, block.values, block.low[..., 0], block.high[..., 0], whole=whole)
-    return [_attend(queries, block.keys, block.values, block.visible)]
+    found = [_by_rows(q, part) for q, part in zip(rows, block, strict=True)]
+    return tuple(jnp.concatenate(pieces, axis=1) for pieces in zip(*found, strict=True))
 
 
 def _attend(queries: Array, keys: Array, values: Array, visible: Array) -> tuple[Array, Array, Array]:

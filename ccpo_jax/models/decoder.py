@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from ccpo_jax.models import kernels
+from ccpo_jax.models import decode_step, flash
 from ccpo_jax.models.attention import Block, attention, packed_attention
 from ccpo_jax.models.rope import Scaling, rotate, rotation
 from ccpo_jax.records import Array, Context, Policy
@@ -231,26 +231,29 @@ def make_policy(
         if value not in known:
             raise ValueError(f"{field}: received {value!r}; use one of {', '.join(map(repr, known))}")
     dtype = jnp.dtype(compute_dtype)
-    kernel = kernels.available(dtype) if attention != "xla" else None
+    kernel = flash.available(dtype) if attention != "xla" else None
     if attention == "fused" and kernel is None:
         raise ValueError(
             f"attention: 'fused' needs one NVIDIA GPU or TPU and bfloat16, received {jax.device_count()} devices of "
             f"{jax.default_backend()!r} and {dtype.name}; use 'auto'"
         )
-    return _make_policy(config, dtype, remat, kernel, layout)
+    stepping = kernel == "gpu" and decode_step.suits(1, config.head_dim) and decode_step.proven()
+    return _make_policy(config, dtype, remat, kernel, stepping, layout)
 
 
 @functools.lru_cache
-def _make_policy(config: ModelConfig, dtype, remat: str, kernel: str | None, layout: Layout | None) -> Policy:
+def _make_policy(
+    config: ModelConfig, dtype, remat: str, kernel: str | None, stepping: bool, layout: Layout | None
+) -> Policy:
     return Policy(
         publish=functools.partial(publish, config, dtype, layout),
         init_cache=functools.partial(init_cache, config, dtype, layout),
-        extend=functools.partial(extend, config, kernel, layout),
+        extend=functools.partial(extend, config, kernel, stepping, layout),
         hidden=functools.partial(hidden, config, dtype, remat, kernel, layout),
         logits=logits,
         gather=functools.partial(gather, layout),
         # What a window leaves of a cache is read without the kernel that stops at the slots in use.
-        reads_free_slots=not (kernel == "gpu" and kernels.suits_decoding(1, config.head_dim)) or bool(config.window),
+        reads_free_slots=not stepping or bool(config.window),
     )
 
 
@@ -285,6 +288,7 @@ def init_cache(
 def extend(
     config: ModelConfig,
     kernel: str | None,
+    stepping: bool,
     layout: Layout | None,
     weights: dict[str, Any],
     tokens: Array,
@@ -299,6 +303,7 @@ def extend(
     Args:
       config: architecture.
       kernel: see `attention`.
+      stepping: whether one new token per row goes through `decode_step`.
       layout: see `make_policy`.
       weights: from `publish`.
       tokens: ``[B, R, S]`` int32.
@@ -319,14 +324,17 @@ def extend(
     extended = []
     for index, w in enumerate(weights["layers"]):
         slides = bool(config.sliding) and config.sliding[index]
-        near = reach if slides and reach is not None else _Near()
+        windowed = slides and reach is not None
 
-        def attend(q, k, v, index=index, near=near):
+        def attend(q, k, v, index=index, windowed=windowed):
+            near = reach if windowed else _Near()
+            blocks = _context_blocks(context, index, near)
+            if stepping and tokens.shape[-1] == 1 and not windowed:
+                return decode_step.decode_step(q, k, v, cache[index], start, cursor, blocks)
             old_k, old_v = cache[index]
             k = jax.lax.dynamic_update_slice(old_k, k, (0, 0, 0, 0, cursor))
             v = jax.lax.dynamic_update_slice(old_v, v, (0, 0, 0, cursor, 0))
-            blocks = (*_context_blocks(context, index, near), Block(k, v, low, high, near.own))
-            return attention(q, blocks, kernel), (k, v)
+            return attention(q, (*blocks, Block(k, v, low, high, near.own)), kernel), (k, v)
 
         x, kept = layer(config, w, x, turns[slides], attend)
         extended.append(kept)
