@@ -9,7 +9,7 @@ import pytest
 
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.packing import Row, pack
-from experiments import bench, peers, roofline
+from experiments import aims, bench, peers, roofline
 from experiments.roofline import Rates
 
 SMALL = ["--prompts=2", "--samples=3", "--prompt_length=8", "--response_length=8", "--repeats=1", "--model=one layer"]
@@ -88,3 +88,32 @@ def test_mistakes_are_one_line(typed, said, capsys, monkeypatch):
     line = capsys.readouterr().err
     assert status == 2 and line.startswith("error: ") and line.count("\n") == 1
     assert re.search(said, line), line
+
+
+def test_every_aim_is_measured_and_compared_with_its_bound(monkeypatch, capsys):
+    """The benchmark knows the command lines; what the runs find is compared the right way around."""
+    asked, fast = [], {"decode_copy_fraction": 0.65, "matmul_fraction": 0.5}
+
+    def found(words):
+        args = bench.parser().parse_args(words)
+        assert args.model == "one layer" and args.repeats == 2
+        asked.append(args)
+        return fast | {"seconds": 6.6 if args.solo else 5.0}
+
+    monkeypatch.setattr(aims, "bench", found)
+    monkeypatch.setattr(aims, "backend", lambda: "gpu")
+    assert aims.main(["--model=one layer", "--repeats=2", "--json"]) == 0
+    told = capsys.readouterr()
+    assert [aim["met"] for aim in json.loads(told.out).values()] == [True, False, True, False]
+    assert [line.split()[-1] for line in told.err.splitlines()] == ["met", "missed", "met", "missed"]
+    assert [a.prompts * a.samples for a in asked if a.what == "rollout"] == [256, 32]
+    assert [a.prompt_length + a.response_length for a in asked if a.what == "train"] == [2048]
+
+
+def test_aims_need_a_gpu_and_say_what_failed(monkeypatch, capsys):
+    assert aims.main([]) == 2
+    assert "error: these aims are a GPU's, and jax finds a cpu here" in capsys.readouterr().err
+    monkeypatch.setattr(aims, "backend", lambda: "gpu")
+    monkeypatch.setattr(aims, "AIMS", aims.AIMS[:1])
+    assert aims.main(["--model=nothing"]) == 2
+    assert re.search("error: -m experiments.bench rollout .*: error: .*nothing", capsys.readouterr().err)
