@@ -354,7 +354,8 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
     def lengths(agent, texts: list[str]) -> np.ndarray:
         """Tokens of prompts; of one that is far too long, those of a beginning that is too long itself."""
 
-        around = len(prompts.whole(agent.template, agent.tokenizer, ""))
+        template = agent.template
+        around = len(template.head) + len(template.after) + len(prompts.tail(template, []))
 
         def tokens(texts: list[str]) -> np.ndarray:
             return np.array([around + len(row) for row in agent.tokenizer.encode_batch(texts)], int)

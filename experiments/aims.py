@@ -1,4 +1,4 @@
-"""What this project aims at on one GPU, measured: `python -m experiments.aims` (about eight minutes).
+"""What this project aims at on one GPU, measured: `python -m experiments.aims`.
 
 Every figure is of a process of its own that runs experiments/bench.py, so that none finds another's memory in use.
 """
@@ -71,9 +71,16 @@ def bench(words: list[str]) -> dict:
 
 
 def backend() -> str:
-    """What jax runs on, asked in a process of its own: whoever asks keeps most of a GPU's memory."""
+    """What jax runs on, asked in a process of its own: whoever asks keeps most of a GPU's memory.
+
+    Raises:
+      ValueError: it runs on nothing.
+    """
     asked = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[-1]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"jax finds no device: {(done.stderr.strip() or 'no word').splitlines()[-1]}")
+    return done.stdout.split()[-1]
 
 
 def main(argv=None) -> int:

@@ -113,6 +113,9 @@ def test_every_aim_is_measured_and_compared_with_its_bound(monkeypatch, capsys):
 def test_aims_need_a_gpu_and_say_what_failed(monkeypatch, capsys):
     assert aims.main([]) == 2
     assert "error: these aims are a GPU's, and jax finds a cpu here" in capsys.readouterr().err
+    monkeypatch.setenv("JAX_PLATFORMS", "nothing")
+    assert aims.main([]) == 2
+    assert re.fullmatch("error: jax finds no device: .*nothing.*\n", capsys.readouterr().err)
     monkeypatch.setattr(aims, "backend", lambda: "gpu")
     monkeypatch.setattr(aims, "AIMS", aims.AIMS[:1])
     assert aims.main(["--model=nothing"]) == 2

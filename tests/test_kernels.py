@@ -99,7 +99,7 @@ def step_case(rows, slots, batch=3, heads=2, group=3, size=16):
 
     new = normal(rng, batch, rows, 1, heads, group, size), *block(rows, 1, 0, 1)[:2]
     first, cursor = (rows + 1) // 2, np.int32(rng.integers(slots))
-    tails = (block(first, 9, 3, 9), *([block(rows - first, 1, 0, 1)] if rows > first else []))
+    tails = (block(first, 130, 3, 130), *([block(rows - first, 1, 0, 1)] if rows > first else []))
     start = rng.integers(0, slots, (batch, rows)).astype(np.int32)
     start[0, 0] = cursor
     context = block(1, 70, 0, rng.integers(1, 71, (batch, 1))), tails
@@ -117,10 +117,13 @@ def plain_step(queries, keys, values, cache, start, cursor, context):
 
 
 @pytest.mark.parametrize(
-    ("rows", "slots", "programs"), [(1, 300, 4000), (5, 150, 40), (5, 128, 40)], ids=["shared out", "ragged", "whole"]
+    ("rows", "slots", "programs", "held"),
+    [(1, 300, 4000, 64), (5, 150, 40, 64), (6, 128, 40, 16)],
+    ids=["slots shared out", "ragged tiles", "queries shared out"],
 )
-def test_a_decode_step_writes_the_token_and_attends_as_xla_does(monkeypatch, rows, slots, programs):
+def test_a_decode_step_writes_the_token_and_attends_as_xla_does(monkeypatch, rows, slots, programs, held):
     monkeypatch.setattr(module, "_PROGRAMS", programs)
+    monkeypatch.setattr(module, "_QUERIES", held)
     given, where = step_case(rows, slots)
     meant = jax.jit(plain_step)(*given, *where)
     found = jax.jit(lambda *given: module.decode_step(*given, *where, interpret=True))(*given)
@@ -138,7 +141,7 @@ def test_a_decode_step_of_agents_with_parameters_of_their_own():
 
 
 def test_a_decode_step_reads_no_tile_that_is_not_in_use(monkeypatch):
-    """Neither of a shared cache nor of the row's own; nor what the slot of the new token held before."""
+    """Neither of a shared cache nor of the row's own."""
     (q, k, v, _), (start, _, _) = step_case(1, 256)
     rng = np.random.default_rng(2)
     keys, values = normal(rng, 3, 1, 2, 16, 256), normal(rng, 3, 1, 2, 256, 16)
@@ -175,13 +178,18 @@ def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch):
 
 
 def test_a_decode_step_is_used_where_it_agrees_with_xla(monkeypatch):
-    proven = module.proven.__wrapped__
+    monkeypatch.setattr(module, "_QUERIES", 16)
+    proven = functools.partial(module.proven.__wrapped__, 3, 16)
     assert proven(interpret=True)
     with pytest.warns(UserWarning, match="do not run here .*interpret.*: decoding with XLA"):
         assert not proven()  # not on a CPU
-    right = module._see_own
+    right, merge = module._see_own, module._merge
     monkeypatch.setattr(module, "_see_own", lambda *given: right(*given[:-1], given[-1][:-1]))  # forgets the tails
     with pytest.warns(UserWarning, match="differ from XLA's attention by .*: decoding with XLA"):
+        assert not proven(interpret=True)
+    monkeypatch.setattr(module, "_see_own", right)
+    monkeypatch.setattr(module, "_merge", lambda *given: merge(*given) * jnp.nan)
+    with pytest.warns(UserWarning, match="differ from XLA's attention by nan"):
         assert not proven(interpret=True)
 
 

@@ -21,6 +21,7 @@ from ccpo_jax.models.attention import MASKED, Block, attention
 from ccpo_jax.records import Array
 
 _SLOTS = 64  # cache slots that a program reads at a time
+_QUERIES = 64  # queries at most that a program holds: more of them need more memory than a multiprocessor shares
 _PROGRAMS = 132  # programs that fill a large GPU: one for each multiprocessor
 _WORTHWHILE = 4  # programs sharing a row's own tokens that pay for the kernels which merge what they found
 _BEARABLE = 0.03  # of numbers near 1 in bfloat16, whose steps there are 0.004 to 0.008
@@ -90,7 +91,7 @@ def decode_step(
     layout = _Rows(*queries.shape[:2], *queries.shape[3:5])
     said = jnp.concatenate([queries[:, :, 0], jnp.swapaxes(keys, -1, -2), values], axis=-2)
     said = said.reshape(-1, queries.shape[-1])
-    call = functools.partial(_call, interpret=interpret)
+    call = functools.partial(_call, stages=3 if queries.shape[-1] <= 128 else 2, interpret=interpret)
     seen = []
     for block in context:
         part, first = None, 0
@@ -103,14 +104,14 @@ def decode_step(
     return out.reshape(queries.shape), cache
 
 
-def _call(kernel: Callable, programs: tuple[int, int], results, arguments, aliases=None, *, interpret: bool):
+def _call(kernel: Callable, programs: tuple[int, int], results, arguments, aliases, *, stages: int, interpret: bool):
     call = pl.pallas_call(
         kernel,
         grid=programs,
         out_shape=results,
-        input_output_aliases=aliases or {},
+        input_output_aliases=aliases,
         interpret=interpret,
-        compiler_params=None if interpret else _triton().CompilerParams(num_warps=4, num_stages=3),
+        compiler_params=None if interpret else _triton().CompilerParams(num_warps=4, num_stages=stages),
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The Pallas Triton backend is deprecated")
@@ -129,14 +130,15 @@ def _triton():
 def _see(call, layout: _Rows, said: Array, block: Block, rows: range, others: Part | None) -> Part:
     """What some rows of every prompt make of a cache; lines of other rows stay as they are in `others`.
 
-    A program reads the slots in use once, for all queries that share them; where that leaves multiprocessors idle, the
-    slots are shared out among several programs, unless other rows see another cache.
+    A program reads the slots in use once, for as many queries that share them as it can hold; where that leaves
+    multiprocessors idle, the slots are shared out among several programs, unless other rows see another cache.
     """
     _, owners, heads, size, slots = block.keys.shape
     count = layout.batch * owners * heads
+    holders = -(-(len(rows) // owners * layout.group) // _QUERIES)  # programs that hold the queries of one cache
     everyone = len(rows) == layout.rows
-    programs = max(min(-(-slots // _SLOTS), _PROGRAMS // count), 1) if everyone else 1
-    kernel = functools.partial(_see_kernel, layout=layout, owners=owners, rows=rows, slots=slots)
+    programs = max(min(-(-slots // _SLOTS), _PROGRAMS // (count * holders)), 1) if everyone else 1
+    kernel = functools.partial(_see_kernel, layout=layout, owners=owners, holders=holders, rows=rows, slots=slots)
     arguments = (
         jnp.broadcast_to(block.low, (layout.batch, owners, 1)).reshape(-1),
         jnp.broadcast_to(block.high, (layout.batch, owners, 1)).reshape(-1),
@@ -145,7 +147,8 @@ def _see(call, layout: _Rows, said: Array, block: Block, rows: range, others: Pa
         block.values.reshape(count, slots, size),
     )
     kept = {} if others is None else {len(arguments) + field: field for field in range(len(Part._fields))}
-    return Part(*call(kernel, (count, programs), _part(layout, programs, size), (*arguments, *(others or ())), kept))
+    grid, results = (count * holders, programs), _part(layout, programs, size)
+    return Part(*call(kernel, grid, results, (*arguments, *(others or ())), kept))
 
 
 def _part(layout: _Rows, programs: int, size: int) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -154,12 +157,12 @@ def _part(layout: _Rows, programs: int, size: int) -> tuple[jax.ShapeDtypeStruct
     return flat, flat, jax.ShapeDtypeStruct((programs * layout.queries, size), jnp.float32)
 
 
-def _see_kernel(low, high, said, k, v, *rest, layout: _Rows, owners: int, rows: range, slots: int):
-    """All queries that share a cache and one of its heads, against this program's share of the slots in use."""
-    here, program = pl.program_id(0), pl.program_id(1)
+def _see_kernel(low, high, said, k, v, *rest, layout: _Rows, owners: int, holders: int, rows: range, slots: int):
+    """Queries that share a cache and one of its heads, against this program's share of the slots in use."""
+    here, holder, program = pl.program_id(0) // holders, pl.program_id(0) % holders, pl.program_id(1)
     owner, head = here // layout.heads, here % layout.heads
     shared = len(rows) // owners
-    number = jnp.arange(_tile(shared * layout.group))
+    number = holder * _QUERIES + jnp.arange(_tile(min(shared * layout.group, _QUERIES)))
     row = owner // owners * layout.rows + rows.start + owner % owners * shared + number // layout.group
     query, asked = number % layout.group, number < shared * layout.group
     queries = _load(said, layout.said(row, head, query), asked)
@@ -335,15 +338,20 @@ def _with_part(refs, programs: int, queries: int, line, found, asked):
 
 
 @functools.cache
-def proven(*, interpret: bool = False) -> bool:
+def proven(group: int, size: int, *, interpret: bool = False) -> bool:
     """Whether these kernels run here and agree with XLA's attention; if not, a warning says why. Tried once a process.
 
     Pallas for Triton is on its way out of jax and GPUs are many, so that nobody has to trust them unseen.
+
+    Args:
+      group: Q, queries for each key/value head.
+      size: E, head size.
+      interpret: see `decode_step`.
     """
     try:
-        gap = max(_gap(slots, interpret) for slots in (100, 300))  # one program merges all; several do
+        gap = float(np.max([_gap(group, size, slots, interpret) for slots in (100, 300)]))
     except Exception as error:  # whatever it is, decoding goes on without these kernels
-        why = f"do not run here ({type(error).__name__}: {str(error).strip().splitlines()[0]:.200})"
+        why = f"do not run here ({type(error).__name__}: {' '.join(str(error).split()):.200})"
     else:
         if gap <= _BEARABLE:
             return True
@@ -352,9 +360,12 @@ def proven(*, interpret: bool = False) -> bool:
     return False
 
 
-def _gap(slots: int, interpret: bool) -> float:
-    """The largest difference from `attention` over random caches of rows that differ in all they may differ in."""
-    batch, rows, heads, group, size = 2, 4, 2, 3, 64
+def _gap(group: int, size: int, slots: int, interpret: bool) -> float:
+    """The largest difference from `attention` over random caches of rows that differ in all they may differ in.
+
+    More queries share a cache than a program holds; the rows' own slots are shared out where there are 300.
+    """
+    batch, rows, heads = 2, _QUERIES // group + 2, 1
     rng = np.random.default_rng(0)  # on the host, as all that follows: every operation would be a program to compile
 
     def normal(*shape: int) -> np.ndarray:
@@ -363,12 +374,13 @@ def _gap(slots: int, interpret: bool) -> float:
     def cache(rows: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
         return normal(batch, rows, heads, size, slots), normal(batch, rows, heads, slots, size)
 
-    def tail(slots: int) -> Block:
-        return Block(*cache(2, slots), *(np.array([[[a], [b]]] * batch, np.int32) for a, b in ((2, 0), (slots, slots))))
+    def tail(rows: int, slots: int) -> Block:
+        first = rng.integers(0, slots, (batch, rows, 1)).astype(np.int32)
+        return Block(*cache(rows, slots), first, np.full_like(first, slots))
 
     context = Block(*cache(1, 128), np.zeros((batch, 1, 1), np.int32), np.array([[[70]], [[128]]], np.int32))
-    context = context, (tail(72), tail(8))
-    start, cursor = np.array([[0, 7, 40, 99], [0, 41, 40, 3]], np.int32), np.int32(40)
+    context = context, (tail(1, 72), tail(rows - 1, 8))
+    start, cursor = np.resize(np.array([0, 7, 40, 99, 41], np.int32), (batch, rows)), np.int32(40)
     new = normal(batch, rows, 1, heads, group, size), *cache(rows, 1)
     own = cache(rows, slots)
 
@@ -383,4 +395,4 @@ def _gap(slots: int, interpret: bool) -> float:
     stepped = jax.jit(lambda *given: decode_step(*given, start, cursor, context, interpret=interpret))
     found, meant = stepped(*new, own), jax.jit(plainly)(*new, own)
     gaps = jax.tree.map(lambda x, y: np.abs(np.float32(x) - np.float32(y)).max(), *jax.device_get((found, meant)))
-    return float(max(jax.tree.leaves(gaps)))
+    return float(np.max(jax.tree.leaves(gaps)))

@@ -237,7 +237,8 @@ def make_policy(
             f"attention: 'fused' needs one NVIDIA GPU or TPU and bfloat16, received {jax.device_count()} devices of "
             f"{jax.default_backend()!r} and {dtype.name}; use 'auto'"
         )
-    stepping = kernel == "gpu" and decode_step.suits(1, config.head_dim) and decode_step.proven()
+    stepping = kernel == "gpu" and decode_step.suits(1, config.head_dim)
+    stepping = stepping and decode_step.proven(config.num_heads // config.num_kv_heads, config.head_dim)
     return _make_policy(config, dtype, remat, kernel, stepping, layout)
 
 
