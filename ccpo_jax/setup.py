@@ -353,7 +353,6 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
 
     def lengths(agent, texts: list[str]) -> np.ndarray:
         """Tokens of prompts; of one that is far too long, those of a beginning that is too long itself."""
-
         template = agent.template
         around = len(template.head) + len(template.after) + len(prompts.tail(template, []))
 
