@@ -12,7 +12,10 @@ from typing import NamedTuple
 from experiments.arguments import Parser, positive
 
 _ROLLOUT = "rollout --samples=8 --prompt_length=512 --response_length=512"
-_STEP = "step --topology=dyad --prompts=16 --samples=8 --prompt_length=256 --response_length=256 --micro_batch=4"
+_STEP = (
+    "step --topology=dyad --prompts=16 --samples=8 --prompt_length=256 --response_length=256"
+    " --remat=dots --micro_batch=4"
+)
 
 
 class Aim(NamedTuple):
@@ -49,7 +52,7 @@ AIMS = (
     ),
     Aim(
         "a dyad's step with solo answers, over one without",
-        (f"{_STEP} --remat=dots --solo=1", f"{_STEP} --remat=dots --solo=0"),
+        (f"{_STEP} --solo=1", f"{_STEP} --solo=0"),
         lambda joint_and_solo, joint: joint_and_solo["seconds"] / joint["seconds"],
         1.3,
         False,

@@ -16,6 +16,7 @@ from ccpo_jax.packing import Packed
 from ccpo_jax.records import BatchTotals
 from ccpo_jax.sampler import Prompts, advance, begin
 from ccpo_jax.update import Loss, accumulate
+from tests.test_budgets import bytes_of
 
 H100 = """
 platform_name: "CUDA"
@@ -66,10 +67,6 @@ def compiled(mesh, f, *arguments, donate=()):
 
 def shape(*axes, dtype=jnp.int32):
     return jax.ShapeDtypeStruct(axes, dtype)
-
-
-def bytes_of(tree) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 @pytest.mark.parametrize(("tail", "groups"), [(0, None), (69, None), (69, ((2, 69), (2, 3)))], ids=["", "tail", "two"])

@@ -84,11 +84,6 @@ def test_agents_that_sample_together_share_a_fused_call(monkeypatch):
     np.testing.assert_allclose(found[:, :, 0][seen], meant[:, :, 0][seen], rtol=1e-5, atol=1e-6)
 
 
-def stepped(monkeypatch):
-    """`decode_step` as a GPU would run it, on any machine."""
-    monkeypatch.setattr(module, "decode_step", functools.partial(module.decode_step, interpret=True))
-
-
 def step_case(rows, slots, batch=3, heads=2, group=3, size=16):
     """One new token beside a shared prefix, tails of two widths and own tokens, some rows gone around, one just begun."""
     rng = np.random.default_rng(1)
@@ -140,7 +135,7 @@ def test_a_decode_step_of_agents_with_parameters_of_their_own():
         jax.tree.map(lambda x, y, a=agent: np.testing.assert_allclose(x[a], y, rtol=1e-5, atol=1e-6), found, meant)
 
 
-def test_a_decode_step_reads_no_tile_that_is_not_in_use(monkeypatch):
+def test_a_decode_step_reads_no_tile_that_is_not_in_use():
     """Neither of a shared cache nor of the row's own."""
     (q, k, v, _), (start, _, _) = step_case(1, 256)
     rng = np.random.default_rng(2)
@@ -156,7 +151,7 @@ def test_a_decode_step_reads_no_tile_that_is_not_in_use(monkeypatch):
 
 def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch):
     """Prefixes and tails whose slots are no whole tiles: the caches are rounded up, and the tokens stay."""
-    stepped(monkeypatch)
+    monkeypatch.setattr(module, "decode_step", functools.partial(module.decode_step, interpret=True))
     config = ModelConfig("qwen2", 40, 16, 1, 2, 1, 16, 32, qkv_bias=True)
     plain, fused = (_make_policy(config, jnp.dtype("float32"), "full", None, steps, None) for steps in (False, True))
     weights = plain.publish(init_params(config, jax.random.key(0)))

@@ -45,6 +45,14 @@ class Block(NamedTuple):
         return seen & self.near.reshape(len(self.near), self.keys.shape[1], -1, self.near.shape[-1])
 
 
+def write(cache: tuple[Array, Array], keys: Array, values: Array, cursor: Array) -> tuple[Array, Array]:
+    """The cache with new keys ``[B, R, H, E, S]`` and values ``[B, R, H, S, E]`` in its slots from `cursor` on."""
+    return (
+        jax.lax.dynamic_update_slice(cache[0], keys, (0, 0, 0, 0, cursor)),
+        jax.lax.dynamic_update_slice(cache[1], values, (0, 0, 0, cursor, 0)),
+    )
+
+
 def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]], kernel: str | None = None) -> Array:
     """Softmax attention over the keys of all blocks together.
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 
-from ccpo_jax.models.attention import MASKED, Block, attention
+from ccpo_jax.models.attention import MASKED, Block, attention, write
 from ccpo_jax.records import Array
 
 _SLOTS = 64  # cache slots that a program reads at a time
@@ -57,9 +57,9 @@ class _Rows(NamedTuple):
         return (row * self.heads + head) * self.group + query
 
 
-def suits(new: int, size: int) -> bool:
-    """Whether `decode_step` serves rows of `new` tokens and heads of such a size: one token, powers of two."""
-    return new == 1 and size >= 16 and size & (size - 1) == 0
+def suits(size: int) -> bool:
+    """Whether `decode_step` serves heads of such a size: powers of two."""
+    return size >= 16 and size & (size - 1) == 0
 
 
 def decode_step(
@@ -384,10 +384,7 @@ def _gap(group: int, size: int, rows: int, slots: int, interpret: bool) -> float
     own = cache(rows, slots)
 
     def plainly(queries, k, v, own):
-        own = (
-            jax.lax.dynamic_update_slice(own[0], k, (0, 0, 0, 0, cursor)),
-            jax.lax.dynamic_update_slice(own[1], v, (0, 0, 0, cursor, 0)),
-        )
+        own = write(own, k, v, cursor)
         mine = Block(*own, start[..., None], jnp.full((batch, rows, 1), cursor + 1))
         return attention(queries, (*context, mine)), own
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from ccpo_jax.models import decode_step, flash
-from ccpo_jax.models.attention import Block, attention, packed_attention
+from ccpo_jax.models.attention import Block, attention, packed_attention, write
 from ccpo_jax.models.rope import Scaling, rotate, rotation
 from ccpo_jax.records import Array, Context, Policy
 from ccpo_jax.sharding import Layout, constrain, constrain_weights
@@ -237,7 +237,7 @@ def make_policy(
             f"attention: 'fused' needs one NVIDIA GPU or TPU and bfloat16, received {jax.device_count()} devices of "
             f"{jax.default_backend()!r} and {dtype.name}; use 'auto'"
         )
-    stepping = kernel == "gpu" and decode_step.suits(1, config.head_dim)
+    stepping = kernel == "gpu" and decode_step.suits(config.head_dim)
     stepping = stepping and decode_step.proven(config.num_heads // config.num_kv_heads, config.head_dim)
     return _make_policy(config, dtype, remat, kernel, stepping, layout)
 
@@ -332,10 +332,8 @@ def extend(
             blocks = _context_blocks(context, index, near)
             if stepping and tokens.shape[-1] == 1 and not windowed:
                 return decode_step.decode_step(q, k, v, cache[index], start, cursor, blocks)
-            old_k, old_v = cache[index]
-            k = jax.lax.dynamic_update_slice(old_k, k, (0, 0, 0, 0, cursor))
-            v = jax.lax.dynamic_update_slice(old_v, v, (0, 0, 0, cursor, 0))
-            return attention(q, (*blocks, Block(k, v, low, high, near.own)), kernel), (k, v)
+            kept = write(cache[index], k, v, cursor)
+            return attention(q, (*blocks, Block(*kept, low, high, near.own)), kernel), kept
 
         x, kept = layer(config, w, x, turns[slides], attend)
         extended.append(kept)
