@@ -6,12 +6,13 @@ import os
 import jax
 
 _OPTIONS = {
-    # XLA's CPU backend hands reductions and chains of elementwise work to a library whose dispatch takes longer than
-    # the small ones of a training step: without it the tiny presets' gradients take two thirds of the time. Matrix
-    # products stay with the library. A decode step gains from the default. With less optimisation a tiny run from an
-    # empty cache is over an eighth sooner, and its steps take as long; those of larger networks up to 4 % longer.
+    # XLA's CPU backend hands products, reductions and chains of elementwise work to a library whose dispatch takes
+    # longer than the small ones of a training step, and whose products want copies of transposed operands: without it
+    # the tiny presets' gradients take two thirds of the time. A decode step gains from the default. With less
+    # optimisation a tiny run from an empty cache is over an eighth sooner, and its steps take as long; those of larger
+    # networks up to 4 % longer.
     ("cpu", "training"): {
-        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+        "xla_cpu_experimental_ynn_fusion_type": "",
         "xla_backend_optimization_level": "1",
     },
     ("cpu", "prefill"): {"xla_backend_optimization_level": "1"},

@@ -10,6 +10,7 @@ E head size, F feed-forward size.
 
 import dataclasses
 import functools
+import string
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from ccpo_jax.sharding import Layout, constrain, constrain_weights
 REMAT = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "attention": jax.checkpoint_policies.save_only_these_names("attended"),
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # products with weights, not attention scores
+    "dots": jax.checkpoint_policies.save_only_these_names("product"),  # products with weights, not attention scores
     "none": jax.checkpoint_policies.everything_saveable,
 }
 ATTENTION = ("auto", "fused", "xla")
@@ -115,6 +116,42 @@ def init_params(config: ModelConfig, key: Array) -> dict[str, Any]:
 # --- the layer -------------------------------------------------------------------------------------------------------
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def project(x: Array, w: Array, product: str, dtype=None) -> Array:
+    """A product with weights in the dtype of `x`; its gradients' products are in that dtype as well.
+
+    Left to itself, differentiation multiplies the float32 gradient of the logits in float32: a fifth of a training
+    step on a GPU, for digits that bfloat16 hidden states do not have. And it asks for the weights' gradient with its
+    axes the other way round, for which a CPU copies the gradient of every activation.
+
+    Args:
+      x: ``[..., D]``.
+      w: weights, cast to the dtype of `x`; their gradient is summed in their own dtype.
+      product: as for einsum: ``"...d,"``, the axes of `w`, ``"->..."``, those that it adds.
+      dtype: of the result; None = that of `x`.
+    """
+    return jnp.einsum(product, x, w.astype(x.dtype), preferred_element_type=dtype or x.dtype)
+
+
+def _project_forward(x, w, product, dtype):
+    return project(x, w, product, dtype), (x, w)
+
+
+def _project_backward(product, dtype, kept, gradient):
+    x, w = kept
+    gradient = gradient.astype(x.dtype)
+    inputs, result = product.split("->")
+    axes = inputs.split(",")[1]
+    tokens = gradient.reshape(-1, *gradient.shape[x.ndim - 1 :])
+    to_x = jnp.einsum(f"{result},{axes}->...d".replace("...", "t"), tokens, w.astype(x.dtype)).reshape(x.shape)
+    factors = [("td", x.reshape(-1, x.shape[-1])), (result.replace("...", "t"), tokens)]
+    (first, left), (second, right) = factors if axes[0] == "d" else factors[::-1]
+    return to_x, jnp.einsum(f"{first},{second}->{axes}", left, right, preferred_element_type=w.dtype)
+
+
+project.defvjp(_project_forward, _project_backward)
+
+
 def rms_norm(x: Array, scale: Array, eps: float) -> Array:
     """``x / sqrt(mean(x^2) + eps) * scale`` over the last axis, computed in float32, in the dtype of x."""
     wide = x.astype(jnp.float32)
@@ -174,9 +211,12 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
     def norm(x: Array, name: str, here: bool) -> Array:
         return rms_norm(x, w[name], config.norm_eps) if here else x
 
+    def multiply(x: Array, name: str, product: str) -> Array:
+        return checkpoint_name(project(x, w[name], product), "product")
+
     before, after = not config.post_norm, config.post_norm
     h = norm(x, "attn_norm", before)
-    qkv = jnp.einsum("...d,dhqe->...hqe", h, w["qkv"])
+    qkv = multiply(h, "qkv", "...d,dhqe->...hqe")
     if config.qkv_bias:
         qkv = qkv + w["qkv_bias"]
     qk, v = jnp.split(qkv, [qkv.shape[-2] - 1], axis=-2)
@@ -186,14 +226,14 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
     q, k = jnp.split(qk, [qk.shape[-2] - 1], axis=-2)
     k, v = jnp.moveaxis(k.squeeze(-2), 2, -1), jnp.swapaxes(v.squeeze(-2), 2, 3)
     attended, passed = attend(q, k, v)
-    out = attended.reshape(*x.shape[:-1], -1) @ w["o"]
+    out = multiply(attended.reshape(*x.shape[:-1], -1), "o", "...d,df->...f")
     if config.o_bias:
         out = out + w["o_bias"]
     x = x + norm(out, "attn_norm", after)
     h = norm(x, "mlp_norm", before)
-    gate_up = jnp.einsum("...d,dnf->...nf", h, w["gate_up"])
+    gate_up = multiply(h, "gate_up", "...d,dnf->...nf")
     gate, up = jnp.split(gate_up, 2, axis=-2)  # whose gradients are joined; those of slices would be padded and added
-    out = (jax.nn.silu(gate) * up).squeeze(-2) @ w["down"]
+    out = multiply((jax.nn.silu(gate) * up).squeeze(-2), "down", "...d,df->...f")
     return x + norm(out, "mlp_norm", after), passed
 
 
@@ -318,26 +358,35 @@ def extend(
     Returns:
       ``(hidden [B, R, S, D] after the final norm, cache)``. Hidden states of padded slots mean nothing, but are finite.
     """
-    low, high = start[..., None], jnp.broadcast_to(cursor + 1 + jnp.arange(tokens.shape[-1]), tokens.shape)
+    high = jnp.broadcast_to(cursor + 1 + jnp.arange(tokens.shape[-1]), tokens.shape)
     x = constrain(layout, "decode", weights["embed"][tokens], "batch", None, None, None)
     turns = _once(cursor >= 0, functools.partial(_rotations, config), positions)
     reach = _within_reach(config, jnp.asarray(positions), cursor, cache, context)
+    one_token = stepping and tokens.shape[-1] == 1
     extended = []
     for index, w in enumerate(weights["layers"]):
         slides = bool(config.sliding) and config.sliding[index]
-        windowed = slides and reach is not None
-
-        def attend(q, k, v, index=index, windowed=windowed):
-            near = reach if windowed else _Near()
-            blocks = _context_blocks(context, index, near)
-            if stepping and tokens.shape[-1] == 1 and not windowed:
-                return decode_step.decode_step(q, k, v, cache[index], start, cursor, blocks)
-            kept = write(cache[index], k, v, cursor)
-            return attention(q, (*blocks, Block(*kept, low, high, near.own)), kernel), kept
-
-        x, kept = layer(config, w, x, turns[slides], attend)
+        near = reach if slides and reach is not None else _Near()
+        blocks = _context_blocks(context, index, near)
+        how = (config, kernel, one_token and near.own is None)
+        x, kept = _extend_layer(*how, w, x, turns[slides], cache[index], cursor, start, high, blocks, near.own)
         extended.append(kept)
     return rms_norm(x, weights["final_norm"], config.norm_eps), tuple(extended)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _extend_layer(
+    config: ModelConfig, kernel: str | None, one_token: bool, w, x, turn, cache, cursor, start, high, blocks, near
+):
+    """One layer of `extend`: jitted, so that layers of like shapes are traced once for all of them."""
+
+    def attend(q, k, v):
+        if one_token:
+            return decode_step.decode_step(q, k, v, cache, start, cursor, blocks)
+        kept = write(cache, k, v, cursor)
+        return attention(q, (*blocks, Block(*kept, start[..., None], high, near)), kernel), kept
+
+    return layer(config, w, x, turn, attend)
 
 
 def _rotations(config: ModelConfig, positions: Array) -> tuple[tuple[Array, Array], ...]:
@@ -429,7 +478,7 @@ def hidden(
     Returns:
       ``[N, S, D]`` after the final norm.
     """
-    turns = _rotations(config, positions[:, None])
+    turns = _once(positions[0, 0] >= 0, functools.partial(_rotations, config), positions[:, None])
     windows = bool(config.window) and tokens.shape[1] > config.window  # else every window holds the whole row
 
     def step(x, given):
@@ -460,33 +509,5 @@ def hidden(
 def logits(params: dict[str, Any], hidden: Array) -> Array:
     """``[..., V]`` float32 for hidden states ``[..., D]``; `params` are master parameters or published weights."""
     if "head" in params:
-        return _project(hidden, params["head"], "...d,dv->...v")
-    return _project(hidden, params["embed"], "...d,vd->...v")
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _project(hidden: Array, table: Array, product: str) -> Array:
-    """A matrix product in the dtype of `hidden` with float32 results, and so are its gradients' products.
-
-    Left to itself, differentiation multiplies the float32 gradient of the logits in float32: a fifth of a training
-    step on a GPU, for digits that bfloat16 hidden states do not have.
-    """
-    return jnp.einsum(product, hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
-
-
-def _project_forward(hidden, table, product):
-    return _project(hidden, table, product), (hidden, table)
-
-
-def _project_backward(product, kept, gradient):
-    hidden, table = kept
-    inputs, result = product.split("->")
-    _, axes = inputs.split(",")
-    gradient = gradient.astype(hidden.dtype)
-    to_hidden = jnp.einsum(f"{result},{axes}->...d", gradient, table.astype(hidden.dtype))
-    rows, states = gradient.reshape(-1, gradient.shape[-1]), hidden.reshape(-1, hidden.shape[-1])
-    to_table = jnp.einsum(f"nv,nd->{axes}", rows, states, preferred_element_type=jnp.float32)
-    return to_hidden, to_table.astype(table.dtype)
-
-
-_project.defvjp(_project_forward, _project_backward)
+        return project(hidden, params["head"], "...d,dv->...v", jnp.float32)
+    return project(hidden, params["embed"], "...d,vd->...v", jnp.float32)
