@@ -13,6 +13,7 @@ _OPTIONS = {
     # networks up to 4 % longer.
     ("cpu", "training"): {
         "xla_cpu_experimental_ynn_fusion_type": "",
+        "xla_disable_hlo_passes": "tree_reduction_rewriter",
         "xla_backend_optimization_level": "1",
     },
     ("cpu", "prefill"): {"xla_backend_optimization_level": "1"},

@@ -10,7 +10,6 @@ E head size, F feed-forward size.
 
 import dataclasses
 import functools
-import string
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -117,7 +116,7 @@ def init_params(config: ModelConfig, key: Array) -> dict[str, Any]:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def project(x: Array, w: Array, product: str, dtype=None) -> Array:
+def project(x: Array, w: Array, along: int = 0, dtype=None) -> Array:
     """A product with weights in the dtype of `x`; its gradients' products are in that dtype as well.
 
     Left to itself, differentiation multiplies the float32 gradient of the logits in float32: a fifth of a training
@@ -127,26 +126,27 @@ def project(x: Array, w: Array, product: str, dtype=None) -> Array:
     Args:
       x: ``[..., D]``.
       w: weights, cast to the dtype of `x`; their gradient is summed in their own dtype.
-      product: as for einsum: ``"...d,"``, the axes of `w`, ``"->..."``, those that it adds.
+      along: the axis of `w` that is D, the first or the last.
       dtype: of the result; None = that of `x`.
+
+    Returns:
+      ``[..., N]``, or all other axes of `w` in place of N.
     """
-    return jnp.einsum(product, x, w.astype(x.dtype), preferred_element_type=dtype or x.dtype)
+    return jnp.tensordot(x, w.astype(x.dtype), (-1, along), preferred_element_type=dtype or x.dtype)
 
 
-def _project_forward(x, w, product, dtype):
-    return project(x, w, product, dtype), (x, w)
+def _project_forward(x, w, along, dtype):
+    return project(x, w, along, dtype), (x, w)
 
 
-def _project_backward(product, dtype, kept, gradient):
+def _project_backward(along, dtype, kept, gradient):
     x, w = kept
+    added = tuple(axis for axis in range(w.ndim) if axis != along)
     gradient = gradient.astype(x.dtype)
-    inputs, result = product.split("->")
-    axes = inputs.split(",")[1]
-    tokens = gradient.reshape(-1, *gradient.shape[x.ndim - 1 :])
-    to_x = jnp.einsum(f"{result},{axes}->...d".replace("...", "t"), tokens, w.astype(x.dtype)).reshape(x.shape)
-    factors = [("td", x.reshape(-1, x.shape[-1])), (result.replace("...", "t"), tokens)]
-    (first, left), (second, right) = factors if axes[0] == "d" else factors[::-1]
-    return to_x, jnp.einsum(f"{first},{second}->{axes}", left, right, preferred_element_type=w.dtype)
+    to_x = jnp.tensordot(gradient, w.astype(x.dtype), (tuple(range(1 - w.ndim, 0)), added))
+    factors = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, *(w.shape[axis] for axis in added))
+    to_w = jnp.tensordot(*(factors if along == 0 else factors[::-1]), (0, 0), preferred_element_type=w.dtype)
+    return to_x, to_w
 
 
 project.defvjp(_project_forward, _project_backward)
@@ -211,12 +211,12 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
     def norm(x: Array, name: str, here: bool) -> Array:
         return rms_norm(x, w[name], config.norm_eps) if here else x
 
-    def multiply(x: Array, name: str, product: str) -> Array:
-        return checkpoint_name(project(x, w[name], product), "product")
+    def multiply(x: Array, name: str) -> Array:
+        return checkpoint_name(project(x, w[name]), "product")
 
     before, after = not config.post_norm, config.post_norm
     h = norm(x, "attn_norm", before)
-    qkv = multiply(h, "qkv", "...d,dhqe->...hqe")
+    qkv = multiply(h, "qkv")
     if config.qkv_bias:
         qkv = qkv + w["qkv_bias"]
     qk, v = jnp.split(qkv, [qkv.shape[-2] - 1], axis=-2)
@@ -226,14 +226,14 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
     q, k = jnp.split(qk, [qk.shape[-2] - 1], axis=-2)
     k, v = jnp.moveaxis(k.squeeze(-2), 2, -1), jnp.swapaxes(v.squeeze(-2), 2, 3)
     attended, passed = attend(q, k, v)
-    out = multiply(attended.reshape(*x.shape[:-1], -1), "o", "...d,df->...f")
+    out = multiply(attended.reshape(*x.shape[:-1], -1), "o")
     if config.o_bias:
         out = out + w["o_bias"]
     x = x + norm(out, "attn_norm", after)
     h = norm(x, "mlp_norm", before)
-    gate_up = multiply(h, "gate_up", "...d,dnf->...nf")
+    gate_up = multiply(h, "gate_up")
     gate, up = jnp.split(gate_up, 2, axis=-2)  # whose gradients are joined; those of slices would be padded and added
-    out = multiply((jax.nn.silu(gate) * up).squeeze(-2), "down", "...d,df->...f")
+    out = multiply((jax.nn.silu(gate) * up).squeeze(-2), "down")
     return x + norm(out, "mlp_norm", after), passed
 
 
@@ -509,5 +509,5 @@ def hidden(
 def logits(params: dict[str, Any], hidden: Array) -> Array:
     """``[..., V]`` float32 for hidden states ``[..., D]``; `params` are master parameters or published weights."""
     if "head" in params:
-        return project(hidden, params["head"], "...d,dv->...v", jnp.float32)
-    return project(hidden, params["embed"], "...d,vd->...v", jnp.float32)
+        return project(hidden, params["head"], 0, jnp.float32)
+    return project(hidden, params["embed"], 1, jnp.float32)
