@@ -4,6 +4,7 @@ One of several processes also gets `--coordinator=HOST:PORT --processes=N --proc
 """
 
 import difflib
+import gc
 import pathlib
 import re
 import runpy
@@ -28,8 +29,11 @@ def main(argv):
         sys.exit("error: --config is missing; type --config=configs/voting.py:tiny")
     logging.set_verbosity(logging.WARNING)
     sys.stdout.reconfigure(errors="backslashreplace")  # models write letters that not every terminal knows
+    gc.disable()
     from ccpo_jax import processes, train
 
+    gc.freeze()  # modules live to the end: no collection needs to look through them
+    gc.enable()
     try:
         processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     except ValueError as error:
