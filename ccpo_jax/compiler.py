@@ -5,19 +5,19 @@ import os
 
 import jax
 
+# XLA's CPU backend hands reductions, chains of elementwise work and products to a library. The dispatch of the first two
+# takes longer than the small ones of a step: sampling keeps the products there, while those of a training step want
+# copies of transposed operands and stay with XLA. Nor are small reductions worth a tree of windows: sums in one go
+# cost digits only over a large vocabulary, 5e-6 in a log-probability. The tiny presets' gradients take three fifths of
+# the time, their decode steps 5 % less. With less optimisation a tiny run from an empty cache is over an eighth sooner,
+# and its steps take as long; those of larger networks up to 4 % longer.
+_CPU = {"xla_disable_hlo_passes": "tree_reduction_rewriter", "xla_backend_optimization_level": "1"}
+_CPU_SAMPLING = _CPU | {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+
 _OPTIONS = {
-    # XLA's CPU backend hands products, reductions and chains of elementwise work to a library whose dispatch takes
-    # longer than the small ones of a training step, and whose products want copies of transposed operands: without it
-    # the tiny presets' gradients take two thirds of the time. A decode step gains from the default. With less
-    # optimisation a tiny run from an empty cache is over an eighth sooner, and its steps take as long; those of larger
-    # networks up to 4 % longer.
-    ("cpu", "training"): {
-        "xla_cpu_experimental_ynn_fusion_type": "",
-        "xla_disable_hlo_passes": "tree_reduction_rewriter",
-        "xla_backend_optimization_level": "1",
-    },
-    ("cpu", "prefill"): {"xla_backend_optimization_level": "1"},
-    ("cpu", "decoding"): {"xla_backend_optimization_level": "1"},
+    ("cpu", "training"): _CPU | {"xla_cpu_experimental_ynn_fusion_type": ""},
+    ("cpu", "prefill"): _CPU_SAMPLING,
+    ("cpu", "decoding"): _CPU_SAMPLING,
     # A decode step is hundreds of short kernels. With the loop itself on the device, the host does not come in between:
     # 1 to 2.5 % of a step of Qwen2.5-1.5B on an H200.
     ("gpu", "decoding"): {
