@@ -119,7 +119,7 @@ class _Run:
         self.next = np.full(agents, places)  # the first prompt that waits
         everyone = np.tile(np.arange(places), (agents, 1))
         if self.ahead:
-            self._prepare(jax.eval_shape(lambda: self._begin(everyone, self.slots)))
+            self._prepare(self._begin(everyone, self.slots, shapes=True))
         self.state = self._begin(everyone, self.slots)
 
     def decode(self, chunk: int) -> None:
@@ -204,15 +204,16 @@ class _Run:
         new = self._begin(fresh, 1)._replace(cache=())
         self.state = _admit(self.state, new, self._device(target), stacked=self.stacked)
 
-    def _begin(self, chosen: np.ndarray, slots: int) -> Decoding:
-        """Begins prompts ``[A', k]``."""
+    def _begin(self, chosen: np.ndarray, slots: int, shapes: bool = False) -> Decoding:
+        """Begins prompts ``[A', k]``; or says no more than what shapes that gives."""
         prompts, ids = jax.tree.map(lambda x: x[np.arange(len(x))[:, None], chosen], (self.prompts, self.ids))
         prompts, ids = self._device((prompts, ids))
         if self.sharding is not None:
             lead = (None,) if self.stacked else ()
             spec = jax.sharding.PartitionSpec(*lead, *self.sharding.spec)
             prompts, ids = put((prompts, ids), jax.sharding.NamedSharding(self.sharding.mesh, spec))
-        return begin_program()(
+        program = begin_program()
+        return (program.eval_shape if shapes else program)(
             self.policy, self.weights, prompts, self.key, ids, self.settings,
             max_tokens=self.max_tokens, slots=slots, groups=self.groups, stacked=self.stacked,
         )  # fmt: skip

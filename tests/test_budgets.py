@@ -58,7 +58,8 @@ def test_the_decode_loop_needs_little_beside_cache_and_weights():
     ids = jax.ShapeDtypeStruct((batch, rows, 4), jnp.uint32)
     settings = sampling(eos_ids=(1,), pad_id=0)
     static = {"max_tokens": slots, "slots": slots, "groups": ((rows, 0),), "stacked": False}
-    begun = jax.eval_shape(lambda *a: begin_program()(policy, *a, **static), weights, Prompts(*whole, *bare), jax.random.key(0), ids, settings)  # fmt: skip
+    prompts = Prompts(*whole, *bare)
+    begun = begin_program().eval_shape(policy, weights, prompts, jax.random.key(0), ids, settings, **static)
     program = decode_program().lower(weights, begun, settings, np.int32(slots), policy=policy, stacked=False).compile()
     found = program.memory_analysis()
     held = bytes_of(weights) + bytes_of(begun.cache) + bytes_of(begun.context)

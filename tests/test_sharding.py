@@ -141,9 +141,7 @@ def decode_loop(layout: Layout, rules=None):
     settings = sampling(eos_ids=(1,), pad_id=0)
     how = {"max_tokens": 8, "slots": 8, "groups": ((2, 0),), "stacked": False}
     begin = begin_program().lower(policy, weights, prompts, jax.random.key(0), ids, settings, **how).compile()
-    state = jax.eval_shape(
-        functools.partial(begin_program(), policy, **how), weights, prompts, jax.random.key(0), ids, settings
-    )
+    state = begin_program().eval_shape(policy, weights, prompts, jax.random.key(0), ids, settings, **how)
     state = abstract(state, begin.output_shardings)
     return state, decode_program().lower(weights, state, settings, np.int32(8), policy=policy, stacked=False).compile()
 
