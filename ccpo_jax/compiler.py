@@ -6,8 +6,8 @@ import os
 import jax
 
 # XLA's CPU backend hands reductions, chains of elementwise work and products to a library. The dispatch of the first
-# two takes longer than the small ones of a step. Sampling keeps the products there; those of a training step want copies
-# of transposed operands and stay with XLA. Nor are small reductions worth a tree of windows: sums in one go cost digits
+# two takes longer than the small ones of a step. Sampling keeps the products there; in training they want copies of
+# transposed operands and stay with XLA. Nor are small reductions worth a tree of windows: sums in one go cost digits
 # only over a large vocabulary, 5e-6 in a log-probability. The tiny presets' gradients take three fifths of the time,
 # their decode steps 5 % less. With less optimisation a tiny run from an empty cache is over an eighth sooner, and its
 # steps take as long; those of larger networks up to 4 % longer.

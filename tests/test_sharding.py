@@ -1,7 +1,6 @@
 """Meshes, rules, and what compiled programs send between devices."""
 
 import dataclasses
-import functools
 import math
 import re
 
