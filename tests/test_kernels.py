@@ -149,10 +149,16 @@ def test_a_decode_step_reads_no_tile_that_is_not_in_use():
     np.testing.assert_array_equal(cache[0][..., 191], k[..., 0])
 
 
-def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch):
-    """Prefixes and tails whose slots are no whole tiles: the caches are rounded up, and the tokens stay."""
+@pytest.mark.parametrize(
+    ("windows", "slots"), [({}, [64, 8, 8]), ({"window": 4, "sliding": (True, False)}, [5, 3, 1])], ids=["all", "near"]
+)
+def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch, windows, slots):
+    """Prefixes and tails whose slots are no whole tiles: the caches are rounded up, and the tokens stay.
+
+    Layers with a window that binds take no part, and nothing is rounded up.
+    """
     monkeypatch.setattr(module, "decode_step", functools.partial(module.decode_step, interpret=True))
-    config = ModelConfig("qwen2", 40, 16, 1, 2, 1, 16, 32, qkv_bias=True)
+    config = ModelConfig("qwen2", 40, 16, 2, 2, 1, 16, 32, qkv_bias=True, **windows)
     plain, fused = (_make_policy(config, jnp.dtype("float32"), "full", None, steps, None) for steps in (False, True))
     weights = plain.publish(init_params(config, jax.random.key(0)))
     rng = np.random.default_rng(0)
@@ -169,7 +175,7 @@ def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch):
     np.testing.assert_array_equal(found.tokens, meant.tokens)
     np.testing.assert_allclose(found.logprobs, meant.logprobs, atol=1e-5)
     state = begin(fused, weights, prompts, keys, settings, **how)
-    assert [x[0].shape[-1] for x in (state.context.prefix[0], *(t[0] for t in state.context.tails))] == [64, 8, 8]
+    assert [x[0].shape[-1] for x in (state.context.prefix[0], *(t[0] for t in state.context.tails))] == slots
 
 
 def test_a_decode_step_is_used_where_it_agrees_with_xla(monkeypatch):
