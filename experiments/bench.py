@@ -393,11 +393,14 @@ def random_program(config, args, topology: str):
 def bench_verify(args) -> dict:
     """Math answers verified per second with the hard kill on; the roofline is the bare verifier in every process.
 
-    Every repeat has answers of its own, so that no process remembers them.
+    Every repeat has answers of its own, so that no process remembers them. Their tokens are the embedded model's: a
+    sampler that is slower than `tokens_per_second` never waits for the verifiers.
     """
+    from ccpo_jax.setup import TINY
+    from ccpo_jax.tokenizer import load_tokenizer
     from ccpo_jax.verifiers import VerifierPool
 
-    found = {"tokens_per_second": None, "compiles": 0}
+    tokenizer, found = load_tokenizer(str(TINY)), {"compiles": 0}
     with VerifierPool(workers=args.workers, time_limit=5.0, max_chars=20000) as pool:
         for kind, make in (("", numbers), ("expression_", expressions)):
             pool.verify(make(args, args.repeats)[: 8 * args.workers])
@@ -409,7 +412,9 @@ def bench_verify(args) -> dict:
                 seconds.append(time.perf_counter() - began)
                 right += sum(sum(one.correct) for one in graded) / len(items) / args.repeats
             took = statistics.median(seconds)
+            tokens = tokenizer.encode_batch([text for item in items for text in item.texts])
             found |= {
+                f"{kind}tokens_per_second": sum(map(len, tokens)) / took,
                 f"{kind}verifications_per_second": sum(len(item.texts) for item in items) / took,
                 f"{kind}seconds": took,
                 f"{kind}right_per_problem": right,

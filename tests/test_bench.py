@@ -50,6 +50,7 @@ def test_verification_finds_every_right_answer(capsys):
     found = run(capsys, "verify", "--prompts=2", "--samples=3", "--repeats=1")
     assert found["right_per_problem"] == found["expression_right_per_problem"] == 1
     assert found["verifications_per_second"] * found["seconds"] == pytest.approx(2 * 16 * 3)
+    assert found["tokens_per_second"] > 10 * found["verifications_per_second"]  # "so \\boxed{1}" has 12 characters
 
 
 def test_work_is_counted_as_by_hand():
