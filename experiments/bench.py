@@ -393,8 +393,8 @@ def random_program(config, args, topology: str):
 def bench_verify(args) -> dict:
     """Math answers verified per second with the hard kill on; the roofline is the bare verifier in every process.
 
-    Every repeat has answers of its own, so that no process remembers them. Their tokens are the embedded model's: a
-    sampler that is slower than `tokens_per_second` never waits for the verifiers.
+    Every repeat has answers of its own, so that no process remembers them. Their tokens are the embedded model's,
+    nearly one a character: a rate of decoding that verification keeps up with.
     """
     from ccpo_jax.setup import TINY
     from ccpo_jax.tokenizer import load_tokenizer

@@ -126,7 +126,7 @@ def project(x: Array, w: Array, along: int = 0, dtype=None) -> Array:
     Args:
       x: ``[..., D]``.
       w: weights, cast to the dtype of `x`; their gradient is summed in their own dtype.
-      along: the axis of `w` that is D, the first or the last.
+      along: the axis of `w` that is D: 0, or 1 of two.
       dtype: of the result; None = that of `x`.
 
     Returns:
@@ -471,7 +471,7 @@ def hidden(
       layout: see `make_policy`; a layer's parameters are gathered while it needs them.
       params: master parameters, layers stacked.
       tokens: ``[N, S]`` int32.
-      positions: ``[N, S]`` int32.
+      positions: ``[N, S]`` int32, at least 0.
       segments: ``[N, S]`` int32, equal numbers see each other; 0 = padding.
       parents: ``[N, S]`` int32, a segment that is seen as well: branches of one prompt share it as their parent.
 
