@@ -157,7 +157,8 @@ def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch, window
 
     Layers with a window that binds take no part, and nothing is rounded up.
     """
-    monkeypatch.setattr(module, "decode_step", functools.partial(module.decode_step, interpret=True))
+    right, seen = module.decode_step, []
+    monkeypatch.setattr(module, "decode_step", lambda *given: seen.append(given) or right(*given, interpret=True))
     config = ModelConfig("qwen2", 40, 16, 2, 2, 1, 16, 32, qkv_bias=True, **windows)
     plain, fused = (_make_policy(config, jnp.dtype("float32"), "full", None, steps, None) for steps in (False, True))
     weights = plain.publish(init_params(config, jax.random.key(0)))
@@ -172,6 +173,7 @@ def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch, window
     meant, found = (
         jax.jit(functools.partial(sample, p, **how))(weights, prompts, keys, settings) for p in (plain, fused)
     )
+    assert seen, "no layer took the decode step"
     np.testing.assert_array_equal(found.tokens, meant.tokens)
     np.testing.assert_allclose(found.logprobs, meant.logprobs, atol=1e-5)
     state = begin(fused, weights, prompts, keys, settings, **how)
