@@ -78,6 +78,7 @@ class Policy(NamedTuple):
     extend: Callable[..., Any]  # (weights, tokens, positions, cache, cursor, start, context) -> hidden, cache
     hidden: Callable[..., Array]  # (params, tokens [N, S], positions, segments, parents) -> [N, S, D]
     logits: Callable[..., Array]  # (params or weights, hidden [..., D]) -> [..., V] float32
+    head: Callable[..., Any] = lambda params: {}  # (params) -> those that `logits` reads, in its first argument's place
     gather: Callable[..., Any] = lambda params: params  # (params) -> params, whole where a pass reads them often
     reads_free_slots: bool = True  # True: a decode step costs what a cache holds, in use or not
 

@@ -13,6 +13,7 @@ from ccpo_jax.compiler import options
 from ccpo_jax.losses import batch_totals
 from ccpo_jax.packing import Packed, Row, pack
 from ccpo_jax.records import Array, BatchTotals, Policy
+from ccpo_jax.scores import scores
 from ccpo_jax.sharding import fetch, put, splits
 
 
@@ -74,40 +75,17 @@ def response_logprobs(
       ``(logprobs, entropy)``, both ``[M * R, T]`` float32; positions past a response hold no meaning.
     """
     packs, slots = batch.source.shape
+    size = min(max(chunk // packs, 1), slots)
+    padding = ((0, 0), (0, -slots % size))
     params = policy.gather(params)
     hidden = policy.hidden(params, batch.tokens, batch.positions, batch.segments, batch.parents)
-    hidden = jnp.take_along_axis(hidden, batch.source[..., None], axis=1)
+    hidden = jnp.take_along_axis(hidden, jnp.pad(batch.source, padding)[..., None], axis=1)
     scale = 1.0 / jnp.where(temperature > 0, temperature, 1.0)
-
-    def score(states, chosen):
-        logits = policy.logits(params, states) * scale
-        norm = jax.nn.logsumexp(logits, axis=-1)
-        picked = jnp.take_along_axis(logits, chosen[..., None], axis=-1)[..., 0] - norm
-        entropy = norm - jnp.sum(jnp.exp(logits - norm[..., None]) * logits, axis=-1)
-        return picked, entropy if entropy_gradient else jax.lax.stop_gradient(entropy)
-
-    @jax.checkpoint  # around the branch: inside it, every piece would keep the vocabulary's table for the way back
-    def unless_empty(piece):
-        start, states, chosen = piece
-        nothing = jnp.zeros(chosen.shape, jnp.float32)
-        return jax.lax.cond(start < jnp.max(batch.used), score, lambda *_: (nothing, nothing), states, chosen)
-
-    size = min(max(chunk // packs, 1), slots)
-    pieces = -(-slots // size)
-
-    def cut(x: Array) -> Array:
-        x = jnp.pad(x, ((0, 0), (0, pieces * size - slots)) + ((0, 0),) * (x.ndim - 2))
-        return jnp.moveaxis(x.reshape(packs, pieces, size, *x.shape[2:]), 1, 0)
-
-    scored = jax.lax.map(unless_empty, (jnp.arange(pieces) * size, cut(hidden), cut(batch.target)))
+    head, target, used = policy.head(params), jnp.pad(batch.target, padding), jnp.max(batch.used)
+    scored = scores(policy.logits, size, entropy_gradient, head, hidden, target, used, scale)
     responses, width = batch.old_logprobs.shape[1:]
     place = jnp.minimum(batch.first[..., None] + jnp.arange(width), slots - 1).reshape(packs, -1)
-
-    def by_response(x: Array) -> Array:
-        flat = jnp.moveaxis(x, 0, 1).reshape(packs, -1)
-        return jnp.take_along_axis(flat, place, axis=1).reshape(packs * responses, width)
-
-    return tuple(map(by_response, scored))
+    return tuple(jnp.take_along_axis(x, place, axis=1).reshape(packs * responses, width) for x in scored)
 
 
 def accumulate(policy: Policy, loss: Loss, params, batch: Packed, totals: BatchTotals, temperature, total):

@@ -22,6 +22,7 @@ RING_2 = {
     "generate",
     "rollout",
     "packing",
+    "scores",
     "update",
     "compiler",
     "fingerprint",

@@ -292,6 +292,7 @@ def _make_policy(
         extend=functools.partial(extend, config, kernel, stepping, layout),
         hidden=functools.partial(hidden, config, dtype, remat, kernel, layout),
         logits=logits,
+        head=head,
         gather=functools.partial(gather, layout),
         # What a window leaves of a cache is read without the kernel that stops at the slots in use.
         reads_free_slots=not stepping or bool(config.window),
@@ -504,6 +505,12 @@ def hidden(
     given = (params["layers"], jnp.array(config.sliding) if config.window else None)
     x, _ = jax.lax.scan(step, x, given, unroll=config.num_layers if remat == "none" else 1)
     return rms_norm(x[:, 0], params["final_norm"].astype(dtype), config.norm_eps)
+
+
+def head(params: dict[str, Any]) -> dict[str, Array]:
+    """The parameters that `logits` reads: the unembedding's table, or the embedding's where they are one."""
+    name = "head" if "head" in params else "embed"
+    return {name: params[name]}
 
 
 def logits(params: dict[str, Any], hidden: Array) -> Array:
