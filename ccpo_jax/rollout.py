@@ -327,7 +327,7 @@ def _sample_turns(agents, call, weights, pending, key, temperature, top_p, **how
     ids = [_row_ids(t, pending[t]) for t in call]
     sets = tuple(agents[t].parameter_set for t in call)
     prompts = jax.tree.map(lambda *xs: np.stack(xs), *widened)
-    groups = _groups(prompts, pending[call[0]].counts)
+    groups = tail_groups(prompts, pending[call[0]].counts)
     shared = len(set(sets)) == 1
     chosen = (weights[sets[0]],) if shared else tuple(weights[s] for s in sets)
     out = generate(
@@ -336,7 +336,7 @@ def _sample_turns(agents, call, weights, pending, key, temperature, top_p, **how
     return [Samples(*(field[i] for field in out)) for i in range(len(call))]
 
 
-def _groups(prompts: Prompts, counts: tuple[int, ...]) -> Groups:
+def tail_groups(prompts: Prompts, counts: tuple[int, ...]) -> Groups:
     """The variants' rows and the tail slots they need; neighbours that need the same slots are one group."""
     widest = prompts.tail.shape[-1]
     groups: list[tuple[int, int]] = []

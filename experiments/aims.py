@@ -1,6 +1,7 @@
-"""What this project aims at on one GPU, measured: `python -m experiments.aims`.
+"""What this project aims at on one GPU, measured: `python -m experiments.aims`. Without one, predicted: `--predict`.
 
-Every figure is of a process of its own that runs experiments/bench.py, so that none finds another's memory in use.
+Every measured figure is of a process of its own that runs experiments/bench.py, so that none finds another's memory in
+use. Predictions come from what the same programs compile to for an H200 (`predict.py`).
 """
 
 import json
@@ -9,7 +10,10 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+
 from experiments.arguments import Parser, positive
+from experiments.compiled import can_compile
 
 _ROLLOUT = "rollout --samples=8 --prompt_length=512 --response_length=512"
 _STEP = (
@@ -86,27 +90,61 @@ def backend() -> str:
     return done.stdout.split()[-1]
 
 
+def measured(aim: Aim, common: list[str]) -> dict:
+    """An aim's figure, from runs with these further words on their command lines."""
+    found = [bench([*run.split(), *common]) for run in aim.runs]
+    return {"figure": aim.figure(*found), "runs": found}
+
+
+def predicted(aim: Aim, common: list[str]) -> dict:
+    """An aim's figure as expected on an H200, and as the bytes and operations of the compiled programs allow it."""
+    from experiments.predict import ALLOWED, MEASURED, predict
+
+    jax.config.update("jax_platforms", "cpu")  # with the plugin but without a driver jax fails to start
+    expected, allowed = (
+        aim.figure(*(predict([*run.split(), *common], reached) for run in aim.runs)) for reached in (MEASURED, ALLOWED)
+    )
+    return {"figure": expected, "allowed": allowed}
+
+
+def possible(predicting: bool) -> None:
+    """Checks what the figures need.
+
+    Raises:
+      ValueError: it is not here.
+    """
+    if predicting and not can_compile():
+        raise ValueError("--predict compiles for a GPU without having one; type pip install 'jax[cuda13]' first")
+    if not predicting and (here := backend()) != "gpu":
+        raise ValueError(
+            f"these aims are a GPU's, and jax finds a {here} here; --predict reckons them, other devices are in "
+            "PERFORMANCE.md"
+        )
+
+
 def main(argv=None) -> int:
-    """Measures one aim after the other and prints each as soon as it is known."""
+    """Measures or predicts one aim after the other and prints each as soon as it is known."""
     p = Parser(prog="python -m experiments.aims", allow_abbrev=False, description=__doc__.splitlines()[0])
     p.add_argument("--model", default="qwen2.5-1.5b", help="a shape of experiments/bench.py, or a checkpoint folder")
     p.add_argument("--repeats", type=positive, default=3)
+    p.add_argument(
+        "--predict", action="store_true", help="for an H200 that is not here; needs pip install 'jax[cuda13]'"
+    )
     p.add_argument("--json", action="store_true", help="one JSON object on stdout, with all that was found")
     args = p.parse_args(argv)
     told = {}
     try:
-        if (here := backend()) != "gpu":
-            raise ValueError(
-                f"these aims are a GPU's, and jax finds a {here} here; see PERFORMANCE.md for other devices"
-            )
+        possible(args.predict)
         for aim in AIMS:
             common = [f"--model={args.model}", f"--repeats={args.repeats}"]
-            found = [bench([*run.split(), *common]) for run in aim.runs]
-            figure = aim.figure(*found)
+            found = (predicted if args.predict else measured)(aim, common)
+            figure = found["figure"]
             met = figure >= aim.bound if aim.least else figure <= aim.bound
-            told[aim.name] = {"figure": figure, "aim": aim.bound, "met": met, "runs": found}
+            told[aim.name] = {"aim": aim.bound, "met": met} | found
             line = f"{aim.name:58} {figure:6.2f}  {'at least' if aim.least else 'at most':8} {aim.bound}"
-            print(f"{line}  {'met' if met else 'missed'}", file=sys.stderr if args.json else sys.stdout, flush=True)
+            word = "predicted to be " * args.predict + ("met" if met else "missed")
+            allowed = f"; its programs would allow {found['allowed']:.2f}" if args.predict else ""
+            print(f"{line}  {word}{allowed}", file=sys.stderr if args.json else sys.stdout, flush=True)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

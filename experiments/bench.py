@@ -24,6 +24,7 @@ from ccpo_jax.losses import policy_gradient_loss
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.packing import Row, pack
 from ccpo_jax.prompts import RolePrompt, tokenize_role
+from ccpo_jax.records import Policy
 from ccpo_jax.rollout import Agent, Rollout, Team, rollout
 from ccpo_jax.topology import Topology, dyad, voting
 from ccpo_jax.update import Loss, Micro, gradient_program, optimizer, totals_of, train_on
@@ -66,15 +67,30 @@ class IdCodec:
         return (), (1,)
 
 
+def architecture(name: str) -> ModelConfig:
+    """That of a named shape or of a checkpoint folder."""
+    if name not in SHAPES:
+        return models.load_config(name)
+    hidden, layers, heads, kv, size, ffn, vocabulary, tied = SHAPES[name]
+    return ModelConfig(
+        "qwen2", vocabulary, hidden, layers, heads, kv, size, ffn, qkv_bias=True, tied_embeddings=tied, rope_theta=1e6
+    )
+
+
 def network(name: str) -> tuple[ModelConfig, dict]:
     """A named shape with random weights, or a checkpoint folder with its own."""
     if name not in SHAPES:
         return models.load(name)
-    hidden, layers, heads, kv, size, ffn, vocabulary, tied = SHAPES[name]
-    config = ModelConfig(
-        "qwen2", vocabulary, hidden, layers, heads, kv, size, ffn, qkv_bias=True, tied_embeddings=tied, rope_theta=1e6
-    )
+    config = architecture(name)
     return config, jax.jit(models.init_params, static_argnums=0)(config, jax.random.key(0))
+
+
+def stand_in() -> tuple[ModelConfig, Policy, tuple]:
+    """A network of one layer and its weights, where it does not matter who speaks: without a token that ends them all
+    responses are as long."""
+    config = ModelConfig("qwen2", 64, 32, 1, 2, 1, 16, 64, tied_embeddings=True)
+    policy = models.make_policy(config)
+    return config, policy, (policy.publish(models.init_params(config, jax.random.key(0))),)
 
 
 def stop_tokens(config: ModelConfig, args) -> tuple[int, ...]:
@@ -226,13 +242,8 @@ def alternate(calls: dict[str, Callable[[int], int]], repeats: int) -> tuple[dic
 
 
 def counterfactual_costs(args) -> dict[str, float]:
-    """Tokens decoded with the masked worlds over tokens decoded without them, of both kinds of team.
-
-    Responses that never stop have the same number of tokens whatever writes them: here a network of one layer.
-    """
-    config = ModelConfig("qwen2", 64, 32, 1, 2, 1, 16, 64, tied_embeddings=True)
-    policy = models.make_policy(config)
-    weights = (policy.publish(models.init_params(config, jax.random.key(0))),)
+    """Tokens decoded with the masked worlds over tokens decoded without them, of both kinds of team."""
+    config, policy, weights = stand_in()
     short = argparse.Namespace(**vars(args) | {"stop": "none", "response_length": 8, "prompt_length": 8, "prompts": 2})
     stop, costs = stop_tokens(config, short), {}
     for name in ("voting", "dyad"):

@@ -9,7 +9,7 @@ import pytest
 
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.packing import Row, pack
-from experiments import aims, bench, peers, roofline
+from experiments import aims, bench, peers, predict, roofline
 from experiments.roofline import Rates
 
 SMALL = ["--prompts=2", "--samples=3", "--prompt_length=8", "--response_length=8", "--repeats=1", "--model=one layer"]
@@ -109,6 +109,22 @@ def test_every_aim_is_measured_and_compared_with_its_bound(monkeypatch, capsys):
     assert [line.split()[-1] for line in told.err.splitlines()] == ["met", "missed", "met", "missed"]
     assert [a.prompts * a.samples for a in asked if a.what == "rollout"] == [256, 32]
     assert [a.prompt_length + a.response_length for a in asked if a.what == "train"] == [2048]
+
+
+def test_predictions_stand_beside_what_programs_allow(monkeypatch, capsys):
+    def found(words, reached):
+        args = bench.parser().parse_args(words)
+        return {"decode_copy_fraction": reached.sampling, "matmul_fraction": reached.learning, "seconds": 5 + args.solo}
+
+    monkeypatch.setattr(predict, "predict", found)
+    monkeypatch.setattr(aims, "can_compile", lambda: True)
+    assert aims.main(["--predict"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert ["missed" in line for line in lines] == [False, True, False, False]
+    assert all(line.endswith("would allow 1.00") for line in lines[:3]) and "0.61" in lines[1] and "0.97" in lines[2]
+    monkeypatch.setattr(aims, "can_compile", lambda: False)
+    assert aims.main(["--predict"]) == 2
+    assert "type pip install 'jax[cuda13]' first" in capsys.readouterr().err
 
 
 def test_aims_need_a_gpu_and_say_what_failed(monkeypatch, capsys):

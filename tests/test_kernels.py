@@ -12,7 +12,7 @@ from ccpo_jax.models import attention as attention_module
 from ccpo_jax.models import decode_step as module
 from ccpo_jax.models import flash
 from ccpo_jax.models.attention import Block, attention, packed_attention
-from ccpo_jax.models.decoder import _make_policy, init_params, make_policy
+from ccpo_jax.models.decoder import init_params, make_policy, policy_with
 from ccpo_jax.sampler import Prompts, begin, sample
 from tests.test_decoder import ModelConfig
 
@@ -160,7 +160,7 @@ def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch, window
     right, seen = module.decode_step, []
     monkeypatch.setattr(module, "decode_step", lambda *given: seen.append(given) or right(*given, interpret=True))
     config = ModelConfig("qwen2", 40, 16, 2, 2, 1, 16, 32, qkv_bias=True, **windows)
-    plain, fused = (_make_policy(config, jnp.dtype("float32"), "full", None, steps, None) for steps in (False, True))
+    plain, fused = (policy_with(config, jnp.dtype("float32"), "full", None, steps, None) for steps in (False, True))
     weights = plain.publish(init_params(config, jax.random.key(0)))
     rng = np.random.default_rng(0)
     prompts = Prompts(

@@ -279,13 +279,14 @@ def make_policy(
         )
     stepping = kernel == "gpu" and decode_step.suits(config.head_dim)
     stepping = stepping and decode_step.proven(config.num_heads // config.num_kv_heads, config.head_dim)
-    return _make_policy(config, dtype, remat, kernel, stepping, layout)
+    return policy_with(config, dtype, remat, kernel, stepping, layout)
 
 
 @functools.lru_cache
-def _make_policy(
+def policy_with(
     config: ModelConfig, dtype, remat: str, kernel: str | None, stepping: bool, layout: Layout | None
 ) -> Policy:
+    """`make_policy` where it is known what runs: whose fused `kernel`, see `attention`, and whether `decode_step`."""
     return Policy(
         publish=functools.partial(publish, config, dtype, layout),
         init_cache=functools.partial(init_cache, config, dtype, layout),
