@@ -98,7 +98,8 @@ class _Instruction(NamedTuple):
 
 
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "fusion-done"}
-_VIEWS = {"bitcast", "reshape"}
+_CUTS = {"slice", "dynamic-slice", "gather"}
+_WRITTEN = {"dynamic-update-slice": 1, "scatter": 2}  # which operand an instruction writes, in place, into its first
 _HEAD = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{\s*$")
 _LINE = re.compile(r"^\s+(ROOT )?%([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$")
 
@@ -151,36 +152,16 @@ class _Program:
     def _fused_bytes(self, name: str) -> float:
         """What a fusion reads of its operands and writes."""
         inside = self.computations[name]
-        moved = sum(self._read(name, one) for one in inside.values() if one.op == "parameter")
+        used = _used(inside)
+        moved = sum(used[one.name] * _bytes(one.shape) for one in inside.values() if one.op == "parameter")
         (root,) = (one for one in inside.values() if one.is_root)
         for result in (inside[part] for part in root.operands) if root.op == "tuple" else (root,):
             source = result
-            while source.op in _VIEWS | {"copy"}:
+            while source.op in ("bitcast", "reshape", "copy"):
                 source = inside[source.operands[0]]
-            part = {"dynamic-update-slice": 1, "scatter": 2}.get(source.op)  # operand that is written, in place
-            moved += _bytes(result.shape if part is None else inside[source.operands[part]].shape)
-        return float(moved)
-
-    def _read(self, name: str, parameter: _Instruction) -> float:
-        """Bytes of one operand that a fusion reads."""
-        whole, read = _bytes(parameter.shape), 0
-        for user, place in self._users(name, parameter.name):
-            if place == 0 and user.op in ("slice", "dynamic-slice", "gather"):
-                read += _bytes(user.shape)
-            elif place == 0 and user.op == "scatter":
-                read += _bytes(self.computations[name][user.operands[2]].shape)
-            elif place > 0 or user.op != "dynamic-update-slice":
-                read += whole
-        return min(read, whole)
-
-    def _users(self, name: str, operand: str) -> Iterator[tuple[_Instruction, int]]:
-        """Instructions that use it, with its place among their operands; views are looked through."""
-        for one in self.computations[name].values():
-            if operand in one.operands:
-                if one.op in _VIEWS:
-                    yield from self._users(name, one.name)
-                else:
-                    yield one, one.operands.index(operand)
+            written = _WRITTEN.get(source.op)
+            moved += _bytes(result.shape if written is None else inside[source.operands[written]].shape)
+        return moved
 
     def _products(self, name: str) -> float:
         """Operations of the matrix products in a fusion."""
@@ -194,6 +175,23 @@ class _Program:
             elif one.op == "fusion":
                 total += self._products(_named(one, "calls"))
         return total
+
+
+def _used(inside: dict[str, _Instruction]) -> dict[str, float]:
+    """The part of each instruction's result that the root of a fusion asks for; operands come before their users."""
+    used = dict.fromkeys(inside, 0.0)
+    for one in reversed(inside.values()):
+        used[one.name] = 1.0 if one.is_root else min(used[one.name], 1.0)
+        for place, operand in enumerate(one.operands):
+            part = used[one.name]
+            if place == 0 and one.op in _CUTS:
+                part *= _bytes(one.shape) / _bytes(inside[operand].shape)
+            elif place == 0 and one.op == "scatter":
+                part *= _bytes(inside[one.operands[_WRITTEN["scatter"]]].shape) / _bytes(one.shape)
+            elif place == 0 and one.op in _WRITTEN:
+                part = 0.0
+            used[operand] += part
+    return used
 
 
 def _library_work(one: _Instruction, given: list[str], filled: float) -> Work:

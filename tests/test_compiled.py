@@ -14,7 +14,8 @@ HloModule jit_f, is_scheduled=true
   %p.0 = f32[10,4]{1,0} parameter(0)
   %p.1 = s32[] parameter(1)
   %b = f32[10,4]{1,0} bitcast(%p.0), metadata={op_name="jit(f)/x"}
-  %s = f32[1,4]{1,0} dynamic-slice(%b, %p.1, %p.1), dynamic_slice_sizes={1,4}
+  %c = bf16[10,4]{1,0} convert(%b)
+  %s = bf16[1,4]{1,0} dynamic-slice(%c, %p.1, %p.1), dynamic_slice_sizes={1,4}
   %p.2 = f32[4]{0} parameter(2)
   %r = f32[1,4]{1,0} reshape(%p.2)
   ROOT %add = f32[1,4]{1,0} add(%s, %r)
