@@ -40,12 +40,17 @@ def scores(
 
     Returns:
       ``(logprobs, entropy)``, both ``[M, K]`` float32, nats; 0 in pieces that were skipped.
+
+    Raises:
+      ValueError: `size` does not divide K.
     """
     return _forward(logits, size, entropy_gradient, head, states, targets, used, scale)[0]
 
 
 def _forward(logits, size, entropy_gradient, head, states, targets, used, scale):
-    low = _cast(head, states)
+    if targets.shape[1] % size:
+        raise ValueError(f"size: {size} does not divide the {targets.shape[1]} tokens of a row; pad them first")
+    low, used = _cast(head, states), jnp.minimum(used, targets.shape[1])
 
     def piece(index, found):
         x, chosen = _cut(index, size, states, targets)

@@ -98,13 +98,13 @@ def measured(aim: Aim, common: list[str]) -> dict:
 
 def predicted(aim: Aim, common: list[str]) -> dict:
     """An aim's figure as expected on an H200, and as the bytes and operations of the compiled programs allow it."""
-    from experiments.predict import ALLOWED, MEASURED, predict
+    from experiments.predict import ALLOWED, H200, MEASURED, predict
 
     jax.config.update("jax_platforms", "cpu")  # with the plugin but without a driver jax fails to start
     expected, allowed = (
         aim.figure(*(predict([*run.split(), *common], reached) for run in aim.runs)) for reached in (MEASURED, ALLOWED)
     )
-    return {"figure": expected, "allowed": allowed}
+    return {"figure": expected, "allowed": allowed, "predicted_for": {"device": "H200"} | H200._asdict()}
 
 
 def possible(predicting: bool) -> None:

@@ -26,6 +26,9 @@ if "CCPO_TEST_CACHE" not in os.environ:
 # another's results can take those the other needs.
 os.environ["PJRT_NPROC"] = "32"
 
+# The tests are a CPU's. And with jax's CUDA plugin but without a driver nothing starts unless a platform is named.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may depend on a network, or wait for one
 
 import jax  # noqa: E402

@@ -30,6 +30,14 @@ HloModule jit_f, is_scheduled=true
   ROOT %t = (f32[10,4]{1,0}, pred[3]{0}) tuple(%u, %c)
 }
 
+%fresh (p.1: f32[1,4], p.2: s32[]) -> f32[10,4] {
+  %z = f32[] constant(0)
+  %zeros = f32[10,4]{1,0} broadcast(%z), dimensions={}
+  %p.1 = f32[1,4]{1,0} parameter(0)
+  %p.2 = s32[] parameter(1)
+  ROOT %u = f32[10,4]{1,0} dynamic-update-slice(%zeros, %p.1, %p.2, %p.2)
+}
+
 %summed (p.0: f32[10,4], p.1: s32[3,1], p.2: f32[3,4]) -> f32[10,4] {
   %p.0 = f32[10,4]{1,0} parameter(0)
   %p.1 = s32[3,1]{1,0} parameter(1)
@@ -89,12 +97,19 @@ def counted(*lines: str, **how) -> list[tuple[float, float, float]]:
     [
         ("%x = f32[1,4]{1,0} fusion(%a, %i, %v), kind=kLoop, calls=%sliced", 16 + 4 + 16 + 16, 0),
         ("%x = (f32[10,4], pred[3]) fusion(%a, %v, %i), kind=kLoop, calls=%written", 16 + 4 + 16 + 3, 0),
+        ("%x = f32[10,4]{1,0} fusion(%v, %i), kind=kLoop, calls=%fresh", 16 + 4 + 160, 0),
         ("%x = f32[10,4]{1,0} fusion(%a, %i, %v), kind=kLoop, calls=%summed", 48 + 12 + 48 + 48, 0),
         ("%x = f32[2,4,16]{2,1,0} fusion(%a, %v), kind=kCustom, calls=%product", 128 + 512 + 512, 2 * 2 * 4 * 16 * 8),
         ("%x = f32[2,4,16]{2,1,0} fusion(%a, %v), kind=kCustom, calls=%nested", 128 + 512 + 512, 2 * 2 * 4 * 16 * 8),
         ("%x = f32[10,4]{1,0} copy(%a)", 160 + 160, 0),
         ("%x = f32[2,4]{1,0} slice(%a), slice={[0:2], [0:4]}", 32 + 32, 0),
         ("%x = f32[10,4]{1,0} dynamic-update-slice(%a, %v, %i, %i)", 2 * 16, 0),
+        ("%x = f32[3,4]{1,0} gather(%a, %i), offset_dims={1}", 48 + 48, 0),
+        ("%x = f32[10,4]{1,0} scatter(%a, %i, %v), to_apply=%plus", 2 * 16, 0),
+        ("%x = (f32[10,4]{1,0}, f32[10,4]{1,0}, u32[]) copy-start(%a)", 160 + 160, 0),
+        ("%x = f8e4m3fn[10,4]{1,0} convert(%a)", 160 + 40, 0),
+        ("%x = u4[10,4]{1,0} convert(%a)", 160 + 20, 0),
+        ("%x = f32[10]{0} dot(%a, %v), lhs_contracting_dims={1}, rhs_contracting_dims={0}", 160 + 16 + 40, 2 * 10 * 4),
         (  # a library's product of [10, 4] and [4], with 99 bytes to work in
             '%x = (f32[10]{0}, u8[99]{0}) custom-call(%a, %v), custom_call_target="__cublas$gemm", '
             'backend_config={"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"]}}',
@@ -158,6 +173,11 @@ def test_a_text_in_another_hand_is_not_guessed_at():
     for text in (PROGRAM, PROGRAM.replace("LINES", "  x := copy a")):
         with pytest.raises(ValueError, match="not an instruction"):
             kernels(text)
+
+
+def test_work_that_is_not_counted_is_refused():
+    with pytest.raises(ValueError, match="convolution: its work is not counted here"):
+        counted("%x = f32[10,4]{1,0} convolution(%a, %a), dim_labels=b0f_0io->b0f")
 
 
 def test_time_is_the_larger_of_bytes_and_operations_for_each_kernel_alone():

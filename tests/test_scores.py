@@ -103,6 +103,20 @@ def test_bfloat16_states_give_the_table_a_gradient_summed_in_float32():
     assert jnp.float32 in summed, "and not each piece's part in bfloat16"
 
 
+def test_tokens_that_pieces_do_not_fill_are_refused_and_used_ones_are_no_more_than_there_are():
+    head, states, targets, weights = inputs()
+
+    def slope(size, used):
+        def pieces(head, states):
+            return scores(logits, size, True, head, states, targets, jnp.int32(used), jnp.float32(1))
+
+        return jax.grad(weighed, 2)(pieces, weights, head, states)["head"]
+
+    with pytest.raises(ValueError, match="size: 5 does not divide the 12 tokens"):
+        slope(5, TOKENS)
+    np.testing.assert_array_equal(slope(4, 50), slope(4, TOKENS))
+
+
 def test_logits_far_from_zero_overflow_nothing():
     head, states, targets, _ = inputs()
     picked, entropy = scores(logits, 4, True, head, 1e4 * states, targets, jnp.int32(TOKENS), jnp.float32(1))
