@@ -102,9 +102,10 @@ def predicted(aim: Aim, common: list[str]) -> dict:
 
     jax.config.update("jax_platforms", "cpu")  # with the plugin but without a driver jax fails to start
     expected, allowed = (
-        aim.figure(*(predict([*run.split(), *common], reached) for run in aim.runs)) for reached in (MEASURED, ALLOWED)
+        [predict([*run.split(), *common], reached) for run in aim.runs] for reached in (MEASURED, ALLOWED)
     )
-    return {"figure": expected, "allowed": allowed, "predicted_for": {"device": "H200"} | H200._asdict()}
+    device = {"device": "H200"} | H200._asdict()
+    return {"figure": aim.figure(*expected), "allowed": aim.figure(*allowed), "predicted_for": device, "runs": expected}
 
 
 def possible(predicting: bool) -> None:

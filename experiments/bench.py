@@ -264,7 +264,7 @@ def bench_train(args) -> dict:
     rows = training_rows(config, args)
     transform = optimizer(learning_rate=1e-6)
     state = jax.jit(transform.init)(params)
-    loss = Loss(policy_gradient_loss, on_policy=True, zero_is_silent=True, entropy_bonus=0.0, chunk=args.logits)
+    loss = loss_of(args.logits)
     micro = Micro(args.pack_length, args.micro_batch, 0)
 
     def step():
@@ -290,6 +290,11 @@ def bench_train(args) -> dict:
         "sharing": unshared / filled,
         "temporary_bytes": temporary_bytes(policy, loss, params, batches[0], rows),
     } | beside_the_machine([train_work(config, batches)], took, args)
+
+
+def loss_of(chunk: int) -> Loss:
+    """That of a run at the defaults, with the logits of so many tokens at once."""
+    return Loss(policy_gradient_loss, on_policy=True, zero_is_silent=True, entropy_bonus=0.0, chunk=chunk)
 
 
 def training_rows(config: ModelConfig, args) -> list[Row]:

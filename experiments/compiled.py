@@ -106,7 +106,7 @@ _UNKNOWN = {
     "cholesky",
     "triangular-solve",
 }  # work that nothing here counts
-_VIEWS = {"bitcast", "reshape", "copy"}
+_VIEWS = {"bitcast", "reshape"}
 _CUTS = {"slice", "dynamic-slice", "gather"}
 _WRITTEN = {"dynamic-update-slice": 1, "scatter": 2}  # which operand an instruction writes, in place, into its first
 _HEAD = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{\s*$")

@@ -14,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.draw import sampling
-from ccpo_jax.losses import policy_gradient_loss
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.models.decoder import parameter_shapes, policy_with
 from ccpo_jax.packing import Packed, gather_rows, pack
 from ccpo_jax.records import BatchTotals, Policy
 from ccpo_jax.rollout import Rollout, Team, tail_groups
 from ccpo_jax.sampler import Decoding, Groups, Prompts, advance, begin
-from ccpo_jax.update import Loss, accumulate, apply, optimizer
+from ccpo_jax.update import accumulate, apply, optimizer
 from experiments import bench
 from experiments.compiled import compiled, kernels, seconds
 from experiments.roofline import Rates, decode_work, train_work
@@ -156,6 +155,5 @@ def sampling_programs(
 def gradient(policy: Policy, params, batch: Packed, chunk: int) -> jax.stages.Compiled:
     """What adds up the gradient of one micro-batch, compiled for parameters and packed rows of such shapes."""
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    loss = Loss(policy_gradient_loss, on_policy=True, zero_is_silent=True, entropy_bonus=0.0, chunk=chunk)
-    one = functools.partial(accumulate, policy, loss)
+    one = functools.partial(accumulate, policy, bench.loss_of(chunk))
     return compiled(one, params, batch, BatchTotals(*[number] * len(BatchTotals._fields)), number, params, donate=4)

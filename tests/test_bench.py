@@ -122,6 +122,9 @@ def test_predictions_stand_beside_what_programs_allow(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert ["missed" in line for line in lines] == [False, True, False, False]
     assert all(line.endswith("would allow 1.00") for line in lines[:3]) and "0.60" in lines[1] and "0.86" in lines[2]
+    assert aims.main(["--predict", "--json"]) == 0
+    for found in json.loads(capsys.readouterr().out).values():
+        assert found["predicted_for"]["device"] == "H200" and found["runs"][0]["matmul_fraction"] == 0.86
     monkeypatch.setattr(aims, "can_compile", lambda: False)
     assert aims.main(["--predict"]) == 2
     assert "type pip install 'jax[cuda13]' first" in capsys.readouterr().err
