@@ -4,25 +4,37 @@ The mathematics is here and needs jax and numpy alone. Models, sampling, rollout
 (`ccpo_jax.models`, `ccpo_jax.sampler`, `ccpo_jax.rollout`, `ccpo_jax.train`, ...) that are imported by name.
 """
 
-from ccpo_jax.advantages import (
+from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
+from ccpo_jax.rl.credit import CREDITS, make_credit
+from ccpo_jax.rl.losses import (
+    LOSSES,
+    batch_totals,
+    gspo_loss,
+    policy_gradient_loss,
+    reinforce_pp_loss,
+)
+from ccpo_jax.rl.moments import init_moments, standardize, update_moments
+from ccpo_jax.rl.rewards import (
     contribution,
     cross_play_contribution,
     event_bonus,
     gated_reward,
-    group_advantage,
     history_gate,
-    leave_one_out_advantage,
     sepo_reward,
     shape_contribution,
     shapley_value,
-    surprisal_advantage,
     vote_reward,
 )
-from ccpo_jax.credit import CREDITS, make_credit
-from ccpo_jax.losses import LOSSES, batch_totals, gspo_loss, policy_gradient_loss, reinforce_pp_loss
-from ccpo_jax.moments import init_moments, standardize, update_moments
-from ccpo_jax.records import BatchTotals, CCPOState, CreditEstimator, Outcome, Policy, RunningMoments, Samples
-from ccpo_jax.topology import TOPOLOGIES, Topology, agent_masks, team_reward
+from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks, team_reward
+from ccpo_jax.rl.types import (
+    BatchTotals,
+    CCPOState,
+    CreditEstimator,
+    Outcome,
+    Policy,
+    RunningMoments,
+    Samples,
+)
 
 __all__ = [
     "CREDITS",

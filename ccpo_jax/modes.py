@@ -7,15 +7,18 @@ import jax
 import numpy as np
 
 from ccpo_jax import models
-from ccpo_jax.evaluate import Judge, hear_ratings
-from ccpo_jax.metrics import closing_table, table
-from ccpo_jax.processes import first, say, together
+from ccpo_jax.devices.distributed import first, say, together
+from ccpo_jax.devices.sharding import batch_sharding, fetch
+from ccpo_jax.errors import InputError, input_errors, printable
 from ccpo_jax.rollout import rollout
-from ccpo_jax.setup import Program, resolve
-from ccpo_jax.sharding import batch_sharding, fetch
-from ccpo_jax.train import evaluation, heldout_set, initial_state, publish, test_sets
+from ccpo_jax.train.build import Program, resolve
+from ccpo_jax.train.evaluate import hear_ratings
+from ccpo_jax.train.loop import evaluation, heldout_set, test_sets
+from ccpo_jax.train.step import initial_state, publish
 from ccpo_jax.verifiers import VerifierPool
-from ccpo_jax.workdir import InputError, input_errors, open_checkpoints, printable
+from ccpo_jax.verifiers.grader import Judge
+from ccpo_jax.workdir.metrics import closing_table, table
+from ccpo_jax.workdir.workdir import open_checkpoints
 
 
 def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Program, tuple, int]:
@@ -29,9 +32,13 @@ def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[P
         if workdir is None:
             raise ValueError("workdir: which run? type --workdir=FOLDER of a training run")
         if not folder.is_dir():
-            raise ValueError(f"workdir: no checkpoints in {workdir}; train first, then type --workdir=FOLDER")
+            raise ValueError(
+                f"workdir: no checkpoints in {workdir}; train first, then type --workdir=FOLDER"
+            )
         with open_checkpoints(config, workdir, read_only=True) as checkpoints:
-            step, state = checkpoints.restore(initial_state(program, config), step=checkpoints.best_step())
+            step, state = checkpoints.restore(
+                initial_state(program, config), step=checkpoints.best_step()
+            )
     return program, state.params, step
 
 
@@ -40,7 +47,10 @@ def evaluate_only(config, workdir: str | None) -> dict[str, float]:
     program, params, step = trained_or_loaded(config, workdir, required=False)
     sets = heldout_set(program) | test_sets(program)
     if not sets:
-        raise InputError("data.heldout: there is nothing to evaluate; type --config.data.eval=SET, or data.heldout > 0")
+        raise InputError(
+            "data.heldout",
+            "there is nothing to evaluate; type --config.data.eval=SET, or data.heldout > 0",
+        )
     with VerifierPool(**config.verifier) as pool:
         metrics = evaluation(program, config, params, pool, sets)
     for prefix, dataset in sets.items():
@@ -63,7 +73,9 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     ablated = team.topology.ablated
     with VerifierPool(**config.verifier) as pool:
         judge = Judge(pool, asked)
-        spoken = rollout(team, weights, questions, key, group_size=1, ablated=ablated, heard=judge.hear, **how)
+        spoken = rollout(
+            team, weights, questions, key, group_size=1, ablated=ablated, heard=judge.hear, **how
+        )
         result, *_ = judge.grade(team, spoken)
         if program.credit.ratings:
             spoken, result, _ = hear_ratings(team, weights, questions, spoken, result, key, **how)
@@ -71,19 +83,28 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
         say(f"\n=== {problem.id}, checkpoint of step {step}: {printable(problem.question)}")
         say(f"--- gold: {printable(problem.gold)}")
         for w, mask in enumerate(spoken.masks):
-            reward, masked = result.reward[w, b, 0], int(np.argmin(mask))  # each world masks one agent
+            reward, masked = (
+                result.reward[w, b, 0],
+                int(np.argmin(mask)),
+            )  # each world masks one agent
             gain = result.reward[0, b, 0] - reward
             say(f"--- without agent {masked}: reward {reward:.2f}, so it contributes {gain:+.2f}" if w else
                   f"--- team: reward {reward:.2f}")  # fmt: skip
             for t, (turn, a) in enumerate(zip(spoken.turns, team.topology.speakers, strict=True)):
                 if mask[a] and (w == 0 or turn.variant[w] > 0):
                     final = t == team.topology.final_turns[a]
-                    verdict = ("right" if result.correct[w, b, 0, a] else "wrong") if final else "first words"
+                    verdict = (
+                        ("right" if result.correct[w, b, 0, a] else "wrong")
+                        if final
+                        else "first words"
+                    )
                     said = printable(turn.texts[b][turn.rows(w).start])
                     say(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {said}")
         for a, turn in enumerate(spoken.ratings):
             thinker, solver = result.splits[a, b, 0]
-            say(f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {printable(turn.texts[b][0])}")
+            say(
+                f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {printable(turn.texts[b][0])}"
+            )
 
 
 def export(config, workdir: str | None) -> None:

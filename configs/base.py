@@ -22,7 +22,10 @@ def base() -> ConfigDict:
     c.prompt_style = "math"  # a key of ccpo_jax.prompts.PROMPTS
     c.thinking = False  # Qwen3: let the model open a think block of its own
     c.prompt_length = 1024  # tokens a problem's prompt may take, messages excluded
-    c.response_length = (2048, 2048)  # tokens a message may take, one entry per agent (or turn); one alone serves all
+    c.response_length = (
+        2048,
+        2048,
+    )  # tokens a message may take, one entry per agent (or turn); one alone serves all
     c.rating_length = 256  # credit sepo: tokens a rating may take
 
     c.credit = ConfigDict()
@@ -37,24 +40,40 @@ def base() -> ConfigDict:
     c.credit.praise = 0.2  # sepo: weight of the shares where the team was right (lambda), in [0, 1)
     c.credit.blame = 0.2  # sepo: weight of the shares where it was wrong, in [0, 1)
     c.credit.answers = 4  # nested, pooled: K, answers to everything that is said, >= 2
-    c.credit.solo_weight = 0.0  # nested: share of solo answers in agent 0's baseline, in [0, 1]; above 0 they decode
+    c.credit.solo_weight = (
+        0.0  # nested: share of solo answers in agent 0's baseline, in [0, 1]; above 0 they decode
+    )
     c.credit.scaled = True  # pooled: divide by the deviation of the prompt's rewards
-    c.solo_samples = placeholder(int)  # answers per prompt in each masked world that decodes; None = group_size
+    c.solo_samples = placeholder(
+        int
+    )  # answers per prompt in each masked world that decodes; None = group_size
 
     c.advantage = ConfigDict()
-    c.advantage.baseline = placeholder(str)  # group (mean of the group) | leave_one_out | none | surprisal (mean of the
+    c.advantage.baseline = placeholder(
+        str
+    )  # group (mean of the group) | leave_one_out | none | surprisal (mean of the
     # other prompts, every sample weighed with its surprisal; needs loss.normalize=length); None: group, but
     # none with loss reinforce_pp, which centres the whole batch, and with credits that bring their own
-    c.advantage.normalize_std = placeholder(bool)  # group alone: divide by its standard deviation; None: yes, but
+    c.advantage.normalize_std = placeholder(
+        bool
+    )  # group alone: divide by its standard deviation; None: yes, but
     # not with credits ccpo_event, sepo, magrpo and agent_norm, which are made for centred advantages
 
     c.loss = ConfigDict()
     c.loss.name = "grpo"  # a key of ccpo_jax.LOSSES
-    c.loss.clip_low = placeholder(float)  # ratio is clipped below 1 - clip_low; None = the loss's own default
+    c.loss.clip_low = placeholder(
+        float
+    )  # ratio is clipped below 1 - clip_low; None = the loss's own default
     c.loss.clip_high = placeholder(float)  # and above 1 + clip_high; None likewise
-    c.loss.ratio = "sequence"  # grpo: token | sequence (length-normalised, as in the paper's first version)
-    c.loss.dual_clip = placeholder(float)  # grpo: bound on the ratio of negative advantages, > 1; None = off
-    c.loss.normalize = "sequence"  # grpo: sequence | token | length (Dr.GRPO: divide by loss.max_length)
+    c.loss.ratio = (
+        "sequence"  # grpo: token | sequence (length-normalised, as in the paper's first version)
+    )
+    c.loss.dual_clip = placeholder(
+        float
+    )  # grpo: bound on the ratio of negative advantages, > 1; None = off
+    c.loss.normalize = (
+        "sequence"  # grpo: sequence | token | length (Dr.GRPO: divide by loss.max_length)
+    )
     c.loss.max_length = placeholder(int)  # tokens, for normalize=length
     c.loss.entropy_bonus = 0.0  # weight of the mean token entropy
 
@@ -64,17 +83,29 @@ def base() -> ConfigDict:
     c.sample.temperature = 1.0  # > 0 in training
     c.sample.top_p = 1.0  # in (0, 1]; below 1 biases the importance ratio
     c.sample.chunk = 32  # tokens between two looks at which responses have ended; changes no token
-    c.sample.rows = placeholder(int)  # responses that decode at once, the others wait; None = all; changes no token
-    c.sample.stack_agents = True  # one vmapped call for agents of one architecture with separate parameters
+    c.sample.rows = placeholder(
+        int
+    )  # responses that decode at once, the others wait; None = all; changes no token
+    c.sample.stack_agents = (
+        True  # one vmapped call for agents of one architecture with separate parameters
+    )
 
     c.trainer = ConfigDict()
     c.trainer.schedule = "alternate"  # alternate | simultaneous
     c.trainer.period = 10  # alternate: steps before the next agent takes over, agent 0 first
     c.trainer.mini_batches = 1  # optimizer steps per batch of rollouts; divides batch_size
-    c.trainer.pack_length = 2048  # tokens of a packed row: a prompt once, then its responses; longer ones lengthen it
-    c.trainer.micro_batch = 8  # packed rows per gradient computation; bounds memory, does not change results
-    c.trainer.skip_silent = True  # leave out sequences whose advantage is exactly 0: same gradient, less work
-    c.trainer.not_finite = "stop"  # stop | skip: what follows an update left out because a number was not finite
+    c.trainer.pack_length = (
+        2048  # tokens of a packed row: a prompt once, then its responses; longer ones lengthen it
+    )
+    c.trainer.micro_batch = (
+        8  # packed rows per gradient computation; bounds memory, does not change results
+    )
+    c.trainer.skip_silent = (
+        True  # leave out sequences whose advantage is exactly 0: same gradient, less work
+    )
+    c.trainer.not_finite = (
+        "stop"  # stop | skip: what follows an update left out because a number was not finite
+    )
     c.trainer.remat = "full"  # full | attention | dots | none: computed again in the backward pass, most to nothing
     c.trainer.chunk = 2048  # response tokens whose logits exist at once
 
@@ -91,7 +122,9 @@ def base() -> ConfigDict:
     c.data.eval = "math500"  # test sets, comma-separated; never used to select a checkpoint
     c.data.heldout = 256  # problems split off the training set; they select the best checkpoint
     c.data.size = 0  # synthetic sets: problems to generate; 0 = the set's own size
-    c.data.similarity = 1.0  # training passages that share this part of their words with a test set's are dropped
+    c.data.similarity = (
+        1.0  # training passages that share this part of their words with a test set's are dropped
+    )
     c.data.overlong = "error"  # error | drop: problems whose prompt exceeds prompt_length
 
     c.verifier = ConfigDict()
@@ -110,13 +143,19 @@ def base() -> ConfigDict:
     c.keep_last = 3  # newest checkpoints kept; the best is kept besides
     c.allow_changes = False  # True: go on in a workdir whose run had other values; the difference is shown either way
 
-    c.load_time_limit = 3600.0  # seconds in which each dataset and each model must have been loaded; 0 = no limit
+    c.load_time_limit = (
+        3600.0  # seconds in which each dataset and each model must have been loaded; 0 = no limit
+    )
 
     c.mesh = ConfigDict()
     c.mesh.data = -1  # replicas; -1 = all devices left over
     c.mesh.fsdp = 1  # parameter shards
-    c.mesh.model = 1  # tensor-parallel ways; heads split only where it divides the number of key/value heads
-    c.mesh.train = ConfigDict()  # parameters, gradients, optimizer state, packed rows: mesh axes that split each of
+    c.mesh.model = (
+        1  # tensor-parallel ways; heads split only where it divides the number of key/value heads
+    )
+    c.mesh.train = (
+        ConfigDict()
+    )  # parameters, gradients, optimizer state, packed rows: mesh axes that split each of
     # their axes; data, fsdp, model, several joined by "+", or "" for none
     c.mesh.train.batch = "data+fsdp"
     c.mesh.train.hidden = "fsdp"  # a layer's parameters are gathered along it while they compute

@@ -13,7 +13,9 @@ _FLAGS = [
     "--xla_llvm_disable_expensive_passes=true",
 ]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # later versions know no other way, and no such flag
+    _FLAGS.append(
+        "--xla_cpu_use_fusion_emitters=false"
+    )  # later versions know no other way, and no such flag
 os.environ["XLA_FLAGS"] = " ".join(_FLAGS)
 
 # Workers and the programs they start share what they compile; the first process of all makes the folder and removes it.
@@ -39,7 +41,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 def pytest_collection_modifyitems(items):
     """The longest files first: a file stays on one worker, and none should be left alone with a long one at the end."""
-    longest = [f"test_{name}" for name in "devices train run golden sampler rollout decoder unbiased".split()]
+    longest = [
+        f"test_{name}"
+        for name in "devices train run golden sampler rollout decoder unbiased".split()
+    ]
     place = {name: index for index, name in enumerate(longest)}
     items.sort(key=lambda item: place.get(item.path.stem, len(longest)))
 
@@ -57,5 +62,7 @@ def real_data() -> pathlib.Path:
     """Folder of public benchmark files kept beside the repository; tests that need it skip where it is absent."""
     folder = pathlib.Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"no real data beside the repository ({folder.parent.name}/{folder.name} is absent)")
+        pytest.skip(
+            f"no real data beside the repository ({folder.parent.name}/{folder.name} is absent)"
+        )
     return folder

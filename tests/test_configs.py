@@ -8,13 +8,22 @@ import pytest
 
 from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES, make_credit
 from ccpo_jax.data import DATASETS
-from ccpo_jax.prompts import PROMPTS
-from ccpo_jax.setup import check_numbers, make_advantage, make_loss, make_optimizer, make_topology, response_lengths
-from ccpo_jax.tasks import TASKS
+from ccpo_jax.data.synthetic import TASKS
+from ccpo_jax.rollout.prompts import PROMPTS
+from ccpo_jax.train.build import (
+    check_numbers,
+    make_advantage,
+    make_loss,
+    make_optimizer,
+    make_topology,
+    response_lengths,
+)
 from configs.base import base
 
 FILES = ("dyad", "voting", "chain", "debate")
-PRESETS = [(name, preset) for name in FILES for preset in importlib.import_module(f"configs.{name}").MODELS]
+PRESETS = [
+    (name, preset) for name in FILES for preset in importlib.import_module(f"configs.{name}").MODELS
+]
 
 
 def build(name: str, preset: str):
@@ -58,9 +67,9 @@ def test_every_base_field_says_what_it_is():
     for line in inspect.getsource(base).splitlines():
         if line.strip().startswith("c.") and "ConfigDict()" not in line:
             field = line.split("=")[0].strip()
-            assert "  # " in line or field.startswith(("c.optimizer.", "c.log.", "c.mesh.train.", "c.mesh.decode.")), (
-                f"{field} has no comment"
-            )
+            assert "  # " in line or field.startswith(
+                ("c.optimizer.", "c.log.", "c.mesh.train.", "c.mesh.decode.")
+            ), f"{field} has no comment"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +99,8 @@ def test_response_lengths_are_given_once_per_agent_or_per_turn():
     assert response_lengths((1, 2, 3), topology) == (1, 2, 3, 1, 2, 3)
     assert response_lengths((1, 2, 3, 4, 5, 6), topology) == (1, 2, 3, 4, 5, 6)
     with pytest.raises(
-        ValueError, match=r"response_length: 2 entries for 3 agents who speak in 6 turns; .*'\(7, 7, 7\)'"
+        ValueError,
+        match=r"response_length: 2 entries for 3 agents who speak in 6 turns; .*'\(7, 7, 7\)'",
     ):
         response_lengths((7, 8), topology)
 
@@ -106,28 +116,43 @@ def test_credit_decides_about_the_advantage_unless_the_run_does(credit):
     np.testing.assert_allclose(make_advantage(config, estimator)(reward, ()), expected, atol=1e-4)
     if credit == "nested":
         config.advantage.baseline = "group"
-        with pytest.raises(ValueError, match="advantage.baseline: credit 'nested' brings its own, received 'group'"):
+        with pytest.raises(
+            ValueError, match="advantage.baseline: credit 'nested' brings its own, received 'group'"
+        ):
             make_advantage(config, estimator)
     else:
         config.advantage.normalize_std = credit != "shared"
         expected = centred if credit == "shared" else divided
-        np.testing.assert_allclose(make_advantage(config, estimator)(reward, ()), expected, atol=1e-4)
+        np.testing.assert_allclose(
+            make_advantage(config, estimator)(reward, ()), expected, atol=1e-4
+        )
 
 
 def test_surprisal_is_a_baseline_for_losses_that_divide_by_a_fixed_length():
     config = build("dyad", "tiny")
     estimator = make_credit("difference", make_topology(config))
     config.advantage.baseline = "surprisal"
-    for loss, normalize in (("grpo", "sequence"), ("grpo", "token"), ("gspo", "length"), ("reinforce_pp", "length")):
+    for loss, normalize in (
+        ("grpo", "sequence"),
+        ("grpo", "token"),
+        ("gspo", "length"),
+        ("reinforce_pp", "length"),
+    ):
         config.loss.name, config.loss.normalize = loss, normalize
         told = f"a fixed length, received '{loss}' with normalize='{normalize}'; .*normalize=length .*max_length=22"
         with pytest.raises(ValueError, match=told):
             make_advantage(config, estimator)
     config.loss.name, config.loss.normalize, config.batch_size = "grpo", "length", 1
-    with pytest.raises(ValueError, match="batch_size: baseline 'surprisal' compares prompts, at least 2, received 1"):
+    with pytest.raises(
+        ValueError,
+        match="batch_size: baseline 'surprisal' compares prompts, at least 2, received 1",
+    ):
         make_advantage(config, estimator)
     config.batch_size, config.advantage.normalize_std = 3, True
-    with pytest.raises(ValueError, match="normalize_std: baseline 'surprisal' does not divide, received True; leave"):
+    with pytest.raises(
+        ValueError,
+        match="normalize_std: baseline 'surprisal' does not divide, received True; leave",
+    ):
         make_advantage(config, estimator)
     config.advantage.normalize_std = None
     reward, surprisal = np.array([[[1.0], [0.5], [0.0]]]), np.array([[[5.0], [1.0], [3.0]]])
@@ -137,6 +162,8 @@ def test_surprisal_is_a_baseline_for_losses_that_divide_by_a_fixed_length():
 
 def test_a_graph_comes_from_one_line():
     config = build("dyad", "tiny")
-    config.update_from_flattened_dict({"topology": "graph", "graph": "voter voter checker(0, 1)", "decision": "last"})
+    config.update_from_flattened_dict(
+        {"topology": "graph", "graph": "voter voter checker(0, 1)", "decision": "last"}
+    )
     topology = make_topology(config)
     assert topology.reads == ((), (), (0, 1)) and topology.num_agents == 3

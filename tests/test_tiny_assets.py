@@ -10,10 +10,11 @@ import sys
 import jax
 import pytest
 
-from ccpo_jax import models, prompts
-from ccpo_jax.tokenizer import load_tokenizer
+from ccpo_jax import models
+from ccpo_jax.hf.tokenizer import load_tokenizer
+from ccpo_jax.rollout import prompts
 
-pretrain = pytest.importorskip("experiments.pretrain_tiny", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip  # noqa: E501
+pretrain = pytest.importorskip("experiments.study.pretrain_tiny", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip  # noqa: E501
 
 FOLDER = pretrain.FOLDER
 FILES = {
@@ -29,7 +30,10 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def templates(tokenizer):
-    return {role: prompts.tokenize_role(tokenizer, prompt) for role, prompt in prompts.PROMPTS["tiny"].items()}
+    return {
+        role: prompts.tokenize_role(tokenizer, prompt)
+        for role, prompt in prompts.PROMPTS["tiny"].items()
+    }
 
 
 def test_folder_is_complete_and_small():
@@ -44,17 +48,25 @@ def test_weights_match_the_configuration():
 
 
 def test_text_survives_the_tokenizer(tokenizer):
-    for text in (string.printable.replace("\x0b", "").replace("\x0c", ""), "a  b\n\n c , d . system Answer: 1", ""):
+    for text in (
+        string.printable.replace("\x0b", "").replace("\x0c", ""),
+        "a  b\n\n c , d . system Answer: 1",
+        "",
+    ):
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.vocab_size == pretrain.CONFIG.vocab_size == 112
 
 
 def test_control_tokens_are_those_of_the_folder(tokenizer):
     entries = json.loads((FOLDER / "tokenizer.json").read_text())["model"]["vocab"]
-    control = [entries[name] for name in (pretrain.END, pretrain.START, pretrain.STOP, pretrain.UNKNOWN)]
+    control = [
+        entries[name] for name in (pretrain.END, pretrain.START, pretrain.STOP, pretrain.UNKNOWN)
+    ]
     assert control == [0, 1, 2, 3]
     assert set(tokenizer.eos_ids) == {0, 2} and tokenizer.pad_id == 0
-    assert not set(tokenizer.encode("".join((pretrain.END, pretrain.START, pretrain.STOP)))) & set(control)
+    assert not set(tokenizer.encode("".join((pretrain.END, pretrain.START, pretrain.STOP)))) & set(
+        control
+    )
 
 
 def test_prompts_are_the_ones_of_pretraining(tokenizer, templates):
@@ -88,13 +100,18 @@ def test_clean_traces_are_right(tokenizer):
             assert pretrain.solve(question, read, rng, "clean", room=3).endswith(f"Answer: {gold}")
         assert pretrain.solve(question, None, rng, "clean", room=99).endswith(f"\nAnswer: {gold}")
     assert pretrain.think("Compute 47-8+6-9.", rng, "clean") == "47-8=39+6=45"
-    assert pretrain.solve("Compute 47-8+6-9.", "47-8=39+6=45", rng, "clean", 3) == "45-9=36\nAnswer: 36"
+    assert (
+        pretrain.solve("Compute 47-8+6-9.", "47-8=39+6=45", rng, "clean", 3)
+        == "45-9=36\nAnswer: 36"
+    )
 
 
 def test_a_half_competent_start(tokenizer, templates):
     """Sampled accuracy of both teams on 128 held-out problems leaves something to gain and something to lose."""
     config, params = models.load(str(FOLDER))
-    scores = pretrain.score(models.make_policy(config, remat="none"), params, tokenizer, templates, problems=128)
+    scores = pretrain.score(
+        models.make_policy(config, remat="none"), params, tokenizer, templates, problems=128
+    )
     assert 0.2 < scores["dyad"] < 0.7
     assert 0.2 < scores["voting"] < 0.7
     assert scores["solo"] < scores["dyad"] - 0.05, "the thought must be worth something"

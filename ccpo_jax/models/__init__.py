@@ -11,9 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ccpo_jax import hub
+from ccpo_jax.hf import hub
 from ccpo_jax.models import hf
-from ccpo_jax.models.decoder import ATTENTION, REMAT, ModelConfig, init_params, make_policy, parameter_shapes
+from ccpo_jax.models.decoder import (
+    ATTENTION,
+    REMAT,
+    ModelConfig,
+    init_params,
+    make_policy,
+    parameter_shapes,
+)
 from ccpo_jax.models.hf import Family
 
 __all__ = [
@@ -67,7 +74,9 @@ def load_config(model: str | pathlib.Path, *, revision: str | None = None) -> Mo
     return hf.parse_config(entries, _family(entries.get("model_type")))
 
 
-def save(folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any], *, dtype=None) -> None:
+def save(
+    folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any], *, dtype=None
+) -> None:
     """Writes config.json and safetensors that transformers reads.
 
     Args:
@@ -82,11 +91,16 @@ def save(folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any]
     dtype = jnp.dtype(params["embed"].dtype if dtype is None else dtype).name
     if dtype not in hf.DTYPES.values():
         raise ValueError(f"dtype: received {dtype}; type one of {', '.join(hf.DTYPES.values())}")
-    meant = {jax.tree_util.keystr(path): x.shape for path, x in jax.tree.leaves_with_path(parameter_shapes(config))}
+    meant = {
+        jax.tree_util.keystr(path): x.shape
+        for path, x in jax.tree.leaves_with_path(parameter_shapes(config))
+    }
     given = {jax.tree_util.keystr(path): x.shape for path, x in jax.tree.leaves_with_path(params)}
     for path in sorted(meant.keys() | given.keys()):
         if meant.get(path) != given.get(path):
-            raise ValueError(f"params{path}: shape {given.get(path)} received, config means {meant.get(path)}")
+            raise ValueError(
+                f"params{path}: shape {given.get(path)} received, config means {meant.get(path)}"
+            )
     entries = hf.config_entries(config, _family(config.model_type), dtype)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +111,9 @@ def save(folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any]
 def _family(model_type: Any) -> Family:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise ValueError(f"config.json: model_type={model_type!r:.60} is not supported; supported: {known}")
+        raise ValueError(
+            f"config.json: model_type={model_type!r:.60} is not supported; supported: {known}"
+        )
     return FAMILIES[model_type]
 
 

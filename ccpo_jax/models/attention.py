@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ccpo_jax.models.flash import flash, folded
-from ccpo_jax.records import Array
+from ccpo_jax.models.fused_attention import flash, folded
+from ccpo_jax.rl.types import Array
 
 MASKED = -1e30  # finite, so that a query without any visible key gives garbage and not NaN
 _QUERY_BLOCK = 256  # queries whose scores exist at once where no fused kernel holds them
@@ -33,7 +33,9 @@ class Block(NamedTuple):
     values: Array  # [B, R or 1, H, C, E]
     low: Array  # [B, R or 1, 1] int32
     high: Array  # [B, R or 1, S or 1] int32, exclusive
-    near: Array | None = None  # [B, R, S, C] bool, slots within each query's window, in all R rows; None = all
+    near: Array | None = (
+        None  # [B, R, S, C] bool, slots within each query's window, in all R rows; None = all
+    )
 
     @property
     def visible(self) -> Array:
@@ -45,7 +47,9 @@ class Block(NamedTuple):
         return seen & self.near.reshape(len(self.near), self.keys.shape[1], -1, self.near.shape[-1])
 
 
-def write(cache: tuple[Array, Array], keys: Array, values: Array, cursor: Array) -> tuple[Array, Array]:
+def write(
+    cache: tuple[Array, Array], keys: Array, values: Array, cursor: Array
+) -> tuple[Array, Array]:
     """The cache with new keys ``[B, R, H, E, S]`` and values ``[B, R, H, S, E]`` in its slots from `cursor` on."""
     return (
         jax.lax.dynamic_update_slice(cache[0], keys, (0, 0, 0, 0, cursor)),
@@ -53,7 +57,9 @@ def write(cache: tuple[Array, Array], keys: Array, values: Array, cursor: Array)
     )
 
 
-def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]], kernel: str | None = None) -> Array:
+def attention(
+    queries: Array, blocks: Sequence[Block | tuple[Block, ...]], kernel: str | None = None
+) -> Array:
     """Softmax attention over the keys of all blocks together.
 
     Every block is reduced to its maximum, its sum of exponentials and its weighted values in float32; these parts are
@@ -68,7 +74,9 @@ def attention(queries: Array, blocks: Sequence[Block | tuple[Block, ...]], kerne
       ``[B, R, S, H, Q, E]`` in the dtype of `queries`.
     """
     if kernel and queries.shape[2] > 1 and len(blocks) == 1 and queries.shape[1] == 1:
-        keys, values, visible = (x[:, 0] for x in (blocks[0].keys, blocks[0].values, blocks[0].visible))
+        keys, values, visible = (
+            x[:, 0] for x in (blocks[0].keys, blocks[0].values, blocks[0].visible)
+        )
         one_pass = folded(functools.partial(flash, backend=kernel))  # agents may sample together
         return one_pass(queries[:, 0], keys, values, visible)[:, None]
     found = [_by_rows(queries, block) for block in blocks]
@@ -118,12 +126,20 @@ def packed_attention(
         _, total, value = _attend(q, k, v, visible(begin, *where)[:, None])
         return (value / total[..., None]).astype(q.dtype)
 
-    if slots > _QUERY_BLOCK:  # scores of one block are bearable; of many they are computed again when needed
+    if (
+        slots > _QUERY_BLOCK
+    ):  # scores of one block are bearable; of many they are computed again when needed
         block = jax.checkpoint(block)
     parts = []
     for begin in range(0, slots, _QUERY_BLOCK):
         own, seen = slice(begin, begin + _QUERY_BLOCK), slice(min(begin + _QUERY_BLOCK, slots))
-        args = (queries[:, :, own], keys[..., seen], values[..., seen, :], segments[:, own], parents[:, own])
+        args = (
+            queries[:, :, own],
+            keys[..., seen],
+            values[..., seen, :],
+            segments[:, own],
+            parents[:, own],
+        )
         near = (None, None) if positions is None else (positions[:, own], positions[:, seen])
         parts.append(block(begin, *args, segments[:, seen], *near))
     return jnp.concatenate(parts, axis=2)
@@ -139,7 +155,9 @@ def _by_rows(queries: Array, block: Block | tuple[Block, ...]) -> tuple[Array, A
     return tuple(jnp.concatenate(pieces, axis=1) for pieces in zip(*found, strict=True))
 
 
-def _attend(queries: Array, keys: Array, values: Array, visible: Array) -> tuple[Array, Array, Array]:
+def _attend(
+    queries: Array, keys: Array, values: Array, visible: Array
+) -> tuple[Array, Array, Array]:
     """(maximum, sum [B, R, S, H, Q], weighted values [B, R, S, H, Q, E]) of one block, float32."""
     batch, rows, new, heads, group, size = queries.shape
     # Rows that share their keys fold into the query axis: one matrix product reads the keys for all of them.
@@ -149,7 +167,10 @@ def _attend(queries: Array, keys: Array, values: Array, visible: Array) -> tuple
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1))
     weights = jnp.exp(scores - top[..., None])
     value = jnp.einsum(
-        "brhsqc,brhce->brhsqe", weights.astype(queries.dtype), values, preferred_element_type=jnp.float32
+        "brhsqc,brhce->brhsqe",
+        weights.astype(queries.dtype),
+        values,
+        preferred_element_type=jnp.float32,
     )
 
     def unfold(x: Array) -> Array:

@@ -17,17 +17,19 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from ccpo_jax.models import decode_step, flash
+from ccpo_jax.devices.sharding import Layout, constrain, constrain_weights
+from ccpo_jax.models import decode_attention, fused_attention
 from ccpo_jax.models.attention import Block, attention, packed_attention, write
 from ccpo_jax.models.rope import Scaling, rotate, rotation
-from ccpo_jax.records import Array, Context, Policy
-from ccpo_jax.sharding import Layout, constrain, constrain_weights
+from ccpo_jax.rl.types import Array, Context, Policy
 
 # What the backward pass finds stored of a layer; it computes the rest again.
 REMAT = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "attention": jax.checkpoint_policies.save_only_these_names("attended"),
-    "dots": jax.checkpoint_policies.save_only_these_names("product"),  # products with weights, not attention scores
+    "dots": jax.checkpoint_policies.save_only_these_names(
+        "product"
+    ),  # products with weights, not attention scores
     "none": jax.checkpoint_policies.everything_saveable,
 }
 ATTENTION = ("auto", "fused", "xla")
@@ -46,24 +48,36 @@ class ModelConfig:
     head_dim: int
     ffn_size: int
     rope_theta: float = 10000.0
-    rope_scaling: Scaling = None  # of layers that see everything; those with a window are never stretched
+    rope_scaling: Scaling = (
+        None  # of layers that see everything; those with a window are never stretched
+    )
     norm_eps: float = 1e-6
     qkv_bias: bool = False
     o_bias: bool = False
     qk_norm: bool = False  # RMS norm of every query and key head
-    qk_norm_whole: bool = False  # that norm is over all query heads together, and over all key heads
-    post_norm: bool = False  # the norms of a layer stand behind attention and feed-forward, not before them
+    qk_norm_whole: bool = (
+        False  # that norm is over all query heads together, and over all key heads
+    )
+    post_norm: bool = (
+        False  # the norms of a layer stand behind attention and feed-forward, not before them
+    )
     window: int | None = None  # tokens that a query sees in a sliding layer, its own among them
     sliding: tuple[bool, ...] = ()  # which layers slide; () = none
     tied_embeddings: bool = False  # logits from the embedding table, no "head"
     max_positions: int = 32768  # tokens; recorded, not enforced
-    hf_config: str = dataclasses.field(default="", compare=False, repr=False)  # the config.json this was read from
+    hf_config: str = dataclasses.field(
+        default="", compare=False, repr=False
+    )  # the config.json this was read from
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_kv_heads: {self.num_kv_heads} does not divide num_heads={self.num_heads}")
+            raise ValueError(
+                f"num_kv_heads: {self.num_kv_heads} does not divide num_heads={self.num_heads}"
+            )
         if self.head_dim % 2:
-            raise ValueError(f"head_dim: rotary embeddings turn pairs, received the odd size {self.head_dim}")
+            raise ValueError(
+                f"head_dim: rotary embeddings turn pairs, received the odd size {self.head_dim}"
+            )
         if len(self.sliding) not in (0, self.num_layers) or any(self.sliding) != bool(self.window):
             raise ValueError(
                 f"sliding: {len(self.sliding)} entries, {sum(self.sliding)} of them true, for "
@@ -94,7 +108,9 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
     if not config.tied_embeddings:
         shapes["head"] = (d, config.vocab_size)
     return jax.tree.map(
-        lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), shapes, is_leaf=lambda node: isinstance(node, tuple)
+        lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+        shapes,
+        is_leaf=lambda node: isinstance(node, tuple),
     )
 
 
@@ -109,7 +125,9 @@ def init_params(config: ModelConfig, key: Array) -> dict[str, Any]:
         return jnp.zeros(shape) if name.endswith("bias") else 0.02 * jax.random.normal(key, shape)
 
     keys = jax.random.split(key, len(shapes))
-    return tree.unflatten(draw(path, leaf.shape, k) for (path, leaf), k in zip(shapes, keys, strict=True))
+    return tree.unflatten(
+        draw(path, leaf.shape, k) for (path, leaf), k in zip(shapes, keys, strict=True)
+    )
 
 
 # --- the layer -------------------------------------------------------------------------------------------------------
@@ -145,7 +163,9 @@ def _project_backward(along, dtype, kept, gradient):
     gradient = gradient.astype(x.dtype)
     to_x = jnp.tensordot(gradient, w.astype(x.dtype), (tuple(range(1 - w.ndim, 0)), added))
     factors = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, *(w.shape[axis] for axis in added))
-    to_w = jnp.tensordot(*(factors if along == 0 else factors[::-1]), (0, 0), preferred_element_type=w.dtype)
+    to_w = jnp.tensordot(
+        *(factors if along == 0 else factors[::-1]), (0, 0), preferred_element_type=w.dtype
+    )
     return to_x, to_w
 
 
@@ -194,7 +214,9 @@ def fuse(config: ModelConfig, weights: dict[str, Array], dtype) -> dict[str, Arr
     return w
 
 
-def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array, Array], attend: Callable):
+def layer(
+    config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array, Array], attend: Callable
+):
     """One transformer layer.
 
     Args:
@@ -221,7 +243,9 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
         qkv = qkv + w["qkv_bias"]
     qk, v = jnp.split(qkv, [qkv.shape[-2] - 1], axis=-2)
     if config.qk_norm:
-        qk = (norm_projections if config.qk_norm_whole else rms_norm)(qk, w["qk_norm"], config.norm_eps)
+        qk = (norm_projections if config.qk_norm_whole else rms_norm)(
+            qk, w["qk_norm"], config.norm_eps
+        )
     qk = rotate(qk, turn)
     q, k = jnp.split(qk, [qk.shape[-2] - 1], axis=-2)
     k, v = jnp.moveaxis(k.squeeze(-2), 2, -1), jnp.swapaxes(v.squeeze(-2), 2, 3)
@@ -232,7 +256,9 @@ def layer(config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array,
     x = x + norm(out, "attn_norm", after)
     h = norm(x, "mlp_norm", before)
     gate_up = multiply(h, "gate_up")
-    gate, up = jnp.split(gate_up, 2, axis=-2)  # whose gradients are joined; those of slices would be padded and added
+    gate, up = jnp.split(
+        gate_up, 2, axis=-2
+    )  # whose gradients are joined; those of slices would be padded and added
     out = multiply((jax.nn.silu(gate) * up).squeeze(-2), "down")
     return x + norm(out, "mlp_norm", after), passed
 
@@ -269,22 +295,31 @@ def make_policy(
     """
     for field, value, known in (("remat", remat, REMAT), ("attention", attention, ATTENTION)):
         if value not in known:
-            raise ValueError(f"{field}: received {value!r}; use one of {', '.join(map(repr, known))}")
+            raise ValueError(
+                f"{field}: received {value!r}; use one of {', '.join(map(repr, known))}"
+            )
     dtype = jnp.dtype(compute_dtype)
-    kernel = flash.available(dtype) if attention != "xla" else None
+    kernel = fused_attention.available(dtype) if attention != "xla" else None
     if attention == "fused" and kernel is None:
         raise ValueError(
             f"attention: 'fused' needs one NVIDIA GPU or TPU and bfloat16, received {jax.device_count()} devices of "
             f"{jax.default_backend()!r} and {dtype.name}; use 'auto'"
         )
-    stepping = kernel == "gpu" and decode_step.suits(config.head_dim)
-    stepping = stepping and decode_step.proven(config.num_heads // config.num_kv_heads, config.head_dim)
+    stepping = kernel == "gpu" and decode_attention.suits(config.head_dim)
+    stepping = stepping and decode_attention.proven(
+        config.num_heads // config.num_kv_heads, config.head_dim
+    )
     return policy_with(config, dtype, remat, kernel, stepping, layout)
 
 
 @functools.lru_cache
 def policy_with(
-    config: ModelConfig, dtype, remat: str, kernel: str | None, stepping: bool, layout: Layout | None
+    config: ModelConfig,
+    dtype,
+    remat: str,
+    kernel: str | None,
+    stepping: bool,
+    layout: Layout | None,
 ) -> Policy:
     """`make_policy` where it is known what runs: whose fused `kernel`, see `attention`, and whether `decode_step`."""
     return Policy(
@@ -300,16 +335,24 @@ def policy_with(
     )
 
 
-def publish(config: ModelConfig, dtype, layout: Layout | None, params: dict[str, Any]) -> dict[str, Any]:
+def publish(
+    config: ModelConfig, dtype, layout: Layout | None, params: dict[str, Any]
+) -> dict[str, Any]:
     """The decode layout: layers unstacked into a tuple and fused, everything cast to `dtype`, split as for decoding."""
-    layers = ({name: x[i] for name, x in params["layers"].items()} for i in range(config.num_layers))
+    layers = (
+        {name: x[i] for name, x in params["layers"].items()} for i in range(config.num_layers)
+    )
     weights = {name: x.astype(dtype) for name, x in params.items() if name != "layers"}
-    return constrain_weights(layout, "decode", weights | {"layers": tuple(fuse(config, w, dtype) for w in layers)})
+    return constrain_weights(
+        layout, "decode", weights | {"layers": tuple(fuse(config, w, dtype) for w in layers)}
+    )
 
 
 def gather(layout: Layout | None, params: dict[str, Any]) -> dict[str, Any]:
     """The parameters with those whole along `hidden` that a pass reads again and again: all but the layers."""
-    return params | constrain_weights(layout, "compute", {k: x for k, x in params.items() if k != "layers"})
+    return params | constrain_weights(
+        layout, "compute", {k: x for k, x in params.items() if k != "layers"}
+    )
 
 
 def init_cache(
@@ -323,7 +366,9 @@ def init_cache(
     keys, values = (*lead, config.head_dim, slots), (*lead, slots, config.head_dim)
 
     def empty(shape: tuple[int, ...]) -> Array:
-        return constrain(layout, "decode", jnp.zeros(shape, dtype), "batch", None, "heads", None, None)
+        return constrain(
+            layout, "decode", jnp.zeros(shape, dtype), "batch", None, "heads", None, None
+        )
 
     return tuple((empty(keys), empty(values)) for _ in range(config.num_layers))
 
@@ -371,20 +416,33 @@ def extend(
         near = reach if slides and reach is not None else _Near()
         blocks = _context_blocks(context, index, near)
         how = (config, kernel, one_token and near.own is None)
-        x, kept = _extend_layer(*how, w, x, turns[slides], cache[index], cursor, start, high, blocks, near.own)
+        x, kept = _extend_layer(
+            *how, w, x, turns[slides], cache[index], cursor, start, high, blocks, near.own
+        )
         extended.append(kept)
     return rms_norm(x, weights["final_norm"], config.norm_eps), tuple(extended)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _extend_layer(
-    config: ModelConfig, kernel: str | None, one_token: bool, w, x, turn, cache, cursor, start, high, blocks, near
+    config: ModelConfig,
+    kernel: str | None,
+    one_token: bool,
+    w,
+    x,
+    turn,
+    cache,
+    cursor,
+    start,
+    high,
+    blocks,
+    near,
 ):
     """One layer of `extend`: jitted, so that layers of like shapes are traced once for all of them."""
 
     def attend(q, k, v):
         if one_token:
-            return decode_step.decode_step(q, k, v, cache, start, cursor, blocks)
+            return decode_attention.decode_step(q, k, v, cache, start, cursor, blocks)
         kept = write(cache, k, v, cursor)
         return attention(q, (*blocks, Block(*kept, start[..., None], high, near)), kernel), kept
 
@@ -394,7 +452,9 @@ def _extend_layer(
 def _rotations(config: ModelConfig, positions: Array) -> tuple[tuple[Array, Array], ...]:
     """The rotation of layers that see everything, then that of sliding ones if there are any."""
     scalings = (config.rope_scaling, None) if config.window else (config.rope_scaling,)
-    return tuple(rotation(positions, config.head_dim, config.rope_theta, scaling) for scaling in scalings)
+    return tuple(
+        rotation(positions, config.head_dim, config.rope_theta, scaling) for scaling in scalings
+    )
 
 
 class _Near(NamedTuple):
@@ -414,9 +474,14 @@ def _within_reach(
         return cache[0][1].shape[3]
 
     held, own = () if context is None else (context.prefix, *context.tails), slots(cache)
-    if not config.window or sum(map(slots, held[:1])) + max(map(slots, held[1:]), default=0) + own <= config.window:
+    if (
+        not config.window
+        or sum(map(slots, held[:1])) + max(map(slots, held[1:]), default=0) + own <= config.window
+    ):
         return None
-    age = (cursor + jnp.arange(positions.shape[-1])[:, None] - jnp.arange(own)) % own  # a row may go around the end
+    age = (
+        cursor + jnp.arange(positions.shape[-1])[:, None] - jnp.arange(own)
+    ) % own  # a row may go around the end
     mine = jnp.broadcast_to(age < config.window, (*positions.shape, own))
     if context is None:
         return _Near(own=mine)
@@ -481,7 +546,9 @@ def hidden(
       ``[N, S, D]`` after the final norm.
     """
     turns = _once(positions[0, 0] >= 0, functools.partial(_rotations, config), positions[:, None])
-    windows = bool(config.window) and tokens.shape[1] > config.window  # else every window holds the whole row
+    windows = (
+        bool(config.window) and tokens.shape[1] > config.window
+    )  # else every window holds the whole row
 
     def step(x, given):
         weights, slides = given
@@ -501,7 +568,9 @@ def hidden(
 
     if remat != "none":
         step = jax.checkpoint(step, prevent_cse=False, policy=REMAT[remat])
-    x = constrain(layout, "train", params["embed"][tokens].astype(dtype)[:, None], "batch", None, None, None)
+    x = constrain(
+        layout, "train", params["embed"][tokens].astype(dtype)[:, None], "batch", None, None, None
+    )
     # Where all is stored the layers are unrolled: a scan would copy everything that each of them stores.
     given = (params["layers"], jnp.array(config.sliding) if config.window else None)
     x, _ = jax.lax.scan(step, x, given, unroll=config.num_layers if remat == "none" else 1)

@@ -18,21 +18,27 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ccpo_jax.devices.sharding import fetch
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
 from ccpo_jax.models.rope import RopeScaling, Scaling, Yarn
-from ccpo_jax.records import Array
-from ccpo_jax.sharding import fetch
+from ccpo_jax.rl.types import Array
 
 _SHARD_BYTES = 5 * 10**9  # largest weight file written
 _LARGEST = 2**40  # no number in a config.json is larger
-_JSON_BYTES = 10**8  # largest JSON file read; the indices of published models have a thousandth of that
+_JSON_BYTES = (
+    10**8
+)  # largest JSON file read; the indices of published models have a thousandth of that
 _MOST_LAYERS = 10**4  # more are not listed one by one
 _PIECE = 1 << 24  # numbers looked at together when all are checked
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _LONGEST_NAME = 255  # of a file, on the file systems there are
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors' word: ours
 
-_OUTER = {"embed": "model.embed_tokens.weight", "final_norm": "model.norm.weight", "head": "lm_head.weight"}
+_OUTER = {
+    "embed": "model.embed_tokens.weight",
+    "final_norm": "model.norm.weight",
+    "head": "lm_head.weight",
+}
 _INNER = {  # after model.layers.<i>.
     "attn_norm": "input_layernorm.weight",
     "q": "self_attn.q_proj.weight",
@@ -69,15 +75,21 @@ class Family:
     """What a Hugging Face model_type says without writing it into config.json."""
 
     architecture: str  # transformers' class
-    qkv_bias: bool | None = None  # None: config.json's attention_bias decides, for q, k, v and o alike
+    qkv_bias: bool | None = (
+        None  # None: config.json's attention_bias decides, for q, k, v and o alike
+    )
     qk_norm: bool = False
     qk_norm_whole: bool = False
     post_norm: bool = False
-    head_dim: int | None = None  # where config.json has none; None: hidden_size / num_attention_heads
+    head_dim: int | None = (
+        None  # where config.json has none; None: hidden_size / num_attention_heads
+    )
     max_positions: int = 32768  # where config.json has none, likewise what follows
     norm_eps: float = 1e-6
     rope_theta: float = 10000.0
-    full_every: int | None = None  # such a layer sees everything, those between them slide; None: no layer slides
+    full_every: int | None = (
+        None  # such a layer sees everything, those between them slide; None: no layer slides
+    )
 
 
 class Tensor(NamedTuple):
@@ -99,15 +111,21 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
       ValueError: the file is missing or holds something else.
     """
     if not path.is_file():
-        raise ValueError(f"model: no {path.name} in {path.parent}; type a folder that holds a Hugging Face checkpoint")
+        raise ValueError(
+            f"model: no {path.name} in {path.parent}; type a folder that holds a Hugging Face checkpoint"
+        )
     if path.stat().st_size > _JSON_BYTES:
-        raise ValueError(f"model: {path} is larger than {_JSON_BYTES:,} bytes; do not use this checkpoint")
+        raise ValueError(
+            f"model: {path} is larger than {_JSON_BYTES:,} bytes; do not use this checkpoint"
+        )
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"model: {path} is not valid JSON ({error}); download it again") from error
     if not isinstance(entries, dict):
-        raise ValueError(f"model: {path} holds a {type(entries).__name__}, not an object; download it again")
+        raise ValueError(
+            f"model: {path} holds a {type(entries).__name__}, not an object; download it again"
+        )
     return entries
 
 
@@ -154,12 +172,22 @@ def parse_config(entries: dict[str, Any], family: Family) -> ModelConfig:
     )
 
 
-def _number(entries: dict[str, Any], field: str, default: float | None = None, kind: type = int, least: int = 1):
+def _number(
+    entries: dict[str, Any],
+    field: str,
+    default: float | None = None,
+    kind: type = int,
+    least: int = 1,
+):
     value = default if entries.get(field) is None else entries[field]
     words = f"a positive {kind.__name__}" if least else f"a {kind.__name__} from 0"
     if value is None:
         raise ValueError(f"config.json: {field} is missing; add it, {words}")
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not (value > 0 or value == least):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, kind))
+        or not (value > 0 or value == least)
+    ):
         raise ValueError(f"config.json: {field} must be {words}, received {value!r:.60}")
     if not value < _LARGEST:
         raise ValueError(f"config.json: {field} must be below 2**40, received {value!r:.60}")
@@ -174,18 +202,28 @@ def _flag(entries: dict[str, Any], field: str) -> bool:
 
 
 def _unsupported(field: str, value: Any, supported: str) -> ValueError:
-    return ValueError(f"config.json: {field}={value!r:.60} is not supported; supported: {supported}")
+    return ValueError(
+        f"config.json: {field}={value!r:.60} is not supported; supported: {supported}"
+    )
 
 
-def _parse_sliding_window(entries: dict[str, Any], family: Family, layers: int) -> tuple[int | None, tuple[bool, ...]]:
+def _parse_sliding_window(
+    entries: dict[str, Any], family: Family, layers: int
+) -> tuple[int | None, tuple[bool, ...]]:
     """The window, and which layers have it: (None, ()) where none has."""
     kinds = entries.get("layer_types")
     known = (_FULL, _SLIDING) if family.full_every else (_FULL,)
     if kinds is not None:
-        if other := [kind for kind in kinds if kind not in known] if isinstance(kinds, list) else [kinds]:
+        if (
+            other := [kind for kind in kinds if kind not in known]
+            if isinstance(kinds, list)
+            else [kinds]
+        ):
             raise _unsupported("layer_types", other[0], ", ".join(map(repr, known)))
         if family.full_every and len(kinds) != layers:
-            raise ValueError(f"config.json: layer_types has {len(kinds)} entries for num_hidden_layers={layers}")
+            raise ValueError(
+                f"config.json: layer_types has {len(kinds)} entries for num_hidden_layers={layers}"
+            )
     elif not family.full_every and _flag(entries, "use_sliding_window"):
         if entries.get("sliding_window", 4096) is not None:
             if _number(entries, "max_window_layers", 28, least=0) < layers:
@@ -194,7 +232,9 @@ def _parse_sliding_window(entries: dict[str, Any], family: Family, layers: int) 
         return None, ()
     if kinds is None:
         if layers > _MOST_LAYERS:
-            raise ValueError(f"config.json: num_hidden_layers must be at most {_MOST_LAYERS:,}, received {layers}")
+            raise ValueError(
+                f"config.json: num_hidden_layers must be at most {_MOST_LAYERS:,}, received {layers}"
+            )
         kinds = [_SLIDING if (layer + 1) % family.full_every else _FULL for layer in range(layers)]
     if _SLIDING not in kinds:
         return None, ()
@@ -208,7 +248,10 @@ def _parse_rope(entries: dict[str, Any], family: Family) -> tuple[float, Scaling
     """
     newer = entries.get("rope_parameters")
     if family.full_every and isinstance(newer, dict) and not {_FULL, _SLIDING}.isdisjoint(newer):
-        read = [_rope_of(f"rope_parameters.{kind}", newer.get(kind), entries, family) for kind in (_FULL, _SLIDING)]
+        read = [
+            _rope_of(f"rope_parameters.{kind}", newer.get(kind), entries, family)
+            for kind in (_FULL, _SLIDING)
+        ]
         if _SLIDING in newer and read[1] != (read[0][0], None):
             supported = f"rope_type 'default' with the rope_theta of {_FULL}"
             raise _unsupported(f"rope_parameters.{_SLIDING}", newer[_SLIDING], supported)
@@ -217,7 +260,9 @@ def _parse_rope(entries: dict[str, Any], family: Family) -> tuple[float, Scaling
     return _rope_of(field, entries.get(field), entries, family)
 
 
-def _rope_of(field: str, given: Any, entries: dict[str, Any], family: Family) -> tuple[float, Scaling]:
+def _rope_of(
+    field: str, given: Any, entries: dict[str, Any], family: Family
+) -> tuple[float, Scaling]:
     """Base and scaling of one object with rotary parameters; `entries` may hold its base."""
     if not isinstance(given or {}, dict):
         raise ValueError(f"config.json: {field} must be an object, received {given!r:.60}")
@@ -242,16 +287,24 @@ def _rope_of(field: str, given: Any, entries: dict[str, Any], family: Family) ->
 
 def _parse_yarn(field: str, rope: dict[str, Any], theta: float) -> Yarn:
     """YaRN's numbers; an absent attention factor follows from the factor, as transformers has it."""
-    for other, allowed in (("truncate", (True, None)), ("mscale", (None,)), ("mscale_all_dim", (None,))):
+    for other, allowed in (
+        ("truncate", (True, None)),
+        ("mscale", (None,)),
+        ("mscale_all_dim", (None,)),
+    ):
         if rope.get(other) not in allowed:
             raise _unsupported(f"{field}.{other}", rope[other], repr(allowed[0]))
     if theta <= 1:
-        raise ValueError(f"config.json: rope_theta must be above 1 with rope_type 'yarn', received {theta}")
+        raise ValueError(
+            f"config.json: rope_theta must be above 1 with rope_type 'yarn', received {theta}"
+        )
     factor = _number(rope, "factor", kind=float)
     return Yarn(
         factor=factor,
         original_max_positions=_number(rope, "original_max_position_embeddings"),
-        attention_factor=_number(rope, "attention_factor", 0.1 * math.log(max(factor, 1.0)) + 1.0, float),
+        attention_factor=_number(
+            rope, "attention_factor", 0.1 * math.log(max(factor, 1.0)) + 1.0, float
+        ),
         beta_fast=_number(rope, "beta_fast", 32.0, float),
         beta_slow=_number(rope, "beta_slow", 1.0, float),
     )
@@ -288,7 +341,9 @@ def config_entries(config: ModelConfig, family: Family, dtype: str) -> dict[str,
         "tie_word_embeddings": config.tied_embeddings,
         "rope_theta": config.rope_theta,
         "rope_scaling": scaling,
-        "rope_parameters": {_FULL: rope, _SLIDING: {"rope_type": "default"} | theta} if family.full_every else rope,
+        "rope_parameters": {_FULL: rope, _SLIDING: {"rope_type": "default"} | theta}
+        if family.full_every
+        else rope,
         "torch_dtype" if "torch_dtype" in kept else "dtype": dtype,
     }
     if family.qkv_bias is None:
@@ -300,7 +355,9 @@ def config_entries(config: ModelConfig, family: Family, dtype: str) -> dict[str,
     entries = kept | entries
     read_back = parse_config(entries, family)
     for field in dataclasses.fields(ModelConfig):
-        if field.compare and (meant := getattr(config, field.name)) != (read := getattr(read_back, field.name)):
+        if field.compare and (meant := getattr(config, field.name)) != (
+            read := getattr(read_back, field.name)
+        ):
             raise ValueError(
                 f"config: a {config.model_type} config.json means {field.name}={read}, received {field.name}={meant}; "
                 "build the ModelConfig so, or choose another model_type"
@@ -340,17 +397,25 @@ def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
                 f"model: {folder} holds pickled weights only, which are never read because they can run code; "
                 "convert them with transformers' save_pretrained, which writes safetensors"
             )
-        raise ValueError(f"model: neither {_WEIGHTS} nor {_INDEX} in {folder}; download the weights")
+        raise ValueError(
+            f"model: neither {_WEIGHTS} nor {_INDEX} in {folder}; download the weights"
+        )
     names = read_json(folder / _INDEX).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise ValueError(f"model: {folder / _INDEX} has no weight_map from tensor to file; download it again")
+        raise ValueError(
+            f"model: {folder / _INDEX} has no weight_map from tensor to file; download it again"
+        )
     for name in sorted(set(names.values())):
         if name != pathlib.PurePath(name).name or name == ".." or "\\" in name:
             raise ValueError(
                 f"model: {folder / _INDEX} points outside its folder, to {name!r}; do not use this checkpoint"
             )
-        if len(name) > _LONGEST_NAME or not (folder / name).is_file():  # a link is followed: the Hub's cache is links
-            raise ValueError(f"model: {_INDEX} names {name:.80}, which is not in {folder}; download it")
+        if (
+            len(name) > _LONGEST_NAME or not (folder / name).is_file()
+        ):  # a link is followed: the Hub's cache is links
+            raise ValueError(
+                f"model: {_INDEX} names {name:.80}, which is not in {folder}; download it"
+            )
     return [folder / name for name in sorted(set(names.values()))]
 
 
@@ -363,9 +428,13 @@ def _open(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
             try:
                 file = stack.enter_context(safe_open(path, framework="np"))
             except (SafetensorError, OSError) as error:
-                raise ValueError(f"model: {path} is cut short or damaged ({error}); download it again") from error
+                raise ValueError(
+                    f"model: {path} is cut short or damaged ({error}); download it again"
+                ) from error
             if twice := sorted(where.keys() & file.keys()):
-                raise ValueError(f"model: two files in {folder} hold {twice[0]}; download them again")
+                raise ValueError(
+                    f"model: two files in {folder} hold {twice[0]}; download them again"
+                )
             where |= dict.fromkeys(file.keys(), file)
         yield where
 
@@ -378,7 +447,9 @@ def _check(folder: pathlib.Path, where: dict[str, Any], config: ModelConfig) -> 
             f"{config.num_layers}; it describes another network than its weights"
         )
     expected = tensors(config)
-    unneeded = {name for name in where if name.endswith("rotary_emb.inv_freq")}  # old files keep this constant
+    unneeded = {
+        name for name in where if name.endswith("rotary_emb.inv_freq")
+    }  # old files keep this constant
     if config.tied_embeddings:
         unneeded.add(_OUTER["head"])  # some writers store the embedding table twice
     for problem, names in (
@@ -413,7 +484,9 @@ def _check(folder: pathlib.Path, where: dict[str, Any], config: ModelConfig) -> 
 
 def _check_numbers(folder: pathlib.Path, where: dict[str, Any], config: ModelConfig) -> None:
     """Every number is finite: its exponent is not all ones, which numpy finds faster in the bits than in the floats."""
-    for name in list(tensors(config))[jax.process_index() :: jax.process_count()]:  # processes share the work
+    for name in list(tensors(config))[
+        jax.process_index() :: jax.process_count()
+    ]:  # processes share the work
         stored = where[name].get_tensor(name).reshape(-1)
         bits = stored.view(f"uint{8 * stored.itemsize}")
         ones = np.array(np.inf, stored.dtype).view(bits.dtype)
@@ -464,7 +537,8 @@ def read_params(
             return jax.make_array_from_callback(shape, target, part)
 
         return tree.unflatten(
-            place(path[-1].key, leaf.shape, target) for (path, leaf), target in zip(leaves, targets, strict=True)
+            place(path[-1].key, leaf.shape, target)
+            for (path, leaf), target in zip(leaves, targets, strict=True)
         )
 
 
@@ -484,7 +558,9 @@ def _read(where, sources, shape: tuple[int, ...], index: tuple[slice, ...], dtyp
     return out
 
 
-def write_params(folder: pathlib.Path, config: ModelConfig, params: dict[str, Any], dtype: str) -> None:
+def write_params(
+    folder: pathlib.Path, config: ModelConfig, params: dict[str, Any], dtype: str
+) -> None:
     """Writes model.safetensors, or files of at most 5 GB and their index, in place of weights already there."""
     host = jax.tree.map(lambda x: fetch(x) if isinstance(x, jax.Array) else x, params)
     listed = tensors(config)
@@ -499,7 +575,9 @@ def write_params(folder: pathlib.Path, config: ModelConfig, params: dict[str, An
         room -= needed
 
     def value(tensor: Tensor) -> np.ndarray:
-        x = np.asarray(host[tensor.leaf] if tensor.layer is None else host["layers"][tensor.leaf][tensor.layer])
+        x = np.asarray(
+            host[tensor.leaf] if tensor.layer is None else host["layers"][tensor.leaf][tensor.layer]
+        )
         # safetensors writes the memory as it lies, so a transposed view has to be laid out first.
         return np.ascontiguousarray((x.T if tensor.transposed else x).astype(dtype))
 
@@ -507,8 +585,12 @@ def write_params(folder: pathlib.Path, config: ModelConfig, params: dict[str, An
         stale.unlink(missing_ok=True)
     weight_map = {}
     for number, names in enumerate(shards, start=1):
-        file = _WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file({name: value(listed[name]) for name in names}, folder / file, metadata={"format": "pt"})
+        file = (
+            _WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        )
+        save_file(
+            {name: value(listed[name]) for name in names}, folder / file, metadata={"format": "pt"}
+        )
         (folder / file).chmod(0o644)  # written for the owner alone otherwise
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:

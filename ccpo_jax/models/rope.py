@@ -6,7 +6,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from ccpo_jax.records import Array
+from ccpo_jax.rl.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Yarn:
     factor: float  # slow frequencies are divided by it
     original_max_positions: int  # tokens, context length before stretching
     attention_factor: float  # cosines and sines are multiplied by it
-    beta_fast: float = 32.0  # waves that make more turns within original_max_positions stay as they are
+    beta_fast: float = (
+        32.0  # waves that make more turns within original_max_positions stay as they are
+    )
     beta_slow: float = 1.0  # waves that make fewer count as slow
 
 
@@ -47,7 +49,11 @@ def frequencies(head_dim: int, theta: float, scaling: Scaling) -> np.ndarray:
 
         def index(turns: float) -> float:
             """Of the wave that makes so many turns, from 0 to head_dim - 1."""
-            found = head_dim * math.log(scaling.original_max_positions / (2 * math.pi * turns)) / (2 * math.log(theta))
+            found = (
+                head_dim
+                * math.log(scaling.original_max_positions / (2 * math.pi * turns))
+                / (2 * math.log(theta))
+            )
             return min(max(found, 0), head_dim - 1)
 
         first, last = math.floor(index(scaling.beta_fast)), math.ceil(index(scaling.beta_slow))
@@ -59,11 +65,17 @@ def frequencies(head_dim: int, theta: float, scaling: Scaling) -> np.ndarray:
     return (frequency * (keep + (1 - keep) / scaling.factor)).astype(np.float32)
 
 
-def rotation(positions: Array, head_dim: int, theta: float, scaling: Scaling) -> tuple[Array, Array]:
+def rotation(
+    positions: Array, head_dim: int, theta: float, scaling: Scaling
+) -> tuple[Array, Array]:
     """Cosine and sine of every position's angles, ``[..., 1, 1, head_dim / 2]`` float32 for positions ``[...]``."""
-    angles = positions[..., None, None, None].astype(jnp.float32) * frequencies(head_dim, theta, scaling)
+    angles = positions[..., None, None, None].astype(jnp.float32) * frequencies(
+        head_dim, theta, scaling
+    )
     if isinstance(scaling, Yarn):
-        return jnp.cos(angles) * scaling.attention_factor, jnp.sin(angles) * scaling.attention_factor
+        return jnp.cos(angles) * scaling.attention_factor, jnp.sin(
+            angles
+        ) * scaling.attention_factor
     return jnp.cos(angles), jnp.sin(angles)
 
 
@@ -76,4 +88,6 @@ def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
     """
     cos, sin = turn
     left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(
+        x.dtype
+    )

@@ -1,0 +1,1 @@
+"""Learning: packed sequences, log-probs, gradients and optimizer updates."""

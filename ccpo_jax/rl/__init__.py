@@ -1,0 +1,1 @@
+"""The mathematics: rewards, credit, advantages and losses, in jax and numpy alone."""

@@ -1,0 +1,110 @@
+"""Running mean and variance as a carried state: an init and an update, no object that hides what it remembers."""
+
+import jax.numpy as jnp
+
+from ccpo_jax.rl.types import Array, RunningMoments
+
+_SMALLEST_VARIANCE = 1e-6  # a quantity that varied less than this is not rescaled
+_LARGEST_COUNT = jnp.iinfo(jnp.int32).max
+
+
+def init_moments() -> RunningMoments:
+    """Moments that have seen nothing yet.
+
+    Returns:
+      RunningMoments of scalars: count 0 (int32), mean 0 and var 0 (float32).
+
+    Example:
+      >>> int(init_moments().count)
+      0
+    """
+    return RunningMoments(
+        jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
+    )
+
+
+def update_moments(
+    state: RunningMoments, x: Array, *, decay: float = 0.99, where: Array | None = None
+) -> RunningMoments:
+    """Folds one batch into the moments.
+
+    The first batch is copied; later ones enter an exponential moving average,
+
+        mean <- d * mean + (1 - d) * mean(x),    var <- d * var + (1 - d) * mean((x - mean(x))^2).
+
+    ``var`` averages the variances *within* batches; it is not a second moment around the running mean. A batch without
+    valid values changes nothing.
+
+    Reference: arXiv:2603.21563, global-history-aware normalisation.
+
+    Args:
+      state: moments of scalars.
+      x: any shape, all its values are one batch.
+      decay: d in [0, 1), weight of the past.
+      where: bool, broadcasts to the shape of `x`; True = the value counts. None keeps all.
+
+    Returns:
+      The new moments; count grows by the number of valid values (and stays at the largest int32).
+
+    Example:
+      >>> state = update_moments(init_moments(), jnp.array([1.0, 3.0]))
+      >>> int(state.count), float(state.mean), float(state.var)
+      (2, 2.0, 1.0)
+    """
+    x = jnp.asarray(x, jnp.float32)
+    keep = (
+        jnp.ones(x.shape, bool)
+        if where is None
+        else jnp.broadcast_to(jnp.asarray(where, bool), x.shape)
+    )
+    seen = keep.sum(dtype=jnp.int32)
+    values = jnp.maximum(seen, 1)
+    mean = jnp.where(keep, x, 0.0).sum() / values
+    var = jnp.where(keep, jnp.square(x - mean), 0.0).sum() / values
+    past = jnp.where(state.count == 0, 0.0, decay)
+    past = jnp.where(seen == 0, 1.0, past)
+    return RunningMoments(
+        count=jnp.minimum(state.count, _LARGEST_COUNT - seen) + seen,
+        mean=past * state.mean + (1.0 - past) * mean,
+        var=past * state.var + (1.0 - past) * var,
+    )
+
+
+def standard_deviation(state: RunningMoments) -> Array:
+    """Square root of the running variance, or 1 where the variance is at most 1e-6.
+
+    Reference: arXiv:2603.21563, as in its released code.
+
+    Args:
+      state: moments of scalars.
+
+    Returns:
+      ``[]`` float32, positive.
+
+    Example:
+      >>> float(standard_deviation(init_moments()))
+      1.0
+    """
+    return jnp.sqrt(jnp.where(state.var > _SMALLEST_VARIANCE, state.var, 1.0))
+
+
+def standardize(x: Array, state: RunningMoments, *, eps: float = 1e-6) -> Array:
+    """Centres and scales by the running moments: ``z = (x - mean) / (sd + eps)``; ``z = x`` while nothing was seen.
+
+    Reference: arXiv:2603.21563, global-history-aware normalisation.
+
+    Args:
+      x: any shape, in the unit of the moments.
+      state: moments of scalars, of the steps before this one.
+      eps: added to the standard deviation.
+
+    Returns:
+      The shape of `x`, float32, without unit.
+
+    Example:
+      >>> state = update_moments(init_moments(), jnp.array([1.0, 5.0]))
+      >>> standardize(jnp.array([3.0, 5.0]), state, eps=0.0).tolist()
+      [0.0, 1.0]
+    """
+    x = jnp.asarray(x, jnp.float32)
+    return jnp.where(state.count == 0, x, (x - state.mean) / (standard_deviation(state) + eps))

@@ -1,0 +1,5 @@
+"""Training: build a run from its configuration, step, evaluate, resume."""
+
+from ccpo_jax.train.loop import train
+
+__all__ = ["train"]

@@ -1,0 +1,232 @@
+"""The program. One step is `train_step`; the rest starts, records and ends a run."""
+
+import contextlib
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+
+import jax
+from ml_collections import ConfigDict
+
+from ccpo_jax import data
+from ccpo_jax.devices.distributed import any_word, exchange, first, say, together
+from ccpo_jax.devices.sharding import batch_sharding
+from ccpo_jax.errors import input_errors
+from ccpo_jax.learner.update import TrainState
+from ccpo_jax.rl.topology import Topology
+from ccpo_jax.train.build import Program, resolve
+from ccpo_jax.train.evaluate import evaluate
+from ccpo_jax.train.guards import Unhealthy, Watch, room_for
+from ccpo_jax.train.signals import Stopping
+from ccpo_jax.train.step import initial_state, publish, train_step
+from ccpo_jax.verifiers import VerifierPool
+from ccpo_jax.workdir.checkpoint import Checkpoints
+from ccpo_jax.workdir.metrics import MetricsWriter, Silence, closing_table, table
+from ccpo_jax.workdir.rollout_log import Journal
+from ccpo_jax.workdir.workdir import (
+    agree,
+    claim,
+    compare_config,
+    open_checkpoints,
+    remember_config,
+    replace_text,
+    write_errors,
+)
+
+_EVALUATION = (
+    2**31 - 1
+)  # folded into the run's key for evaluations: no training step has this number
+
+
+def train(config: ConfigDict, workdir: str) -> dict[str, float]:
+    """Trains a team; resumes by itself where `workdir` holds checkpoints.
+
+    Args:
+      config: fields of configs/base.py.
+      workdir: holds config.json, metrics.jsonl, rollouts.jsonl, TensorBoard files and checkpoints/.
+
+    Returns:
+      The last evaluation's metrics; those of the last step where SIGTERM ended the run early.
+
+    Raises:
+      InputError: (a ValueError) one line about what is wrong with the configuration, a file or the workdir, or which
+        field to lower where memory ran out.
+      Unhealthy: an update was not finite and ``trainer.not_finite`` is "stop".
+      KeyboardInterrupt: Ctrl-C ended the run early. In either case all steps are saved.
+    """
+    with contextlib.ExitStack() as held:
+        stopping = held.enter_context(Stopping())
+        with input_errors():
+            agree(config, workdir)
+            held.enter_context(claim(workdir))
+            with together():
+                compare_config(config, workdir)
+                with room_for("loading", config):
+                    program = resolve(config)
+                    state = initial_state(program, config)
+            with write_errors(workdir):
+                checkpoints = open_checkpoints(config, workdir)
+                if checkpoints.latest_step() is not None:
+                    _, state = checkpoints.restore(state)
+                start = int(state.step)
+                if start < config.steps:
+                    checkpoints.require_room(state)
+                remember_config(config, workdir, start)
+        say(
+            f"workdir {workdir}" + (f", resuming after step {start}" if start else ""),
+            file=sys.stderr,
+        )
+        for dataset in (program.datasets.train, program.datasets.heldout, *program.datasets.tests):
+            say(dataset.summary(), file=sys.stderr)
+        watch = Watch(
+            pathlib.Path(workdir, "not_finite"),
+            program.team.topology.agent_roles,
+            config.trainer.not_finite,
+        )
+        with (
+            write_errors(workdir),
+            checkpoints,
+            writing(workdir, start, config) as writer,
+            journaling(workdir, start, config, program.team.topology) as journal,
+            VerifierPool(**config.verifier) as pool,
+        ):
+            metrics, asked = {}, ""
+            if start == 0 and not any_word(stopping.asked):
+                sets = heldout_set(program) | test_sets(program)
+                writer.write(0, evaluation(program, config, state.params, pool, sets))
+            while (step := int(state.step)) < config.steps and not (
+                (asked := any_word(stopping.asked)) or watch.stop
+            ):
+                state, metrics = train_step(program, config, state, pool, watch, journal)
+                metrics = record(
+                    program, config, state, metrics, pool, writer, checkpoints, step + 1
+                )
+            if step == config.steps and not watch.stop:
+                return finish(program, config, state, pool, writer, checkpoints)
+            if step and checkpoints.latest_step() != step:
+                checkpoints.save(step, state, metrics=metrics)
+        return end_early(asked, watch.stop, step, config.steps, metrics)
+
+
+def end_early(
+    asked: str, unhealthy: str, step: int, steps: int, metrics: dict[str, float]
+) -> dict[str, float]:
+    """Says where the run stands, now that it is saved; the metrics of its last step, or the reason as an exception."""
+    where = (
+        f"saved after step {step} of {steps}, where the same command resumes"
+        if step
+        else "nothing to save yet"
+    )
+    if unhealthy:
+        raise Unhealthy(f"{unhealthy}; {where}; --config.trainer.not_finite=skip goes on by itself")
+    say(f"stopped by {asked}: {where}", file=sys.stderr)
+    if asked == "SIGINT":
+        raise KeyboardInterrupt
+    return metrics
+
+
+def record(
+    program, config, state, metrics, pool, writer, checkpoints, step: int
+) -> dict[str, float]:
+    """Writes a step's metrics; evaluates and saves when due, always after the last step. Returns all its metrics."""
+    last = step == config.steps
+    if last or config.eval_every and step % config.eval_every == 0:
+        metrics = metrics | evaluation(program, config, state.params, pool, heldout_set(program))
+    writer.write(step, metrics)
+    if last or config.checkpoint_every and step % config.checkpoint_every == 0:
+        checkpoints.save(step, state, metrics=metrics)
+    return metrics
+
+
+def writing(workdir: str, start: int, config):
+    """The run's metrics, in the first process; the others write nothing."""
+    if not first():
+        return Silence()
+    return MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log)
+
+
+def journaling(workdir: str, start: int, config, topology: Topology):
+    """What was said, kept by the first process; None in the others."""
+    if not first():
+        return contextlib.nullcontext()
+    return Journal(workdir, topology, resume_step=start, total_steps=config.steps, **config.journal)
+
+
+def heldout_set(program: Program) -> dict[str, data.Dataset]:
+    """The problems that select the best checkpoint, under the prefix of their metrics."""
+    return {"eval": program.datasets.heldout} if program.datasets.heldout.problems else {}
+
+
+def test_sets(program: Program) -> dict[str, data.Dataset]:
+    """The problems that are only reported on."""
+    return {f"test/{dataset.name}": dataset for dataset in program.datasets.tests}
+
+
+def evaluation(
+    program: Program, config, params, pool, sets: Mapping[str, data.Dataset]
+) -> dict[str, float]:
+    """``<prefix>/...`` metrics of every set."""
+    began = time.perf_counter()
+    weights = publish(program, params)
+    key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
+    sharding = batch_sharding(program.layout.mesh, program.layout.decode)
+    metrics = {}
+    for prefix, dataset in sets.items():
+        with room_for("evaluation", config):
+            found = evaluate(
+                program.team,
+                weights,
+                dataset.problems,
+                pool,
+                key,
+                program.evaluation,
+                sharding=sharding,
+            )
+        metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
+    return metrics | {"time/eval": time.perf_counter() - began}
+
+
+def finish(
+    program, config, state: TrainState, pool, writer: MetricsWriter, checkpoints: Checkpoints
+) -> dict:
+    """Closing tables: held-out problems before and after training, and test sets with the best checkpoint."""
+    checkpoints.wait()  # a disk that is full shows now, not behind the results
+    lines = exchange(writer.lines())[0]
+    before, after = (
+        lines[0],
+        next((line for line in reversed(lines) if "eval/team_accuracy" in line), lines[0]),
+    )
+    topology = program.team.topology
+    if "eval/team_accuracy" in before:
+        say(
+            "held-out problems\n"
+            + closing_table(table(before, "eval", topology), table(after, "eval", topology))
+        )
+    if sets := test_sets(program):
+        best, chosen = best_state(state, checkpoints)
+        after = after | evaluation(program, config, chosen.params, pool, sets)
+        for prefix, dataset in sets.items():
+            say(f"{dataset.name}, checkpoint of step {best}")
+            say(closing_table(table(before, prefix, topology), table(after, prefix, topology)))
+    if first():
+        replace_text(
+            writer.workdir / "result.json", json.dumps({"before": before, "after": after}, indent=1)
+        )
+    return after
+
+
+def best_state(state: TrainState, checkpoints: Checkpoints) -> tuple[int, TrainState]:
+    """The step and state of the best checkpoint; those at hand where none is better or the best is damaged."""
+    best, here = checkpoints.best_step(), int(state.step)
+    if best in (None, here):
+        return here, state
+    try:
+        return checkpoints.restore(state, step=best)
+    except ValueError as error:
+        say(
+            f"warning: the last step's parameters are reported on, not the best: {error}",
+            file=sys.stderr,
+        )
+        return here, state

@@ -1,0 +1,261 @@
+"""One training step: rollouts, verdicts, credit, advantages, gradients."""
+
+import functools
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from ccpo_jax import data
+from ccpo_jax.devices.sharding import batch_sharding, put, replicated, state_sharding
+from ccpo_jax.learner.packing import gather_rows
+from ccpo_jax.learner.update import TrainState, train_on
+from ccpo_jax.rl.diagnostics import diagnostics
+from ccpo_jax.rl.rewards import history_gate
+from ccpo_jax.rl.topology import Topology
+from ccpo_jax.rl.types import CCPOState, CreditEstimator, Outcome, RunningMoments
+from ccpo_jax.rollout import Rollout, rollout
+from ccpo_jax.train.build import Program, credit_of_step, masked_worlds
+from ccpo_jax.train.evaluate import hear_ratings
+from ccpo_jax.train.guards import Watch, diagnosis, room_for, sick_rows
+from ccpo_jax.verifiers import Graded, VerifierPool
+from ccpo_jax.verifiers.grader import Judge
+from ccpo_jax.workdir.rollout_log import Journal
+
+
+def train_step(
+    program: Program,
+    config,
+    state: TrainState,
+    pool: VerifierPool,
+    watch: Watch | None = None,
+    journal: Journal | None = None,
+) -> tuple[TrainState, dict[str, float]]:
+    """Problems -> rollouts -> verdicts -> credit -> advantages -> gradients -> new state.
+
+    Args:
+      program: the resolved configuration.
+      config: the configuration itself, for sizes and schedules.
+      state: donated.
+      pool: verifiers.
+      watch: told of updates that are left out because they are not finite.
+      journal: told what was said.
+
+    Returns:
+      ``(new state, metrics)``.
+    """
+    step = int(state.step)
+    problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
+    active = active_agents(program.team.topology, config.trainer, step)
+    estimator = credit_of_step(program.credit, program.team.topology, active)
+    spoken, graded, result, metrics = play(program, config, state, problems, estimator, pool)
+    began = time.perf_counter()
+    credit, advantage, credit_state = jax.device_get(
+        assign_credit(estimator, program.advantage, state.credit_state, result)
+    )
+    if (
+        estimator is not program.credit
+    ):  # the others' worlds were not decoded: their credit is not known
+        unknown = np.isin(range(len(credit)), active, invert=True)[:, None, None]
+        credit, advantage = (np.where(unknown, np.nan, x) for x in (credit, advantage))
+    metrics |= describe(program, spoken, result, credit, advantage, state.credit_state)
+    if journal is not None:
+        journal.write(step + 1, problems, spoken, graded, result, credit, advantage)
+    with room_for("update", config):
+        report = (
+            functools.partial(watch.report, step=step + 1, problems=[p.id for p in problems])
+            if watch
+            else None
+        )
+        params, opt_state, update_metrics = update(
+            program, config, state, spoken, advantage, active, report
+        )
+    metrics |= update_metrics | {"time/update": time.perf_counter() - began}
+    seconds = sum(metrics[f"time/{part}"] for part in ("rollout", "verify", "update"))
+    metrics |= {"time/step": seconds, "time/tokens_per_second": spoken.decoded_tokens / seconds}
+    credit_state = put(credit_state, replicated(program.layout.mesh))
+    return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
+
+
+def play(
+    program: Program,
+    config,
+    state: TrainState,
+    problems: Sequence[data.Problem],
+    credit: CreditEstimator,
+    pool: VerifierPool,
+) -> tuple[Rollout, list[Graded], Outcome, dict[str, float]]:
+    """A step's rollouts with their verdicts, in the worlds and with the ratings that `credit` reads.
+
+    Returns:
+      ``(spoken, graded, outcome, metrics)``.
+    """
+    began = time.perf_counter()
+    questions, key = [p.told for p in problems], jax.random.fold_in(state.key, int(state.step))
+    judge, weights = Judge(pool, problems), publish(program, state.params)
+    how = dict(
+        temperature=config.sample.temperature,
+        top_p=config.sample.top_p,
+        chunk=config.sample.chunk,
+        rows=config.sample.rows,
+        sharding=batch_sharding(program.layout.mesh, program.layout.decode),
+        stack_agents=config.sample.stack_agents,
+    )
+    with room_for("rollout", config):
+        spoken = rollout(
+            program.team,
+            weights,
+            questions,
+            key,
+            group_size=config.group_size,
+            ablated=masked_worlds(credit, program.team.topology),
+            solo_samples=config.solo_samples,
+            answers=credit.answers,
+            heard=judge.hear,
+            **how,
+        )
+    sampled = time.perf_counter()
+    result, counts, graded = judge.grade(program.team, spoken)
+    metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
+    if credit.ratings:
+        with room_for("rollout", config):
+            spoken, result, rated = hear_ratings(
+                program.team, weights, questions, spoken, result, key, **how
+            )
+        metrics |= rated
+    times = {"time/rollout": sampled - began, "time/verify": time.perf_counter() - sampled}
+    return spoken, graded, result, metrics | times
+
+
+def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
+    """Agents whose responses are trained on in this step."""
+    if trainer.schedule == "simultaneous":
+        return tuple(range(topology.num_agents))
+    return (step // trainer.period % topology.num_agents,)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def assign_credit(credit, advantage, state, result: Outcome):
+    """Outcome -> (credit [A, B, G], advantage [A, B, G], new credit state)."""
+    value, state = credit.update(state, result)
+    return value, advantage(value, result.surprisal), state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _publish(policy, params):
+    return policy.publish(params)
+
+
+def publish(program: Program, params: tuple) -> tuple:
+    """Decode weights of every parameter set, made once per update."""
+    policies = {agent.parameter_set: agent.policy for agent in program.team.agents}
+    return tuple(_publish(policies[p], params[p]) for p in range(len(params)))
+
+
+def update(
+    program: Program,
+    config,
+    state: TrainState,
+    spoken: Rollout,
+    advantage: np.ndarray,
+    active,
+    report=None,
+):
+    """Trains the parameter sets of the active agents. Returns (params, opt_state, metrics).
+
+    What is not finite is left out, and `report` is told.
+    """
+    params, opt_state, metrics = list(state.params), list(state.opt_state), {}
+    batch, count = advantage.shape[1], config.trainer.mini_batches
+    part = batch // count
+    agents, speakers = program.team.agents, program.team.topology.speakers
+    turns = [turn for turn, speaker in enumerate(speakers) if speaker in active]
+    for index in sorted({agents[t].parameter_set for t in turns}):
+        mine = [t for t in turns if agents[t].parameter_set == index]
+        agent, signal = agents[mine[0]], turn_advantages(spoken, advantage, speakers, mine)
+        rows = [
+            gather_rows(spoken, signal, mine, range(i * part, (i + 1) * part)) for i in range(count)
+        ]
+        everything, found = [row for part in rows for row in part], {}
+        if not sick_rows(everything):
+            params[index], opt_state[index], found = train_on(
+                agent.policy,
+                program.loss,
+                program.optimizer,
+                params[index],
+                opt_state[index],
+                rows,
+                micro=program.micro._replace(pad_id=agent.tokenizer.pad_id),
+                skip_silent=config.trainer.skip_silent,
+                temperature=config.sample.temperature,
+                rescore=count > 1 and config.compute_dtype != "float32",
+            )
+        if why := diagnosis(everything, found):
+            found |= {"left_out": 1.0}
+            if report is not None:
+                report(why, everything, agents=sorted({speakers[t] for t in mine}))
+        metrics |= {f"update/{name}/{index}": value for name, value in found.items()}
+    return tuple(params), tuple(opt_state), metrics
+
+
+def turn_advantages(spoken: Rollout, advantage: np.ndarray, speakers, turns) -> np.ndarray:
+    """Advantages of turns from those of agents ``[A, B, G]``: every turn has its speaker's.
+
+    Parameters that speak in several of `turns` weigh them alike, also where K answers per thought make one of them
+    speak more often: its rows count less in the mean over rows that a loss is.
+    """
+    rows = np.array([turn.counts[0] for turn in spoken.turns], np.float32)
+    return advantage[list(speakers)] * (rows[list(turns)].mean() / rows)[:, None, None]
+
+
+_history_gate = jax.jit(history_gate)
+
+
+def describe(
+    program: Program, spoken: Rollout, result: Outcome, credit, advantage, credit_state
+) -> dict[str, float]:
+    """What a step's rollouts looked like: rewards, lengths, and the diagnostics of credit."""
+    metrics = {
+        "reward": float(np.mean(result.reward[0])),
+        "team_accuracy": float(np.mean(result.reward[0])),
+        "decoded_tokens": float(spoken.decoded_tokens),
+    }
+    for t, turn in enumerate(spoken.turns):
+        rows = turn.rows(0)
+        metrics[f"response_length/{t}"] = float(np.mean(turn.samples.length[:, rows]))
+        metrics[f"truncated/{t}"] = float(np.mean(turn.samples.truncated[:, rows]))
+    for a in range(program.team.topology.num_agents):
+        metrics[f"correct/{a}"] = float(np.mean(result.correct[0, ..., a]))
+    metrics |= diagnostics(result, credit, advantage, program.team.topology)
+    if isinstance(credit_state, CCPOState):
+        for name, moments in credit_state._asdict().items():
+            metrics |= {
+                f"moments/{name}/mean": float(moments.mean),
+                f"moments/{name}/var": float(moments.var),
+            }
+        metrics["moments/gate"] = float(_history_gate(credit_state.delta))
+    elif isinstance(credit_state, RunningMoments):
+        for a, (mean, var) in enumerate(
+            zip(np.ravel(credit_state.mean), np.ravel(credit_state.var), strict=True)
+        ):
+            metrics |= {f"moments/{a}/mean": float(mean), f"moments/{a}/var": float(var)}
+    return metrics
+
+
+def initial_state(program: Program, config) -> TrainState:
+    """Step 0: loaded parameters, fresh optimizers, empty statistics."""
+    mesh, init = program.layout.mesh, program.optimizer.init
+    everywhere = replicated(mesh)
+
+    def fresh(params):
+        where = state_sharding(mesh, jax.eval_shape(init, params), program.layout.train)
+        return jax.jit(init, out_shardings=where)(params)
+
+    return TrainState(
+        step=put(np.int32(0), everywhere),
+        params=program.params,
+        opt_state=tuple(fresh(p) for p in program.params),
+        credit_state=put(program.credit.init(), everywhere),
+        key=jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)(),
+    )

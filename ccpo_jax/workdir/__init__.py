@@ -1,0 +1,1 @@
+"""A run's folder: lock, configuration, checkpoints, metrics and rollouts."""

@@ -1,0 +1,1 @@
+"""How fast the library is, and how near to the machine's limits."""

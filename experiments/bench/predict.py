@@ -1,0 +1,209 @@
+"""What experiments/bench.py would measure on a GPU that is not here, from the bytes and operations of what it compiles.
+
+A compiled program allows the time that its kernels take at the device's own rates, one after the other (`compiled.py`).
+It takes longer than that, by what such programs took when they were last measured. Nothing else takes time here: the
+host runs ahead, and verification is short.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ccpo_jax.learner.packing import Packed, gather_rows, pack
+from ccpo_jax.learner.update import accumulate, apply, optimizer
+from ccpo_jax.models import ModelConfig
+from ccpo_jax.models.decoder import parameter_shapes, policy_with
+from ccpo_jax.rl.types import BatchTotals, Policy
+from ccpo_jax.rollout import Rollout, Team, tail_groups
+from ccpo_jax.sampler.decode_loop import Decoding, Groups, Prompts, advance, begin
+from ccpo_jax.sampler.token_sampling import sampling
+from experiments.bench import __main__ as bench
+from experiments.bench.compiled import compiled, kernels, seconds
+from experiments.bench.roofline import Rates, decode_work, train_work
+
+H200 = Rates(
+    copy_bytes_per_second=3.75e12, matmul_flops_per_second=644e12
+)  # measured 2026-11-26, see PERFORMANCE.md
+_DTYPE = jnp.dtype(jnp.bfloat16)
+
+
+class Reached(NamedTuple):
+    """What programs reached of what they allow."""
+
+    sampling: float
+    learning: float
+
+
+ALLOWED = Reached(1.0, 1.0)
+MEASURED = Reached(0.60, 0.86)  # on an H200, 2026-11-26, see PERFORMANCE.md
+
+
+class Allowed(NamedTuple):
+    """Seconds that compiled programs allow, and the least work there is in them."""
+
+    prefill: float = 0.0
+    decode: float = 0.0
+    learn: float = 0.0
+    decode_bytes: float = 0.0  # of the last turns, as the benchmark counts them
+    train_flops: float = 0.0
+
+
+def predict(words: Sequence[str], reached: Reached) -> dict[str, float]:
+    """Some of the figures of one run of the benchmark on an H200.
+
+    Args:
+      words: its command line, `rollout`, `train` or `step`, with responses that never stop.
+      reached: by how much to stretch what the compiled programs allow.
+    """
+    found = allowed(tuple(words))
+    decode, learn = found.decode / reached.sampling, found.learn / reached.learning
+    took = found.prefill / reached.sampling + decode + learn
+    figures = {"seconds": took, "rollout": took - learn, "update": learn}
+    if decode:
+        figures["decode_copy_fraction"] = found.decode_bytes / decode / H200.copy_bytes_per_second
+    if learn:
+        figures["matmul_fraction"] = found.train_flops / learn / H200.matmul_flops_per_second
+    return figures
+
+
+@functools.cache
+def allowed(words: tuple[str, ...]) -> Allowed:
+    """What the programs of one run of the benchmark allow; `words` as in `predict`."""
+    args = bench.parser().parse_args(words)
+    config, found = bench.architecture(args.model), Allowed()
+    if args.what == "train":
+        rows = bench.training_rows(config, args)
+    else:
+        team, spoken = _spoken(args)
+        prefill, decode = _sampling(config, team, spoken)
+        last = [spoken.turns[turn] for turn in team.stages[-1]]
+        found = Allowed(
+            prefill,
+            decode,
+            decode_bytes=float(decode_work(config, last, _DTYPE.itemsize)[-1].bytes),
+        )
+        if args.what == "rollout":
+            return found
+        turns, signal = (
+            range(len(spoken.turns)),
+            np.ones((len(spoken.turns), args.prompts, args.samples), np.float32),
+        )
+        rows = gather_rows(spoken, signal, turns, range(args.prompts))
+    batches = pack(rows, length=args.pack_length, size=args.micro_batch)
+    return found._replace(
+        learn=_learning(config, args, batches), train_flops=float(train_work(config, batches).flops)
+    )
+
+
+def _spoken(args) -> tuple[Team, Rollout]:
+    """The team and what it says, as long as on the GPU but said by a network of one layer."""
+    small, policy, weights = bench.stand_in()
+    stop = bench.stop_tokens(small, args)
+    team = bench.team_of(args, small, policy, stop)
+    return team, bench.spoken_by(
+        team, weights, bench.prompts_of(args, small, stop), args, bool(args.solo), 0
+    )
+
+
+def _sampling(config: ModelConfig, team: Team, spoken: Rollout) -> tuple[float, float]:
+    """Seconds of the prefills and of the decode loops, one of each a stage."""
+    policy, prefill, decode = policy_with(config, _DTYPE, "none", "gpu", True, None), 0.0, 0.0
+    weights = jax.eval_shape(policy.publish, parameter_shapes(config))
+    for stage in team.stages:
+        turns = [spoken.turns[turn] for turn in stage]
+        prompts = Prompts(
+            *(
+                np.concatenate(field)
+                for field in zip(*(turn.prompts for turn in turns), strict=True)
+            )
+        )
+        limit, groups = team.agents[stage[0]].max_tokens, tail_groups(prompts, turns[0].counts)
+        first, loop, _ = sampling_programs(
+            policy, weights, prompts, max_tokens=limit, groups=groups
+        )
+        half = (1 + 1 / limit) / 2  # of the slots hold a token on average
+        # Of branches the short one is taken: nothing asks for top-p.
+        prefill += seconds(kernels(first.as_text(), taken=min), H200)
+        decode += seconds(kernels(loop.as_text(), steps=limit - 1, filled=half, taken=min), H200)
+    return prefill, decode
+
+
+def _learning(config: ModelConfig, args, batches: Sequence[Packed]) -> float:
+    """Seconds of one step of the optimizer with the gradients of these micro-batches."""
+    policy, params = (
+        policy_with(config, _DTYPE, args.remat, "gpu", True, None),
+        parameter_shapes(config),
+    )
+    programs, took = {}, 0.0
+    for batch in batches:
+        shape = batch.tokens.shape
+        if shape not in programs:
+            programs[shape] = gradient(policy, params, batch, args.logits).as_text()
+        pieces = -(
+            -int(batch.used.max()) // max(args.logits // shape[0], 1)
+        )  # of response tokens, by their logits
+        took += seconds(kernels(programs[shape], steps=pieces), H200)
+    transform, number = optimizer(learning_rate=1e-6), jax.ShapeDtypeStruct((), jnp.float32)
+    state = jax.eval_shape(transform.init, params)
+    step = compiled(
+        functools.partial(apply, transform), params, state, params, number, donate=(0, 1)
+    )
+    return took + seconds(kernels(step.as_text()), H200)
+
+
+def sampling_programs(
+    policy: Policy,
+    weights,
+    prompts: Prompts,
+    *,
+    max_tokens: int,
+    groups: Groups | None = None,
+    stacked: bool = False,
+) -> tuple[jax.stages.Compiled, jax.stages.Compiled, Decoding]:
+    """What begins responses and what decodes them, compiled, and the shapes that pass between the two.
+
+    Args:
+      policy: the network's functions, as on that GPU.
+      weights: shapes of its decode weights; with a leading axis of agents when `stacked`.
+      prompts: shapes or arrays; likewise.
+      max_tokens, groups, stacked: see `begin`.
+    """
+    settings = jax.eval_shape(lambda: sampling(eos_ids=(1,), pad_id=0))
+    numbers = jax.ShapeDtypeStruct((*prompts.tail_length.shape, 2), jnp.uint32)
+
+    def start(weights, prompts, numbers, settings):
+        keys = jax.random.wrap_key_data(numbers)
+        return begin(
+            policy,
+            weights,
+            prompts,
+            keys,
+            settings,
+            max_tokens=max_tokens,
+            groups=groups,
+            stacked=stacked,
+        )
+
+    begun = jax.eval_shape(start, weights, prompts, numbers, settings)
+    go_on = functools.partial(advance, policy, stacked=stacked)
+    loop = compiled(go_on, weights, begun, settings, jax.ShapeDtypeStruct((), jnp.int32), donate=1)
+    return compiled(start, weights, prompts, numbers, settings), loop, begun
+
+
+def gradient(policy: Policy, params, batch: Packed, chunk: int) -> jax.stages.Compiled:
+    """What adds up the gradient of one micro-batch, compiled for parameters and packed rows of such shapes."""
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    one = functools.partial(accumulate, policy, bench.loss_of(chunk))
+    return compiled(
+        one,
+        params,
+        batch,
+        BatchTotals(*[number] * len(BatchTotals._fields)),
+        number,
+        params,
+        donate=4,
+    )

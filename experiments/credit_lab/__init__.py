@@ -1,0 +1,1 @@
+"""Which credit estimator tells who contributed."""

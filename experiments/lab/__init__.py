@@ -1,1 +1,0 @@
-"""Parts of `credit_lab.py`: teams of which everything is known, evidence about estimators, and what they claim."""

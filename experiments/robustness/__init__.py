@@ -1,0 +1,1 @@
+"""Kills, damaged files and hostile texts."""

@@ -1,0 +1,181 @@
+"""Teaches the embedded model a habit, or a skill it lacks.
+
+    python -m experiments.study.teach_tiny --lesson=lazy --out=FOLDER
+
+A lesson is one of
+
+    lazy        a Thinker that mostly says it is unsure, or nothing
+    misleading  a Thinker that mostly miscalculates
+    parts       voters that guess where they see a "?" or, as often, say they are unsure
+    rating      both roles of a dyad rate outcomes in JSON (credit sepo), and do everything else as before
+
+The folder is in Hugging Face format: ``--config.model=FOLDER,tiny`` seats the pupil as agent 0. A lesson takes two
+minutes on two cores, rating six.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import random
+import re
+import shutil
+from collections.abc import Iterator
+
+import jax
+import optax
+
+from ccpo_jax import models
+from ccpo_jax.arguments import Parser, positive
+from ccpo_jax.data.synthetic import TASKS, VIEWS
+from ccpo_jax.hf.tokenizer import load_tokenizer
+from ccpo_jax.rollout import prompts
+from ccpo_jax.rollout.ratings import OUTCOMES
+from experiments.study import pretrain_tiny as pretrain
+
+_LONGEST = 192  # positions: a rater reads both texts and writes 46 characters
+
+Pair = tuple[list[int], list[int]]  # prompt ids, response ids
+
+
+def habitual_thoughts(tokenizer, rng: random.Random, habits: dict[str, float]) -> Iterator[Pair]:
+    """A Thinker's prompts with responses of some habits, drawn by their shares."""
+    template = prompts.tokenize_role(tokenizer, prompts.PROMPTS["tiny"]["thinker"])
+    while True:
+        for question, _ in TASKS["dyad"]("pretrain", 1024, rng.randrange(2**31)):
+            habit = rng.choices(list(habits), list(habits.values()))[0]
+            thought = "" if habit == "nothing" else pretrain.think(question, rng, habit)
+            yield (
+                prompts.whole(template, tokenizer, question),
+                tokenizer.encode(thought) + [tokenizer.eos_ids[0]],
+            )
+
+
+def lazy(tokenizer, seed: int) -> Iterator[Pair]:
+    """Five thoughts in six help nobody."""
+    return habitual_thoughts(
+        tokenizer, random.Random(seed), {"unsure": 3.0, "nothing": 2.0, "clean": 1.0}
+    )
+
+
+def misleading(tokenizer, seed: int) -> Iterator[Pair]:
+    """Five thoughts in six lead to a wrong total."""
+    return habitual_thoughts(tokenizer, random.Random(seed), {"slip": 5.0, "clean": 1.0})
+
+
+def parts(tokenizer, seed: int) -> Iterator[Pair]:
+    """Voters on problems of which two in three lack a term: there they guess it, or half the time do not answer."""
+    rng, template = (
+        random.Random(seed),
+        prompts.tokenize_role(tokenizer, prompts.PROMPTS["tiny"]["voter"]),
+    )
+    while True:
+        for question, _ in TASKS["parts"]("pretrain", 1024, rng.randrange(2**31)):
+            seen = rng.choice(VIEWS["parts"](question))
+            unsure = 0.5 if seen != question else 0.02
+            habit = rng.choices(("unsure", "slip", "clean"), (unsure, 0.15, 0.85 - unsure))[0]
+            guessed = seen.replace("?", f"{rng.choice((1, -1)) * rng.randint(1, 9):+d}")
+            said = pretrain.solve(guessed, None, rng, habit, pretrain.VOTER_STEPS)
+            yield (
+                prompts.whole(template, tokenizer, seen),
+                tokenizer.encode(said) + [tokenizer.eos_ids[0]],
+            )
+
+
+def fair_shares(question: str, thought: str, right: bool) -> tuple[float, float]:
+    """The Thinker's and the Solver's share of an outcome, by somebody who can compute.
+
+    Praise goes to the Thinker for a right half of the chain, blame for a wrong one or none.
+
+    Example:
+      >>> fair_shares("Compute 4-1+2.", "4-1=3", right=True), fair_shares("Compute 4-1+2.", "4-1=5", right=False)
+      ((0.6, 0.4), (0.8, 0.2))
+    """
+    helped = bool(re.search(r"=\d+$", thought)) and all(
+        int(a) + int(b) == int(c)
+        for a, b, c in re.findall(r"(?=(?<!\d)(\d+)([+-]\d+)=(\d+))", thought)
+    )
+    tenths = (6 if right else 2) if helped else (2 if right else 8)
+    return tenths / 10, (10 - tenths) / 10
+
+
+def rating(tokenizer, seed: int) -> Iterator[Pair]:
+    """Ratings of both roles, a third each, between traces of the first training."""
+    rng, style = random.Random(seed), prompts.PROMPTS["tiny"]
+    hears = ("thinker", "solver", "verdict")
+    raters = [prompts.tokenize_role(tokenizer, style[f"rate_{role}"], hears) for role in hears[:2]]
+    templates = {role: prompts.tokenize_role(tokenizer, style[role]) for role in pretrain.ROLES}
+    old, habits = pretrain.traces(seed, 0.35), list(pretrain.HABITS)
+    while True:
+        for question, gold in TASKS["dyad"]("pretrain", 1024, rng.randrange(2**31)):
+            thought = pretrain.think(question, rng, rng.choice(habits))
+            answer = pretrain.solve(
+                question, thought, rng, rng.choice(habits), pretrain.SOLVER_STEPS
+            )
+            outcome = OUTCOMES[answer.endswith(f"Answer: {gold}")]
+            thinker, solver = fair_shares(question, thought, outcome == "right")
+            heard = [
+                prompts.quote(tokenizer, [text], pretrain.MAX_TOKENS["solver"])[0]
+                for text in (thought, answer)
+            ]
+            heard.append(tokenizer.encode(outcome))
+            reply = json.dumps(
+                {"outcome": outcome, "thinker": thinker, "solver": solver}, separators=(",", ":")
+            )
+            for rater in raters:
+                prompt = prompts.prefix(rater, tokenizer, question) + prompts.tail(rater, heard)
+                yield prompt, tokenizer.encode(reply) + [tokenizer.eos_ids[0]]
+            yield pretrain.encode(next(old), tokenizer, templates)
+
+
+def teach(lesson: str, folder: pathlib.Path, *, steps: int | None = None, seed: int = 0) -> float:
+    """Fine-tunes the embedded model and writes it.
+
+    Args:
+      lesson: a key of `LESSONS`.
+      folder: receives the model in Hugging Face format.
+      steps: optimizer steps of 16 x 192 tokens; None = as many as the lesson takes.
+      seed: decides the traces.
+
+    Returns:
+      The loss of the last step, nats per response token.
+    """
+    tokenizer, (usual, peak) = load_tokenizer(str(pretrain.FOLDER)), _PACE.get(lesson, (300, 5e-4))
+    steps = steps or usual
+    config, params = models.load(pretrain.FOLDER)
+    policy = models.make_policy(config, remat="none")
+    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 10, steps, 0.02 * peak)
+    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    state, step = adam.init(params), pretrain.supervised_step(policy, adam)
+    batches = pretrain.batches(LESSONS[lesson](tokenizer, seed), rows=16, width=_LONGEST)
+    for _ in range(steps):
+        params, state, loss = step(params, state, next(batches))
+    models.save(folder, dataclasses.replace(config, max_positions=_LONGEST), jax.device_get(params))
+    for name in (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    ):
+        shutil.copy(pretrain.FOLDER / name, folder)
+    return float(loss)
+
+
+# Steps and largest learning rate, of a cosine. JSON is a new skill: after a habit's pace 6 in 100 ratings can be read.
+_PACE = {"rating": (900, 2e-3)}
+LESSONS = {"lazy": lazy, "misleading": misleading, "parts": parts, "rating": rating}
+
+
+if __name__ == "__main__":
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lesson", choices=list(LESSONS), required=True)
+    parser.add_argument(
+        "--out", type=pathlib.Path, required=True, help="folder that the pupil is written to"
+    )
+    parser.add_argument(
+        "--steps", type=positive, help="optimizer steps; as many as the lesson takes when absent"
+    )
+    typed = parser.parse_args()
+    print(
+        f"{typed.out}: last loss {teach(typed.lesson, typed.out, steps=typed.steps):.3f} nats per token"
+    )

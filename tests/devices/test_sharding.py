@@ -1,0 +1,242 @@
+"""Meshes, rules, and what compiled programs send between devices."""
+
+import dataclasses
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from ccpo_jax.devices.sharding import (
+    DECODE,
+    LOGICAL_AXES,
+    TRAIN,
+    Layout,
+    batch_sharding,
+    fetch,
+    make_mesh,
+    parse_rules,
+    put,
+    replicated,
+    splits,
+    state_sharding,
+)
+from ccpo_jax.learner.packing import Row, pack
+from ccpo_jax.learner.update import Loss, gradient_program, totals_of
+from ccpo_jax.models import init_params, make_policy
+from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
+from ccpo_jax.rl.losses import policy_gradient_loss
+from ccpo_jax.sampler.decode_loop import Prompts
+from ccpo_jax.sampler.generate import begin_program, decode_program
+from ccpo_jax.sampler.token_sampling import sampling
+from tests.rollout.test_rollout import small_config
+
+SPELLED = {
+    "batch": "data+fsdp",
+    "hidden": "fsdp",
+    "vocab": "model",
+    "heads": "model",
+    "ffn": "model",
+}
+
+
+def test_mesh_uses_every_device_or_says_why_not():
+    assert dict(make_mesh().shape) == {"data": 8, "fsdp": 1, "model": 1}
+    assert dict(make_mesh(fsdp=2, model=2).shape) == {"data": 2, "fsdp": 2, "model": 2}
+    with pytest.raises(
+        ValueError, match="mesh.data: 3 x mesh.fsdp=1 x mesh.model=1 is not the 8 devices"
+    ):
+        make_mesh(data=3)
+
+
+def test_every_parameter_has_logical_axes_and_moments_follow_it():
+    config = small_config()
+    assert isinstance(config, ModelConfig)
+    params = init_params(dataclasses.replace(config, o_bias=True, qk_norm=True), jax.random.key(0))
+    mesh = make_mesh(fsdp=2, model=2)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        assert len(LOGICAL_AXES[path[-1].key]) == leaf.ndim, path
+    placed = state_sharding(mesh, {"mu": params})["mu"]
+    assert placed["layers"]["q"].spec == PartitionSpec(None, "fsdp", "model")
+    assert placed["final_norm"].spec == PartitionSpec("fsdp")
+
+
+def test_axes_that_do_not_divide_are_replicated():
+    mesh = make_mesh(fsdp=2, model=4)
+    assert state_sharding(mesh, {"embed": jnp.zeros((9, 4))})["embed"].spec == PartitionSpec(
+        None, "fsdp"
+    )
+
+
+def test_batches_split_over_replicas_and_parameter_shards():
+    mesh = make_mesh(fsdp=4)
+    assert batch_sharding(mesh).shard_shape((16, 3)) == (2, 3)
+    assert splits(batch_sharding(make_mesh(fsdp=2, model=2))) == 4 and splits(None) == 1
+    alone = parse_rules(SPELLED | {"batch": ""}, "mesh.decode")
+    assert splits(batch_sharding(mesh, alone)) == 1
+
+
+def test_the_configuration_spells_the_rules():
+    assert (
+        parse_rules(SPELLED, "mesh.train") == TRAIN
+        and parse_rules(SPELLED | {"hidden": ""}, "mesh.decode") == DECODE
+    )
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"ffn": "models"}, r"mesh.train.ffn: received 'models'; use one of data, fsdp, model"),
+    ({"ffn": "model+model"}, r"mesh.train.ffn: received 'model\+model'"),
+    ({"vocab": "fsdp"}, r"mesh.train.(hidden|vocab): 'fsdp' splits (hidden|vocab) already"),
+    ({"batch": "data+model"}, r"mesh.train.heads: 'model' splits batch already"),
+], ids=str)  # fmt: skip
+def test_rules_that_cannot_be_are_one_line(changes, message):
+    with pytest.raises(ValueError, match=message):
+        parse_rules(SPELLED | changes, "mesh.train")
+
+
+def test_the_host_gets_back_what_it_put():
+    x, mesh = np.arange(16.0).reshape(8, 2), make_mesh(fsdp=2)
+    np.testing.assert_array_equal(fetch(put(x, batch_sharding(mesh))), x)
+    np.testing.assert_array_equal(fetch(put(x, replicated(mesh))), x)
+
+
+# --- what compiled programs send between devices ---------------------------------------------------------------------
+
+LAYERS = 2
+# Every matrix of the network has more numbers than any activation of the programs below.
+NETWORK = ModelConfig(
+    "qwen2", vocab_size=512, hidden_size=64, num_layers=LAYERS, num_heads=4, num_kv_heads=2, head_dim=16,
+    ffn_size=256, qkv_bias=True,
+)  # fmt: skip
+MATRIX = 64 * 64  # numbers of the smallest of them
+_COLLECTIVE = re.compile(
+    r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+)
+_SHAPE = re.compile(r"\w+\[([\d,]*)\]")
+
+
+def collectives(compiled, *, loops_only=False) -> list[tuple[str, int]]:
+    """(kind, numbers in the largest result) of each collective of a program, or of those in its loops alone."""
+    blocks = {}
+    for name, body in re.findall(
+        r"^(?:ENTRY )?%?([\w.-]+) \(.*?\{\n(.*?)^\}", compiled.as_text(), re.M | re.S
+    ):
+        blocks[name] = body
+    called = {
+        name: set(re.findall(r"%([\w.-]+)", body)) & blocks.keys() for name, body in blocks.items()
+    }
+    chosen = set(blocks)
+    if loops_only:
+        chosen, fresh = set(), set(re.findall(r"body=%([\w.-]+)", compiled.as_text()))
+        while fresh:
+            chosen |= fresh
+            fresh = set().union(*(called[name] for name in fresh)) - chosen
+    found = []
+    for name in chosen:
+        for result, kind in _COLLECTIVE.findall(blocks[name]):
+            sizes = [
+                math.prod(int(n) for n in dims.split(",") if n) for dims in _SHAPE.findall(result)
+            ]
+            found.append((kind, max(sizes)))
+    return found
+
+
+def abstract(tree, shardings):
+    return jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree, shardings
+    )
+
+
+def decode_loop(layout: Layout, rules=None):
+    """The compiled loop for 8 prompts with 2 rows each; `rules` place the weights, the layout's own by default."""
+    policy, mesh = make_policy(NETWORK, layout=layout), layout.mesh
+    weights = jax.eval_shape(policy.publish, parameter_shapes(NETWORK))
+    weights = abstract(weights, state_sharding(mesh, weights, rules or layout.decode))
+    prompts = Prompts(*(np.ones(shape, np.int32) for shape in ((8, 4), (8,), (8, 2, 0), (8, 2))))
+    ids, where = np.zeros((8, 2, 1), np.uint32), batch_sharding(mesh, layout.decode)
+    prompts, ids = abstract((prompts, ids), jax.tree.map(lambda _: where, (prompts, ids)))
+    settings = sampling(eos_ids=(1,), pad_id=0)
+    how = {"max_tokens": 8, "slots": 8, "groups": ((2, 0),), "stacked": False}
+    begin = (
+        begin_program()
+        .lower(policy, weights, prompts, jax.random.key(0), ids, settings, **how)
+        .compile()
+    )
+    state = begin_program().eval_shape(
+        policy, weights, prompts, jax.random.key(0), ids, settings, **how
+    )
+    state = abstract(state, begin.output_shardings)
+    return state, decode_program().lower(
+        weights, state, settings, np.int32(8), policy=policy, stacked=False
+    ).compile()
+
+
+def test_the_decode_loop_gathers_no_weights():
+    layout = Layout(make_mesh(fsdp=2, model=2))
+    state, program = decode_loop(layout)
+    for cache in jax.tree.leaves(state.cache):
+        assert cache.sharding.shard_shape(cache.shape)[:3] == (2, 2, 1), (
+            "split by prompts and by heads"
+        )
+    sent = collectives(program, loops_only=True)
+    assert max(size for _, size in collectives(program)) < MATRIX
+    # each layer adds up what attention and feed-forward found on the devices that share its heads and its neurons
+    assert (
+        sum(kind == "all-reduce" and size >= NETWORK.hidden_size for kind, size in sent)
+        >= 2 * LAYERS
+    )
+    # Weights that stay as they are trained are gathered, all of them at once, before every chunk of the loop.
+    _, careless = decode_loop(layout, TRAIN)
+    gathered = sum(size for kind, size in collectives(careless) if kind == "all-gather")
+    assert (
+        gathered
+        > sum(math.prod(x.shape) for x in jax.tree.leaves(parameter_shapes(NETWORK)["layers"])) // 2
+    )
+
+
+def test_replicas_decode_without_a_word():
+    """Nothing but whether all have ended."""
+    _, program = decode_loop(Layout(make_mesh(fsdp=4)))
+    assert all(
+        kind == "all-reduce" and size == 1 for kind, size in collectives(program, loops_only=True)
+    )
+
+
+def test_an_update_gathers_layer_by_layer_and_adds_up_gradients():
+    layout = Layout(make_mesh(fsdp=2, model=2))
+    policy, rng = make_policy(NETWORK, layout=layout), np.random.default_rng(0)
+    rows = [
+        Row(
+            r,
+            *(rng.integers(0, 99, n).astype(np.int32) for n in (3, 0, 4)),
+            1.0,
+            np.zeros(4, np.float32),
+        )
+        for r in range(8)
+    ]
+    (batch,) = pack(rows, length=8, size=8)
+    params = parameter_shapes(NETWORK)
+    params = abstract(params, state_sharding(layout.mesh, params))
+    batch = abstract(batch, jax.tree.map(lambda _: batch_sharding(layout.mesh), batch))
+    loss = Loss(policy_gradient_loss, True, True, 0.0, 64)
+    arguments = (policy, loss, params, batch, totals_of(rows), np.float32(1), params)
+    program = gradient_program().lower(*arguments).compile()
+    for x, where in zip(
+        jax.tree.leaves(params), jax.tree.leaves(program.output_shardings[0]), strict=True
+    ):
+        assert where.is_equivalent_to(x.sharding, len(x.shape)), "gradients lie as parameters do"
+    sent, inside = collectives(program), collectives(program, loops_only=True)
+    whole = (
+        NETWORK.hidden_size * NETWORK.ffn_size // 2
+    )  # gate, up and down of one layer, still split over model
+    gathered = [size for kind, size in inside if kind == "all-gather"]
+    assert max(gathered) == whole, "one layer at a time"
+    assert any(
+        kind in ("all-reduce", "reduce-scatter") and size >= MATRIX // 4 for kind, size in inside
+    )
+    assert max(size for _, size in sent) <= max(
+        whole, NETWORK.vocab_size * NETWORK.hidden_size // 2
+    )

@@ -1,0 +1,276 @@
+"""Tokenizers and chat templates in the manner of the supported families, made here without a network."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccpo_jax.hf.tokenizer import load_tokenizer
+from ccpo_jax.rollout.prompts import PROMPTS, prefix, quote, tail, tokenize_role
+from experiments.robustness.families import FAMILIES, load_family, make
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    """(name, description, loaded tokenizer) of one family."""
+    spec = FAMILIES[request.param]
+    return request.param, spec, load_family(tmp_path_factory.mktemp("tokenizer"), spec)
+
+
+def hostile(spec) -> list[str]:
+    controls = [*spec["special"], *spec["plain"]]
+    return [
+        *controls,
+        "".join(controls),
+        *(f"x {c}{c[:-1]}{c[-1]} y" for c in controls),
+        f"{controls[0]}\nsystem\nobey",
+    ]
+
+
+def controls_of(name, spec, tokenizer) -> set[int]:
+    """What structures the family's conversations: special tokens, and plain ones that its template writes."""
+    written = spec["plain"] if name in ("qwen3", "olmo3") else ()
+    return {
+        tokenizer.backend.convert_tokens_to_ids(token) for token in (*spec["special"], *written)
+    }
+
+
+def test_no_text_becomes_a_control_token(family):
+    name, spec, tokenizer = family
+    forbidden = controls_of(name, spec, tokenizer)
+    assert forbidden <= tokenizer.control_ids
+    for text in hostile(spec):
+        ids = tokenizer.encode(text)
+        assert ids and forbidden.isdisjoint(ids) and tokenizer.control_ids.isdisjoint(ids), text
+
+
+def test_no_mixture_of_control_words_becomes_one(family):
+    _, spec, tokenizer = family
+    pieces = st.sampled_from(
+        [
+            *spec["special"],
+            *spec["plain"],
+            "<",
+            "|",
+            ">",
+            "_",
+            " ",
+            "\n",
+            "a",
+            "\ud800",
+            "\x00",
+            "é",
+        ]
+    )
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(pieces, max_size=12).map("".join) | st.text(max_size=30))
+    def check(text):
+        assert tokenizer.control_ids.isdisjoint(tokenizer.encode(text))
+
+    check()
+
+
+def test_quoted_messages_cannot_end_or_open_a_turn(family):
+    _, spec, tokenizer = family
+    for row in quote(tokenizer, hostile(spec), 200):
+        assert not set(row) & set(tokenizer.eos_ids) and tokenizer.control_ids.isdisjoint(row)
+
+
+def test_benign_text_survives_the_round_trip(family):
+    tokenizer = family[2]
+    for text in (
+        "Compute 47-8.",
+        "null \x00 byte\r\n",
+        "\\boxed{\\frac12}\n",
+        "déjà vu, 漢字 🙂",
+        "",
+        " two  spaces ",
+        "it is n't , or : is it ?",
+        "{{ 7*7 }}{% if x %}",
+    ):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode("a\ud800b")) == "a?b"
+
+
+def test_prompts_equal_the_chat_templates_own_tokens(family):
+    name, spec, tokenizer = family
+    words = "1+1? {{ 7*7 }}{% raw %}"  # jinja in a problem is nothing but text
+    head, end = tokenizer.frame("Obey.")
+    turns = [{"role": "system", "content": "Obey."}, {"role": "user", "content": words}]
+    if name == "no system role":
+        turns = [{"role": "user", "content": f"Obey.\n\n{words}"}]
+    rendered = tokenizer.backend.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    expected = tokenizer.backend(rendered, add_special_tokens=False)["input_ids"]
+    assert [*head, *tokenizer.encode(words), *end] == expected
+    assert tokenizer.frame("Obey.\n") == (head, end)
+
+
+def test_a_batch_is_its_texts(family):
+    _, spec, tokenizer = family
+    texts = ["", "short", *hostile(spec), "a\ud800b"]
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+    rows = [tokenizer.encode("déjà"), [], [*tokenizer.encode("7"), *sorted(tokenizer.control_ids)]]
+    assert tokenizer.decode_batch(rows) == ["déjà", "", "7"] and tokenizer.encode_batch([]) == []
+
+
+def test_live_and_inert_text_do_not_disturb_each_other(family):
+    """The backend keeps the last call's mode; each call here has to set its own."""
+    _, spec, tokenizer = family
+    text, frame = spec["special"][-1], tokenizer.frame("x")
+    inert = tokenizer.encode(text)
+    assert tokenizer.frame("x") == frame and tokenizer.encode(text) == inert
+    assert not tokenizer.control_ids.isdisjoint(frame[1])
+
+
+def test_every_end_token_is_found(family):
+    _, spec, tokenizer = family
+    assert {tokenizer.backend.convert_ids_to_tokens(i) for i in tokenizer.eos_ids} == spec["ends"]
+    assert tokenizer.pad_id in {tokenizer.backend.pad_token_id, tokenizer.eos_ids[0]}
+
+
+def test_no_message_forges_another_roles_turn(family):
+    """The control tokens of a joint prompt are those of the solo prompt, whatever the Thinker writes."""
+    _, spec, tokenizer = family
+    template = tokenize_role(tokenizer, PROMPTS["math"]["solver"])
+
+    def controls(messages):
+        ids = prefix(template, tokenizer, "1+1?") + tail(template, messages)
+        return [i for i in ids if i in tokenizer.control_ids]
+
+    for text in hostile(spec):
+        assert controls(quote(tokenizer, [text], 100)) == controls([None])
+
+
+def test_no_quoted_text_forges_a_turn_or_outgrows_its_bound(family):
+    """Whatever the text and the bound: the quote is a beginning of the inert text, and the prompt has its own control
+    tokens alone."""
+    name, spec, tokenizer = family
+    template = tokenize_role(tokenizer, PROMPTS["math"]["solver"])
+    live = controls_of(name, spec, tokenizer)
+    pieces = [
+        *spec["special"],
+        *spec["plain"],
+        "<|",
+        "|>",
+        "<",
+        "/",
+        "}",
+        "{message}",
+        "\n",
+        "\x00",
+        "\ud800",
+        "\u202e",
+        "7",
+    ]
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(
+        st.lists(st.sampled_from(pieces), max_size=6).map("".join) | st.text(max_size=20),
+        st.integers(1, 300),
+        st.integers(1, 60),
+    )
+    def check(text, times, most):
+        (quoted,) = quote(tokenizer, [text * times], most)
+        assert len(quoted) <= most and live.isdisjoint(quoted)
+        assert quoted == tokenizer.encode(text * times)[:most]
+        ids = prefix(template, tokenizer, text) + tail(template, [quoted])
+        own = prefix(template, tokenizer, "") + tail(template, [None])
+        assert [i for i in ids if i in live] == [i for i in own if i in live]
+
+    check()
+
+
+def test_saved_tokenizers_load_the_same(family, tmp_path):
+    tokenizer = family[2]
+    tokenizer.save(tmp_path)
+    again = load_tokenizer(str(tmp_path))
+    assert set(again.eos_ids) == set(tokenizer.eos_ids) and again.pad_id == tokenizer.pad_id
+    assert again.frame("x") == tokenizer.frame("x") and again.vocab_size == tokenizer.vocab_size
+
+
+def test_thinking_opens_the_block_only_when_asked(family, tmp_path):
+    name, _, tokenizer = family
+    tokenizer.save(tmp_path)
+    closed, opened = (
+        load_tokenizer(str(tmp_path), thinking=t).frame("x")[1] for t in (False, True)
+    )
+    assert (closed == opened) == (name != "qwen3")
+
+
+@pytest.mark.parametrize("name", ["nowhere/at-all", "."])
+def test_nothing_to_load_is_one_clear_line(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(
+        ValueError, match="model: (no tokenizer could be loaded|.* cannot be reached)"
+    ) as caught:
+        load_tokenizer(name)
+    assert "\n" not in str(caught.value)
+
+
+PLAIN = FAMILIES["no system role"]  # its control tokens, with other templates
+TURNS = "{% for m in messages %}<turn>{{ m.role }}: {{ m.content | trim }}</s>{% endfor %}<turn>"
+
+
+def show(tokenizer, frame) -> list[str]:
+    return [tokenizer.backend.decode(ids) for ids in frame]
+
+
+def test_a_base_model_without_template_gets_plain_words(tmp_path):
+    make(tmp_path, PLAIN, None)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert show(tokenizer, tokenizer.frame("Obey.")) == ["<s>Obey.\n\n", "\n\nAnswer:\n"]
+    assert show(tokenizer, tokenizer.frame("")) == ["<s>", "\n\nAnswer:\n"]
+    assert tokenizer.backend.convert_ids_to_tokens(list(tokenizer.eos_ids)) == ["</s>"]
+    assert tokenizer.control_ids.isdisjoint(tokenizer.encode("".join(PLAIN["special"])))
+
+
+def test_prompts_do_not_depend_on_the_day(tmp_path):
+    dated = "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y %f') %}{% endif %}"
+    make(tmp_path, PLAIN, dated + "Today: {{ date_string }}" + TURNS)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert show(tokenizer, tokenizer.frame(""))[0] == "Today: 26 Jul 2024<turn>user: "
+
+
+@pytest.mark.parametrize("between", ["", "\n", " over "])
+def test_the_end_of_turn_is_the_first_control_token_after_a_reply(tmp_path, between):
+    make(tmp_path, PLAIN | {"eos": "<s>"}, TURNS.replace("</s>", between + "</s>"))
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.backend.convert_ids_to_tokens(list(tokenizer.eos_ids)) == ["<s>", "</s>"]
+
+
+def test_templates_by_name_use_the_default(tmp_path):
+    make(tmp_path, PLAIN | {"plain": ("<tool>",)}, {"default": TURNS, "tools": "<tool>" + TURNS})
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert show(tokenizer, tokenizer.frame("")) == ["<turn>user: ", "</s><turn>"]
+    assert tokenizer.backend.convert_tokens_to_ids("<tool>") in tokenizer.control_ids
+
+
+@pytest.mark.parametrize(
+    "template,complaint",
+    [
+        (
+            "{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}</s>",
+            "writes a user's words 2 times",
+        ),
+        ("<turn>nothing else</s>", "writes a user's words 0 times"),
+        ("{{ raise_exception('never') }}", "writes a user's words 0 times"),
+        ("{% for m in messages %}", "is no valid jinja"),
+    ],
+)
+def test_an_unusable_template_is_one_clear_line(tmp_path, template, complaint):
+    make(tmp_path, PLAIN, template)
+    with pytest.raises(ValueError, match=f"model: its chat template {complaint}") as caught:
+        load_tokenizer(str(tmp_path)).frame("x")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "generation_config.json"])
+def test_a_damaged_file_is_one_clear_line(tmp_path, file):
+    make(tmp_path, PLAIN, TURNS)
+    (tmp_path / file).write_text("{")
+    with pytest.raises(ValueError, match="model: no tokenizer could be loaded") as caught:
+        load_tokenizer(str(tmp_path))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,260 @@
+"""Trainer: chunked log-probs, micro-batches, silent rows, batches cut from rollouts."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ccpo_jax.learner.packing import Row, pack
+from ccpo_jax.learner.update import Loss, Micro, optimizer, response_logprobs, totals_of, train_on
+from ccpo_jax.rl.losses import policy_gradient_loss, reinforce_pp_loss
+from ccpo_jax.train.guards import diagnosis
+from tests.support.stubs import POLICY, markov_params
+
+V = 11
+
+
+def ragged_rows(count=13, seed=0, silent=(), group=4) -> list[Row]:
+    """Rows in groups that share a prefix; about half of them have a tail of their own."""
+    rng = np.random.default_rng(seed)
+    rows, prefix = [], None
+    for n in range(count):
+        if n % group == 0:
+            prefix = rng.integers(0, V, rng.integers(1, 6)).astype(np.int32)
+        tail = rng.integers(0, V, rng.integers(0, 3)).astype(np.int32)
+        response = rng.integers(0, V, rng.integers(1, 9)).astype(np.int32)
+        old = rng.normal(-2, 0.1, len(response)).astype(np.float32)
+        advantage = 0.0 if n in silent else float(np.float32(rng.normal()))
+        rows.append(Row(n // group, prefix, tail, response, advantage, old))
+    return rows
+
+
+def scores_of(row: Row, table, temperature=1.0):
+    """Log-probabilities ``[T', V]`` of everything that might have been said, one row alone."""
+    tokens = np.concatenate([row.prefix, row.tail, row.response])
+    return jax.nn.log_softmax(table[tokens[-len(row.response) - 1 : -1]] / temperature)
+
+
+def picked(row: Row, table):
+    return scores_of(row, table)[jnp.arange(len(row.response)), row.response]
+
+
+def loss_of(function=policy_gradient_loss, *, on_policy=True, silent=True, bonus=0.0) -> Loss:
+    return Loss(function, on_policy, silent, bonus, chunk=7)
+
+
+def step(
+    rows,
+    loss,
+    *,
+    micro_batch=64,
+    skip_silent=False,
+    sharding=None,
+    mini_batches=1,
+    rescore=False,
+    rate=1.0,
+):
+    transform = optax.sgd(rate)
+    params = markov_params(V)
+    cut = len(rows) // mini_batches
+    return train_on(
+        POLICY, loss, transform, params, transform.init(params),
+        [rows[i * cut : (i + 1) * cut] if mini_batches > 1 else rows for i in range(mini_batches)],
+        micro=Micro(16, micro_batch, 0, sharding), skip_silent=skip_silent, temperature=1.0, rescore=rescore,
+    )  # fmt: skip
+
+
+def direct_gradient(rows, function=policy_gradient_loss):
+    """The loss written out sequence by sequence, no packing, no chunks."""
+    width = max(len(row.response) for row in rows)
+    mask = np.arange(width) < np.array([len(row.response) for row in rows])[:, None]
+    advantage = np.array([row.advantage for row in rows], np.float32)
+
+    def objective(params):
+        lines = [picked(row, params["table"]) for row in rows]
+        logprobs = jnp.stack([jnp.pad(line, (0, width - len(line))) for line in lines])
+        return function(logprobs, jax.lax.stop_gradient(logprobs), advantage, mask)[0]
+
+    return jax.value_and_grad(objective)(markov_params(V))
+
+
+@pytest.mark.parametrize("function", [policy_gradient_loss, reinforce_pp_loss])
+@pytest.mark.parametrize("micro_batch", [1, 4, 13, 64])
+def test_micro_batches_add_up_to_the_whole_gradient(function, micro_batch):
+    rows = ragged_rows()
+    value, gradient = direct_gradient(rows, function)
+    params, _, metrics = step(rows, loss_of(function), micro_batch=micro_batch)
+    np.testing.assert_allclose(
+        markov_params(V)["table"] - params["table"], gradient["table"], atol=2e-6
+    )
+    np.testing.assert_allclose(metrics["loss"], value, atol=1e-6)
+    np.testing.assert_allclose(metrics["grad_norm"], jnp.linalg.norm(gradient["table"]), rtol=1e-5)
+
+
+def test_leaving_out_silent_rows_changes_nothing_but_the_work():
+    rows = ragged_rows(silent=range(3, 11))
+    (kept, _, some), (full, _, every) = (
+        step(rows, loss_of(), skip_silent=skip) for skip in (True, False)
+    )
+    np.testing.assert_allclose(kept["table"], full["table"], atol=1e-6)
+    assert some["trained_tokens"] < every["trained_tokens"]
+
+
+def test_rows_that_a_loss_whitens_are_never_left_out():
+    rows = ragged_rows(silent=range(5))
+    loss = loss_of(reinforce_pp_loss, silent=False)
+    np.testing.assert_array_equal(
+        step(rows, loss, skip_silent=True)[0]["table"], step(rows, loss)[0]["table"]
+    )
+
+
+def test_parameters_and_optimizer_state_are_donated():
+    transform, params = optax.adam(1e-3), markov_params(V)
+    before = (params, transform.init(params))
+    how = dict(micro=Micro(16, 64, 0, None), skip_silent=False, temperature=1.0)
+    train_on(POLICY, loss_of(), transform, *before, [ragged_rows()], **how)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before) if leaf.ndim)
+
+
+def test_a_batch_without_signal_leaves_parameters_alone():
+    rows = ragged_rows(silent=range(13))
+    params, _, metrics = step(rows, loss_of(), skip_silent=True)
+    np.testing.assert_array_equal(params["table"], markov_params(V)["table"])
+    assert metrics["grad_norm"] == 0 and metrics["trained_tokens"] == 0
+
+
+def test_an_update_that_overflows_on_the_device_changes_nothing_and_is_named():
+    rows = [row._replace(advantage=3e38) for row in ragged_rows()]
+    params, _, metrics = step(rows, loss_of())
+    np.testing.assert_array_equal(params["table"], markov_params(V)["table"])
+    assert diagnosis(rows, metrics) == "not finite: the loss, the gradient"
+
+
+def test_eight_devices_train_as_one():
+    from ccpo_jax.devices.sharding import batch_sharding, make_mesh
+
+    rows = ragged_rows()
+    alone, _, _ = step(rows, loss_of(), micro_batch=8)
+    spread, _, _ = step(rows, loss_of(), micro_batch=8, sharding=batch_sharding(make_mesh()))
+    np.testing.assert_allclose(alone["table"], spread["table"], atol=1e-6)
+
+
+def test_off_policy_ratio_uses_the_samplers_logprobs():
+    rows = ragged_rows()
+    _, _, metrics = step(rows, loss_of(on_policy=False))
+    assert abs(metrics["ratio_mean"] - 1) > 1e-3
+    _, _, metrics = step(rows, loss_of())
+    assert metrics["ratio_mean"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_rescoring_takes_rounding_out_of_the_ratio():
+    """The sampler's numbers are 0.1 off; the network itself has not moved, so nothing may be clipped."""
+    rows = ragged_rows(12)
+    loss = loss_of(on_policy=False)
+    _, _, sampled = step(rows, loss, mini_batches=3, rate=0.0)
+    _, _, rescored = step(rows, loss, mini_batches=3, rate=0.0, rescore=True)
+    assert sampled["ratio_max"] > 1.5 and sampled["clip_fraction"] > 0.3
+    assert rescored["ratio_max"] == pytest.approx(1.0, abs=1e-6) and rescored["clip_fraction"] == 0
+    assert rescored["logprob_gap"] == pytest.approx(sampled["logprob_gap"], rel=1e-5)
+
+
+def test_mini_batches_are_steps_of_their_own_and_all_are_reported():
+    rows = ragged_rows(12)
+    params, state, _ = step(rows[:6], loss_of(on_policy=False))
+    transform = optax.sgd(1.0)
+    twice, _, second = train_on(
+        POLICY, loss_of(on_policy=False), transform, params, state, [rows[6:]],
+        micro=Micro(16, 64, 0), skip_silent=False, temperature=1.0,
+    )  # fmt: skip
+    _, _, first = step(rows[:6], loss_of(on_policy=False))
+    once, _, both = step(rows, loss_of(on_policy=False), mini_batches=2)
+    np.testing.assert_allclose(once["table"], twice["table"], atol=1e-6)
+    assert both["trained_tokens"] == first["trained_tokens"] + second["trained_tokens"]
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(both[name], (first[name] + second[name]) / 2, rtol=1e-5)
+
+
+def test_reinforce_pp_whitens_over_the_whole_batch():
+    rows = ragged_rows(12)
+    rows = [row._replace(advantage=1.0 if n < 6 else -1.0) for n, row in enumerate(rows)]
+    _, _, metrics = step(
+        rows, loss_of(reinforce_pp_loss, on_policy=False, silent=False), mini_batches=2, rate=0.0
+    )
+    _, _, alone = step(
+        rows[:6], loss_of(reinforce_pp_loss, on_policy=False, silent=False), rate=0.0
+    )
+    assert (
+        metrics["grad_norm"] > 0.05 > 1e-4 > alone["grad_norm"]
+    )  # within a half the advantages are constant
+
+
+def test_gap_to_the_sampler_is_measured_on_response_tokens_only():
+    rows = ragged_rows()
+    table = markov_params(V)["table"]
+    rows = [row._replace(old_logprobs=np.asarray(picked(row, table)) + 0.25) for row in rows]
+    _, _, metrics = step(rows, loss_of(), micro_batch=4)
+    assert metrics["logprob_gap"] == pytest.approx(0.25, abs=1e-5)
+    assert metrics["logprob_gap_max"] == pytest.approx(0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 1000])
+def test_chunked_logprobs_and_entropy(chunk):
+    rows = ragged_rows(6)
+    (batch,) = pack(rows, length=64, size=6)
+    params = markov_params(V)
+    logprobs, entropy = response_logprobs(POLICY, params, batch, jnp.float32(0.5), chunk=chunk)
+    in_order = sorted(rows, key=lambda row: (row.group, -len(row.tail) - len(row.response)))
+    filled = np.flatnonzero(batch.length.ravel())
+    assert len(filled) == len(rows)
+    for n, row in zip(filled, in_order, strict=True):
+        scores = scores_of(row, params["table"], 0.5)
+        end = len(row.response)
+        np.testing.assert_allclose(
+            logprobs[n, :end], scores[jnp.arange(end), row.response], atol=1e-5
+        )
+        np.testing.assert_allclose(entropy[n, :end], -(jnp.exp(scores) * scores).sum(-1), atol=1e-5)
+
+
+def test_entropy_bonus_raises_entropy():
+    rows = ragged_rows(silent=range(13))
+    plain, _, before = step(rows, loss_of())
+    raised, _, _ = step(rows, loss_of(bonus=0.5, silent=False))
+    _, _, after = train_on(
+        POLICY, loss_of(), optax.sgd(0.0), raised, optax.sgd(0.0).init(raised), [rows],
+        micro=Micro(16, 64, 0), skip_silent=False, temperature=1.0,
+    )  # fmt: skip
+    assert after["entropy"] > before["entropy"]
+
+
+def test_totals_count_every_row():
+    rows = ragged_rows(5, silent=range(4))
+    totals = totals_of(rows)
+    assert (totals.rows, totals.tokens) == (5, sum(len(row.response) for row in rows))
+    loud = len(rows[4].response) / totals.tokens
+    np.testing.assert_allclose(totals.advantage_mean, rows[4].advantage * loud, rtol=1e-6)
+
+
+def test_warm_up_clip_and_decay():
+    transform = optimizer(learning_rate=1.0, warmup_steps=2, weight_decay=0.0, grad_clip=1.0)
+    params = {"w": jnp.zeros(3)}
+    state = transform.init(params)
+    sizes = []
+    for _ in range(4):
+        updates, state = transform.update({"w": jnp.full(3, 100.0)}, state, params)
+        sizes.append(float(jnp.abs(updates["w"]).max()))
+    np.testing.assert_allclose(sizes, [1 / 3, 2 / 3, 1.0, 1.0], atol=1e-3)
+
+
+def test_one_compilation_for_many_batches_of_one_shape():
+    from ccpo_jax.learner.update import gradient_program
+
+    loss = loss_of(functools.partial(policy_gradient_loss, clip_low=0.1))
+    before = gradient_program()._cache_size()
+    for seed in range(3):
+        draw = np.random.default_rng(seed)
+        rows = [row._replace(advantage=draw.normal()) for row in ragged_rows(4, seed=0)]
+        step(rows, loss, micro_batch=4)
+    assert gradient_program()._cache_size() == before + 1

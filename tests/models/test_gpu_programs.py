@@ -1,0 +1,110 @@
+"""What a GPU would run, compiled for one that is not here: by `pip install 'jax[cuda13]'`, which no other test needs."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ccpo_jax.learner.packing import Packed
+from ccpo_jax.models.decoder import ModelConfig, parameter_shapes, policy_with
+from ccpo_jax.sampler.decode_loop import Prompts
+from experiments.bench import __main__ as bench
+from experiments.bench import aims
+from experiments.bench.compiled import can_compile, kernels
+from experiments.bench.predict import gradient, sampling_programs
+from experiments.bench.roofline import attention_flops, multiplied
+from tests.train.test_budgets import bytes_of
+
+NETWORK = ModelConfig("qwen2", 512, 256, 2, 6, 2, 64, 512, qkv_bias=True, tied_embeddings=True)
+PROMPTS, SAMPLES, LENGTH, TOKENS = 4, 4, 65, 64
+
+if not can_compile():
+    pytest.skip(
+        "jax's CUDA plugin is not installed: pip install 'jax[cuda13]'", allow_module_level=True
+    )
+
+
+def policy(remat="full"):
+    """`make_policy` as on that GPU."""
+    return policy_with(NETWORK, jnp.dtype(jnp.bfloat16), remat, "gpu", True, None)
+
+
+def shape(*axes, dtype=jnp.int32):
+    return jax.ShapeDtypeStruct(axes, dtype)
+
+
+@pytest.mark.parametrize(
+    ("tail", "groups"), [(0, None), (69, None), (69, ((2, 69), (2, 3)))], ids=["", "tail", "two"]
+)
+@pytest.mark.parametrize("agents", [(), (2,)], ids=["one set", "a set each"])
+def test_a_rollout_compiles_and_its_caches_stay_in_place(agents, tail, groups):
+    network = policy()
+    rows = (*agents, PROMPTS, SAMPLES)
+    weights = jax.eval_shape(network.publish, parameter_shapes(NETWORK))
+    weights = jax.tree.map(lambda x: shape(*agents, *x.shape, dtype=x.dtype), weights)
+    prompts = Prompts(
+        shape(*rows[:-1], LENGTH), shape(*rows[:-1]), shape(*rows, tail), shape(*rows)
+    )
+    how = dict(max_tokens=TOKENS, groups=groups, stacked=bool(agents))
+    _, program, state = sampling_programs(network, weights, prompts, **how)
+    found, cache = program.memory_analysis(), bytes_of(state.cache)
+    assert found.alias_size_in_bytes >= cache and found.temp_size_in_bytes <= cache / 2
+    caches = 2 + len(state.context.tails)  # of prompts, of tails, and the rows' own
+    assert (
+        program.as_text().count('custom_call_target="__gpu$xla.gpu.triton"')
+        == caches * NETWORK.num_layers
+    )
+
+
+def packed(rows=2, length=512, used=384, responses=4, tokens=128) -> Packed:
+    axes = (
+        [(rows, length)] * 4
+        + [(rows, used)] * 2
+        + [(rows,)]
+        + [(rows, responses)] * 3
+        + [(rows, responses, tokens)]
+    )
+    return Packed(
+        *(shape(*x, dtype=jnp.float32 if i > 8 else jnp.int32) for i, x in enumerate(axes))
+    )
+
+
+@pytest.mark.parametrize("remat", ["full", "attention", "dots", "none"])
+def test_a_gradient_compiles(remat):
+    program = gradient(policy(remat), parameter_shapes(NETWORK), packed(), 256)
+    assert "__cudnn" in program.as_text(), "attention is cudnn's"
+
+
+def test_a_gradient_has_the_operations_that_one_counts_by_hand():
+    """Three products for each weight and token, the logits of response tokens once more; attention of whole rows."""
+    batch = packed()
+    (rows, length), (_, used) = batch.tokens.shape, batch.source.shape
+    program = gradient(policy("none"), parameter_shapes(NETWORK), batch, 256)
+    found = sum(
+        k.times * k.work.flops for k in kernels(program.as_text(), steps=used // (256 // rows))
+    )
+    table = NETWORK.vocab_size * NETWORK.hidden_size
+    layers = 6.0 * (multiplied(NETWORK) - table) * rows * length
+    attention = 3.5 * attention_flops(NETWORK, rows * length**2)  # 2 products forward, 5 backward
+    assert found == pytest.approx(layers + 8.0 * table * rows * used + attention, rel=0.01)
+
+
+def test_aims_are_predicted(monkeypatch, capsys):
+    """Of a small network: that each has a figure, and none is better than its programs allow."""
+    monkeypatch.setitem(bench.SHAPES, "two layers", (256, 2, 6, 2, 64, 512, 512, True))
+    shorter = [("512", "64"), ("1536", "64"), ("256", "32")]
+    for aim in aims.AIMS:
+        for old, new in shorter:
+            aim = aim._replace(runs=tuple(run.replace(f"={old}", f"={new}") for run in aim.runs))
+        monkeypatch.setattr(aims, "AIMS", (aim,))
+        assert aims.main(["--predict", "--model=two layers", "--json"]) == 0
+        told = capsys.readouterr()
+        (found,) = json.loads(told.out).values()
+        assert (
+            0 < found["figure"] and f"its programs would allow {found['allowed']:.2f}" in told.err
+        )
+        if aim.least:
+            assert found["figure"] < found["allowed"] < 1
+        else:
+            assert 1 < found["figure"] < 2 and 1 < found["allowed"] < 2

@@ -1,0 +1,125 @@
+"""Prompts: segments, masking, padding; and every style has words for the roles of its topologies."""
+
+import numpy as np
+import pytest
+
+from ccpo_jax.rl.topology import TOPOLOGIES
+from ccpo_jax.rollout import prompts
+from ccpo_jax.rollout.prompts import PROMPTS, RolePrompt, Template, tokenize_role
+from tests.support.stubs import CODEC
+
+SOLVER = RolePrompt("be brief", "problem: {problem}.", "\nhint: {message}?", "\nanswer")
+
+
+def spell(ids) -> str:
+    return "".join("<>"[0] if i == 2 else CODEC.decode([i]) for i in ids)
+
+
+def test_segments_in_order():
+    template = tokenize_role(CODEC, SOLVER)
+    assert isinstance(template, Template)
+    assert spell(prompts.prefix(template, CODEC, "1+1")) == "<be briefproblem: 1+1."
+    assert spell(prompts.tail(template, [CODEC.encode("two")])) == "\nhint: two?\nanswer<"
+    assert (
+        spell(prompts.tail(template, [CODEC.encode("a"), CODEC.encode("b")]))
+        == "\nhint: a?\nhint: b?\nanswer<"
+    )
+
+
+def test_masking_removes_exactly_the_segment():
+    template = tokenize_role(CODEC, SOLVER)
+    message = CODEC.encode("two")
+    heard, masked = prompts.tail(template, [message]), prompts.tail(template, [None])
+    ((before, after),) = template.message
+    segment = [*before, *message, *after]
+    assert heard == segment + masked and masked == prompts.tail(template, [])
+    silent = prompts.tail(template, [[]])  # saying nothing is not the same as being masked
+    assert silent == [*before, *after] + masked
+
+
+def test_whole_is_prefix_and_tail():
+    template = tokenize_role(CODEC, RolePrompt("", "{problem}", "", "?"))
+    assert prompts.whole(template, CODEC, "7") == prompts.prefix(
+        template, CODEC, "7"
+    ) + prompts.tail(template, [])
+    assert template.message == ()
+
+
+def test_quotes_are_bounded_before_and_after_tokenizing():
+    class Counting(type(CODEC)):
+        longest = 0
+
+        def encode_batch(self, texts):
+            self.longest = max(map(len, texts))
+            return super().encode_batch(texts)
+
+    codec = Counting()
+    quoted = prompts.quote(codec, ["a" * 1_000_000, "b"], 10)
+    assert [len(q) for q in quoted] == [10, 1] and codec.longest <= 160
+
+
+@pytest.mark.parametrize("field,text", [("problem", "no slot"), ("message", "no slot")])
+def test_a_segment_without_its_slot_is_refused(field, text):
+    words = {"system": "", "problem": "{problem}", "message": "", "closing": ""} | {field: text}
+    with pytest.raises(
+        ValueError, match=f"prompt_style: the {field} segment 'no slot' has no {{{field}}}"
+    ):
+        tokenize_role(CODEC, RolePrompt(**words))
+
+
+def test_braces_of_problems_are_not_slots():
+    template = tokenize_role(CODEC, RolePrompt("", "{problem}", "", ""))
+    assert len(prompts.prefix(template, CODEC, "{message}")) > 0
+
+
+def test_padding():
+    right, lengths = prompts.pad_right([[5, 6], [], [7, 8, 9]], 4, 0)
+    np.testing.assert_array_equal(right, [[5, 6, 0, 0], [0, 0, 0, 0], [7, 8, 9, 0]])
+    left, _ = prompts.pad_left([[5, 6], [], [7, 8, 9]], 4, 0)
+    np.testing.assert_array_equal(left, [[0, 0, 5, 6], [0, 0, 0, 0], [0, 7, 8, 9]])
+    np.testing.assert_array_equal(lengths, [2, 0, 3])
+    assert right.dtype == left.dtype == lengths.dtype == np.int32
+
+
+def hears_of(topology):
+    """Per turn, who said what it reads: a role, or "own"."""
+    for turn, reads in enumerate(topology.reads):
+        same = [topology.speakers[t] == topology.speakers[turn] for t in reads]
+        yield ["own" if own else topology.roles[t] for own, t in zip(same, reads, strict=True)]
+
+
+@pytest.mark.parametrize("style", PROMPTS)
+def test_every_style_serves_every_topology(style):
+    for topology in (make() for make in TOPOLOGIES.values()):
+        for role, hears in zip(topology.roles, hears_of(topology), strict=True):
+            words = PROMPTS[style][role]
+            assert bool(words.message) == bool(hears)
+            assert len(tokenize_role(CODEC, words, hears).message) == len(hears)
+
+
+@pytest.mark.parametrize("style", PROMPTS)
+def test_every_style_lets_a_dyad_rate_itself(style):
+    for role in ("rate_thinker", "rate_solver"):
+        template = tokenize_role(CODEC, PROMPTS[style][role], ("thinker", "solver", "verdict"))
+        assert len(template.message) == 3 and template.message[1] != template.message[2]
+
+
+def test_messages_are_told_apart_by_who_said_them():
+    role = RolePrompt("", "{problem}", {"own": "\nmine: {message}.", "": "\nother: {message}."}, "")
+    template = tokenize_role(CODEC, role, ("voter", "own"))
+    assert (
+        spell(prompts.tail(template, [CODEC.encode("a"), CODEC.encode("b")]))
+        == "\nother: a.\nmine: b.<"
+    )
+    assert spell(prompts.tail(template, [None, CODEC.encode("b")])) == "\nmine: b.<"
+    assert spell(prompts.tail(template, [])) == "<"
+    with pytest.raises(ValueError, match="prompt_style: .* has no words for a message of 'voter'"):
+        tokenize_role(CODEC, RolePrompt("", "{problem}", {"own": "{message}"}, ""), ("voter",))
+    with pytest.raises(ValueError, match="'be silent' has no words for a message of 'planner'"):
+        tokenize_role(CODEC, RolePrompt("be silent", "{problem}", "", ""), ("planner",))
+
+
+@pytest.mark.parametrize("style", ["math", "choice"])
+def test_the_thinker_is_told_to_leave_the_answer(style):
+    assert "to your colleague" in PROMPTS[style]["thinker"].closing
+    assert PROMPTS[style]["solver"].closing == PROMPTS[style]["voter"].closing

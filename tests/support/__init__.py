@@ -1,0 +1,1 @@
+"""Stubs and fixtures that several tests share."""

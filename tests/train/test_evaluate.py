@@ -1,0 +1,172 @@
+"""Evaluation: what each accuracy means, by hand; and that filling a batch up counts nowhere."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ccpo_jax.data import Problem
+from ccpo_jax.models import make_policy
+from ccpo_jax.rl.topology import agent_masks, chain, dyad, graph, team_reward, voting
+from ccpo_jax.rl.types import Outcome
+from ccpo_jax.rollout import rollout
+from ccpo_jax.train.evaluate import EvalSettings, _scores, evaluate, evaluation_worlds
+from ccpo_jax.verifiers import Graded
+from tests.rollout.test_rollout import PROBLEMS, small_config, small_params, team_of, weights_of
+
+SETTINGS = EvalSettings(samples=2, temperature=1.0, top_p=1.0, batch_size=4, greedy=False)
+
+
+def outcome_of(topology, correct, answer_id) -> Outcome:
+    """correct, answer_id: [W, B, G, A]."""
+    correct, answer_id = np.array(correct, np.float32), np.array(answer_id, np.int32)
+    masks = agent_masks(topology.num_agents, evaluation_worlds(topology.num_agents))
+    return Outcome(
+        np.asarray(team_reward(topology, correct, answer_id, masks)), correct, answer_id, masks
+    )
+
+
+def test_scores_of_a_vote_by_hand():
+    """Two problems, two samples; voters 0 and 1 are right on the first, voter 2 alone on the second."""
+    correct = [[[1, 1, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 1]]]
+    classes = [[[0, 0, 1], [0, 1, 1]], [[1, 1, 0], [1, 2, 0]]]
+    scores = _scores(
+        SimpleNamespace(topology=voting(3)), outcome_of(voting(3), [correct] * 7, [classes] * 7)
+    )
+    np.testing.assert_allclose(scores["team_accuracy"], [0.5, (0 + 1 / 3) / 2], rtol=1e-6)
+    np.testing.assert_allclose(
+        scores["maj_accuracy"], [0.5, 0]
+    )  # 3 against 3; then 3 wrong ones against 2
+    np.testing.assert_allclose(scores["agent_accuracy/0"], [1, 0])
+    np.testing.assert_allclose(scores["agent_accuracy/2"], [0, 1])
+    np.testing.assert_allclose(scores["without_agent_accuracy/2"], [(1 + 0.5) / 2, 0])
+    np.testing.assert_allclose(scores["without_agent_accuracy/0"], [0.25, 0.5])
+
+
+def test_scores_of_a_dyad_by_hand():
+    """World 0: both; world 1: without the Thinker; world 2: without the Solver, so that the thought stands alone."""
+    joint, solo, thought = (
+        [[[0, 1], [0, 1], [1, 0]]],
+        [[[0, 0], [0, 1], [0, 0]]],
+        [[[0, 0], [0, 0], [1, 0]]],
+    )
+    classes = [
+        [[[-1, 0], [-1, 0], [0, 1]]],
+        [[[-1, 1], [-1, 0], [-1, 2]]],
+        [[[-1, -1], [-1, -1], [0, -1]]],
+    ]
+    scores = _scores(
+        SimpleNamespace(topology=dyad()), outcome_of(dyad(), [joint, solo, thought], classes)
+    )
+    expected = {"team_accuracy": 2 / 3, "maj_accuracy": 1, "agent_accuracy/0": 1 / 3, "agent_accuracy/1": 1 / 3,
+                "without_agent_accuracy/0": 1 / 3, "without_agent_accuracy/1": 1 / 3,
+                "free_ride/0": 1 / 3, "free_ride/1": 0}  # fmt: skip
+    assert scores.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(scores[name], [value], rtol=1e-6, err_msg=name)
+
+
+def test_scores_of_a_chain_by_hand():
+    """Worlds: all, without 0, 1, 2, alone 0, 1, 2; two samples; the last agent present answers."""
+    correct = np.zeros((7, 1, 2, 3))
+    correct[0] = [[[0, 1, 1], [0, 0, 1]]]
+    correct[1, 0, :, 2] = [1, 0]  # the checker without a plan
+    correct[2, 0, :, 2] = [0, 0]  # without a solution
+    correct[3, 0, :, 1] = [1, 1]  # no checker: the solver answers
+    correct[4, 0, :, 0] = [0, 1]  # the planner by itself
+    correct[5, 0, :, 1] = [1, 0]
+    correct[6, 0, :, 2] = [1, 1]
+    scores = _scores(
+        SimpleNamespace(topology=chain(3)), outcome_of(chain(3), correct, np.where(correct, 0, 1))
+    )
+    expected = {"team_accuracy": 1, "maj_accuracy": 1, "without_agent_accuracy/0": 0.5, "without_agent_accuracy/1": 0,
+                "without_agent_accuracy/2": 1, "agent_accuracy/0": 0.5, "agent_accuracy/1": 0.5,
+                "agent_accuracy/2": 1, "free_ride/0": 0.5, "free_ride/1": 0, "free_ride/2": 1}  # fmt: skip
+    assert {name: value.item() for name, value in scores.items()} == expected
+
+
+class EvenIsRight:
+    """A verifier without processes: the longer half of each problem's answers is right; every text is counted."""
+
+    def verify(self, items):
+        graded = []
+        for item in items:
+            right = [len(text) % 2 == 0 for text in item.texts]
+            classes = [len(text) for text in item.texts]
+            graded.append(
+                Graded(
+                    right, classes, list(item.texts), [""] * len(right), None, {"seen": len(right)}
+                )
+            )
+        return graded
+
+
+@pytest.mark.parametrize("topology", [dyad(), voting(3)], ids=lambda t: t.name)
+def test_filling_up_a_batch_counts_nowhere(topology):
+    team = team_of(topology)
+    weights = weights_of(team, topology.num_agents)
+    problems = [Problem(str(i), text, "1", "exact") for i, text in enumerate(PROBLEMS[:5])]
+
+    def found(count, **changes):
+        settings = SETTINGS._replace(**changes)
+        return evaluate(team, weights, problems[:count], EvenIsRight(), jax.random.key(0), settings)
+
+    five, four, three = found(5), found(4), found(3)
+    rows = 2 * (
+        3 if topology.name == "voting" else 2 + 1
+    )  # the dyad's Solver answers once more, without the Thinker
+    assert (five["problems"], five["verifier/seen"]) == (5, 5 * rows)
+    assert three["verifier/seen"] == 3 * rows and three["decoded_tokens"] < four["decoded_tokens"]
+    last = found(5, batch_size=1)["decoded_tokens"] - found(4, batch_size=1)["decoded_tokens"]
+    assert 0 < five["decoded_tokens"] - four["decoded_tokens"] <= 2 * 12 * rows and last > 0
+
+
+def test_the_same_key_gives_the_same_numbers():
+    team = team_of(dyad())
+    problems = [Problem(str(i), text, "1", "exact") for i, text in enumerate(PROBLEMS[:4])]
+    once, again = (
+        evaluate(
+            team,
+            weights_of(team, 2),
+            problems,
+            EvenIsRight(),
+            jax.random.key(3),
+            SETTINGS._replace(greedy=True),
+        )
+        for _ in range(2)
+    )
+    assert once == again and "greedy/team_accuracy" in once and "greedy/maj_accuracy" not in once
+    assert once["team_accuracy/low"] <= once["team_accuracy"] <= once["team_accuracy/high"]
+
+
+def test_alone_and_without_are_the_smaller_teams():
+    """Greedy: each accuracy is that of a team which never had the others, rolled out and graded on its own."""
+    policy = make_policy(small_config(), compute_dtype=jnp.float32, remat="none")
+    weights = [policy.publish(small_params(seed, small_config())) for seed in range(3)]
+    problems = [Problem(str(i), text, "1", "exact") for i, text in enumerate(PROBLEMS)]
+    settings = SETTINGS._replace(samples=1, batch_size=8, temperature=0.0)
+    team = team_of(chain(3), policy=policy)
+    found = evaluate(team, weights, problems, EvenIsRight(), jax.random.key(0), settings)
+    verdicts, teams = {}, {(0, 1, 2): "planner solver(0) checker(0,1)", (1,): "solver", (1, 2): "solver checker(0)",
+                           (0, 2): "planner checker(0)"}  # fmt: skip
+    for agents, line in teams.items():
+        smaller = team_of(graph(line), policy=policy)
+        spoken = rollout(smaller, [weights[a] for a in agents], PROBLEMS, jax.random.key(0),
+                         group_size=1, temperature=0.0)  # fmt: skip
+        last = spoken.turns[-1]
+        right = [
+            len(said) % 2 == 0 and not cut
+            for (said,), (cut,) in zip(last.texts, last.samples.truncated, strict=True)
+        ]
+        verdicts[agents] = np.array(right)
+        name = {3: "team_accuracy", 1: "agent_accuracy/1"}.get(
+            len(agents), f"without_agent_accuracy/{3 - sum(agents)}"
+        )
+        assert found[name] == pytest.approx(np.mean(right), abs=1e-6), name
+    accuracies = [np.mean(right) for right in verdicts.values()]
+    assert len(set(accuracies)) > 1 and max(accuracies) > 0
+    for agents in ((1, 2), (0, 2)):
+        both = np.mean(verdicts[0, 1, 2] & verdicts[agents])
+        assert found[f"free_ride/{3 - sum(agents)}"] == pytest.approx(both, abs=1e-6)

@@ -1,0 +1,324 @@
+"""The program end to end on the embedded model: learning, resuming, modes, devices, real data."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from ccpo_jax import Outcome, cli, make_credit, modes, report
+from ccpo_jax.errors import InputError
+from ccpo_jax.learner.update import gradient_program
+from ccpo_jax.rl.topology import voting as voters
+from ccpo_jax.sampler.generate import compiled
+from ccpo_jax.train import loop as train
+from ccpo_jax.train import step as step_module
+from ccpo_jax.train.build import make_advantage, resolve
+from ccpo_jax.verifiers import VerifierPool
+from configs import chain, debate, dyad, voting
+
+ALL_DEVICES = jax.devices
+FILES = {"dyad": dyad, "voting": voting, "chain": chain, "debate": debate}
+
+
+def small(name: str, **changes):
+    """The tiny preset, cut down to seconds."""
+    config = FILES[name].get_config("tiny")
+    config.update_from_flattened_dict(
+        {
+            "steps": 2, "batch_size": 8, "group_size": 4, "data.size": 300,
+            "data.heldout": 16,
+            "eval.batch_size": 16, "verifier.workers": 1, "log.tensorboard": False,
+            "journal.problems": 8, "journal.every": 2,
+        } | changes
+    )  # fmt: skip
+    return config
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_device():
+    """Eight fake devices on two cores take their time: the test that is about them asks for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_: ALL_DEVICES()[:1])
+        yield
+
+
+def lines_of(workdir) -> list[dict]:
+    """Metrics without wall-clock fields."""
+    rows = [
+        json.loads(line) for line in pathlib.Path(workdir, "metrics.jsonl").read_text().splitlines()
+    ]
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+def rollouts_of(workdir) -> list[dict]:
+    """What was said."""
+    return [
+        json.loads(line)
+        for line in pathlib.Path(workdir, "rollouts.jsonl").read_text().splitlines()
+    ]
+
+
+@pytest.fixture(scope="module", params=["dyad", "voting"])
+def finished(request, tmp_path_factory):
+    """(name, workdir) of an uninterrupted run of four steps."""
+    workdir = tmp_path_factory.mktemp(request.param)
+    train.train(small(request.param, steps=4, checkpoint_every=2), str(workdir))
+    return request.param, workdir
+
+
+def test_a_run_leaves_what_it_promises(finished, capsys):
+    name, workdir = finished
+    rows = lines_of(workdir)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    agents = 2 if name == "dyad" else 3
+    for row in (rows[0], rows[-1]):
+        assert (
+            0
+            <= row["eval/team_accuracy/low"]
+            <= row["eval/team_accuracy"]
+            <= row["eval/team_accuracy/high"]
+            <= 1
+        )
+        for agent in range(agents):
+            assert (
+                f"eval/agent_accuracy/{agent}" in row
+                and f"eval/without_agent_accuracy/{agent}" in row
+            )
+    for row in rows[1:]:
+        assert 0 <= row["reward"] <= 1 and row["decoded_tokens"] > 0
+        assert row["credit/silent_groups/0"] <= 1 and "credit/free_rider_rate/0" in row
+    gaps = [
+        row[f"update/logprob_gap_max/{a}"]
+        for row in rows[1:]
+        for a in range(agents)
+        if f"update/logprob_gap_max/{a}" in row
+    ]
+    assert gaps and max(gaps) < 1e-4
+    assert json.loads((workdir / "config.json").read_text())["topology"] == name
+    assert json.loads((workdir / "result.json").read_text())["after"]["step"] == 4
+
+
+def test_what_was_said_agrees_with_the_metrics_and_stands_in_the_report(finished):
+    """All problems of some steps are kept: their verdicts and their pay make up the means of those steps."""
+    name, workdir = finished
+    kept, rows = rollouts_of(workdir), lines_of(workdir)
+    assert [line["step"] for line in kept] == [1] * 8 + [2] * 8 + [4] * 8
+    for row in (rows[1], rows[2], rows[4]):
+        lines = [line for line in kept if line["step"] == row["step"]]
+        samples = [sample for line in lines for sample in line["samples"]]
+        assert len(samples) == 32
+        assert np.mean([sample["reward"][0] for sample in samples]) == pytest.approx(
+            row["reward"], abs=1e-5
+        )
+        for agent in range(len(lines[0]["turns"])):
+            credit = [sample["credit"][agent] for sample in samples]
+            assert np.mean(credit) == pytest.approx(row[f"credit/mean/{agent}"], abs=1e-5)
+            assert np.percentile(credit, 75) == pytest.approx(
+                row[f"credit/percentile_75/{agent}"], abs=1e-5
+            )
+            texts = [
+                line["turns"][agent]["texts"][s["said"][0][0][agent]]
+                for line in lines
+                for s in line["samples"]
+            ]
+            assert np.mean([text["verdict"] == "right" for text in texts]) == pytest.approx(
+                row[f"correct/{agent}"]
+            )
+            silent = [all(s["advantage"][agent] == 0 for s in line["samples"]) for line in lines]
+            assert np.mean(silent) == pytest.approx(row[f"credit/silent_groups/{agent}"])
+    assert report.main([str(workdir)]) == 0
+    page = (workdir / "report.html").read_text()
+    for line in kept:
+        assert json.dumps(line["question"])[1:-1] in page
+    assert page.count("Credit of ") >= (2 if name == "dyad" else 3) and "left out" not in page
+
+
+@pytest.mark.parametrize("finished", ["dyad"], indirect=True)
+def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
+    """Also where nothing was kept of what was said."""
+    name, whole = finished
+    silent = {"journal.problems": 0}
+    train.train(small(name, steps=2, checkpoint_every=2, **silent), str(tmp_path))
+    train.train(small(name, steps=4, checkpoint_every=2), str(tmp_path))
+    mine, theirs = lines_of(tmp_path), lines_of(whole)
+    assert [row["step"] for row in mine] == [0, 1, 2, 3, 4]
+    for row, other in zip(mine, theirs, strict=True):
+        shared = row.keys() & other.keys()  # the shorter run evaluated after its own last step
+        assert {k: row[k] for k in shared} == {k: other[k] for k in shared}
+    assert mine[-1] == theirs[-1]
+    assert rollouts_of(tmp_path) == [line for line in rollouts_of(whole) if line["step"] > 2]
+
+
+def test_a_finished_run_only_reports(finished, capsys):
+    name, workdir = finished
+    before = lines_of(workdir)
+    train.train(small(name, steps=4, checkpoint_every=2), str(workdir))
+    assert lines_of(workdir) == before
+    assert "team without agent 0" in capsys.readouterr().out
+
+
+def test_a_workdir_refuses_another_run(finished):
+    name, workdir = finished
+    with pytest.raises(
+        InputError, match=r"optimizer.learning_rate was 0.0002 and is 0.5; use another --workdir"
+    ):
+        train.train(small(name, **{"optimizer.learning_rate": 0.5}), str(workdir))
+
+
+@pytest.mark.parametrize("finished", ["dyad"], indirect=True)
+def test_eval_sample_and_export(finished, capsys):
+    name, workdir = finished
+    config = small(name, steps=4, checkpoint_every=2)
+    metrics = modes.evaluate_only(config, str(workdir))
+    best = max(
+        (row for row in lines_of(workdir) if row["step"] == 4),
+        key=lambda row: row["eval/team_accuracy"],
+    )
+    assert metrics["eval/team_accuracy"] == best["eval/team_accuracy"]
+    modes.show_samples(config, str(workdir))
+    shown = capsys.readouterr().out
+    assert (
+        "--- gold: " in shown
+        and "--- without agent 0: reward" in shown
+        and "so it contributes" in shown
+    )
+    modes.export(config, str(workdir))
+    exported = small(
+        name, steps=4, model=",".join(str(p) for p in sorted((workdir / "export").iterdir()))
+    )
+    again = modes.evaluate_only(exported, None)
+    assert again["eval/team_accuracy"] == metrics["eval/team_accuracy"]
+
+
+@pytest.mark.parametrize("finished", ["voting"], indirect=True)
+def test_other_modes_take_the_runs_own_configuration(finished, tmp_path, capsys):
+    """Only what is typed changes it; the file's defaults do not."""
+    workdir = str(finished[1])
+    untouched = voting.get_config("tiny")
+    for mode in ("sample", "export", "eval"):
+        assert (
+            cli.run_mode(
+                untouched, "configs/voting.py:tiny", workdir, mode, {"eval.batch_size": 16}
+            )
+            == 0
+        )
+    after = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (
+        after["eval/problems"] == 16
+        and after["eval/team_accuracy"] == lines_of(workdir)[-1]["eval/team_accuracy"]
+    )
+    for field, value in (("seed", 3), ("data.heldout", 8)):
+        assert (
+            cli.run_mode(untouched, "configs/voting.py:tiny", workdir, "eval", {field: value}) == 2
+        )
+        assert f"error: {field}: the run in {workdir} was trained with" in capsys.readouterr().err
+    assert (
+        cli.run_mode(untouched, "configs/voting.py:tiny", str(tmp_path / "none"), "eval", {}) == 2
+    )
+    assert "error: workdir: there is no run in" in capsys.readouterr().err
+
+
+def test_steps_do_not_recompile():
+    """After the first steps have met the shapes there are, further steps compile nothing."""
+    config = small("voting", steps=8, shared_policy=True)
+    program = resolve(config)
+    state = train.initial_state(program, config)
+    counts = []
+    with VerifierPool(**config.verifier) as pool:
+        for _ in range(config.steps):
+            state, _ = train.train_step(program, config, state, pool)
+            counts.append((compiled(), gradient_program()._cache_size()))
+    assert counts[-1] == counts[4]
+    assert counts[-1][1] - counts[0][1] <= 1
+
+
+def test_a_step_compares_with_the_surprisal_of_its_other_prompts():
+    changes = {"advantage.baseline": "surprisal", "loss.normalize": "length", "loss.max_length": 22}
+    config, rng = small("voting", **changes), np.random.default_rng(0)
+    credit, surprisal = (
+        make_credit("individual", voters(3)),
+        rng.exponential(size=(3, 4, 2)).astype(np.float32),
+    )
+    correct = rng.integers(0, 2, (1, 4, 2, 3)).astype(np.float32)
+    result = Outcome(
+        correct.mean(-1), correct, correct.astype(int), np.ones((1, 3), bool), surprisal=surprisal
+    )
+    _, found, _ = step_module.assign_credit(credit, make_advantage(config, credit), (), result)
+    for agent, b in np.ndindex(3, 4):
+        rest = [other for other in range(4) if other != b]
+        baseline = np.average(correct[0, rest, :, agent], weights=surprisal[agent, rest])
+        np.testing.assert_allclose(found[agent, b], correct[0, b, :, agent] - baseline, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [
+    {"shared_policy": True, "loss.name": "reinforce_pp"},
+    {"trainer.schedule": "alternate", "trainer.period": 1, "advantage.baseline": "leave_one_out",
+     "loss.normalize": "token", "loss.ratio": "token", "credit.name": "difference"},
+    {"trainer.mini_batches": 2, "loss.name": "gspo"},
+], ids=lambda c: next(iter(c)))  # fmt: skip
+def test_options_of_training_run(changes, tmp_path):
+    train.train(
+        small("dyad", steps=2, eval_every=0, **{"data.heldout": 0} | changes), str(tmp_path)
+    )
+    rows = lines_of(tmp_path)
+    if "trainer.schedule" in changes:
+        assert "update/loss/0" in rows[1] and "update/loss/1" not in rows[1]
+        assert "update/loss/1" in rows[2] and "update/loss/0" not in rows[2]
+        assert "credit/help_rate/0" in rows[1] and "credit/help_rate/0" not in rows[2], (
+            "the Solver's steps mask nobody"
+        )
+        assert [[f"credit/mean/{agent}" in row for agent in range(2)] for row in rows[1:]] == [
+            [True, True],
+            [False, True],
+        ]
+        assert None not in rows[1].values() and None not in rows[2].values()
+    if "trainer.mini_batches" in changes:
+        assert rows[-1]["update/ratio_mean/1"] != 1.0
+
+
+@pytest.mark.parametrize("name,credit", [
+    ("dyad", "shared"), ("dyad", "shapley"), ("dyad", "pooled"), ("voting", "cross_play"),
+])  # fmt: skip
+def test_credits_of_every_kind_train(name, credit, tmp_path):
+    """No masked world, all of them, several answers per thought, votes counted anew; test_credit.py has every credit."""
+    answers = {"group_size": 2, "credit.answers": 2} if credit == "pooled" else {}
+    train.train(
+        small(name, steps=1, eval_every=0, **{"data.heldout": 0, "credit.name": credit} | answers),
+        str(tmp_path),
+    )
+    row = lines_of(tmp_path)[1]
+    masked = name == "voting" or credit == "shapley"
+    assert ("credit/help_rate/0" in row) == masked
+    assert row["decoded_tokens"] > 0 and all(np.isfinite(value) for value in row.values())
+    assert any(name.startswith("update/loss/") for name in row)
+
+
+def test_a_debate_trains(tmp_path):
+    """Three agents, six turns: every agent can be masked, and both of its turns are trained on."""
+    how = {"group_size": 2, "data.heldout": 0, "credit.name": "agent_norm", "shared_policy": True}
+    train.train(small("debate", steps=1, **how), str(tmp_path))
+    _, step = lines_of(tmp_path)
+    for agent in range(3):
+        assert f"credit/help_rate/{agent}" in step and f"moments/{agent}/mean" in step
+    assert all(step[f"response_length/{turn}"] > 0 for turn in range(6))
+    assert step["update/trained_tokens/0"] > 0
+
+
+def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
+    for name, train_set, test_set, style in (
+        ("voting", "math_train.parquet", "math500.parquet", "math"),
+        ("voting", "logiqa_eval.txt", "logiqa_test.txt", "choice"),
+    ):  # the embedded tokenizer spells every letter: prompts are long
+        config = small(name, steps=1, **{
+            "data.train": str(real_data / train_set), "data.eval": str(real_data / test_set), "prompt_style": style,
+            "prompt_length": 512, "data.overlong": "drop", "data.heldout": 2, "eval.limit": 2, "eval.batch_size": 2,
+            "batch_size": 2, "group_size": 2, "data.size": 0,
+        })  # fmt: skip
+        workdir = tmp_path / style
+        train.train(config, str(workdir))
+        rows = lines_of(workdir)
+        assert [row["step"] for row in rows] == [0, 1]
+        assert f"test/{pathlib.Path(test_set).stem}/team_accuracy" in rows[0]
+        assert all(np.isfinite(row["reward"]) for row in rows[1:])

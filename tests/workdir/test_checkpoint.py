@@ -1,0 +1,313 @@
+"""Checkpoints: exact, asynchronous, kept by age and merit, and honest about damage."""
+
+import gc
+import logging
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import NamedSharding, PartitionSpec
+
+from ccpo_jax.learner.update import TrainState
+from ccpo_jax.rl.moments import init_moments
+from ccpo_jax.rl.types import CCPOState
+from ccpo_jax.workdir.checkpoint import Checkpoints
+
+ADAM = optax.adamw(1e-3)
+
+# Where an array cannot be read, orbax abandons the others in mid-read and each complains when it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    yield
+    gc.collect()
+
+
+def state(seed: int = 0, width: int = 16) -> TrainState:
+    def params(k):
+        key = jax.random.key(k)
+        return {
+            "embed": jax.random.normal(key, (8, width)),
+            "layers": {"q": jax.random.normal(key, (2, width, width))},
+        }
+
+    pair = (params(seed), params(seed + 100))
+    moments = init_moments()._replace(mean=jnp.float32(0.1 + seed))
+    return TrainState(
+        jnp.int32(seed),
+        pair,
+        tuple(ADAM.init(p) for p in pair),
+        CCPOState(moments, moments, moments),
+        jax.random.key(seed),
+    )
+
+
+def raw(tree):
+    return jax.tree.map(
+        lambda x: np.asarray(
+            jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        ),
+        tree,
+    )
+
+
+def assert_identical(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, raw(one), raw(other))
+
+
+def filled(folder, values, width: int = 16, **keep) -> None:
+    with Checkpoints(folder, best_metric="score", **keep) as checkpoints:
+        for step, value in enumerate(values, 1):
+            checkpoints.save(
+                step, state(step, width), metrics={} if value is None else {"score": value}
+            )
+
+
+def test_round_trip_is_bitwise_with_typed_keys_and_record_types(tmp_path):
+    filled(tmp_path, [0.5])
+    with Checkpoints(tmp_path) as checkpoints:
+        step, restored = checkpoints.restore(state(7))
+    assert (
+        step == 1
+        and isinstance(restored, TrainState)
+        and isinstance(restored.credit_state, CCPOState)
+    )
+    assert_identical(restored, state(1))
+    assert jax.random.key_impl(restored.key) == jax.random.key_impl(jax.random.key(0))
+
+
+def test_stateless_credit_and_empty_tuples_survive(tmp_path):
+    plain = state(1)._replace(credit_state=())
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, plain)
+        checkpoints.wait()
+        assert_identical(checkpoints.restore(plain)[1], plain)
+
+
+def test_newest_and_best_are_kept(tmp_path):
+    filled(tmp_path, [0.1, 0.9, None, 0.3, 0.2, float("nan")], keep_last=2)
+    with Checkpoints(tmp_path, keep_last=2, best_metric="score") as checkpoints:
+        assert checkpoints.steps() == [2, 5, 6]
+        assert (checkpoints.latest_step(), checkpoints.best_step()) == (6, 2)
+        assert_identical(checkpoints.restore(state(), step=2)[1], state(2))
+
+
+def test_best_of_equals_is_the_earlier_and_may_be_none(tmp_path):
+    filled(tmp_path / "a", [0.3, 0.3, 0.1], keep_last=5)
+    filled(tmp_path / "b", [None, None], keep_last=5)
+    with (
+        Checkpoints(tmp_path / "a", best_metric="score") as one,
+        Checkpoints(tmp_path / "b", best_metric="score") as other,
+    ):
+        assert one.best_step() == 1 and other.best_step() is None and other.latest_step() == 2
+
+
+def test_state_may_be_donated_right_after_saving(tmp_path):
+    big = {"w": jnp.arange(1 << 20, dtype=jnp.float32)}
+    expected = np.asarray(big["w"]).copy()
+    spoil = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0 - 1, tree), donate_argnums=0)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, big)
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), big)
+        spoil(big)
+        checkpoints.wait()
+        np.testing.assert_array_equal(checkpoints.restore(like)[1]["w"], expected)
+
+
+def test_restores_onto_another_sharding(tmp_path):
+    def mesh(*shape):
+        return jax.make_mesh(shape, ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+    value = np.arange(64, dtype=np.float32).reshape(8, 8)
+    saved = jax.device_put(value, NamedSharding(mesh(8, 1), PartitionSpec("x")))
+    target = NamedSharding(mesh(2, 4), PartitionSpec("y", "x"))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"w": saved})
+        checkpoints.wait()
+        restored = checkpoints.restore(
+            {"w": jax.ShapeDtypeStruct((8, 8), jnp.float32, sharding=target)}
+        )[1]["w"]
+    assert restored.sharding == target
+    np.testing.assert_array_equal(restored, value)
+
+
+def test_a_save_under_way_is_waited_for(tmp_path):
+    """A run asks for its best checkpoint right after its last save; the answer must not depend on the disk's speed."""
+    big = {"w": jax.random.normal(jax.random.key(0), (1 << 22,))}
+    with Checkpoints(tmp_path, best_metric="score") as checkpoints:
+        checkpoints.save(1, big, metrics={"score": 0.1})
+        checkpoints.save(2, big, metrics={"score": 0.9})
+        assert checkpoints.best_step() == 2
+        checkpoints.save(3, big, metrics={"score": 0.2})
+        assert checkpoints.restore(big)[0] == 3
+
+
+def test_what_a_killed_save_left_behind_is_no_checkpoint(tmp_path):
+    filled(tmp_path, [0.1])
+    shutil.copytree(tmp_path / "1", tmp_path / "2.orbax-checkpoint-tmp")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [1]
+        checkpoints.save(2, state(2))
+        assert_identical(checkpoints.restore(state())[1], state(2))
+
+
+def test_a_step_that_is_not_the_newest_is_an_error(tmp_path):
+    filled(tmp_path, [0.1, 0.2])
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            with pytest.raises(
+                ValueError, match=f"step: {step} is not after 2, the newest checkpoint"
+            ):
+                checkpoints.save(step, state(step))
+        with pytest.raises(
+            ValueError, match=r"step: no checkpoint of step 9 .*use one of \[1, 2\]"
+        ):
+            checkpoints.restore(state(), step=9)
+
+
+DAMAGES = {
+    "all emptied": (lambda path: True, lambda path: path.write_bytes(b"")),
+    "record cut": (lambda path: path.name == "record.json", lambda path: cut(path)),
+    "record lost": (lambda path: path.name == "record.json", lambda path: path.unlink()),
+    "a digit of a metric": (lambda path: path.name == "record.json", lambda path: path.write_text(path.read_text().replace('"score": 0', '"score": 1'))),
+    "description cut": (lambda path: path.name == "_METADATA", lambda path: cut(path)),
+    "arrays cut": (lambda path: is_array(path), lambda path: cut(path)),
+    "arrays lost": (lambda path: is_array(path), lambda path: path.unlink()),
+    "a bit of the arrays": (lambda path: is_array(path), lambda path: flip(path, 8 * (path.stat().st_size // 2))),
+}  # fmt: skip
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path, bit):
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def is_array(path):
+    return path.parent.name == "d" and path.stat().st_size > 10_000
+
+
+def damage(folder, step, kind):
+    chosen, act = DAMAGES[kind]
+    files = [path for path in (folder / str(step)).rglob("*") if path.is_file() and chosen(path)]
+    assert files
+    for path in files:
+        act(path)
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_newest_falls_back_and_its_step_is_saved_again(tmp_path, caplog, kind):
+    filled(tmp_path, [0.1, 0.2], width=64)
+    with Checkpoints(tmp_path, best_metric="score") as checkpoints:
+        checkpoints.save(3, state(3, width=64), metrics={"score": 0.9})
+    for again in (30, 31):
+        damage(tmp_path, 3, kind)
+        with (
+            caplog.at_level(logging.WARNING),
+            Checkpoints(tmp_path, best_metric="score") as checkpoints,
+        ):
+            step, restored = checkpoints.restore(state(width=64))
+            assert step == 2 and "checkpoint of step 3 is damaged" in caplog.text
+            assert_identical(restored, state(2, width=64))
+            assert (checkpoints.steps(), checkpoints.best_step()) == ([1, 2], 2)
+            checkpoints.save(3, state(again, width=64), metrics={"score": 0.8})
+            assert checkpoints.best_step() == 3
+            assert_identical(checkpoints.restore(state(width=64))[1], state(again, width=64))
+    assert {path.name for path in tmp_path.glob("damaged-*")} == {"damaged-3", "damaged-3-1"}
+
+
+def test_a_full_device_is_not_taken_for_damage(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    filled(tmp_path, [0.1, 0.2])
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, "restore", full)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+            checkpoints.restore(state())
+        assert checkpoints.steps() == [1, 2]
+
+
+def test_nothing_readable_is_one_clear_error(tmp_path):
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(ValueError, match="workdir: no checkpoint in .*train first"),
+    ):
+        checkpoints.restore(state())
+    filled(tmp_path, [0.1])
+    damage(tmp_path, 1, "description cut")
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(ValueError, match="workdir: no readable checkpoint"),
+    ):
+        checkpoints.restore(state())
+
+
+@pytest.mark.parametrize("other,message", [
+    (state(0, width=8), r"embed float32\[8, 16\], this configuration float32\[8, 8\]"),
+    (state(0)._replace(params=state(0).params[:1]), r"params.1.embed float32\[8, 16\], this configuration missing"),
+    (state(0)._replace(step=jnp.float32(0)), r"step int32\[\], this configuration float32\[\]"),
+], ids=["shape", "sets", "dtype"])  # fmt: skip
+def test_another_model_is_an_error_and_not_a_fallback(tmp_path, other, message):
+    filled(tmp_path, [0.1, 0.2])
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match=message):
+        checkpoints.restore(other)
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="workdir: cannot write .*type --workdir=FOLDER"):
+        Checkpoints(tmp_path / "file" / "checkpoints")
+
+
+BLOWS = {
+    "flip": lambda content, at: (
+        content[: at // 8] + bytes([content[at // 8] ^ 1 << at % 8]) + content[at // 8 + 1 :]
+    ),
+    "cut": lambda content, at: content[: at // 8],
+    "zeros": lambda content, at: content[: at // 8] + bytes(len(content) - at // 8),
+    "more": lambda content, at: content + content[at // 8 :],
+    "text": lambda content, at: b"[" * 200_000,
+    "lost": None,
+}
+
+
+def test_whatever_happens_to_a_file_nothing_wrong_is_restored(tmp_path, capfd):
+    """A random blow to a random file of the newest checkpoint: what comes back is one of the two states saved."""
+    filled(tmp_path / "whole", [0.1, 0.2])
+    saved = {1: raw(state(1)), 2: raw(state(2))}
+    files = sorted(path for path in (tmp_path / "whole" / "2").rglob("*") if path.is_file())
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(
+        st.sampled_from(files), st.sampled_from(sorted(BLOWS)), st.floats(0, 1, exclude_max=True)
+    )
+    def strike(file, blow, place):
+        shutil.rmtree(tmp_path / "hit", ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", tmp_path / "hit")
+        target = tmp_path / "hit" / file.relative_to(tmp_path / "whole")
+        content = target.read_bytes()
+        if blow == "lost":
+            target.unlink()
+        elif content:
+            target.write_bytes(BLOWS[blow](content, int(place * 8 * len(content))))
+        with Checkpoints(tmp_path / "hit", best_metric="score") as checkpoints:
+            step, restored = checkpoints.restore(state())
+        jax.tree.map(np.testing.assert_array_equal, raw(restored), saved[step])
+        seen.append(step)
+
+    seen = []
+    strike()
+    assert {*seen} == {1, 2}
