@@ -17,11 +17,11 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from ccpo_jax import modes
-from ccpo_jax.devices.distributed import exchange, leave
+from ccpo_jax.devices.distributed import all_gather_objects, abort
 from ccpo_jax.errors import InputError
-from ccpo_jax.train.guards import Unhealthy
+from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
-from ccpo_jax.workdir.workdir import default_workdir, recall_config
+from ccpo_jax.workdir.workdir import default_workdir, load_config
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, with an optional :preset."
@@ -53,7 +53,7 @@ def main(argv):
     gc.freeze()  # modules live to the end: no collection needs to look through them
     gc.enable()
     try:
-        processes.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        processes.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -180,17 +180,17 @@ def run_mode(
             jax.config.update(name, value)
     try:
         if mode == "train":
-            train(config, workdir or exchange(default_workdir(config_file))[0])
+            train(config, workdir or all_gather_objects(default_workdir(config_file))[0])
         else:
             if workdir is not None:
-                config = recall_config(config, workdir, typed or {})
+                config = load_config(config, workdir, typed or {})
             {"eval": modes.evaluate_only, "sample": modes.show_samples, "export": modes.export}[
                 mode
             ](config, workdir)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except Unhealthy as error:
+    except NonFiniteUpdateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -198,7 +198,7 @@ def run_mode(
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        leave(error)
+        abort(error)
     return 0
 
 

@@ -22,22 +22,22 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
-def input_errors():
+def as_input_error():
     """Marks complaints of the checks at the border as the user's to mend; errors elsewhere keep their traceback."""
     try:
         yield
     except ValueError as error:
-        if isinstance(error, InputError) and printable(str(error)) == str(error):
+        if isinstance(error, InputError) and escape_control(str(error)) == str(error):
             raise
-        field, _, message = printable(" ".join(str(error).split())).partition(": ")
+        field, _, message = escape_control(" ".join(str(error).split())).partition(": ")
         raise InputError(field, message) from error
     except OSError as error:  # a name no file can have, a file nobody may read
         raise InputError(
-            printable(f"{str(error.filename):.200}"), f"{error.strerror}; type another name"
+            escape_control(f"{str(error.filename):.200}"), f"{error.strerror}; type another name"
         ) from error
 
 
-def printable(text: str) -> str:
+def escape_control(text: str) -> str:
     r"""Text that a terminal shows and does not obey: control characters and direction marks as their escapes.
 
     Example:

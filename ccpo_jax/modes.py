@@ -7,25 +7,25 @@ import jax
 import numpy as np
 
 from ccpo_jax import models
-from ccpo_jax.devices.distributed import first, say, together
+from ccpo_jax.devices.distributed import is_main_process, print_main, sync_errors
 from ccpo_jax.devices.sharding import batch_sharding, fetch
-from ccpo_jax.errors import InputError, input_errors, printable
+from ccpo_jax.errors import InputError, as_input_error, escape_control
 from ccpo_jax.rollout import rollout
-from ccpo_jax.train.build import Program, resolve
-from ccpo_jax.train.evaluate import hear_ratings
+from ccpo_jax.train.build import Run, build
+from ccpo_jax.train.evaluate import collect_ratings
 from ccpo_jax.train.loop import evaluation, heldout_set, test_sets
 from ccpo_jax.train.step import initial_state, publish
 from ccpo_jax.verifiers import VerifierPool
-from ccpo_jax.verifiers.grader import Judge
-from ccpo_jax.workdir.metrics import closing_table, table
+from ccpo_jax.verifiers.grader import Grader
+from ccpo_jax.workdir.metrics import accuracy_table, accuracy_rows
 from ccpo_jax.workdir.workdir import open_checkpoints
 
 
-def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Program, tuple, int]:
+def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Run, tuple, int]:
     """(program, parameters, step): the best checkpoint of `workdir`, else the untrained models."""
-    with input_errors():
-        with together():
-            program = resolve(config)
+    with as_input_error():
+        with sync_errors():
+            program = build(config)
         folder = pathlib.Path(workdir or "", "checkpoints")
         if workdir is None and not required:
             return program, program.params, 0
@@ -54,9 +54,9 @@ def evaluate_only(config, workdir: str | None) -> dict[str, float]:
     with VerifierPool(**config.verifier) as pool:
         metrics = evaluation(program, config, params, pool, sets)
     for prefix, dataset in sets.items():
-        rows = table(metrics, prefix, program.team.topology)
-        say(f"{dataset.name}, checkpoint of step {step}\n" + closing_table(rows))
-    say(json.dumps({"step": step} | metrics))
+        rows = accuracy_rows(metrics, prefix, program.team.topology)
+        print_main(f"{dataset.name}, checkpoint of step {step}\n" + accuracy_table(rows))
+    print_main(json.dumps({"step": step} | metrics))
     return metrics
 
 
@@ -72,23 +72,27 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     how = dict(temperature=config.sample.temperature, top_p=config.sample.top_p, sharding=sharding)
     ablated = team.topology.ablated
     with VerifierPool(**config.verifier) as pool:
-        judge = Judge(pool, asked)
+        judge = Grader(pool, asked)
         spoken = rollout(
-            team, weights, questions, key, group_size=1, ablated=ablated, heard=judge.hear, **how
+            team, weights, questions, key, group_size=1, ablated=ablated, heard=judge.submit, **how
         )
-        result, *_ = judge.grade(team, spoken)
+        result, *_ = judge.collect(team, spoken)
         if program.credit.ratings:
-            spoken, result, _ = hear_ratings(team, weights, questions, spoken, result, key, **how)
+            spoken, result, _ = collect_ratings(
+                team, weights, questions, spoken, result, key, **how
+            )
     for b, problem in enumerate(chosen):
-        say(f"\n=== {problem.id}, checkpoint of step {step}: {printable(problem.question)}")
-        say(f"--- gold: {printable(problem.gold)}")
+        print_main(
+            f"\n=== {problem.id}, checkpoint of step {step}: {escape_control(problem.question)}"
+        )
+        print_main(f"--- gold: {escape_control(problem.gold)}")
         for w, mask in enumerate(spoken.masks):
             reward, masked = (
                 result.reward[w, b, 0],
                 int(np.argmin(mask)),
             )  # each world masks one agent
             gain = result.reward[0, b, 0] - reward
-            say(f"--- without agent {masked}: reward {reward:.2f}, so it contributes {gain:+.2f}" if w else
+            print_main(f"--- without agent {masked}: reward {reward:.2f}, so it contributes {gain:+.2f}" if w else
                   f"--- team: reward {reward:.2f}")  # fmt: skip
             for t, (turn, a) in enumerate(zip(spoken.turns, team.topology.speakers, strict=True)):
                 if mask[a] and (w == 0 or turn.variant[w] > 0):
@@ -98,12 +102,12 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
                         if final
                         else "first words"
                     )
-                    said = printable(turn.texts[b][turn.rows(w).start])
-                    say(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {said}")
+                    said = escape_control(turn.texts[b][turn.rows(w).start])
+                    print_main(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {said}")
         for a, turn in enumerate(spoken.ratings):
             thinker, solver = result.splits[a, b, 0]
-            say(
-                f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {printable(turn.texts[b][0])}"
+            print_main(
+                f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {escape_control(turn.texts[b][0])}"
             )
 
 
@@ -113,7 +117,7 @@ def export(config, workdir: str | None) -> None:
     for index, (network, tree) in enumerate(zip(program.model_configs, params, strict=True)):
         folder = pathlib.Path(workdir, "export", "policy" if len(params) == 1 else f"agent_{index}")
         whole = jax.tree.map(fetch, tree)
-        if first():
+        if is_main_process():
             models.save(folder, network, whole)
             next(a for a in program.team.agents if a.parameter_set == index).tokenizer.save(folder)
-        say(f"step {step} -> {folder}")
+        print_main(f"step {step} -> {folder}")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ccpo_jax import cli
 from ccpo_jax.train import build as setup
-from ccpo_jax.workdir.workdir import remember_config
+from ccpo_jax.workdir.workdir import save_config
 from configs import voting
 from configs.base import base
 
@@ -242,7 +242,7 @@ def test_a_damaged_config_json_is_read_or_refused_in_one_line(checked, tmp_path)
     )  # fmt: skip
     config = voting.get_config("tiny")
     config.update_from_flattened_dict({"data.size": 20, "data.heldout": 4})
-    remember_config(config, str(tmp_path), 0)
+    save_config(config, str(tmp_path), 0)
     path = tmp_path / "config.json"
     whole, seen = path.read_bytes(), {"enough": 0, "refused": 0}
 

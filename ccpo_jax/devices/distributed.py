@@ -28,7 +28,7 @@ _PATIENCE = 300  # seconds until all processes of a run have to be there
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def join(
+def initialize(
     coordinator: str | None = None, count: int | None = None, index: int | None = None
 ) -> None:
     """Makes this process one of several; to be called before jax touches a device. Without arguments it stays alone.
@@ -95,7 +95,7 @@ def _is_address(text: str | None) -> bool:
     return bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
 
 
-def leave(error: Exception) -> NoReturn:
+def abort(error: Exception) -> NoReturn:
     """Ends this process, one of several, after what went wrong: any way that says goodbye waits for the others.
 
     Where the error tells of a lost process it is one line, else its traceback.
@@ -122,18 +122,18 @@ def _number(flag: str, value: Any, variable: str) -> int:
         ) from error
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that writes and speaks for all."""
     return jax.process_index() == 0
 
 
-def say(text: str, *, file=None) -> None:
+def print_main(text: str, *, file=None) -> None:
     """Prints in the first process alone."""
-    if first():
+    if is_main_process():
         print(text, file=sys.stdout if file is None else file)
 
 
-def exchange(value: Any) -> list:
+def all_gather_objects(value: Any) -> list:
     """What each process has passed, in their order. All have to call it; alone it is ``[value]``.
 
     Args:
@@ -148,13 +148,13 @@ def exchange(value: Any) -> list:
     return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
-def any_word(word: str) -> str:
+def first_nonempty(word: str) -> str:
     """The first word that is not empty among those of all processes; "" if there is none. All have to call it."""
-    return next(filter(None, exchange(word)), "")
+    return next(filter(None, all_gather_objects(word)), "")
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def sync_errors() -> Iterator[None]:
     """What fails in one process fails in all, so that none waits for another. All have to enter and leave it.
 
     Raises:
@@ -165,7 +165,7 @@ def together() -> Iterator[None]:
         yield
     except Exception as error:
         mine = error
-    told = exchange("" if mine is None else str(mine) or type(mine).__name__)
+    told = all_gather_objects("" if mine is None else str(mine) or type(mine).__name__)
     if mine is not None:
         raise mine
     for index, why in enumerate(told):

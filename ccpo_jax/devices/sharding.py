@@ -179,7 +179,7 @@ def batch_sharding(mesh: Mesh, rules: Rules = TRAIN) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(dict(rules)["batch"] or None))
 
 
-def splits(sharding: jax.sharding.Sharding | None) -> int:
+def num_shards(sharding: jax.sharding.Sharding | None) -> int:
     """Into how many parts a leading axis is split."""
     return (
         1

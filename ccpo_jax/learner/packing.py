@@ -16,7 +16,7 @@ from ccpo_jax.rollout import Rollout, bucket
 _RAGGED = 4  # there is room for responses of this part of the longest one's length: most batches need no more
 
 
-class Row(NamedTuple):
+class TrainSequence(NamedTuple):
     """One sampled response and everything it is trained with. Host arrays."""
 
     group: int  # rows of one group have the same prefix
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     old_logprobs: np.ndarray  # [T'] float32, the sampler's own
 
 
-class Packed(NamedTuple):
+class PackedBatch(NamedTuple):
     """One micro-batch: M packed rows of S slots, which hold up to R responses and K response tokens each."""
 
     tokens: Array  # [M, S] int32
@@ -43,9 +43,9 @@ class Packed(NamedTuple):
     old_logprobs: Array  # [M, R, T] float32
 
 
-def gather_rows(
+def gather_sequences(
     spoken: Rollout, advantage: np.ndarray, turns: Sequence[int], prompts: range
-) -> list[Row]:
+) -> list[TrainSequence]:
     """The factual responses of `turns` to some of the prompts, exactly as sampled.
 
     Args:
@@ -69,7 +69,7 @@ def gather_rows(
                 group = index * len(p.prefix) + b
                 old = s.logprobs[b, g, said]
                 rows.append(
-                    Row(
+                    TrainSequence(
                         group,
                         prefix,
                         tail,
@@ -82,8 +82,8 @@ def gather_rows(
 
 
 def pack(
-    rows: Sequence[Row], *, length: int, size: int, multiple: int = 1, pad_id: int = 0
-) -> list[Packed]:
+    rows: Sequence[TrainSequence], *, length: int, size: int, multiple: int = 1, pad_id: int = 0
+) -> list[PackedBatch]:
     """Packs rows into micro-batches.
 
     Args:
@@ -108,16 +108,16 @@ def pack(
     full, over = divmod(-(-len(bins) // multiple), -(-size // multiple))
     counts = [-(-size // multiple) * multiple] * full + [multiple] * over
     parts = [list(itertools.islice(filled, count)) for count in counts]
-    return [Packed(*(np.stack(field) for field in zip(*part, strict=True))) for part in parts]
+    return [PackedBatch(*(np.stack(field) for field in zip(*part, strict=True))) for part in parts]
 
 
 def _power(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def _bins(rows: Sequence[Row], length: int) -> Iterator[list[Row]]:
+def _bins(rows: Sequence[TrainSequence], length: int) -> Iterator[list[TrainSequence]]:
     """Fills one packed row after the other: always the longest remaining row of the group at hand that still fits."""
-    waiting: dict[int, list[Row]] = {}
+    waiting: dict[int, list[TrainSequence]] = {}
     for row in rows:
         waiting.setdefault(row.group, []).append(row)
     chosen, room = [], length
@@ -142,9 +142,11 @@ def _bins(rows: Sequence[Row], length: int) -> Iterator[list[Row]]:
     yield chosen
 
 
-def _fill(rows: list[Row], length: int, responses: int, width: int, pad_id: int) -> Packed:
+def _fill(
+    rows: list[TrainSequence], length: int, responses: int, width: int, pad_id: int
+) -> PackedBatch:
     """Lays out one packed row."""
-    slots = Packed(
+    slots = PackedBatch(
         *(np.zeros(length, np.int32) for _ in range(6)),
         np.int32(0),
         np.zeros(responses, np.int32),

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ccpo_jax.devices.distributed import first
-from ccpo_jax.learner.packing import Row
+from ccpo_jax.devices.distributed import is_main_process
+from ccpo_jax.learner.packing import TrainSequence
 
 
 def save_batch(
     folder: pathlib.Path,
-    rows: Sequence[Row],
+    rows: Sequence[TrainSequence],
     *,
     step: int,
     agents: Sequence[int],
@@ -32,11 +32,11 @@ def save_batch(
       The file: arrays in numpy's format, no pickles.
     """
     path = folder / f"step-{step}-agent-{'-'.join(map(str, agents))}.npz"
-    if not first():
+    if not is_main_process():
         return path
     folder.mkdir(exist_ok=True)
     arrays = {"why": np.array(why), "problems": np.array(problems)}
-    for name in Row._fields:
+    for name in TrainSequence._fields:
         values = [np.atleast_1d(getattr(row, name)) for row in rows]
         arrays[name] = np.concatenate(values)
         arrays[f"{name}/lengths"] = np.array([len(value) for value in values])
@@ -44,13 +44,14 @@ def save_batch(
     return path
 
 
-def load_batch(path: str | pathlib.Path) -> list[Row]:
+def load_batch(path: str | pathlib.Path) -> list[TrainSequence]:
     """The rows that `save_batch` saved, bit for bit."""
     with np.load(path, allow_pickle=False) as held:
         columns = [
-            np.split(held[name], np.cumsum(held[f"{name}/lengths"])[:-1]) for name in Row._fields
+            np.split(held[name], np.cumsum(held[f"{name}/lengths"])[:-1])
+            for name in TrainSequence._fields
         ]
-    rows = map(Row._make, zip(*columns, strict=True))
+    rows = map(TrainSequence._make, zip(*columns, strict=True))
     return [
         row._replace(group=int(row.group[0]), advantage=float(row.advantage[0])) for row in rows
     ]

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ccpo_jax.devices.sharding import fetch, put, splits
+from ccpo_jax.devices.sharding import fetch, put, num_shards
 from ccpo_jax.devices.xla_options import options
 from ccpo_jax.learner.logprobs import scores
-from ccpo_jax.learner.packing import Packed, Row, pack
+from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
 from ccpo_jax.rl.losses import batch_totals
 from ccpo_jax.rl.types import Array, BatchTotals, Policy
 
@@ -27,7 +27,7 @@ class TrainState(NamedTuple):
     key: Array  # typed PRNG key of the run; step k uses fold_in(key, k)
 
 
-class Loss(NamedTuple):
+class LossConfig(NamedTuple):
     """What the gradient function needs to know, static."""
 
     function: Callable  # an entry of LOSSES with its hyper-parameters bound
@@ -66,7 +66,7 @@ def optimizer(
 def response_logprobs(
     policy: Policy,
     params,
-    batch: Packed,
+    batch: PackedBatch,
     temperature: Array,
     *,
     chunk: int,
@@ -102,7 +102,13 @@ def response_logprobs(
 
 
 def accumulate(
-    policy: Policy, loss: Loss, params, batch: Packed, totals: BatchTotals, temperature, total
+    policy: Policy,
+    loss: LossConfig,
+    params,
+    batch: PackedBatch,
+    totals: BatchTotals,
+    temperature,
+    total,
 ):
     """Adds one micro-batch's gradient to `total`; returns it with the micro-batch's share of each metric.
 
@@ -151,7 +157,7 @@ def gradient_program() -> Callable:
 
 
 @functools.partial(jax.jit, static_argnames=("transform",), donate_argnames=("params", "opt_state"))
-def apply(transform: optax.GradientTransformation, params, opt_state, grads, loss):
+def apply_gradients(transform: optax.GradientTransformation, params, opt_state, grads, loss):
     """One optimizer step, which changes nothing where the gradient or the loss is not finite.
 
     Returns (params, opt_state, gradient norm before clipping).
@@ -167,7 +173,7 @@ def apply(transform: optax.GradientTransformation, params, opt_state, grads, los
     return *kept, norm
 
 
-class Micro(NamedTuple):
+class PackingConfig(NamedTuple):
     """How a batch of rows is cut for the device."""
 
     pack_length: int  # tokens of a packed row
@@ -176,15 +182,15 @@ class Micro(NamedTuple):
     sharding: jax.sharding.Sharding | None = None  # placement of the packed rows
 
 
-def train_on(
+def update_params(
     policy: Policy,
-    loss: Loss,
+    loss: LossConfig,
     transform: optax.GradientTransformation,
     params,
     opt_state,
-    mini_batches: Sequence[Sequence[Row]],
+    mini_batches: Sequence[Sequence[TrainSequence]],
     *,
-    micro: Micro,
+    micro: PackingConfig,
     skip_silent: bool,
     temperature: float,
     rescore: bool = False,
@@ -214,7 +220,7 @@ def train_on(
         pack,
         length=micro.pack_length,
         size=micro.rows,
-        multiple=splits(micro.sharding),
+        multiple=num_shards(micro.sharding),
         pad_id=micro.pad_id,
     )
     packed = [cut(rows) for rows in kept]
@@ -234,7 +240,7 @@ def train_on(
             )
             shares.append((totals, metrics))
             value += metrics["loss"]
-        params, opt_state, norm = apply(transform, params, opt_state, grads, value)
+        params, opt_state, norm = apply_gradients(transform, params, opt_state, grads, value)
         norms.append(norm)
     norms = jax.device_get(norms)
     return (
@@ -245,14 +251,14 @@ def train_on(
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "chunk"))
-def _score(policy: Policy, params, batch: Packed, temperature, *, chunk: int) -> Array:
+def _score(policy: Policy, params, batch: PackedBatch, temperature, *, chunk: int) -> Array:
     logprobs, _ = response_logprobs(policy, params, batch, temperature, chunk=chunk)
     return logprobs.reshape(batch.old_logprobs.shape)
 
 
 def _rescored(
     policy, params, packed, temperature, chunk, sharding
-) -> tuple[list[list[Packed]], dict[str, float]]:
+) -> tuple[list[list[PackedBatch]], dict[str, float]]:
     """The batches with this network's log-probs as the old ones, and how far those are from the sampler's."""
     gaps, fresh = [np.zeros(1)], []
     for batches in packed:
@@ -279,7 +285,7 @@ def _zeros_like(tree):
     return jax.tree.map(jnp.zeros_like, tree)
 
 
-def totals_of(rows: Sequence[Row]) -> BatchTotals:
+def totals_of(rows: Sequence[TrainSequence]) -> BatchTotals:
     """Denominators of a mini-batch; rows that are left out as silent count in them all the same."""
     lengths = np.array([len(row.response) for row in rows])
     advantage = np.array([row.advantage for row in rows], np.float32)

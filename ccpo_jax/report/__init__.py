@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 from ccpo_jax import CREDITS, TOPOLOGIES
 from ccpo_jax.arguments import Parser
-from ccpo_jax.errors import InputError, input_errors, printable
+from ccpo_jax.errors import InputError, as_input_error, escape_control
 from ccpo_jax.report.plots import COLOURS, Box, Line, box_chart, line_chart
 from ccpo_jax.rl.diagnostics import PERCENTS
 from ccpo_jax.rl.topology import Topology
-from ccpo_jax.workdir.metrics import table
+from ccpo_jax.workdir.metrics import accuracy_rows
 from ccpo_jax.workdir.rollout_log import shorten
 from ccpo_jax.workdir.workdir import replace_text
 
@@ -95,7 +95,7 @@ def read_run(workdir: pathlib.Path) -> Run:
     Raises:
       InputError: there is no run, it has no metrics yet, or its configuration or result is damaged.
     """
-    with input_errors():
+    with as_input_error():
         if not (workdir / "config.json").is_file() or not (workdir / "metrics.jsonl").is_file():
             raise ValueError(
                 f"workdir: there is no run in {workdir}; type the folder of a training run"
@@ -313,7 +313,7 @@ def fitting(entries: Sequence[dict], most: int) -> list[dict]:
 
 def inert(text: str) -> str:
     """Bounded text without anything that a page or an eye would obey: control and direction characters as escapes."""
-    return printable(shorten(text, _MOST_CHARS))
+    return escape_control(shorten(text, _MOST_CHARS))
 
 
 def html(text: Any) -> str:
@@ -371,7 +371,7 @@ def _figure(run: Run, chart: Chart, data: list) -> str:
     )
     return (
         f'<figure data-chart="{len(data) - 1}"><figcaption><h3>{html(chart.title)}</h3><p>{html(chart.note)}</p>'
-        f'</figcaption>{line_chart(lines, label=printable(label))}<ul class="legend">{legend}<li class="at"></li></ul>'
+        f'</figcaption>{line_chart(lines, label=escape_control(label))}<ul class="legend">{legend}<li class="at"></li></ul>'
         "</figure>"
     )
 
@@ -538,7 +538,10 @@ def accuracy(run: Run) -> str:
     )
     tables = []
     for prefix in dict.fromkeys(found[1] for found in scored if found):
-        first, last = table(before, prefix, run.topology), table(after, prefix, run.topology)
+        first, last = (
+            accuracy_rows(before, prefix, run.topology),
+            accuracy_rows(after, prefix, run.topology),
+        )
         cells = "".join(
             f"<tr><th>{html(row)}</th>{_cells(first.get(row))}{_cells(last.get(row))}</tr>"
             for row in first | last

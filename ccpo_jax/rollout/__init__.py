@@ -18,7 +18,7 @@ from ccpo_jax.rl.types import Outcome, Policy, Samples
 from ccpo_jax.rollout import prompts as text
 from ccpo_jax.sampler.decode_loop import Groups, Prompts
 from ccpo_jax.sampler.generate import generate
-from ccpo_jax.sampler.token_sampling import sampling
+from ccpo_jax.sampler.token_sampling import token_sampling
 
 _VERDICT_TOKENS = 8  # room for one word in any tokenizer
 
@@ -368,7 +368,7 @@ def _sample_turns(agents, call, weights, pending, key, temperature, top_p, **how
     """One call for the turns `call`; their prompts are padded to common lengths first."""
     first = agents[call[0]]
     tokenizer = first.tokenizer
-    settings = sampling(
+    settings = token_sampling(
         temperature=temperature, top_p=top_p, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id
     )
     length = max(pending[t].prompts.prefix.shape[1] for t in call)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.rl.types import Array, Context, Policy, Samples
-from ccpo_jax.sampler.token_sampling import Sampling, draw
+from ccpo_jax.sampler.token_sampling import TokenSampling, sample_tokens
 
 Groups = tuple[
     tuple[int, int], ...
@@ -133,7 +133,7 @@ def begin(
     weights,
     prompts: Prompts,
     keys: Array,
-    settings: Sampling,
+    settings: TokenSampling,
     *,
     max_tokens: int,
     slots: int | None = None,
@@ -185,13 +185,13 @@ def grow(policy: Policy, state: Decoding, slots: int) -> Decoding:
     return state._replace(cache=cache)
 
 
-def _emit(state: Decoding, logits: Array, settings: Sampling) -> Decoding:
+def _emit(state: Decoding, logits: Array, settings: TokenSampling) -> Decoding:
     """Draws the next token of every row that is not done."""
     step = state.step + 1
     uniform = jnp.take_along_axis(
         state.uniforms, (step - state.first)[..., None], axis=-1, mode="clip"
     )
-    token, logprob = draw(logits, uniform[..., 0], settings)
+    token, logprob = sample_tokens(logits, uniform[..., 0], settings)
     token = jnp.where(state.done, settings.pad_id, token)
     logprob = jnp.where(state.done, 0.0, logprob)
     column = (0,) * token.ndim + (step % state.tokens.shape[-1],)
@@ -205,7 +205,13 @@ def _emit(state: Decoding, logits: Array, settings: Sampling) -> Decoding:
 
 
 def advance(
-    policy: Policy, weights, state: Decoding, settings: Sampling, until, *, stacked: bool = False
+    policy: Policy,
+    weights,
+    state: Decoding,
+    settings: TokenSampling,
+    until,
+    *,
+    stacked: bool = False,
 ) -> Decoding:
     """Decodes until every row has ended or `until` steps are done.
 
@@ -323,7 +329,7 @@ def admit(state: Decoding, new: Decoding, places: Array, *, stacked: bool = Fals
     return state._replace(**dict(zip(moving, lift(put)(old, fresh, places), strict=True)))
 
 
-def responses(state: Decoding, settings: Sampling) -> Samples:
+def responses(state: Decoding, settings: TokenSampling) -> Samples:
     """What rows that all began at step 0 have sampled so far."""
     ends = jnp.any(state.tokens[..., None] == settings.eos_ids, axis=-1)
     length = jnp.where(
@@ -337,7 +343,7 @@ def sample(
     weights,
     prompts: Prompts,
     keys: Array,
-    settings: Sampling,
+    settings: TokenSampling,
     *,
     max_tokens: int,
     groups: Groups | None = None,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.devices import precompile as ahead
-from ccpo_jax.devices.sharding import fetch, put, splits
+from ccpo_jax.devices.sharding import fetch, put, num_shards
 from ccpo_jax.devices.xla_options import options
 from ccpo_jax.rl.types import Policy, Samples
 from ccpo_jax.sampler.decode_loop import (
@@ -24,7 +24,7 @@ from ccpo_jax.sampler.decode_loop import (
     keep,
 )
 from ccpo_jax.sampler.slots import pick, plan, rungs
-from ccpo_jax.sampler.token_sampling import Sampling
+from ccpo_jax.sampler.token_sampling import TokenSampling
 
 _SLOTS = 64  # tokens that the caches have room for at first
 _WAVES = 4  # a batch that is refilled takes its prompts in by this part of its places
@@ -36,7 +36,7 @@ def generate(
     prompts: Prompts,
     key: jax.Array,
     ids: np.ndarray,
-    settings: Sampling,
+    settings: TokenSampling,
     *,
     max_tokens: int,
     chunk: int,
@@ -106,7 +106,7 @@ class _Run:
     prompts: Prompts  # [A', B, ...]; A' = 1 unless stacked, likewise below
     ids: np.ndarray
     key: jax.Array
-    settings: Sampling
+    settings: TokenSampling
     max_tokens: int
     groups: Groups
     stacked: bool
@@ -115,7 +115,7 @@ class _Run:
     def start(self, rows: int | None, slots: int) -> None:
         """Begins as many prompts as may decode at once; the others wait."""
         agents, batch, per_prompt = self.ids.shape[:3]
-        parts = splits(self.sharding)
+        parts = num_shards(self.sharding)
         self.whole = parts == 1  # else prompts that leave would move caches between devices
         self.ahead = (
             self.sharding is None or self.sharding.num_devices == 1

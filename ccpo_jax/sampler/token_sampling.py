@@ -15,7 +15,7 @@ _BLOCK = 128  # vocabulary entries summed before the place of a draw is sought a
 _BISECTIONS = 24  # halvings of the top-p threshold: 2**-24 is float32's own resolution
 
 
-class Sampling(NamedTuple):
+class TokenSampling(NamedTuple):
     """Traced settings: changing them never recompiles."""
 
     temperature: Array  # [] float32; 0 = greedy
@@ -24,10 +24,10 @@ class Sampling(NamedTuple):
     pad_id: Array  # [] int32
 
 
-def sampling(
+def token_sampling(
     *, temperature: float = 1.0, top_p: float = 1.0, eos_ids: tuple[int, ...], pad_id: int
-) -> Sampling:
-    """Checked `Sampling` settings.
+) -> TokenSampling:
+    """Checked `TokenSampling` settings.
 
     Raises:
       ValueError: temperature below 0, top_p outside (0, 1], or no end token.
@@ -42,7 +42,7 @@ def sampling(
         raise ValueError(
             "eos_ids: the tokenizer names no end token; add eos_token_id to generation_config.json"
         )
-    return Sampling(
+    return TokenSampling(
         jnp.float32(temperature),
         jnp.float32(top_p),
         jnp.asarray(eos_ids, jnp.int32),
@@ -50,7 +50,7 @@ def sampling(
     )
 
 
-def draw(logits: Array, uniform: Array, settings: Sampling) -> tuple[Array, Array]:
+def sample_tokens(logits: Array, uniform: Array, settings: TokenSampling) -> tuple[Array, Array]:
     """Draws one token per row.
 
     Args:

@@ -19,11 +19,11 @@ from ccpo_jax.devices.sharding import (
     batch_sharding,
     make_mesh,
     parse_rules,
-    splits,
+    num_shards,
     state_sharding,
 )
 from ccpo_jax.hf.tokenizer import load_tokenizer
-from ccpo_jax.learner.update import Loss, Micro, optimizer
+from ccpo_jax.learner.update import LossConfig, PackingConfig, optimizer
 from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.losses import LOSSES
@@ -31,7 +31,7 @@ from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks, texts_per_sa
 from ccpo_jax.rl.types import CreditEstimator, Outcome
 from ccpo_jax.rollout import Agent, Team, prompts
 from ccpo_jax.train.evaluate import EvalSettings
-from ccpo_jax.train.guards import within
+from ccpo_jax.train.guards import run_with_timeout
 
 _CHARACTERS_PER_TOKEN = (
     64  # more than any text of words has: bounds what is tokenized of a problem of megabytes
@@ -47,7 +47,7 @@ class Datasets(NamedTuple):
     tests: tuple[data.Dataset, ...]
 
 
-class Program(NamedTuple):
+class Run(NamedTuple):
     """A configuration, resolved."""
 
     team: Team
@@ -57,27 +57,27 @@ class Program(NamedTuple):
     datasets: Datasets
     credit: CreditEstimator
     advantage: Callable  # (credit, surprisal), both [A, B, G] -> advantage [A, B, G]
-    loss: Loss
+    loss: LossConfig
     optimizer: Any  # optax.GradientTransformation
-    micro: Micro  # how training rows are cut; each agent puts in its own pad_id
+    micro: PackingConfig  # how training rows are cut; each agent puts in its own pad_id
     evaluation: EvalSettings
     layout: Layout
 
 
-def choose(table: dict, name: str, field: str):
+def lookup(table: dict, name: str, field: str):
     """``table[name]``, or one line that lists what there is."""
     if name not in table:
         raise ValueError(f"{field}: {name!r:.80} is unknown; use one of {', '.join(sorted(table))}")
     return table[name]
 
 
-def keywords(function: Callable, section: dict) -> dict:
+def accepted_kwargs(function: Callable, section: dict) -> dict:
     """The entries of a configuration section that `function` takes as keyword-only hyper-parameters."""
     names = inspect.signature(function).parameters
     return {name: value for name, value in section.items() if name in names}
 
 
-def resolve(config) -> Program:
+def build(config) -> Run:
     """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work begins.
 
     Args:
@@ -88,12 +88,14 @@ def resolve(config) -> Program:
     """
     check_numbers(config)
     topology = make_topology(config)
-    constructor = choose(CREDITS, config.credit.name, "credit.name")
-    credit = make_credit(config.credit.name, topology, **keywords(constructor, config.credit))
+    constructor = lookup(CREDITS, config.credit.name, "credit.name")
+    credit = make_credit(
+        config.credit.name, topology, **accepted_kwargs(constructor, config.credit)
+    )
     loss, advantage = make_loss(config), make_advantage(config, credit)
-    rehearse(credit, advantage, loss, topology, config)
+    check_shapes(credit, advantage, loss, topology, config)
     layout = make_layout(config)
-    ways = splits(batch_sharding(layout.mesh, layout.decode))
+    ways = num_shards(batch_sharding(layout.mesh, layout.decode))
     for field, size in (
         ("batch_size", config.batch_size),
         ("eval.batch_size", config.eval.batch_size),
@@ -114,11 +116,11 @@ def resolve(config) -> Program:
         greedy=config.eval.greedy,
         rows=config.sample.rows,
     )
-    return Program(
+    return Run(
         team,
         model_configs,
         sources,
-        within(
+        run_with_timeout(
             config.load_time_limit, "model", lambda: load_params(sources, config.revision, layout)
         ),
         datasets,
@@ -126,7 +128,7 @@ def resolve(config) -> Program:
         advantage,
         loss,
         make_optimizer(config),
-        Micro(
+        PackingConfig(
             config.trainer.pack_length,
             config.trainer.micro_batch,
             0,
@@ -139,9 +141,9 @@ def resolve(config) -> Program:
 
 def make_topology(config) -> Topology:
     """The team's topology."""
-    constructor = choose(TOPOLOGIES, config.topology, "topology")
+    constructor = lookup(TOPOLOGIES, config.topology, "topology")
     asked = {name: config[name] for name in ("num_agents", "tie", "graph", "decision")}
-    return constructor(**keywords(constructor, asked))
+    return constructor(**accepted_kwargs(constructor, asked))
 
 
 def make_layout(config) -> Layout:
@@ -157,16 +159,16 @@ def make_optimizer(config):
     return optimizer(**config.optimizer)
 
 
-def make_loss(config) -> Loss:
+def make_loss(config) -> LossConfig:
     """The loss with its hyper-parameters bound."""
-    function = choose(LOSSES, config.loss.name, "loss.name")
-    hyper = {k: v for k, v in keywords(function, config.loss).items() if v is not None}
+    function = lookup(LOSSES, config.loss.name, "loss.name")
+    hyper = {k: v for k, v in accepted_kwargs(function, config.loss).items() if v is not None}
     for name in ("clip_low", "clip_high", "dual_clip", "max_length"):
         if config.loss[name] is not None and name not in hyper:
             raise ValueError(
                 f"loss.{name}: {config.loss.name!r} does not take it; leave it out, or type another loss.name"
             )
-    return Loss(
+    return LossConfig(
         _bound(function, **hyper),
         on_policy=config.trainer.mini_batches == 1,
         zero_is_silent=config.loss.name != "reinforce_pp" and not config.loss.entropy_bonus,
@@ -218,7 +220,7 @@ def make_advantage(config, credit: CreditEstimator) -> Callable:
         "surprisal": surprisal_advantage,
         "none": lambda credit, _: jnp.asarray(credit),
     }
-    return choose(table, baseline, "advantage.baseline")
+    return lookup(table, baseline, "advantage.baseline")
 
 
 def masked_worlds(credit: CreditEstimator, topology: Topology) -> tuple:
@@ -248,8 +250,8 @@ def _masks_are_free(topology: Topology) -> bool:
     )
 
 
-def rehearse(
-    credit: CreditEstimator, advantage: Callable, loss: Loss, topology: Topology, config
+def check_shapes(
+    credit: CreditEstimator, advantage: Callable, loss: LossConfig, topology: Topology, config
 ) -> None:
     """Traces credit, advantage and loss for the run's sizes without computing, so that what they refuse shows here."""
     masks = agent_masks(topology.num_agents, masked_worlds(credit, topology))
@@ -273,7 +275,7 @@ def load_problems(config) -> tuple[data.Dataset, list[data.Dataset]]:
     """Everything to train on, and the test sets."""
 
     def load(names: str, field: str, **how) -> data.Dataset:
-        return within(
+        return run_with_timeout(
             config.load_time_limit, field, lambda: data.load_many(names, field=field, **how)
         )
 
@@ -319,7 +321,7 @@ def load_team(
         read = functools.partial(
             load_tokenizer, name, revision=config.revision, thinking=config.thinking
         )
-        tokenizers[name] = within(config.load_time_limit, "model", read)
+        tokenizers[name] = run_with_timeout(config.load_time_limit, "model", read)
         networks[name] = models.load_config(name, revision=config.revision)
         if tokenizers[name].vocab_size > networks[name].vocab_size:
             raise ValueError(
@@ -335,7 +337,7 @@ def load_team(
             layout=None if layout.mesh.size == 1 else layout,
         )
     lengths = response_lengths(config.response_length, topology)
-    style = choose(prompts.PROMPTS, config.prompt_style, "prompt_style")
+    style = lookup(prompts.PROMPTS, config.prompt_style, "prompt_style")
 
     def agent(role: str, speaker: int, hears: list[str], max_tokens: int) -> Agent:
         if role not in style:
@@ -346,7 +348,7 @@ def load_team(
         parameter_set = 0 if config.shared_policy else speaker
         name = names[parameter_set]
         frame = functools.partial(prompts.tokenize_role, tokenizers[name], style[role], hears)
-        template = within(
+        template = run_with_timeout(
             config.load_time_limit, "model", frame
         )  # a foreign chat template may loop
         return Agent(policies[name], tokenizers[name], template, max_tokens, parameter_set)
@@ -465,7 +467,7 @@ def check_numbers(config) -> None:
             if value is not None and not allowed(value):
                 raise ValueError(f"{field}: must be {words}, received {value}; see configs/base.py")
     for field, values in _ONE_OF.items():
-        choose(dict.fromkeys(values), _field(config, field), field)
+        lookup(dict.fromkeys(values), _field(config, field), field)
     if not config.response_length or not all(
         isinstance(n, int) and n > 0 for n in config.response_length
     ):

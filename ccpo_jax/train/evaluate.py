@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from ccpo_jax.data import Problem
-from ccpo_jax.devices.sharding import splits
+from ccpo_jax.devices.sharding import num_shards
 from ccpo_jax.rl.topology import vote_reward
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, rate, rollout
 from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, parse
 from ccpo_jax.verifiers import VerifierPool
-from ccpo_jax.verifiers.grader import Judge
+from ccpo_jax.verifiers.grader import Grader
 from ccpo_jax.workdir.metrics import bootstrap_interval
 
 
@@ -29,7 +29,7 @@ class EvalSettings(NamedTuple):
     rows: int | None = None  # most responses of one call that decode at once
 
 
-def hear_ratings(
+def collect_ratings(
     team: Team,
     weights: Sequence,
     problems: Sequence[str | Sequence[str]],
@@ -101,7 +101,7 @@ def evaluate(
       `free_ride/k` how often the team was right and would have been without agent k.
     """
     sampled, counts, tokens = _answer(team, weights, problems, pool, key, settings, sharding)
-    scores = _scores(team, sampled)
+    scores = _accuracies(team, sampled)
     if settings.greedy:
         greedy, _, _ = _answer(
             team,
@@ -114,7 +114,7 @@ def evaluate(
         )
         scores |= {
             f"greedy/{name}": value
-            for name, value in _scores(team, greedy).items()
+            for name, value in _accuracies(team, greedy).items()
             if name != "maj_accuracy"
         }
     metrics: dict[str, float] = {}
@@ -129,14 +129,14 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
     """The outcome of all problems in the worlds of `evaluation_worlds`, batch by batch."""
     parts: list[tuple] = []
     counts, tokens = Counter(), 0
-    ways = splits(sharding)
+    ways = num_shards(sharding)
     size = min(settings.batch_size, -(-len(problems) // ways) * ways)
     for first in range(0, len(problems), size):
         part = list(problems[first : first + size])
         filled = part + [problems[0]] * (
             size - len(part)
         )  # one compiled shape; what is filled in counts nowhere
-        judge = Judge(pool, part)
+        judge = Grader(pool, part)
         spoken = rollout(
             team,
             weights,
@@ -148,10 +148,10 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
             ablated=evaluation_worlds(team.topology.num_agents),
             rows=settings.rows,
             sharding=sharding,
-            heard=judge.hear,
+            heard=judge.submit,
         )
         spoken = spoken.first(len(part))
-        graded, counted, _ = judge.grade(team, spoken)
+        graded, counted, _ = judge.collect(team, spoken)
         parts.append(graded[:3])
         counts.update(counted)
         tokens += spoken.decoded_tokens
@@ -172,7 +172,7 @@ def evaluation_worlds(num_agents: int) -> tuple[tuple[int, ...], ...]:
     return tuple(dict.fromkeys(without + alone))
 
 
-def _scores(team: Team, result: Outcome) -> Mapping[str, np.ndarray]:
+def _accuracies(team: Team, result: Outcome) -> Mapping[str, np.ndarray]:
     """Per-problem accuracies ``[B]`` of one evaluation, each read off the world that holds just these agents."""
     scores = {
         "team_accuracy": result.reward[0].mean(axis=1),

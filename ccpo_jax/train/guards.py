@@ -11,19 +11,19 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from ccpo_jax.devices.distributed import say
+from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.errors import InputError
-from ccpo_jax.learner.packing import Row
+from ccpo_jax.learner.packing import TrainSequence
 from ccpo_jax.learner.replay import save_batch
 
 T = TypeVar("T")
 
 
-class Unhealthy(RuntimeError):
+class NonFiniteUpdateError(RuntimeError):
     """A run that stopped because an update was not finite."""
 
 
-def sick_rows(rows: Sequence[Row]) -> list[Row]:
+def nonfinite_sequences(rows: Sequence[TrainSequence]) -> list[TrainSequence]:
     """The rows whose log-probs or advantage are not finite."""
     return [
         row
@@ -32,14 +32,14 @@ def sick_rows(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def diagnosis(rows: Sequence[Row], found: Mapping[str, float]) -> str:
+def describe_nonfinite(rows: Sequence[TrainSequence], found: Mapping[str, float]) -> str:
     """What was not finite in an update; "" where all is well.
 
     Args:
       rows: what was to be learned from.
       found: metrics of `update.train_on`; {} where the rows were not fit for it.
     """
-    if sick := sick_rows(rows):
+    if sick := nonfinite_sequences(rows):
         what = "log-probs" if np.isfinite([row.advantage for row in sick]).all() else "advantages"
         return f"{what} of {len(sick)} of {len(rows)} responses are not finite"
     words = {
@@ -51,7 +51,7 @@ def diagnosis(rows: Sequence[Row], found: Mapping[str, float]) -> str:
     return f"not finite: {', '.join(bad)}" if bad else ""
 
 
-class Watch:
+class NonFiniteGuard:
     """Told of every update that was left out because it was not finite; decides whether the run goes on.
 
     Args:
@@ -67,7 +67,7 @@ class Watch:
     def report(
         self,
         why: str,
-        rows: Sequence[Row],
+        rows: Sequence[TrainSequence],
         *,
         step: int,
         agents: Sequence[int],
@@ -76,7 +76,7 @@ class Watch:
         """Saves the batch and says in one line what happened.
 
         Args:
-          why: from `diagnosis`.
+          why: from `describe_nonfinite`.
           rows: the whole batch of one parameter set.
           step: the step that was under way, from 1.
           agents: whose responses the rows are.
@@ -85,7 +85,9 @@ class Watch:
         path = save_batch(self._folder, rows, step=step, agents=agents, problems=problems, why=why)
         concerned = [
             problems[i]
-            for i in sorted({row.group % len(problems) for row in sick_rows(rows) or rows})
+            for i in sorted(
+                {row.group % len(problems) for row in nonfinite_sequences(rows) or rows}
+            )
         ]
         named = ", ".join(concerned[:3]) + (
             f" and {len(concerned) - 3} more" if len(concerned) > 3 else ""
@@ -95,7 +97,7 @@ class Watch:
         if self._action == "stop":
             self.stop = line
         else:
-            say(f"\nwarning: {line}", file=sys.stderr)
+            print_main(f"\nwarning: {line}", file=sys.stderr)
 
 
 # What to lower where a phase does not fit, most effective first.
@@ -108,7 +110,7 @@ _LOWER = {
 
 
 @contextlib.contextmanager
-def room_for(phase: str, config) -> Iterator[None]:
+def explain_oom(phase: str, config) -> Iterator[None]:
     """Says which field to lower where a phase of the program does not fit the device's memory, or the host's.
 
     Args:
@@ -138,7 +140,7 @@ def room_for(phase: str, config) -> Iterator[None]:
         ) from error
 
 
-def within(seconds: float, field: str, work: Callable[[], T]) -> T:
+def run_with_timeout(seconds: float, field: str, work: Callable[[], T]) -> T:
     """Calls `work` and gives it up where it takes too long: a disk or a server may never answer.
 
     Args:

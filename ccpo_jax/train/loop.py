@@ -11,28 +11,34 @@ import jax
 from ml_collections import ConfigDict
 
 from ccpo_jax import data
-from ccpo_jax.devices.distributed import any_word, exchange, first, say, together
+from ccpo_jax.devices.distributed import (
+    first_nonempty,
+    all_gather_objects,
+    is_main_process,
+    print_main,
+    sync_errors,
+)
 from ccpo_jax.devices.sharding import batch_sharding
-from ccpo_jax.errors import input_errors
+from ccpo_jax.errors import as_input_error
 from ccpo_jax.learner.update import TrainState
 from ccpo_jax.rl.topology import Topology
-from ccpo_jax.train.build import Program, resolve
+from ccpo_jax.train.build import Run, build
 from ccpo_jax.train.evaluate import evaluate
-from ccpo_jax.train.guards import Unhealthy, Watch, room_for
+from ccpo_jax.train.guards import NonFiniteUpdateError, NonFiniteGuard, explain_oom
 from ccpo_jax.train.signals import Stopping
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir.checkpoint import Checkpoints
-from ccpo_jax.workdir.metrics import MetricsWriter, Silence, closing_table, table
+from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter, accuracy_table, accuracy_rows
 from ccpo_jax.workdir.rollout_log import Journal
 from ccpo_jax.workdir.workdir import (
-    agree,
-    claim,
+    check_same_config,
+    lock_workdir,
     compare_config,
     open_checkpoints,
-    remember_config,
+    save_config,
     replace_text,
-    write_errors,
+    as_disk_error,
 )
 
 _EVALUATION = (
@@ -58,46 +64,46 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     """
     with contextlib.ExitStack() as held:
         stopping = held.enter_context(Stopping())
-        with input_errors():
-            agree(config, workdir)
-            held.enter_context(claim(workdir))
-            with together():
+        with as_input_error():
+            check_same_config(config, workdir)
+            held.enter_context(lock_workdir(workdir))
+            with sync_errors():
                 compare_config(config, workdir)
-                with room_for("loading", config):
-                    program = resolve(config)
+                with explain_oom("loading", config):
+                    program = build(config)
                     state = initial_state(program, config)
-            with write_errors(workdir):
+            with as_disk_error(workdir):
                 checkpoints = open_checkpoints(config, workdir)
                 if checkpoints.latest_step() is not None:
                     _, state = checkpoints.restore(state)
                 start = int(state.step)
                 if start < config.steps:
                     checkpoints.require_room(state)
-                remember_config(config, workdir, start)
-        say(
+                save_config(config, workdir, start)
+        print_main(
             f"workdir {workdir}" + (f", resuming after step {start}" if start else ""),
             file=sys.stderr,
         )
         for dataset in (program.datasets.train, program.datasets.heldout, *program.datasets.tests):
-            say(dataset.summary(), file=sys.stderr)
-        watch = Watch(
+            print_main(dataset.summary(), file=sys.stderr)
+        watch = NonFiniteGuard(
             pathlib.Path(workdir, "not_finite"),
             program.team.topology.agent_roles,
             config.trainer.not_finite,
         )
         with (
-            write_errors(workdir),
+            as_disk_error(workdir),
             checkpoints,
             writing(workdir, start, config) as writer,
             journaling(workdir, start, config, program.team.topology) as journal,
             VerifierPool(**config.verifier) as pool,
         ):
             metrics, asked = {}, ""
-            if start == 0 and not any_word(stopping.asked):
+            if start == 0 and not first_nonempty(stopping.asked):
                 sets = heldout_set(program) | test_sets(program)
                 writer.write(0, evaluation(program, config, state.params, pool, sets))
             while (step := int(state.step)) < config.steps and not (
-                (asked := any_word(stopping.asked)) or watch.stop
+                (asked := first_nonempty(stopping.asked)) or watch.stop
             ):
                 state, metrics = train_step(program, config, state, pool, watch, journal)
                 metrics = record(
@@ -120,8 +126,10 @@ def end_early(
         else "nothing to save yet"
     )
     if unhealthy:
-        raise Unhealthy(f"{unhealthy}; {where}; --config.trainer.not_finite=skip goes on by itself")
-    say(f"stopped by {asked}: {where}", file=sys.stderr)
+        raise NonFiniteUpdateError(
+            f"{unhealthy}; {where}; --config.trainer.not_finite=skip goes on by itself"
+        )
+    print_main(f"stopped by {asked}: {where}", file=sys.stderr)
     if asked == "SIGINT":
         raise KeyboardInterrupt
     return metrics
@@ -142,30 +150,30 @@ def record(
 
 def writing(workdir: str, start: int, config):
     """The run's metrics, in the first process; the others write nothing."""
-    if not first():
-        return Silence()
+    if not is_main_process():
+        return NullWriter()
     return MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log)
 
 
 def journaling(workdir: str, start: int, config, topology: Topology):
     """What was said, kept by the first process; None in the others."""
-    if not first():
+    if not is_main_process():
         return contextlib.nullcontext()
     return Journal(workdir, topology, resume_step=start, total_steps=config.steps, **config.journal)
 
 
-def heldout_set(program: Program) -> dict[str, data.Dataset]:
+def heldout_set(program: Run) -> dict[str, data.Dataset]:
     """The problems that select the best checkpoint, under the prefix of their metrics."""
     return {"eval": program.datasets.heldout} if program.datasets.heldout.problems else {}
 
 
-def test_sets(program: Program) -> dict[str, data.Dataset]:
+def test_sets(program: Run) -> dict[str, data.Dataset]:
     """The problems that are only reported on."""
     return {f"test/{dataset.name}": dataset for dataset in program.datasets.tests}
 
 
 def evaluation(
-    program: Program, config, params, pool, sets: Mapping[str, data.Dataset]
+    program: Run, config, params, pool, sets: Mapping[str, data.Dataset]
 ) -> dict[str, float]:
     """``<prefix>/...`` metrics of every set."""
     began = time.perf_counter()
@@ -174,7 +182,7 @@ def evaluation(
     sharding = batch_sharding(program.layout.mesh, program.layout.decode)
     metrics = {}
     for prefix, dataset in sets.items():
-        with room_for("evaluation", config):
+        with explain_oom("evaluation", config):
             found = evaluate(
                 program.team,
                 weights,
@@ -193,24 +201,30 @@ def finish(
 ) -> dict:
     """Closing tables: held-out problems before and after training, and test sets with the best checkpoint."""
     checkpoints.wait()  # a disk that is full shows now, not behind the results
-    lines = exchange(writer.lines())[0]
+    lines = all_gather_objects(writer.lines())[0]
     before, after = (
         lines[0],
         next((line for line in reversed(lines) if "eval/team_accuracy" in line), lines[0]),
     )
     topology = program.team.topology
     if "eval/team_accuracy" in before:
-        say(
+        print_main(
             "held-out problems\n"
-            + closing_table(table(before, "eval", topology), table(after, "eval", topology))
+            + accuracy_table(
+                accuracy_rows(before, "eval", topology), accuracy_rows(after, "eval", topology)
+            )
         )
     if sets := test_sets(program):
         best, chosen = best_state(state, checkpoints)
         after = after | evaluation(program, config, chosen.params, pool, sets)
         for prefix, dataset in sets.items():
-            say(f"{dataset.name}, checkpoint of step {best}")
-            say(closing_table(table(before, prefix, topology), table(after, prefix, topology)))
-    if first():
+            print_main(f"{dataset.name}, checkpoint of step {best}")
+            print_main(
+                accuracy_table(
+                    accuracy_rows(before, prefix, topology), accuracy_rows(after, prefix, topology)
+                )
+            )
+    if is_main_process():
         replace_text(
             writer.workdir / "result.json", json.dumps({"before": before, "after": after}, indent=1)
         )
@@ -225,7 +239,7 @@ def best_state(state: TrainState, checkpoints: Checkpoints) -> tuple[int, TrainS
     try:
         return checkpoints.restore(state, step=best)
     except ValueError as error:
-        say(
+        print_main(
             f"warning: the last step's parameters are reported on, not the best: {error}",
             file=sys.stderr,
         )

@@ -9,27 +9,32 @@ import numpy as np
 
 from ccpo_jax import data
 from ccpo_jax.devices.sharding import batch_sharding, put, replicated, state_sharding
-from ccpo_jax.learner.packing import gather_rows
-from ccpo_jax.learner.update import TrainState, train_on
+from ccpo_jax.learner.packing import gather_sequences
+from ccpo_jax.learner.update import TrainState, update_params
 from ccpo_jax.rl.diagnostics import diagnostics
 from ccpo_jax.rl.rewards import history_gate
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import CCPOState, CreditEstimator, Outcome, RunningMoments
 from ccpo_jax.rollout import Rollout, rollout
-from ccpo_jax.train.build import Program, credit_of_step, masked_worlds
-from ccpo_jax.train.evaluate import hear_ratings
-from ccpo_jax.train.guards import Watch, diagnosis, room_for, sick_rows
+from ccpo_jax.train.build import Run, credit_of_step, masked_worlds
+from ccpo_jax.train.evaluate import collect_ratings
+from ccpo_jax.train.guards import (
+    NonFiniteGuard,
+    describe_nonfinite,
+    explain_oom,
+    nonfinite_sequences,
+)
 from ccpo_jax.verifiers import Graded, VerifierPool
-from ccpo_jax.verifiers.grader import Judge
+from ccpo_jax.verifiers.grader import Grader
 from ccpo_jax.workdir.rollout_log import Journal
 
 
 def train_step(
-    program: Program,
+    program: Run,
     config,
     state: TrainState,
     pool: VerifierPool,
-    watch: Watch | None = None,
+    watch: NonFiniteGuard | None = None,
     journal: Journal | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
     """Problems -> rollouts -> verdicts -> credit -> advantages -> gradients -> new state.
@@ -49,7 +54,9 @@ def train_step(
     problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
     active = active_agents(program.team.topology, config.trainer, step)
     estimator = credit_of_step(program.credit, program.team.topology, active)
-    spoken, graded, result, metrics = play(program, config, state, problems, estimator, pool)
+    spoken, graded, result, metrics = collect_rollouts(
+        program, config, state, problems, estimator, pool
+    )
     began = time.perf_counter()
     credit, advantage, credit_state = jax.device_get(
         assign_credit(estimator, program.advantage, state.credit_state, result)
@@ -59,16 +66,16 @@ def train_step(
     ):  # the others' worlds were not decoded: their credit is not known
         unknown = np.isin(range(len(credit)), active, invert=True)[:, None, None]
         credit, advantage = (np.where(unknown, np.nan, x) for x in (credit, advantage))
-    metrics |= describe(program, spoken, result, credit, advantage, state.credit_state)
+    metrics |= step_metrics(program, spoken, result, credit, advantage, state.credit_state)
     if journal is not None:
         journal.write(step + 1, problems, spoken, graded, result, credit, advantage)
-    with room_for("update", config):
+    with explain_oom("update", config):
         report = (
             functools.partial(watch.report, step=step + 1, problems=[p.id for p in problems])
             if watch
             else None
         )
-        params, opt_state, update_metrics = update(
+        params, opt_state, update_metrics = update_agents(
             program, config, state, spoken, advantage, active, report
         )
     metrics |= update_metrics | {"time/update": time.perf_counter() - began}
@@ -78,8 +85,8 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
 
 
-def play(
-    program: Program,
+def collect_rollouts(
+    program: Run,
     config,
     state: TrainState,
     problems: Sequence[data.Problem],
@@ -93,7 +100,7 @@ def play(
     """
     began = time.perf_counter()
     questions, key = [p.told for p in problems], jax.random.fold_in(state.key, int(state.step))
-    judge, weights = Judge(pool, problems), publish(program, state.params)
+    judge, weights = Grader(pool, problems), publish(program, state.params)
     how = dict(
         temperature=config.sample.temperature,
         top_p=config.sample.top_p,
@@ -102,7 +109,7 @@ def play(
         sharding=batch_sharding(program.layout.mesh, program.layout.decode),
         stack_agents=config.sample.stack_agents,
     )
-    with room_for("rollout", config):
+    with explain_oom("rollout", config):
         spoken = rollout(
             program.team,
             weights,
@@ -112,15 +119,15 @@ def play(
             ablated=masked_worlds(credit, program.team.topology),
             solo_samples=config.solo_samples,
             answers=credit.answers,
-            heard=judge.hear,
+            heard=judge.submit,
             **how,
         )
     sampled = time.perf_counter()
-    result, counts, graded = judge.grade(program.team, spoken)
+    result, counts, graded = judge.collect(program.team, spoken)
     metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
     if credit.ratings:
-        with room_for("rollout", config):
-            spoken, result, rated = hear_ratings(
+        with explain_oom("rollout", config):
+            spoken, result, rated = collect_ratings(
                 program.team, weights, questions, spoken, result, key, **how
             )
         metrics |= rated
@@ -147,14 +154,14 @@ def _publish(policy, params):
     return policy.publish(params)
 
 
-def publish(program: Program, params: tuple) -> tuple:
+def publish(program: Run, params: tuple) -> tuple:
     """Decode weights of every parameter set, made once per update."""
     policies = {agent.parameter_set: agent.policy for agent in program.team.agents}
     return tuple(_publish(policies[p], params[p]) for p in range(len(params)))
 
 
-def update(
-    program: Program,
+def update_agents(
+    program: Run,
     config,
     state: TrainState,
     spoken: Rollout,
@@ -175,11 +182,12 @@ def update(
         mine = [t for t in turns if agents[t].parameter_set == index]
         agent, signal = agents[mine[0]], turn_advantages(spoken, advantage, speakers, mine)
         rows = [
-            gather_rows(spoken, signal, mine, range(i * part, (i + 1) * part)) for i in range(count)
+            gather_sequences(spoken, signal, mine, range(i * part, (i + 1) * part))
+            for i in range(count)
         ]
         everything, found = [row for part in rows for row in part], {}
-        if not sick_rows(everything):
-            params[index], opt_state[index], found = train_on(
+        if not nonfinite_sequences(everything):
+            params[index], opt_state[index], found = update_params(
                 agent.policy,
                 program.loss,
                 program.optimizer,
@@ -191,7 +199,7 @@ def update(
                 temperature=config.sample.temperature,
                 rescore=count > 1 and config.compute_dtype != "float32",
             )
-        if why := diagnosis(everything, found):
+        if why := describe_nonfinite(everything, found):
             found |= {"left_out": 1.0}
             if report is not None:
                 report(why, everything, agents=sorted({speakers[t] for t in mine}))
@@ -212,8 +220,8 @@ def turn_advantages(spoken: Rollout, advantage: np.ndarray, speakers, turns) -> 
 _history_gate = jax.jit(history_gate)
 
 
-def describe(
-    program: Program, spoken: Rollout, result: Outcome, credit, advantage, credit_state
+def step_metrics(
+    program: Run, spoken: Rollout, result: Outcome, credit, advantage, credit_state
 ) -> dict[str, float]:
     """What a step's rollouts looked like: rewards, lengths, and the diagnostics of credit."""
     metrics = {
@@ -243,7 +251,7 @@ def describe(
     return metrics
 
 
-def initial_state(program: Program, config) -> TrainState:
+def initial_state(program: Run, config) -> TrainState:
     """Step 0: loaded parameters, fresh optimizers, empty statistics."""
     mesh, init = program.layout.mesh, program.optimizer.init
     everywhere = replicated(mesh)

@@ -20,7 +20,7 @@ from sympy import Basic, MatrixBase
 # outside the interpreter never sees; the pool's limit ends the process instead.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
-PROBLEMS = ("no_answer", "failed", "timed_out", "crashed", "gold_unparsed")
+FAILURES = ("no_answer", "failed", "timed_out", "crashed", "gold_unparsed")
 
 
 class Verifier(NamedTuple):
@@ -84,7 +84,7 @@ def verify(name: str, gold: str, texts: Sequence[str], *, max_chars: int = 20_00
     find(name)
     item = Item(name, gold, tuple(texts))
     job = _job(item, max_chars)
-    return _graded(item, job, list(judge(job, [])), max_chars)
+    return _graded(item, job, list(verify_job(job, [])), max_chars)
 
 
 def check_gold(name: str, gold: str) -> str | None:
@@ -126,7 +126,7 @@ class Verdict(NamedTuple):
     problem: str
 
 
-def judge(job: tuple[str, str, tuple[str, ...]], done: Sequence) -> Iterator[tuple]:
+def verify_job(job: tuple[str, str, tuple[str, ...]], done: Sequence) -> Iterator[tuple]:
     """Yields what `check_gold` says of the gold, then one verdict per text: the pool's unit of work.
 
     A wrong answer joins the first class whose first member means the same; correct answers are one class of their own.
@@ -209,7 +209,7 @@ def _graded(
         answers=[verdict.answer for verdict in verdicts],
         problems=[verdict.problem for verdict in verdicts],
         gold_problem=gold_problem,
-        counts={name: counts[name] for name in PROBLEMS},
+        counts={name: counts[name] for name in FAILURES},
     )
 
 
@@ -248,7 +248,9 @@ class VerifierPool:
                 f"max_chars: must be at least 1, received {max_chars}; use max_chars=20000"
             )
         self._max_chars = max_chars
-        self._pool = ProcessPool(__file__, judge.__name__, workers=workers, time_limit=time_limit)
+        self._pool = ProcessPool(
+            __file__, verify_job.__name__, workers=workers, time_limit=time_limit
+        )
 
     def verify(self, items: Sequence[Item]) -> list[Graded]:
         """Verifies all items; the result does not depend on the number of workers.

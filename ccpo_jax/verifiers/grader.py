@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from ccpo_jax.data import Problem
-from ccpo_jax.devices.distributed import exchange, together
+from ccpo_jax.devices.distributed import all_gather_objects, sync_errors
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome
 from ccpo_jax.verifiers import Graded, Item, VerifierPool
 
 
-class Judge:
+class Grader:
     """Verifies what a team says about some problems, each as soon as it is heard: while the others still decode.
 
     Of several processes each verifies its share of the problems; `grade` brings the verdicts together.
@@ -28,14 +28,14 @@ class Judge:
             1
         )  # one after the other: the pool's processes work side by side
 
-    def hear(self, texts: Mapping[int, tuple[str, ...]]) -> None:
+    def submit(self, texts: Mapping[int, tuple[str, ...]]) -> None:
         """Takes all answers to some of the problems, by the problem's number; numbers past the last count nowhere."""
         known = [b for b in texts if b in self._mine]
         items = [Item(self._problems[b].verifier, self._problems[b].gold, texts[b]) for b in known]
         graded = self._thread.submit(self._pool.verify, items)
         self._verdicts |= {b: (graded, place) for place, b in enumerate(known)}
 
-    def grade(self, team: Team, spoken: Rollout) -> tuple[Outcome, Counter, list[Graded]]:
+    def collect(self, team: Team, spoken: Rollout) -> tuple[Outcome, Counter, list[Graded]]:
         """Waits for the last verdict.
 
         Returns:
@@ -43,11 +43,11 @@ class Judge:
           to parse or were not found, and the verdicts on each problem's texts in the order they were heard in.
         """
         try:
-            with together():
+            with sync_errors():
                 mine = [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in self._mine]
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
-        parts = exchange([list(g) for g in mine])
+        parts = all_gather_objects([list(g) for g in mine])
         graded = [
             Graded(*parts[b % len(parts)][b // len(parts)]) for b in range(len(self._problems))
         ]

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from orbax import checkpoint as ocp
 
-from ccpo_jax.devices.distributed import any_word, exchange, first
+from ccpo_jax.devices.distributed import first_nonempty, all_gather_objects, is_main_process
 from ccpo_jax.workdir.checksum import fingerprints
 
 _LOG = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Checkpoints:
                 state = self._read(candidate, like)
             except _Unreadable as error:
                 why = str(error)
-            if why := any_word(why):
+            if why := first_nonempty(why):
                 _LOG.warning("checkpoint of step %d is damaged (%s)", candidate, why)
                 damaged.append(candidate)
                 continue
@@ -202,10 +202,10 @@ class Checkpoints:
     def _set_aside(self, steps: Sequence[int]) -> None:
         if steps and not self._read_only:
             for step in steps:
-                if first():
+                if is_main_process():
                     _set_aside(self.folder / str(step))
                 self._scores.pop(step, None)
-            exchange(None)  # nobody looks before they are away
+            all_gather_objects(None)  # nobody looks before they are away
             self._manager.close()
             self._manager = self._open()
 

@@ -55,7 +55,9 @@ class MetricsWriter:
         self._wandb = _start_wandb(self.workdir) if wandb else None
         self._lines = StepLines(self.workdir / "metrics.jsonl", resume_step)
         first = resume_step + 1 if resume_step else 0  # a run that starts over writes step 0 again
-        self._board = _Board(self.workdir / "tensorboard", first) if tensorboard else None
+        self._board = (
+            _TensorBoardWriter(self.workdir / "tensorboard", first) if tensorboard else None
+        )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Records the metrics of one step everywhere and updates the live line."""
@@ -75,7 +77,7 @@ class MetricsWriter:
         if not terminal and now - self._shown < _LINE_EVERY and step not in (0, self._total):
             return
         self._shown = now
-        line = live_line(
+        line = progress_line(
             step, self._total, self._latest, elapsed=now - self._began, done=step - self._first
         )
         self._line_open = terminal and step != self._total
@@ -105,7 +107,7 @@ class MetricsWriter:
         self.close()
 
 
-class Silence:
+class NullWriter:
     """A `MetricsWriter` for processes that do not speak: it writes nothing and knows nothing."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -115,14 +117,14 @@ class Silence:
         """Nothing."""
         return []
 
-    def __enter__(self) -> "Silence":
+    def __enter__(self) -> "NullWriter":
         return self
 
     def __exit__(self, *_) -> None:
         pass
 
 
-class _Board:
+class _TensorBoardWriter:
     """TensorBoard files. The library is loaded by those who want them: where torch is installed it loads that too."""
 
     def __init__(self, folder: pathlib.Path, first_step: int):
@@ -164,7 +166,7 @@ def _start_wandb(workdir: pathlib.Path):
     return wandb.init(project="ccpo_jax", name=workdir.name, dir=str(workdir))
 
 
-def live_line(
+def progress_line(
     step: int, total: int, values: Mapping[str, float], *, elapsed: float, done: int
 ) -> str:
     """One line of progress: step, reward, accuracy, tokens per second, time left.
@@ -195,7 +197,7 @@ def live_line(
     return " | ".join(parts)
 
 
-def closing_table(
+def accuracy_table(
     before: Mapping[str, tuple[float, float, float]],
     after: Mapping[str, tuple[float, float, float]] | None = None,
 ) -> str:
@@ -221,7 +223,9 @@ def closing_table(
     return "\n".join(lines)
 
 
-def table(metrics: dict, prefix: str, topology: Topology) -> dict[str, tuple[float, float, float]]:
+def accuracy_rows(
+    metrics: dict, prefix: str, topology: Topology
+) -> dict[str, tuple[float, float, float]]:
     """Rows of the closing table: name -> (mean, low, high)."""
     names = {
         "team": "team_accuracy",

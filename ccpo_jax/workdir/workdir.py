@@ -14,8 +14,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ccpo_jax.devices.distributed import exchange, first, say, together
-from ccpo_jax.errors import InputError, input_errors
+from ccpo_jax.devices.distributed import (
+    all_gather_objects,
+    is_main_process,
+    print_main,
+    sync_errors,
+)
+from ccpo_jax.errors import InputError, as_input_error
 from ccpo_jax.workdir.checkpoint import Checkpoints
 
 # What a run was trained on and with: another value would meet parameters or problems that are not its own.
@@ -34,15 +39,15 @@ _DISK_ERRORS = {
 }  # fmt: skip
 
 
-def agree(config, workdir: str) -> None:
+def check_same_config(config, workdir: str) -> None:
     """Several processes have to be started alike.
 
     Raises:
       ValueError: another workdir or another configuration here than in the first process.
     """
     mine = _flat(_as_json(config)) | {"workdir": workdir}
-    theirs = exchange(mine)[0]
-    with together():
+    theirs = all_gather_objects(mine)[0]
+    with sync_errors():
         if odd := sorted(
             name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)
         ):
@@ -62,7 +67,7 @@ def default_workdir(config_file: str) -> str:
 
 
 @contextlib.contextmanager
-def claim(workdir: str) -> Iterator[None]:
+def lock_workdir(workdir: str) -> Iterator[None]:
     """Holds the folder, made if need be, for one run. The kernel lets go with the process, however that ends.
 
     A folder that was made here and stayed empty goes again.
@@ -71,10 +76,10 @@ def claim(workdir: str) -> Iterator[None]:
       ValueError: another run holds it, it cannot be written, or not all processes see it.
     """
     with contextlib.ExitStack() as held:
-        with together():
-            if first():
-                held.enter_context(_claim(workdir))
-        with together():
+        with sync_errors():
+            if is_main_process():
+                held.enter_context(_lock(workdir))
+        with sync_errors():
             if not pathlib.Path(workdir, "lock").is_file():
                 raise ValueError(
                     f"workdir: {workdir} is not there; use a folder that all processes share"
@@ -83,10 +88,10 @@ def claim(workdir: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _claim(workdir: str) -> Iterator[None]:
+def _lock(workdir: str) -> Iterator[None]:
     folder = pathlib.Path(workdir)
     made = not folder.exists()
-    with write_errors(workdir):
+    with as_disk_error(workdir):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("a+", encoding="utf-8")
     with lock:
@@ -103,7 +108,7 @@ def _claim(workdir: str) -> Iterator[None]:
                 f"warning: {workdir} cannot be locked ({error.strerror}); start no second run there",
                 file=sys.stderr,
             )
-        with write_errors(workdir):
+        with as_disk_error(workdir):
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
             lock.flush()
@@ -116,7 +121,7 @@ def _claim(workdir: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def write_errors(workdir: str) -> Iterator[None]:
+def as_disk_error(workdir: str) -> Iterator[None]:
     """A disk that is full, gone or not to be written, told in one line."""
     try:
         yield
@@ -148,7 +153,7 @@ def compare_config(config, workdir: str) -> None:
     ]
     if not changed:
         return
-    say(f"--- {path}\n+++ this command", file=sys.stderr)
+    print_main(f"--- {path}\n+++ this command", file=sys.stderr)
     for name in changed:
         for sign, values in (("-", old), ("+", new)):
             held = (
@@ -156,7 +161,7 @@ def compare_config(config, workdir: str) -> None:
                 if name in values
                 else f"({_shown(name)} is absent)"
             )
-            say(sign + held, file=sys.stderr)
+            print_main(sign + held, file=sys.stderr)
     if not config.allow_changes:
         found = ", ".join(
             f"{_shown(k)} was {old.get(k)!r:.60} and is {new.get(k)!r:.60}" for k in changed[:4]
@@ -168,9 +173,9 @@ def compare_config(config, workdir: str) -> None:
         )
 
 
-def remember_config(config, workdir: str, step: int) -> None:
+def save_config(config, workdir: str, step: int) -> None:
     """Writes config.json; one that held other values is kept as config-until-step-<step>.json."""
-    if not first():
+    if not is_main_process():
         return
     path = pathlib.Path(workdir, "config.json")
     new = _as_json(config)
@@ -194,7 +199,7 @@ def replace_text(path: pathlib.Path, text: str) -> None:
     fresh.replace(path)
 
 
-def recall_config(config, workdir: str, typed: Mapping):
+def load_config(config, workdir: str, typed: Mapping):
     """The configuration that the run in `workdir` was started with, changed by what was typed.
 
     Raises:
@@ -202,7 +207,7 @@ def recall_config(config, workdir: str, typed: Mapping):
         depend on.
     """
     path = pathlib.Path(workdir, "config.json")
-    with input_errors():
+    with as_input_error():
         if not path.is_file():
             raise ValueError(
                 f"workdir: there is no run in {workdir}; type the --workdir of a training run"

@@ -20,8 +20,15 @@ import numpy as np
 
 from ccpo_jax import models
 from ccpo_jax.arguments import Parser, positive
-from ccpo_jax.learner.packing import Row, pack
-from ccpo_jax.learner.update import Loss, Micro, gradient_program, optimizer, totals_of, train_on
+from ccpo_jax.learner.packing import TrainSequence, pack
+from ccpo_jax.learner.update import (
+    LossConfig,
+    PackingConfig,
+    gradient_program,
+    optimizer,
+    totals_of,
+    update_params,
+)
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.rl.losses import policy_gradient_loss
 from ccpo_jax.rl.topology import Topology, dyad, voting
@@ -305,11 +312,11 @@ def bench_train(args) -> dict:
     transform = optimizer(learning_rate=1e-6)
     state = jax.jit(transform.init)(params)
     loss = loss_of(args.logits)
-    micro = Micro(args.pack_length, args.micro_batch, 0)
+    micro = PackingConfig(args.pack_length, args.micro_batch, 0)
 
     def step():
         nonlocal params, state
-        params, state, _ = train_on(
+        params, state, _ = update_params(
             policy,
             loss,
             transform,
@@ -340,14 +347,14 @@ def bench_train(args) -> dict:
     } | beside_the_machine([train_work(config, batches)], took, args)
 
 
-def loss_of(chunk: int) -> Loss:
+def loss_of(chunk: int) -> LossConfig:
     """That of a run at the defaults, with the logits of so many tokens at once."""
-    return Loss(
+    return LossConfig(
         policy_gradient_loss, on_policy=True, zero_is_silent=True, entropy_bonus=0.0, chunk=chunk
     )
 
 
-def training_rows(config: ModelConfig, args) -> list[Row]:
+def training_rows(config: ModelConfig, args) -> list[TrainSequence]:
     """Groups of responses to shared prompts; ragged ones are a quarter of the longest on average."""
     rng = np.random.default_rng(0)
     rows = []
@@ -360,7 +367,9 @@ def training_rows(config: ModelConfig, args) -> list[Row]:
             response = rng.integers(0, config.vocab_size, length).astype(np.int32)
             old = np.zeros(length, np.float32)
             rows.append(
-                Row(group, prefix, np.zeros(0, np.int32), response, float(rng.normal()), old)
+                TrainSequence(
+                    group, prefix, np.zeros(0, np.int32), response, float(rng.normal()), old
+                )
             )
     return rows
 
@@ -385,7 +394,7 @@ def bench_step(args) -> dict:
     Without `--model` a tiny preset as it is; with it, random problems of the given sizes for a team of one network, all
     responses trained on although none is right.
     """
-    from ccpo_jax.train.build import resolve
+    from ccpo_jax.train.build import build
     from ccpo_jax.train.step import initial_state, train_step
     from ccpo_jax.verifiers import VerifierPool
 
@@ -393,7 +402,7 @@ def bench_step(args) -> dict:
     module = importlib.import_module(f"configs.{name}")
     if args.model is None:
         config = module.get_config("tiny")
-        program = resolve(config)
+        program = build(config)
     else:
         config, program = random_program(module.get_config(""), args, name)
     state, lines = initial_state(program, config), []
@@ -427,7 +436,7 @@ def bench_step(args) -> dict:
 
 
 def random_program(config, args, topology: str):
-    """A configuration and a program as `resolve` makes them, for random weights and problems without a tokenizer."""
+    """A configuration and a program as `build` makes them, for random weights and problems without a tokenizer."""
     from ccpo_jax.data import Dataset, Problem
     from ccpo_jax.devices.sharding import Layout, batch_sharding, make_mesh, state_sharding
     from ccpo_jax.rl.credit import make_credit
@@ -465,7 +474,7 @@ def random_program(config, args, topology: str):
     )
     data = Dataset("random", problems, {})
     credit = make_credit(config.credit.name, team.topology)
-    program = setup.Program(
+    program = setup.Run(
         team,
         (network_config,),
         (args.model,),
@@ -475,7 +484,7 @@ def random_program(config, args, topology: str):
         setup.make_advantage(config, credit),
         setup.make_loss(config)._replace(chunk=args.logits),
         setup.make_optimizer(config),
-        Micro(args.pack_length, args.micro_batch, 0, batch_sharding(layout.mesh)),
+        PackingConfig(args.pack_length, args.micro_batch, 0, batch_sharding(layout.mesh)),
         None,
         layout,
     )

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ccpo_jax.learner.packing import Packed, gather_rows, pack
-from ccpo_jax.learner.update import accumulate, apply, optimizer
+from ccpo_jax.learner.packing import PackedBatch, gather_sequences, pack
+from ccpo_jax.learner.update import accumulate, apply_gradients, optimizer
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.models.decoder import parameter_shapes, policy_with
 from ccpo_jax.rl.types import BatchTotals, Policy
 from ccpo_jax.rollout import Rollout, Team, tail_groups
 from ccpo_jax.sampler.decode_loop import Decoding, Groups, Prompts, advance, begin
-from ccpo_jax.sampler.token_sampling import sampling
+from ccpo_jax.sampler.token_sampling import token_sampling
 from experiments.bench import __main__ as bench
 from experiments.bench.compiled import compiled, kernels, seconds
 from experiments.bench.roofline import Rates, decode_work, train_work
@@ -34,7 +34,7 @@ _DTYPE = jnp.dtype(jnp.bfloat16)
 class Reached(NamedTuple):
     """What programs reached of what they allow."""
 
-    sampling: float
+    token_sampling: float
     learning: float
 
 
@@ -92,7 +92,7 @@ def allowed(words: tuple[str, ...]) -> Allowed:
             range(len(spoken.turns)),
             np.ones((len(spoken.turns), args.prompts, args.samples), np.float32),
         )
-        rows = gather_rows(spoken, signal, turns, range(args.prompts))
+        rows = gather_sequences(spoken, signal, turns, range(args.prompts))
     batches = pack(rows, length=args.pack_length, size=args.micro_batch)
     return found._replace(
         learn=_learning(config, args, batches), train_flops=float(train_work(config, batches).flops)
@@ -132,7 +132,7 @@ def _sampling(config: ModelConfig, team: Team, spoken: Rollout) -> tuple[float, 
     return prefill, decode
 
 
-def _learning(config: ModelConfig, args, batches: Sequence[Packed]) -> float:
+def _learning(config: ModelConfig, args, batches: Sequence[PackedBatch]) -> float:
     """Seconds of one step of the optimizer with the gradients of these micro-batches."""
     policy, params = (
         policy_with(config, _DTYPE, args.remat, "gpu", True, None),
@@ -150,7 +150,7 @@ def _learning(config: ModelConfig, args, batches: Sequence[Packed]) -> float:
     transform, number = optimizer(learning_rate=1e-6), jax.ShapeDtypeStruct((), jnp.float32)
     state = jax.eval_shape(transform.init, params)
     step = compiled(
-        functools.partial(apply, transform), params, state, params, number, donate=(0, 1)
+        functools.partial(apply_gradients, transform), params, state, params, number, donate=(0, 1)
     )
     return took + seconds(kernels(step.as_text()), H200)
 
@@ -172,7 +172,7 @@ def sampling_programs(
       prompts: shapes or arrays; likewise.
       max_tokens, groups, stacked: see `begin`.
     """
-    settings = jax.eval_shape(lambda: sampling(eos_ids=(1,), pad_id=0))
+    settings = jax.eval_shape(lambda: token_sampling(eos_ids=(1,), pad_id=0))
     numbers = jax.ShapeDtypeStruct((*prompts.tail_length.shape, 2), jnp.uint32)
 
     def start(weights, prompts, numbers, settings):
@@ -194,7 +194,7 @@ def sampling_programs(
     return compiled(start, weights, prompts, numbers, settings), loop, begun
 
 
-def gradient(policy: Policy, params, batch: Packed, chunk: int) -> jax.stages.Compiled:
+def gradient(policy: Policy, params, batch: PackedBatch, chunk: int) -> jax.stages.Compiled:
     """What adds up the gradient of one micro-batch, compiled for parameters and packed rows of such shapes."""
     number = jax.ShapeDtypeStruct((), jnp.float32)
     one = functools.partial(accumulate, policy, bench.loss_of(chunk))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ccpo_jax.learner.packing import Packed
+from ccpo_jax.learner.packing import PackedBatch
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.rollout import Turn
@@ -116,7 +116,7 @@ def decode_work(config: ModelConfig, turns: Sequence[Turn], itemsize: int) -> li
     ]
 
 
-def train_work(config: ModelConfig, batches: Sequence[Packed]) -> Work:
+def train_work(config: ModelConfig, batches: Sequence[PackedBatch]) -> Work:
     """Forward and backward pass over packed rows: three products for each parameter and token, nothing twice.
 
     The bytes are those of the master weights read for each micro-batch and its gradients added up, in float32.

@@ -31,11 +31,11 @@ from ccpo_jax.devices.sharding import (
     make_mesh,
     replicated,
     spec,
-    splits,
+    num_shards,
     state_sharding,
 )
-from ccpo_jax.learner.packing import Packed
-from ccpo_jax.learner.update import Loss, apply, gradient_program, optimizer
+from ccpo_jax.learner.packing import PackedBatch
+from ccpo_jax.learner.update import LossConfig, apply_gradients, gradient_program, optimizer
 from ccpo_jax.models import ModelConfig, make_policy
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.rl.losses import policy_gradient_loss
@@ -43,7 +43,7 @@ from ccpo_jax.rl.types import BatchTotals, Context
 from ccpo_jax.rollout import bucket
 from ccpo_jax.sampler.decode_loop import Decoding
 from ccpo_jax.sampler.generate import decode_program
-from ccpo_jax.sampler.token_sampling import sampling
+from ccpo_jax.sampler.token_sampling import token_sampling
 
 # (hidden, layers, query heads, key/value heads, head size, feed-forward, vocabulary, tied), smallest first
 SHAPES = {
@@ -142,7 +142,7 @@ class Plan:
         self.moments = placed(moments, state_sharding(mesh, moments))
         weights = jax.eval_shape(self.policy.publish, params)
         self.weights = placed(weights, state_sharding(mesh, weights, self.layout.decode))
-        parts = splits(batch_sharding(mesh, self.layout.decode))
+        parts = num_shards(batch_sharding(mesh, self.layout.decode))
         self.prompts = max(min(PROMPTS, ROWS // (SAMPLES + SOLO)) // parts, 1) * parts
 
     def state(self) -> Decoding:
@@ -196,17 +196,17 @@ class Plan:
     def compile(self, program: str) -> int:
         """Bytes on each device that a program needs besides; of one set: they run one after the other."""
         where = batch_sharding(self.layout.mesh, self.layout.train)
-        packs = splits(where)
+        packs = num_shards(where)
         shapes = [(PACKED,)] * 6 + [(), (2,), (2,), (2,), (2, RESPONSE)]
         types = [jnp.int32] * 9 + [jnp.float32] * 2
-        batch = Packed(
+        batch = PackedBatch(
             *(
                 jax.ShapeDtypeStruct((packs, *s), t, sharding=where)
                 for s, t in zip(shapes, types, strict=True)
             )
         )
-        loss = Loss(policy_gradient_loss, True, True, 0.0, 2048)
-        real, settings = np.float32(1), sampling(eos_ids=(1,), pad_id=0)
+        loss = LossConfig(policy_gradient_loss, True, True, 0.0, 2048)
+        real, settings = np.float32(1), token_sampling(eos_ids=(1,), pad_id=0)
         everywhere = replicated(self.layout.mesh)
         number = jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)
         grads = self.params
@@ -229,7 +229,9 @@ class Plan:
                 real,
                 grads,
             ),
-            "apply": lambda: apply.lower(self.transform, self.params, self.moments, grads, number),
+            "apply": lambda: apply_gradients.lower(
+                self.transform, self.params, self.moments, grads, number
+            ),
         }
         return lower[program]().compile().memory_analysis().temp_size_in_bytes
 

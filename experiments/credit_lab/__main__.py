@@ -310,12 +310,12 @@ def real_team(args) -> tuple[str, TabularTeam, str]:
     """The pool of a run's best checkpoint, or of a configuration's untrained models: its name, itself, its size."""
     from ccpo_jax.modes import trained_or_loaded
     from ccpo_jax.train.build import make_topology
-    from ccpo_jax.workdir.workdir import recall_config
+    from ccpo_jax.workdir.workdir import load_config
     from configs.base import base
     from experiments.credit_lab.pools import check, sample_pool
 
     if args.workdir:
-        config = recall_config(base(), args.workdir, {})
+        config = load_config(base(), args.workdir, {})
     else:
         path, _, preset = args.config.partition(":")
         if not pathlib.Path(path).is_file():

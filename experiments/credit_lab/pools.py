@@ -14,7 +14,7 @@ from ccpo_jax.rl.topology import Topology, dyad
 from ccpo_jax.rollout import rollout
 from ccpo_jax.train.step import publish
 from ccpo_jax.verifiers import VerifierPool
-from ccpo_jax.verifiers.grader import Judge
+from ccpo_jax.verifiers.grader import Grader
 from experiments.credit_lab.tabular import TabularTeam
 
 _PROMPTS_AT_ONCE = 4  # per device, at most
@@ -67,7 +67,7 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
         for first in range(0, len(problems), at_once):
             chosen = list(problems[first : first + at_once])
             filled = chosen + chosen[:1] * (at_once - len(chosen))  # one compiled shape
-            judge = Judge(pool, chosen)
+            judge = Grader(pool, chosen)
             spoken = rollout(
                 program.team,
                 weights,
@@ -80,9 +80,9 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
                 answers=answers if reading else 1,
                 rows=config.sample.rows or _ROWS_AT_ONCE,
                 sharding=sharding,
-                heard=judge.hear,
+                heard=judge.submit,
             ).first(len(chosen))
-            result, *_ = judge.grade(program.team, spoken)
+            result, *_ = judge.collect(program.team, spoken)
             tokens += spoken.decoded_tokens
             parts += [(read(spoken, result, b), _lengths(spoken)) for b in range(len(chosen))]
     words, lengths = zip(*parts, strict=True)

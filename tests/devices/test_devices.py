@@ -134,16 +134,16 @@ def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(
 ], ids=str)  # fmt: skip
 def test_a_mistake_in_joining_is_one_line(given, message):
     with pytest.raises(ValueError, match=message):
-        processes.join(*given)
+        processes.initialize(*given)
 
 
 def test_alone_everything_is_ones_own():
     assert (
-        processes.first()
-        and processes.exchange({"a": 1}) == [{"a": 1}]
-        and processes.any_word("") == ""
+        processes.is_main_process()
+        and processes.all_gather_objects({"a": 1}) == [{"a": 1}]
+        and processes.first_nonempty("") == ""
     )
-    with pytest.raises(KeyError), processes.together():
+    with pytest.raises(KeyError), processes.sync_errors():
         raise KeyError("mine")
 
 

@@ -21,17 +21,17 @@ from ccpo_jax.devices.sharding import (
     parse_rules,
     put,
     replicated,
-    splits,
+    num_shards,
     state_sharding,
 )
-from ccpo_jax.learner.packing import Row, pack
-from ccpo_jax.learner.update import Loss, gradient_program, totals_of
+from ccpo_jax.learner.packing import TrainSequence, pack
+from ccpo_jax.learner.update import LossConfig, gradient_program, totals_of
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
 from ccpo_jax.rl.losses import policy_gradient_loss
 from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import begin_program, decode_program
-from ccpo_jax.sampler.token_sampling import sampling
+from ccpo_jax.sampler.token_sampling import token_sampling
 from tests.rollout.test_rollout import small_config
 
 SPELLED = {
@@ -74,9 +74,9 @@ def test_axes_that_do_not_divide_are_replicated():
 def test_batches_split_over_replicas_and_parameter_shards():
     mesh = make_mesh(fsdp=4)
     assert batch_sharding(mesh).shard_shape((16, 3)) == (2, 3)
-    assert splits(batch_sharding(make_mesh(fsdp=2, model=2))) == 4 and splits(None) == 1
+    assert num_shards(batch_sharding(make_mesh(fsdp=2, model=2))) == 4 and num_shards(None) == 1
     alone = parse_rules(SPELLED | {"batch": ""}, "mesh.decode")
-    assert splits(batch_sharding(mesh, alone)) == 1
+    assert num_shards(batch_sharding(mesh, alone)) == 1
 
 
 def test_the_configuration_spells_the_rules():
@@ -158,7 +158,7 @@ def decode_loop(layout: Layout, rules=None):
     prompts = Prompts(*(np.ones(shape, np.int32) for shape in ((8, 4), (8,), (8, 2, 0), (8, 2))))
     ids, where = np.zeros((8, 2, 1), np.uint32), batch_sharding(mesh, layout.decode)
     prompts, ids = abstract((prompts, ids), jax.tree.map(lambda _: where, (prompts, ids)))
-    settings = sampling(eos_ids=(1,), pad_id=0)
+    settings = token_sampling(eos_ids=(1,), pad_id=0)
     how = {"max_tokens": 8, "slots": 8, "groups": ((2, 0),), "stacked": False}
     begin = (
         begin_program()
@@ -209,7 +209,7 @@ def test_an_update_gathers_layer_by_layer_and_adds_up_gradients():
     layout = Layout(make_mesh(fsdp=2, model=2))
     policy, rng = make_policy(NETWORK, layout=layout), np.random.default_rng(0)
     rows = [
-        Row(
+        TrainSequence(
             r,
             *(rng.integers(0, 99, n).astype(np.int32) for n in (3, 0, 4)),
             1.0,
@@ -221,7 +221,7 @@ def test_an_update_gathers_layer_by_layer_and_adds_up_gradients():
     params = parameter_shapes(NETWORK)
     params = abstract(params, state_sharding(layout.mesh, params))
     batch = abstract(batch, jax.tree.map(lambda _: batch_sharding(layout.mesh), batch))
-    loss = Loss(policy_gradient_loss, True, True, 0.0, 64)
+    loss = LossConfig(policy_gradient_loss, True, True, 0.0, 64)
     arguments = (policy, loss, params, batch, totals_of(rows), np.float32(1), params)
     program = gradient_program().lower(*arguments).compile()
     for x, where in zip(

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from ccpo_jax.learner.packing import Row, pack
+from ccpo_jax.learner.packing import TrainSequence, pack
 from ccpo_jax.models import ModelConfig
 from experiments.bench import __main__ as bench
 from experiments.bench import aims, peers, predict, roofline
@@ -71,7 +71,7 @@ def test_work_is_counted_as_by_hand():
         roofline.multiplied(config) == weights
     )  # the embedding table is looked up, not multiplied
     rows = [
-        Row(
+        TrainSequence(
             0, np.zeros(3, np.int32), np.zeros(0, np.int32), np.zeros(n, np.int32), 1.0, np.zeros(n)
         )
         for n in (2, 5)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax.learner.packing import Row, pack
+from ccpo_jax.learner.packing import TrainSequence, pack
 from ccpo_jax.learner.update import response_logprobs
 from ccpo_jax.models import ModelConfig, init_params, make_policy
 from ccpo_jax.models import attention as attention_module
@@ -14,7 +14,7 @@ from ccpo_jax.models.rope import Yarn
 V = 37
 
 
-def rows_of(groups=5, samples=6, seed=0, longest=24) -> list[Row]:
+def rows_of(groups=5, samples=6, seed=0, longest=24) -> list[TrainSequence]:
     rng = np.random.default_rng(seed)
     rows = []
     for group in range(groups):
@@ -23,11 +23,11 @@ def rows_of(groups=5, samples=6, seed=0, longest=24) -> list[Row]:
             tail = rng.integers(0, V, rng.integers(0, 6)).astype(np.int32)
             response = rng.integers(0, V, rng.integers(1, longest + 1)).astype(np.int32)
             old = rng.normal(size=len(response)).astype(np.float32)
-            rows.append(Row(group, prefix, tail, response, float(rng.normal()), old))
+            rows.append(TrainSequence(group, prefix, tail, response, float(rng.normal()), old))
     return rows
 
 
-def content(row: Row) -> tuple:
+def content(row: TrainSequence) -> tuple:
     whole = np.concatenate([row.prefix, row.tail, row.response])
     return (
         *whole.tolist(),
@@ -107,7 +107,7 @@ def test_padding_is_small_on_ragged_responses(
             for _ in range(samples):
                 response = np.zeros(int(min(1 + rng.exponential(mean), longest)), np.int32)
                 rows.append(
-                    Row(
+                    TrainSequence(
                         group,
                         prefix,
                         response[:0],
@@ -138,7 +138,9 @@ def test_shapes_are_few_and_divide_over_devices():
 )
 def test_rows_left_over_are_micro_batches_of_their_own(size, multiple, expected):
     one = np.zeros(8, np.int32)
-    rows = [Row(group, one, one[:0], one, 1.0, one.astype(np.float32)) for group in range(13)]
+    rows = [
+        TrainSequence(group, one, one[:0], one, 1.0, one.astype(np.float32)) for group in range(13)
+    ]
     assert [
         len(batch.tokens) for batch in pack(rows, length=16, size=size, multiple=multiple)
     ] == expected

@@ -8,16 +8,23 @@ import numpy as np
 import optax
 import pytest
 
-from ccpo_jax.learner.packing import Row, pack
-from ccpo_jax.learner.update import Loss, Micro, optimizer, response_logprobs, totals_of, train_on
+from ccpo_jax.learner.packing import TrainSequence, pack
+from ccpo_jax.learner.update import (
+    LossConfig,
+    PackingConfig,
+    optimizer,
+    response_logprobs,
+    totals_of,
+    update_params,
+)
 from ccpo_jax.rl.losses import policy_gradient_loss, reinforce_pp_loss
-from ccpo_jax.train.guards import diagnosis
+from ccpo_jax.train.guards import describe_nonfinite
 from tests.support.stubs import POLICY, markov_params
 
 V = 11
 
 
-def ragged_rows(count=13, seed=0, silent=(), group=4) -> list[Row]:
+def ragged_rows(count=13, seed=0, silent=(), group=4) -> list[TrainSequence]:
     """Rows in groups that share a prefix; about half of them have a tail of their own."""
     rng = np.random.default_rng(seed)
     rows, prefix = [], None
@@ -28,22 +35,22 @@ def ragged_rows(count=13, seed=0, silent=(), group=4) -> list[Row]:
         response = rng.integers(0, V, rng.integers(1, 9)).astype(np.int32)
         old = rng.normal(-2, 0.1, len(response)).astype(np.float32)
         advantage = 0.0 if n in silent else float(np.float32(rng.normal()))
-        rows.append(Row(n // group, prefix, tail, response, advantage, old))
+        rows.append(TrainSequence(n // group, prefix, tail, response, advantage, old))
     return rows
 
 
-def scores_of(row: Row, table, temperature=1.0):
+def scores_of(row: TrainSequence, table, temperature=1.0):
     """Log-probabilities ``[T', V]`` of everything that might have been said, one row alone."""
     tokens = np.concatenate([row.prefix, row.tail, row.response])
     return jax.nn.log_softmax(table[tokens[-len(row.response) - 1 : -1]] / temperature)
 
 
-def picked(row: Row, table):
+def picked(row: TrainSequence, table):
     return scores_of(row, table)[jnp.arange(len(row.response)), row.response]
 
 
-def loss_of(function=policy_gradient_loss, *, on_policy=True, silent=True, bonus=0.0) -> Loss:
-    return Loss(function, on_policy, silent, bonus, chunk=7)
+def loss_of(function=policy_gradient_loss, *, on_policy=True, silent=True, bonus=0.0) -> LossConfig:
+    return LossConfig(function, on_policy, silent, bonus, chunk=7)
 
 
 def step(
@@ -60,10 +67,10 @@ def step(
     transform = optax.sgd(rate)
     params = markov_params(V)
     cut = len(rows) // mini_batches
-    return train_on(
+    return update_params(
         POLICY, loss, transform, params, transform.init(params),
         [rows[i * cut : (i + 1) * cut] if mini_batches > 1 else rows for i in range(mini_batches)],
-        micro=Micro(16, micro_batch, 0, sharding), skip_silent=skip_silent, temperature=1.0, rescore=rescore,
+        micro=PackingConfig(16, micro_batch, 0, sharding), skip_silent=skip_silent, temperature=1.0, rescore=rescore,
     )  # fmt: skip
 
 
@@ -114,8 +121,8 @@ def test_rows_that_a_loss_whitens_are_never_left_out():
 def test_parameters_and_optimizer_state_are_donated():
     transform, params = optax.adam(1e-3), markov_params(V)
     before = (params, transform.init(params))
-    how = dict(micro=Micro(16, 64, 0, None), skip_silent=False, temperature=1.0)
-    train_on(POLICY, loss_of(), transform, *before, [ragged_rows()], **how)
+    how = dict(micro=PackingConfig(16, 64, 0, None), skip_silent=False, temperature=1.0)
+    update_params(POLICY, loss_of(), transform, *before, [ragged_rows()], **how)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before) if leaf.ndim)
 
 
@@ -130,7 +137,7 @@ def test_an_update_that_overflows_on_the_device_changes_nothing_and_is_named():
     rows = [row._replace(advantage=3e38) for row in ragged_rows()]
     params, _, metrics = step(rows, loss_of())
     np.testing.assert_array_equal(params["table"], markov_params(V)["table"])
-    assert diagnosis(rows, metrics) == "not finite: the loss, the gradient"
+    assert describe_nonfinite(rows, metrics) == "not finite: the loss, the gradient"
 
 
 def test_eight_devices_train_as_one():
@@ -165,9 +172,9 @@ def test_mini_batches_are_steps_of_their_own_and_all_are_reported():
     rows = ragged_rows(12)
     params, state, _ = step(rows[:6], loss_of(on_policy=False))
     transform = optax.sgd(1.0)
-    twice, _, second = train_on(
+    twice, _, second = update_params(
         POLICY, loss_of(on_policy=False), transform, params, state, [rows[6:]],
-        micro=Micro(16, 64, 0), skip_silent=False, temperature=1.0,
+        micro=PackingConfig(16, 64, 0), skip_silent=False, temperature=1.0,
     )  # fmt: skip
     _, _, first = step(rows[:6], loss_of(on_policy=False))
     once, _, both = step(rows, loss_of(on_policy=False), mini_batches=2)
@@ -222,9 +229,9 @@ def test_entropy_bonus_raises_entropy():
     rows = ragged_rows(silent=range(13))
     plain, _, before = step(rows, loss_of())
     raised, _, _ = step(rows, loss_of(bonus=0.5, silent=False))
-    _, _, after = train_on(
+    _, _, after = update_params(
         POLICY, loss_of(), optax.sgd(0.0), raised, optax.sgd(0.0).init(raised), [rows],
-        micro=Micro(16, 64, 0), skip_silent=False, temperature=1.0,
+        micro=PackingConfig(16, 64, 0), skip_silent=False, temperature=1.0,
     )  # fmt: skip
     assert after["entropy"] > before["entropy"]
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ccpo_jax.learner.packing import Packed
+from ccpo_jax.learner.packing import PackedBatch
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes, policy_with
 from ccpo_jax.sampler.decode_loop import Prompts
 from experiments.bench import __main__ as bench
@@ -57,7 +57,7 @@ def test_a_rollout_compiles_and_its_caches_stay_in_place(agents, tail, groups):
     )
 
 
-def packed(rows=2, length=512, used=384, responses=4, tokens=128) -> Packed:
+def packed(rows=2, length=512, used=384, responses=4, tokens=128) -> PackedBatch:
     axes = (
         [(rows, length)] * 4
         + [(rows, used)] * 2
@@ -65,7 +65,7 @@ def packed(rows=2, length=512, used=384, responses=4, tokens=128) -> Packed:
         + [(rows, responses)] * 3
         + [(rows, responses, tokens)]
     )
-    return Packed(
+    return PackedBatch(
         *(shape(*x, dtype=jnp.float32 if i > 8 else jnp.int32) for i, x in enumerate(axes))
     )
 

@@ -13,7 +13,7 @@ from ccpo_jax.models import fused_attention as flash
 from ccpo_jax.models.attention import Block, attention, packed_attention
 from ccpo_jax.models.decoder import init_params, make_policy, policy_with
 from ccpo_jax.sampler.decode_loop import Prompts, begin, sample
-from ccpo_jax.sampler.token_sampling import sampling
+from ccpo_jax.sampler.token_sampling import token_sampling
 from tests.models.test_decoder import ModelConfig
 
 
@@ -191,7 +191,7 @@ def test_sampling_with_the_decode_step_draws_the_same_tokens(monkeypatch, window
         rng.integers(0, 40, (2, 5)).astype(np.int32), np.array([5, 3], np.int32),
         rng.integers(0, 40, (2, 4, 3)).astype(np.int32), np.array([[3, 2, 1, 1], [3, 3, 1, 1]], np.int32),
     )  # fmt: skip
-    settings = sampling(eos_ids=(0,), pad_id=0)
+    settings = token_sampling(eos_ids=(0,), pad_id=0)
     how = dict(max_tokens=6, groups=((2, 3), (2, 1)))
     keys = jax.random.split(jax.random.key(1), 8).reshape(2, 4)
     meant, found = (

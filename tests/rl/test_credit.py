@@ -25,11 +25,11 @@ from ccpo_jax import (
 from ccpo_jax.rl.topology import chain, debate, dyad, graph, voting
 from ccpo_jax.train.build import (
     credit_of_step,
-    keywords,
+    accepted_kwargs,
     make_advantage,
     make_loss,
     masked_worlds,
-    rehearse,
+    check_shapes,
 )
 from configs.base import base
 
@@ -605,8 +605,8 @@ def test_a_run_can_choose_it(name, team):
     """By --config.credit.name, with the defaults of configs/base.py: what setup rehearses before anything is loaded."""
     config = base()
     config.credit.name, config.batch_size = name, 2
-    estimator = make_credit(name, team, **keywords(CREDITS[name], config.credit))
-    rehearse(estimator, make_advantage(config, estimator), make_loss(config), team, config)
+    estimator = make_credit(name, team, **accepted_kwargs(CREDITS[name], config.credit))
+    check_shapes(estimator, make_advantage(config, estimator), make_loss(config), team, config)
 
 
 def test_masked_worlds_are_decoded_where_they_are_free_or_read():

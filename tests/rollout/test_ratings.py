@@ -14,7 +14,7 @@ from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Agent, Team, rate, rollout
 from ccpo_jax.rollout import prompts as text
 from ccpo_jax.rollout.ratings import EVEN, FAILURES, parse
-from ccpo_jax.train.evaluate import hear_ratings
+from ccpo_jax.train.evaluate import collect_ratings
 from tests.rollout.test_rollout import PROBLEMS, ROLES, spelled
 from tests.support.stubs import CODEC, POLICY, markov_params
 
@@ -142,7 +142,7 @@ def test_ratings_become_splits_and_counts(monkeypatch):
     spoken = rollout(team, WEIGHTS, PROBLEMS[:2], jax.random.key(5), group_size=2)
     reward = np.array([[[1.0, 1.0], [0.0, 0.0]]])
     result = Outcome(reward, np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 2), int), spoken.masks)
-    spoken, result, metrics = hear_ratings(
+    spoken, result, metrics = collect_ratings(
         team, WEIGHTS, PROBLEMS[:2], spoken, result, jax.random.key(0)
     )
     expected = [[[[0.3, 0.7], EVEN], [EVEN, [0.9, 0.1]]], [[EVEN, [0.3, 0.7]], [EVEN, EVEN]]]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ccpo_jax.devices.sharding import batch_sharding, make_mesh, replicated
-from ccpo_jax.learner.packing import gather_rows
+from ccpo_jax.learner.packing import gather_sequences
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig
 from ccpo_jax.rl.topology import (
@@ -27,7 +27,7 @@ from ccpo_jax.rollout import Agent, Rollout, Team, Turn, bucket, outcome, rollou
 from ccpo_jax.rollout import prompts as text
 from ccpo_jax.sampler.decode_loop import Prompts, sample
 from ccpo_jax.sampler.generate import compiled
-from ccpo_jax.sampler.token_sampling import sampling
+from ccpo_jax.sampler.token_sampling import token_sampling
 from ccpo_jax.train.step import turn_advantages
 from tests.rollout.test_prompts import hears_of
 from tests.support.stubs import CODEC, POLICY, markov_params
@@ -133,7 +133,7 @@ def test_masked_world_is_solo_sampling_token_for_token():
     bare = Prompts(
         prefix, length, np.zeros((batch, 3, 0), np.int32), np.zeros((batch, 3), np.int32)
     )
-    settings = sampling(temperature=1.0, eos_ids=CODEC.eos_ids, pad_id=CODEC.pad_id)
+    settings = token_sampling(temperature=1.0, eos_ids=CODEC.eos_ids, pad_id=CODEC.pad_id)
     solo = jax.jit(lambda w: sample(solver.policy, w, bare, keys, settings, max_tokens=12))(
         weights[1]
     )
@@ -552,7 +552,7 @@ def test_outcomes_and_training_rows_of_nested_answers_by_hand():
     advantage = np.stack(
         [np.arange(6.0).reshape(1, 6).repeat(2, 0) // 2, np.arange(12.0).reshape(2, 6)]
     )
-    thoughts, answers = (gather_rows(spoken, advantage, [turn], range(2)) for turn in (0, 1))
+    thoughts, answers = (gather_sequences(spoken, advantage, [turn], range(2)) for turn in (0, 1))
     assert [row.advantage for row in thoughts] == [0, 1, 2, 0, 1, 2]
     assert [row.advantage for row in answers] == list(range(12))
     assert [int(row.response[0]) for row in thoughts] == turns[0].samples.tokens.ravel().tolist()

@@ -14,7 +14,7 @@ from ccpo_jax.sampler import generate as generate_module
 from ccpo_jax.sampler.decode_loop import Prompts, advance, begin, sample
 from ccpo_jax.sampler.generate import generate
 from ccpo_jax.sampler.slots import pick, plan
-from ccpo_jax.sampler.token_sampling import draw, sampling
+from ccpo_jax.sampler.token_sampling import sample_tokens, token_sampling
 from tests.support.stubs import POLICY, markov_params
 
 V, PAD, EOS = 7, 0, 1
@@ -42,7 +42,7 @@ def prompts_for(batch, rows, length=4):
 
 
 def settings(**changes):
-    return sampling(**{"temperature": 1.0, "eos_ids": (EOS,), "pad_id": PAD} | changes)
+    return token_sampling(**{"temperature": 1.0, "eos_ids": (EOS,), "pad_id": PAD} | changes)
 
 
 def assert_same_samples(one, other):
@@ -56,7 +56,7 @@ def assert_same_samples(one, other):
 def test_frequencies_match_the_distribution():
     logits = jnp.array([0.0, 1.0, -1.0, 2.0, -30.0])
     uniform = (jnp.arange(20_000) + 0.5) / 20_000
-    token, logprob = draw(jnp.broadcast_to(logits, (20_000, 5)), uniform, settings())
+    token, logprob = sample_tokens(jnp.broadcast_to(logits, (20_000, 5)), uniform, settings())
     np.testing.assert_allclose(
         np.bincount(token, minlength=5) / 20_000, jax.nn.softmax(logits), atol=1e-4
     )
@@ -66,7 +66,7 @@ def test_frequencies_match_the_distribution():
 def test_extreme_uniforms_never_leave_the_support():
     logits = jnp.array([[-jnp.inf, 0.0, 1.0, -jnp.inf]])
     for u in (0.0, float(np.nextafter(np.float32(1), np.float32(0)))):
-        token, logprob = draw(logits, jnp.array([u], jnp.float32), settings())
+        token, logprob = sample_tokens(logits, jnp.array([u], jnp.float32), settings())
         assert int(token[0]) in (1, 2) and np.isfinite(logprob[0])
 
 
@@ -75,7 +75,7 @@ def test_top_p_keeps_the_smallest_sufficient_set(top_p):
     logits = jax.random.normal(jax.random.key(3), (64, 50)) * 2
     uniform = jnp.broadcast_to((jnp.arange(1000) + 0.5) / 1000, (64, 1000))
     every = jnp.broadcast_to(logits[:, None], (64, 1000, 50))
-    tokens, logprobs = draw(every, uniform, settings(temperature=0.7, top_p=top_p))
+    tokens, logprobs = sample_tokens(every, uniform, settings(temperature=0.7, top_p=top_p))
     full = np.asarray(jax.nn.softmax(logits / 0.7))
     for row, token, logprob in zip(full, np.asarray(tokens), np.asarray(logprobs), strict=True):
         order = np.argsort(-row)

@@ -5,15 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ccpo_jax.learner.packing import Row, gather_rows, pack
-from ccpo_jax.learner.update import Loss, Micro, gradient_program, totals_of, train_on
+from ccpo_jax.learner.packing import TrainSequence, gather_sequences, pack
+from ccpo_jax.learner.update import (
+    LossConfig,
+    PackingConfig,
+    gradient_program,
+    totals_of,
+    update_params,
+)
 from ccpo_jax.models import ModelConfig, make_policy
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.rl.losses import policy_gradient_loss
 from ccpo_jax.rl.topology import dyad
 from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import begin_program, compiled, decode_program
-from ccpo_jax.sampler.token_sampling import sampling
+from ccpo_jax.sampler.token_sampling import token_sampling
 from tests.rollout.test_rollout import speak, team_of
 from tests.support.stubs import CODEC, POLICY, markov_params
 
@@ -39,7 +45,7 @@ def test_the_update_never_holds_the_logits_of_all_tokens():
     config, responses, tokens = network(), 8, 120
     rng = np.random.default_rng(0)
     rows = [
-        Row(
+        TrainSequence(
             r,
             *(rng.integers(0, 99, n).astype(np.int32) for n in (8, 0, tokens)),
             1.0,
@@ -51,7 +57,7 @@ def test_the_update_never_holds_the_logits_of_all_tokens():
     params = parameter_shapes(config)
 
     def temporaries(chunk: int) -> int:
-        loss = Loss(policy_gradient_loss, True, True, 0.0, chunk)
+        loss = LossConfig(policy_gradient_loss, True, True, 0.0, chunk)
         arguments = (
             make_policy(config),
             loss,
@@ -82,7 +88,7 @@ def test_the_decode_loop_needs_little_beside_cache_and_weights():
         jax.ShapeDtypeStruct((batch, rows), jnp.int32),
     )
     ids = jax.ShapeDtypeStruct((batch, rows, 4), jnp.uint32)
-    settings = sampling(eos_ids=(1,), pad_id=0)
+    settings = token_sampling(eos_ids=(1,), pad_id=0)
     static = {"max_tokens": slots, "slots": slots, "groups": ((rows, 0),), "stacked": False}
     prompts = Prompts(*whole, *bare)
     begun = begin_program().eval_shape(
@@ -103,17 +109,19 @@ def test_fifty_ragged_steps_compile_few_programs():
     """Prompts, thoughts and responses of every length: shapes come from few buckets, and the last steps add none."""
     team = team_of(dyad(), policy=POLICY, max_tokens=24)
     weights = tuple(markov_params(CODEC.vocab_size, seed, scale=1.5) for seed in range(2))
-    loss, transform = Loss(policy_gradient_loss, True, True, 0.0, 64), optax.sgd(0.0)
+    loss, transform = LossConfig(policy_gradient_loss, True, True, 0.0, 64), optax.sgd(0.0)
     rng, counts = np.random.default_rng(0), []
     before = compiled() + gradient_program()._cache_size()
     for _ in range(50):
         problems = ["".join(rng.choice(list("12+-= "), rng.integers(1, 29))) for _ in range(4)]
         spoken = speak(team, weights, problems, ablated=(0,), group_size=2, chunk=8)
-        rows = gather_rows(spoken, rng.normal(size=(2, 4, 2)).astype(np.float32), (1,), range(4))
+        rows = gather_sequences(
+            spoken, rng.normal(size=(2, 4, 2)).astype(np.float32), (1,), range(4)
+        )
         params = markov_params(CODEC.vocab_size)
-        train_on(
+        update_params(
             POLICY, loss, transform, params, transform.init(params), [rows],
-            micro=Micro(64, 2, 0), skip_silent=False, temperature=1.0,
+            micro=PackingConfig(64, 2, 0), skip_silent=False, temperature=1.0,
         )  # fmt: skip
         counts.append(compiled() + gradient_program()._cache_size() - before)
     assert counts[-1] <= 20 and counts[-1] - counts[24] <= 2, counts

@@ -12,7 +12,7 @@ from ccpo_jax.models import make_policy
 from ccpo_jax.rl.topology import agent_masks, chain, dyad, graph, team_reward, voting
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import rollout
-from ccpo_jax.train.evaluate import EvalSettings, _scores, evaluate, evaluation_worlds
+from ccpo_jax.train.evaluate import EvalSettings, _accuracies, evaluate, evaluation_worlds
 from ccpo_jax.verifiers import Graded
 from tests.rollout.test_rollout import PROBLEMS, small_config, small_params, team_of, weights_of
 
@@ -32,7 +32,7 @@ def test_scores_of_a_vote_by_hand():
     """Two problems, two samples; voters 0 and 1 are right on the first, voter 2 alone on the second."""
     correct = [[[1, 1, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 1]]]
     classes = [[[0, 0, 1], [0, 1, 1]], [[1, 1, 0], [1, 2, 0]]]
-    scores = _scores(
+    scores = _accuracies(
         SimpleNamespace(topology=voting(3)), outcome_of(voting(3), [correct] * 7, [classes] * 7)
     )
     np.testing.assert_allclose(scores["team_accuracy"], [0.5, (0 + 1 / 3) / 2], rtol=1e-6)
@@ -57,7 +57,7 @@ def test_scores_of_a_dyad_by_hand():
         [[[-1, 1], [-1, 0], [-1, 2]]],
         [[[-1, -1], [-1, -1], [0, -1]]],
     ]
-    scores = _scores(
+    scores = _accuracies(
         SimpleNamespace(topology=dyad()), outcome_of(dyad(), [joint, solo, thought], classes)
     )
     expected = {"team_accuracy": 2 / 3, "maj_accuracy": 1, "agent_accuracy/0": 1 / 3, "agent_accuracy/1": 1 / 3,
@@ -78,7 +78,7 @@ def test_scores_of_a_chain_by_hand():
     correct[4, 0, :, 0] = [0, 1]  # the planner by itself
     correct[5, 0, :, 1] = [1, 0]
     correct[6, 0, :, 2] = [1, 1]
-    scores = _scores(
+    scores = _accuracies(
         SimpleNamespace(topology=chain(3)), outcome_of(chain(3), correct, np.where(correct, 0, 1))
     )
     expected = {"team_accuracy": 1, "maj_accuracy": 1, "without_agent_accuracy/0": 0.5, "without_agent_accuracy/1": 0,

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from ccpo_jax.train.build import resolve
+from ccpo_jax.train.build import build
 from ccpo_jax.train.step import initial_state, train_step
 from ccpo_jax.verifiers import VerifierPool
 
@@ -35,7 +35,7 @@ def step_of(name: str) -> dict[str, float]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda *_, original=jax.devices: original()[:1])
-        program = resolve(config)
+        program = build(config)
     state = initial_state(program, config)
     before = jax.device_get(state.params)
     with VerifierPool(**config.verifier) as pool:

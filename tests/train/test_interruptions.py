@@ -12,12 +12,19 @@ import numpy as np
 import pytest
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.learner.packing import Row
+from ccpo_jax.learner.packing import TrainSequence
 from ccpo_jax.learner.replay import load_batch, save_batch
 from ccpo_jax.train import loop as train
 from ccpo_jax.train import step as step_module
-from ccpo_jax.train.guards import Unhealthy, Watch, diagnosis, room_for, sick_rows, within
-from ccpo_jax.workdir.workdir import claim, write_errors
+from ccpo_jax.train.guards import (
+    NonFiniteUpdateError,
+    NonFiniteGuard,
+    describe_nonfinite,
+    explain_oom,
+    nonfinite_sequences,
+    run_with_timeout,
+)
+from ccpo_jax.workdir.workdir import lock_workdir, as_disk_error
 from configs import voting
 
 
@@ -59,7 +66,7 @@ def whole(tmp_path_factory):
 
 def during(monkeypatch, step: int, act):
     """Calls `act` in the middle of a step."""
-    original = step_module.describe
+    original = step_module.step_metrics
 
     def describe(*args):
         if during.count == step:
@@ -68,7 +75,7 @@ def during(monkeypatch, step: int, act):
         return original(*args)
 
     during.count = 1
-    monkeypatch.setattr(step_module, "describe", describe)
+    monkeypatch.setattr(step_module, "step_metrics", describe)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -107,12 +114,13 @@ def test_an_update_that_is_not_finite_is_left_out_named_and_kept(
     spoilt.count = 0
     monkeypatch.setattr(step_module, "turn_advantages", spoilt)
     with pytest.raises(
-        Unhealthy, match=r"step 2, agent 0 .*: advantages of 24 of 24 responses are not finite, on "
+        NonFiniteUpdateError,
+        match=r"step 2, agent 0 .*: advantages of 24 of 24 responses are not finite, on ",
     ):
         train.train(brief(3), str(tmp_path / "stop"))
     assert lines_of(tmp_path / "stop")[:2] == whole[:2]
     (kept,) = (tmp_path / "stop" / "not_finite").iterdir()
-    assert len(load_batch(kept)) == len(sick_rows(load_batch(kept))) == 24
+    assert len(load_batch(kept)) == len(nonfinite_sequences(load_batch(kept))) == 24
     spoilt.count = 0
     train.train(brief(3, **{"trainer.not_finite": "skip"}), str(tmp_path / "skip"))
     rows = lines_of(tmp_path / "skip")
@@ -120,10 +128,10 @@ def test_an_update_that_is_not_finite_is_left_out_named_and_kept(
     assert "this update is left out, its batch is in" in capsys.readouterr().err
 
 
-def rows_of(count: int) -> list[Row]:
+def rows_of(count: int) -> list[TrainSequence]:
     rng = np.random.default_rng(0)
     return [
-        Row(i // 2, rng.integers(0, 9, 3).astype(np.int32), rng.integers(0, 9, i).astype(np.int32),
+        TrainSequence(i // 2, rng.integers(0, 9, 3).astype(np.int32), rng.integers(0, 9, i).astype(np.int32),
             rng.integers(0, 9, 1 + i).astype(np.int32), float(rng.normal()), rng.normal(size=1 + i).astype(np.float32))
         for i in range(count)
     ]  # fmt: skip
@@ -131,13 +139,13 @@ def rows_of(count: int) -> list[Row]:
 
 def test_a_batch_is_kept_bit_for_bit_and_what_is_wrong_with_it_is_named(tmp_path, capsys):
     rows = rows_of(6)
-    assert diagnosis(rows, {"loss": 1.0}) == "" and sick_rows(rows) == []
+    assert describe_nonfinite(rows, {"loss": 1.0}) == "" and nonfinite_sequences(rows) == []
     assert (
-        diagnosis(rows, {"loss": np.nan, "grad_norm": np.inf})
+        describe_nonfinite(rows, {"loss": np.nan, "grad_norm": np.inf})
         == "not finite: the loss, the gradient"
     )
     rows[3].old_logprobs[1] = np.nan
-    assert diagnosis(rows, {}) == "log-probs of 1 of 6 responses are not finite"
+    assert describe_nonfinite(rows, {}) == "log-probs of 1 of 6 responses are not finite"
     path = save_batch(
         tmp_path / "kept",
         rows,
@@ -149,7 +157,7 @@ def test_a_batch_is_kept_bit_for_bit_and_what_is_wrong_with_it_is_named(tmp_path
     for row, other in zip(load_batch(path), rows, strict=True):
         for mine, theirs in zip(row, other, strict=True):
             np.testing.assert_array_equal(mine, theirs)
-    watch = Watch(tmp_path, ("a", "b", "c"), "skip")
+    watch = NonFiniteGuard(tmp_path, ("a", "b", "c"), "skip")
     watch.report("because", rows, step=7, agents=(0, 2), problems=["p/0", "p/1", "p/2"])
     assert (
         "step 7, agent 0 (a), agent 2 (c): because, on p/1; this update" in capsys.readouterr().err
@@ -160,17 +168,17 @@ def test_a_batch_is_kept_bit_for_bit_and_what_is_wrong_with_it_is_named(tmp_path
 def test_a_folder_is_one_runs_at_a_time(tmp_path):
     folder = str(tmp_path / "run")
     with (
-        claim(folder),
+        lock_workdir(folder),
         pytest.raises(
             ValueError, match=f"is in use by process {os.getpid()} on .*another --workdir"
         ),
     ):
-        with claim(folder):
+        with lock_workdir(folder):
             pass
     assert not os.path.exists(folder)  # it was made for a run that never began
-    with claim(folder):
+    with lock_workdir(folder):
         pathlib.Path(folder, "config.json").write_text("{}")
-    with claim(folder):
+    with lock_workdir(folder):
         pass
     assert os.path.exists(folder)
 
@@ -180,11 +188,11 @@ def test_a_full_or_read_only_disk_is_one_line(code, tmp_path):
     with pytest.raises(
         InputError, match=f"workdir: cannot write runs/x .{os.strerror(code)} at here.; mend that"
     ):
-        with write_errors("runs/x"):
+        with as_disk_error("runs/x"):
             raise OSError(code, os.strerror(code), "here")
     with (
         pytest.raises(ConnectionError),
-        write_errors("runs/x"),
+        as_disk_error("runs/x"),
     ):  # somebody else's error stays what it is
         raise ConnectionResetError(errno.ECONNRESET, "reset")
 
@@ -194,19 +202,19 @@ def test_a_full_or_read_only_disk_is_one_line(code, tmp_path):
 ])  # fmt: skip
 def test_memory_that_runs_out_names_the_field_to_lower(phase, field):
     for error in (MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")):
-        with pytest.raises(InputError, match=f"^{field}: "), room_for(phase, brief(1)):
+        with pytest.raises(InputError, match=f"^{field}: "), explain_oom(phase, brief(1)):
             raise error
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), room_for(phase, brief(1)):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), explain_oom(phase, brief(1)):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
 def test_work_that_never_ends_is_given_up():
-    assert within(5.0, "model", lambda: 3) == within(0, "model", lambda: 3) == 3
+    assert run_with_timeout(5.0, "model", lambda: 3) == run_with_timeout(0, "model", lambda: 3) == 3
     with pytest.raises(KeyError):
-        within(5.0, "model", lambda: {}["x"])
+        run_with_timeout(5.0, "model", lambda: {}["x"])
     began = time.perf_counter()
     with pytest.raises(
         ValueError, match=r"^data.train: loading it has not ended within 0.1 seconds"
     ):
-        within(0.1, "data.train", lambda: time.sleep(3))
+        run_with_timeout(0.1, "data.train", lambda: time.sleep(3))
     assert time.perf_counter() - began < 2

@@ -14,7 +14,7 @@ from ccpo_jax.rl.topology import voting as voters
 from ccpo_jax.sampler.generate import compiled
 from ccpo_jax.train import loop as train
 from ccpo_jax.train import step as step_module
-from ccpo_jax.train.build import make_advantage, resolve
+from ccpo_jax.train.build import make_advantage, build
 from ccpo_jax.verifiers import VerifierPool
 from configs import chain, debate, dyad, voting
 
@@ -223,7 +223,7 @@ def test_other_modes_take_the_runs_own_configuration(finished, tmp_path, capsys)
 def test_steps_do_not_recompile():
     """After the first steps have met the shapes there are, further steps compile nothing."""
     config = small("voting", steps=8, shared_policy=True)
-    program = resolve(config)
+    program = build(config)
     state = train.initial_state(program, config)
     counts = []
     with VerifierPool(**config.verifier) as pool:

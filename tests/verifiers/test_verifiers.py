@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccpo_jax import verifiers
-from ccpo_jax.verifiers import PROBLEMS, VERIFIERS, Graded, Item, VerifierPool, check_gold, verify
+from ccpo_jax.verifiers import FAILURES, VERIFIERS, Graded, Item, VerifierPool, check_gold, verify
 from ccpo_jax.verifiers.process_pool import CRASHED, TIMED_OUT, ProcessPool
 
 TOWER = r"\boxed{9^{9^{9^{9^{9}}}}}"
@@ -53,7 +53,7 @@ def test_contract(name):
     assert graded.answer_id == [0, 1, -1, 1, 0]
     assert graded.problems == ["", "", "no_answer", "", ""]
     assert graded.gold_problem is None and check_gold(name, right) is None
-    assert graded.counts == dict.fromkeys(PROBLEMS, 0) | {"no_answer": 1}
+    assert graded.counts == dict.fromkeys(FAILURES, 0) | {"no_answer": 1}
 
 
 @pytest.mark.parametrize("name", VERIFIERS)
@@ -485,7 +485,7 @@ def test_pool_agrees_with_one_process_whatever_the_number_of_workers(pool):
 def test_no_items(pool):
     assert pool.verify([]) == []
     assert pool.verify([Item("math", "1", ())]) == [
-        Graded([], [], [], [], None, dict.fromkeys(PROBLEMS, 0))
+        Graded([], [], [], [], None, dict.fromkeys(FAILURES, 0))
     ]
 
 

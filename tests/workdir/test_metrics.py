@@ -11,7 +11,12 @@ import pytest
 from ccpo_jax.rl.diagnostics import diagnostics
 from ccpo_jax.rl.topology import agent_masks, all_subsets, chain, dyad, graph, voting
 from ccpo_jax.rl.types import Outcome
-from ccpo_jax.workdir.metrics import MetricsWriter, bootstrap_interval, closing_table, live_line
+from ccpo_jax.workdir.metrics import (
+    MetricsWriter,
+    bootstrap_interval,
+    accuracy_table,
+    progress_line,
+)
 
 
 def writer(folder, **changes):
@@ -55,9 +60,9 @@ def test_a_run_that_starts_over_starts_a_new_file(tmp_path):
 
 def test_live_line_has_step_reward_accuracy_speed_and_time_left():
     values = {"reward": 0.25, "eval/team_accuracy": 0.5, "time/tokens_per_second": 12345.6}
-    line = live_line(5, 20, values, elapsed=50.0, done=5)
+    line = progress_line(5, 20, values, elapsed=50.0, done=5)
     assert line == "step 5/20 | reward 0.250 | held-out accuracy 0.500 | tokens/s 12,346 | ETA 2:30"
-    assert "ETA" not in live_line(20, 20, values, elapsed=50.0, done=5)
+    assert "ETA" not in progress_line(20, 20, values, elapsed=50.0, done=5)
 
 
 def test_logs_are_not_flooded(tmp_path):
@@ -146,7 +151,7 @@ def test_interval_resamples_problems_not_samples():
 
 
 def test_closing_table_shows_both_columns_and_the_change():
-    text = closing_table({"team": (0.5, 0.45, 0.55)}, {"team": (0.75, 0.7, 0.8)})
+    text = accuracy_table({"team": (0.5, 0.45, 0.55)}, {"team": (0.75, 0.7, 0.8)})
     assert "before" in text and "change" in text
     assert text.splitlines()[1].split() == [
         "team",
@@ -158,7 +163,7 @@ def test_closing_table_shows_both_columns_and_the_change():
         "80.0]",
         "+25.0",
     ]
-    assert "before" not in closing_table({"team": (0.5, 0.4, 0.6)})
+    assert "before" not in accuracy_table({"team": (0.5, 0.4, 0.6)})
 
 
 def test_diagnostics_of_a_vote_by_hand():
