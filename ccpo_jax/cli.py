@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from ccpo_jax import modes
-from ccpo_jax.devices.distributed import all_gather_objects, abort
+from ccpo_jax.devices.distributed import abort, all_gather_objects
 from ccpo_jax.errors import InputError
 from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train

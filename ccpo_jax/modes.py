@@ -17,7 +17,7 @@ from ccpo_jax.train.loop import evaluation, heldout_set, test_sets
 from ccpo_jax.train.step import initial_state, publish
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
-from ccpo_jax.workdir.metrics import accuracy_table, accuracy_rows
+from ccpo_jax.workdir.metrics import accuracy_rows, accuracy_table
 from ccpo_jax.workdir.workdir import open_checkpoints
 
 

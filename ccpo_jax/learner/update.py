@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ccpo_jax.devices.sharding import fetch, put, num_shards
+from ccpo_jax.devices.sharding import fetch, num_shards, put
 from ccpo_jax.devices.xla_options import options
 from ccpo_jax.learner.logprobs import scores
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack

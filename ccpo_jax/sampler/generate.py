@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.devices import precompile as ahead
-from ccpo_jax.devices.sharding import fetch, put, num_shards
+from ccpo_jax.devices.sharding import fetch, num_shards, put
 from ccpo_jax.devices.xla_options import options
 from ccpo_jax.rl.types import Policy, Samples
 from ccpo_jax.sampler.decode_loop import (

@@ -18,8 +18,8 @@ from ccpo_jax.devices.sharding import (
     Layout,
     batch_sharding,
     make_mesh,
-    parse_rules,
     num_shards,
+    parse_rules,
     state_sharding,
 )
 from ccpo_jax.hf.tokenizer import load_tokenizer

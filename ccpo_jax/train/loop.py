@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from ccpo_jax import data
 from ccpo_jax.devices.distributed import (
-    first_nonempty,
     all_gather_objects,
+    first_nonempty,
     is_main_process,
     print_main,
     sync_errors,
@@ -24,21 +24,21 @@ from ccpo_jax.learner.update import TrainState
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.train.build import Run, build
 from ccpo_jax.train.evaluate import evaluate
-from ccpo_jax.train.guards import NonFiniteUpdateError, NonFiniteGuard, explain_oom
+from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_oom
 from ccpo_jax.train.signals import Stopping
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir.checkpoint import Checkpoints
-from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter, accuracy_table, accuracy_rows
+from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter, accuracy_rows, accuracy_table
 from ccpo_jax.workdir.rollout_log import Journal
 from ccpo_jax.workdir.workdir import (
-    check_same_config,
-    lock_workdir,
-    compare_config,
-    open_checkpoints,
-    save_config,
-    replace_text,
     as_disk_error,
+    check_same_config,
+    compare_config,
+    lock_workdir,
+    open_checkpoints,
+    replace_text,
+    save_config,
 )
 
 _EVALUATION = (

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from orbax import checkpoint as ocp
 
-from ccpo_jax.devices.distributed import first_nonempty, all_gather_objects, is_main_process
+from ccpo_jax.devices.distributed import all_gather_objects, first_nonempty, is_main_process
 from ccpo_jax.workdir.checksum import fingerprints
 
 _LOG = logging.getLogger(__name__)

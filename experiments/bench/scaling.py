@@ -29,9 +29,9 @@ from ccpo_jax.devices.sharding import (
     Layout,
     batch_sharding,
     make_mesh,
+    num_shards,
     replicated,
     spec,
-    num_shards,
     state_sharding,
 )
 from ccpo_jax.learner.packing import PackedBatch

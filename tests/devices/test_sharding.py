@@ -18,10 +18,10 @@ from ccpo_jax.devices.sharding import (
     batch_sharding,
     fetch,
     make_mesh,
+    num_shards,
     parse_rules,
     put,
     replicated,
-    num_shards,
     state_sharding,
 )
 from ccpo_jax.learner.packing import TrainSequence, pack

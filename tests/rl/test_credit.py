@@ -24,12 +24,12 @@ from ccpo_jax import (
 )
 from ccpo_jax.rl.topology import chain, debate, dyad, graph, voting
 from ccpo_jax.train.build import (
-    credit_of_step,
     accepted_kwargs,
+    check_shapes,
+    credit_of_step,
     make_advantage,
     make_loss,
     masked_worlds,
-    check_shapes,
 )
 from configs.base import base
 

@@ -17,14 +17,14 @@ from ccpo_jax.learner.replay import load_batch, save_batch
 from ccpo_jax.train import loop as train
 from ccpo_jax.train import step as step_module
 from ccpo_jax.train.guards import (
-    NonFiniteUpdateError,
     NonFiniteGuard,
+    NonFiniteUpdateError,
     describe_nonfinite,
     explain_oom,
     nonfinite_sequences,
     run_with_timeout,
 )
-from ccpo_jax.workdir.workdir import lock_workdir, as_disk_error
+from ccpo_jax.workdir.workdir import as_disk_error, lock_workdir
 from configs import voting
 
 

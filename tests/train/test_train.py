@@ -14,7 +14,7 @@ from ccpo_jax.rl.topology import voting as voters
 from ccpo_jax.sampler.generate import compiled
 from ccpo_jax.train import loop as train
 from ccpo_jax.train import step as step_module
-from ccpo_jax.train.build import make_advantage, build
+from ccpo_jax.train.build import build, make_advantage
 from ccpo_jax.verifiers import VerifierPool
 from configs import chain, debate, dyad, voting
 

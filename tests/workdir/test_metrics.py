@@ -13,8 +13,8 @@ from ccpo_jax.rl.topology import agent_masks, all_subsets, chain, dyad, graph, v
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.workdir.metrics import (
     MetricsWriter,
-    bootstrap_interval,
     accuracy_table,
+    bootstrap_interval,
     progress_line,
 )
 
