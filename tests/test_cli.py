@@ -263,8 +263,8 @@ def test_a_damaged_config_json_is_read_or_refused_in_one_line(checked, tmp_path)
         for mode in ("eval", "train"):
             path.write_bytes(content)
             status, errors = checked(
-                lambda: cli.run_mode(config, "configs/voting.py:tiny", str(tmp_path), mode, {})
-            )  # noqa: B023
+                lambda: cli.run_mode(config, "configs/voting.py:tiny", str(tmp_path), mode, {})  # noqa: B023
+            )
             *diff, last = errors.splitlines(keepends=True)
             assert status == 2 and is_one_line(last), errors
             assert (

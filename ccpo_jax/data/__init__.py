@@ -286,8 +286,8 @@ def _lettered(options: Any) -> list[str]:
         options = [option[match.end() :] for option, match in zip(options, own, strict=True)]
     return [
         f"{letter}. {option.strip()}"
-        for letter, option in zip(string.ascii_uppercase, map(_whole, options))
-    ]  # noqa: B905
+        for letter, option in zip(string.ascii_uppercase, map(_whole, options), strict=False)
+    ]
 
 
 def _letter(gold: Any, count: int, column: str) -> str:

@@ -29,9 +29,9 @@ from ast import literal_eval
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
 from ccpo_jax.arguments import Parser, seeds
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 _SEEDS = (0, 1, 2)
 
