@@ -37,11 +37,22 @@ def as_input_error():
         ) from error
 
 
+def first_line(error: BaseException, limit: int = 200) -> str:
+    r"""The first line of an error's message, or the name of its type where the message is empty.
+
+    Example:
+      >>> first_line(ValueError("no such file\nmore")), first_line(KeyError())
+      ('no such file', 'KeyError')
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:limit]
+
+
 def escape_control(text: str) -> str:
     r"""Text that a terminal shows and does not obey: control characters and direction marks as their escapes.
 
     Example:
-      >>> printable("wipe \x1b[2J, turn \u202e")
+      >>> escape_control("wipe \x1b[2J, turn \u202e")
       'wipe \\x1b[2J, turn \\u202e'
     """
     return "".join(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ccpo_jax.data.synthetic import SPLITS, TASKS, VIEWS
+from ccpo_jax.errors import first_line
 from ccpo_jax.hf import hub
 
 _CONTEXT = ("context", "text")
@@ -367,7 +368,7 @@ def _download(name: str, field: str) -> Iterator[tuple[str, Row]]:
     except (
         Exception
     ) as error:  # the library has a dozen unrelated types for "not there" and "no network"
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise ValueError(
             f"{field}: cannot load {name!r} from the Hub as {source.hub} ({reason}); check the network, or type {local}"
         ) from error
@@ -390,9 +391,7 @@ def _read_file(path: pathlib.Path, field: str) -> list[tuple[str, Row]]:
         reader = {"[": _read_json, "{": _read_objects}.get(text.lstrip()[:1], _read_logiqa)
         return reader(text)
     except (OSError, ValueError, RecursionError) as error:
-        reason = (
-            "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        )
+        reason = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
         raise ValueError(f"{field}: {path}: {reason:.300}") from error
 
 

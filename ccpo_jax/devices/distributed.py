@@ -17,6 +17,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from ccpo_jax.errors import first_line
+from ccpo_jax.integers import next_power_of_two
+
 _OF_OTHERS = (
     "Gloo",
     "NCCL",
@@ -77,9 +80,8 @@ def initialize(
             initialization_timeout=_PATIENCE,
         )
     except (RuntimeError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"coordinator: cannot join the others at {coordinator} ({lines[0]:.200}); type --coordinator=HOST:PORT of "
+            f"coordinator: cannot join the others at {coordinator} ({first_line(error)}); type --coordinator=HOST:PORT of "
             "process 0, --processes=NUMBER and --process=INDEX in each"
         ) from error
     if (
@@ -100,10 +102,9 @@ def abort(error: Exception) -> NoReturn:
 
     Where the error tells of a lost process it is one line, else its traceback.
     """
-    lines = str(error).strip().splitlines()
     if any(word in str(error) for word in _OF_OTHERS):
         print(
-            f"error: process {jax.process_index()} of {jax.process_count()}: another one is gone ({lines[0]:.200}); "
+            f"error: process {jax.process_index()} of {jax.process_count()}: another one is gone ({first_line(error)}); "
             "start them all again with the same command, it resumes after the last checkpoint",
             file=sys.stderr,
         )
@@ -143,7 +144,7 @@ def all_gather_objects(value: Any) -> list:
         return [value]
     mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.int32(len(mine)))
-    room = 1 << (int(sizes.max()) - 1).bit_length()  # few shapes
+    room = next_power_of_two(sizes.max())  # few shapes
     rows = multihost_utils.process_allgather(np.pad(mine, (0, room - len(mine))))
     return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 

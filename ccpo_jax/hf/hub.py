@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+from ccpo_jax.errors import first_line
+
 _PATIENCE = 5.0  # seconds until the Hub counts as out of reach
 
 
@@ -41,9 +43,8 @@ def fetch(name: str | os.PathLike, *, revision: str | None = None, weights: bool
     try:
         return pathlib.Path(snapshot_download(str(name), **options))
     except Exception as error:  # no such name, no access: each comes with its own type
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
-            f"model: the Hub did not give {str(name)!r} ({reason}); type a folder instead"
+            f"model: the Hub did not give {str(name)!r} ({first_line(error)}); type a folder instead"
         ) from error
 
 

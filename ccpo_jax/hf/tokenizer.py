@@ -20,6 +20,7 @@ os.environ.setdefault(
 )  # it would advise, in every run, to install torch
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
+from ccpo_jax.errors import first_line
 from ccpo_jax.hf import hub
 
 _PLACEHOLDER = "PLACEHOLDERofTHEtext"  # survives templates that trim their content
@@ -173,7 +174,7 @@ def load_tokenizer(
         )  # what is wrong with some files shows in use
     except Exception as error:  # the libraries raise all there is over foreign files
         raise ValueError(
-            f"model: no tokenizer could be loaded from {path_or_hub_name!r} ({_first_line(error)}); "
+            f"model: no tokenizer could be loaded from {path_or_hub_name!r} ({first_line(error)}); "
             "type --config.model=FOLDER with tokenizer.json and config.json, or a Hub name where there is a network"
         ) from error
     bare = Tokenizer(backend, pad_id=0, eos_ids=(), thinking=thinking)
@@ -190,10 +191,6 @@ def load_tokenizer(
 def _turns(system: str) -> list[dict[str, str]]:
     user = {"role": "user", "content": _PLACEHOLDER}
     return [{"role": "system", "content": system}, user] if system else [user]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def _generation_ends(file: pathlib.Path) -> list[int]:

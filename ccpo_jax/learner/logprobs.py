@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import Array
 
 
@@ -69,7 +70,7 @@ def _forward(logits, size, entropy_gradient, head, states, targets, used, scale)
 
     nothing = jnp.zeros(targets.shape, jnp.float32)
     picked, entropy, norm = jax.lax.fori_loop(
-        0, -(-used // size), piece, (nothing, nothing, nothing)
+        0, ceil_div(used, size), piece, (nothing, nothing, nothing)
     )
     return (picked, entropy), (head, states, targets, used, scale, entropy, norm)
 
@@ -96,7 +97,7 @@ def _backward(logits, size, entropy_gradient, kept, gradients):
         return to_head, _paste(index, size, to_states, *pull(slope))
 
     nothing = jax.tree.map(jnp.zeros_like, (head, states))
-    to_head, to_states = jax.lax.fori_loop(0, -(-used // size), piece, nothing)
+    to_head, to_states = jax.lax.fori_loop(0, ceil_div(used, size), piece, nothing)
     return to_head, to_states, None, None, jnp.zeros_like(scale)
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ccpo_jax.integers import ceil_div, next_power_of_two
 from ccpo_jax.rl.types import Array
 from ccpo_jax.rollout import Rollout, bucket
 
@@ -102,17 +103,13 @@ def pack(
     longest = max(len(r.prefix) + len(r.tail) + len(r.response) for r in rows)
     length = length if longest <= length else bucket(longest, 1 << 30)
     bins = list(_bins(rows, length))
-    width = _power(max(len(row.response) for row in rows))
-    axes = (length, _power(max(*map(len, bins), _RAGGED * length // width)), width)
+    width = next_power_of_two(max(len(row.response) for row in rows))
+    axes = (length, next_power_of_two(max(*map(len, bins), _RAGGED * length // width)), width)
     filled = iter([_fill(part, *axes, pad_id) for part in bins + [[]] * (-len(bins) % multiple)])
-    full, over = divmod(-(-len(bins) // multiple), -(-size // multiple))
-    counts = [-(-size // multiple) * multiple] * full + [multiple] * over
+    full, over = divmod(ceil_div(len(bins), multiple), ceil_div(size, multiple))
+    counts = [ceil_div(size, multiple) * multiple] * full + [multiple] * over
     parts = [list(itertools.islice(filled, count)) for count in counts]
     return [PackedBatch(*(np.stack(field) for field in zip(*part, strict=True))) for part in parts]
-
-
-def _power(count: int) -> int:
-    return 1 << (count - 1).bit_length()
 
 
 def _bins(rows: Sequence[TrainSequence], length: int) -> Iterator[list[TrainSequence]]:

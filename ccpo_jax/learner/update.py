@@ -11,6 +11,7 @@ import optax
 
 from ccpo_jax.devices.sharding import fetch, num_shards, put
 from ccpo_jax.devices.xla_options import options
+from ccpo_jax.integers import next_power_of_two
 from ccpo_jax.learner.logprobs import scores
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
 from ccpo_jax.rl.losses import batch_totals
@@ -289,9 +290,7 @@ def totals_of(rows: Sequence[TrainSequence]) -> BatchTotals:
     """Denominators of a mini-batch; rows that are left out as silent count in them all the same."""
     lengths = np.array([len(row.response) for row in rows])
     advantage = np.array([row.advantage for row in rows], np.float32)
-    count, longest = (
-        1 << (int(size) - 1).bit_length() for size in (len(rows), lengths.max())
-    )  # few shapes
+    count, longest = (next_power_of_two(size) for size in (len(rows), lengths.max()))  # few shapes
     mask = np.arange(longest) < np.pad(lengths, (0, count - len(rows)))[:, None]
     return jax.device_get(_totals(np.pad(advantage, (0, count - len(rows))), mask))
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 
+from ccpo_jax.integers import ceil_div, next_power_of_two
 from ccpo_jax.models.attention import MASKED, Block, attention, write
 from ccpo_jax.rl.types import Array
 
@@ -154,7 +155,9 @@ def _see(call, layout: _Rows, said: Array, block: Block, rows: range, others: Pa
         -(len(rows) // owners * layout.group) // _QUERIES
     )  # programs that hold the queries of one cache
     everyone = len(rows) == layout.rows
-    programs = max(min(-(-slots // _SLOTS), _PROGRAMS // (count * holders)), 1) if everyone else 1
+    programs = (
+        max(min(ceil_div(slots, _SLOTS), _PROGRAMS // (count * holders)), 1) if everyone else 1
+    )
     kernel = functools.partial(
         _see_kernel, layout=layout, owners=owners, holders=holders, rows=rows, slots=slots
     )
@@ -243,7 +246,7 @@ def _store_part(refs, line, found, asked) -> None:
 
 def _tile(queries: int) -> int:
     """Rounded up: products need whole tiles."""
-    return max(16, 1 << (queries - 1).bit_length())
+    return max(16, next_power_of_two(queries))
 
 
 def _share(first, last):
@@ -291,7 +294,7 @@ def _see_own(
     keys, values = cache
     size, slots = keys.shape[-2:]
     count = layout.batch * layout.rows * layout.heads
-    programs = min(-(-slots // _SLOTS), _PROGRAMS // count)
+    programs = min(ceil_div(slots, _SLOTS), _PROGRAMS // count)
     alone = programs < _WORTHWHILE
     if alone:
         programs, merged, results = (

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from ccpo_jax import CREDITS, TOPOLOGIES
 from ccpo_jax.arguments import Parser
 from ccpo_jax.errors import InputError, as_input_error, escape_control
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.report.plots import COLOURS, Box, Line, box_chart, line_chart
 from ccpo_jax.rl.diagnostics import PERCENTS
 from ccpo_jax.rl.topology import Topology
@@ -402,7 +403,7 @@ def _line(name: str, points: Sequence[tuple]) -> Line:
 
 
 def _bins(points: Sequence, most: int) -> list[Sequence]:
-    size = -(-len(points) // most)
+    size = ceil_div(len(points), most)
     return [points[i : i + size] for i in range(0, len(points), size)]
 
 

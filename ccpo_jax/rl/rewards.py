@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.moments import standard_deviation, standardize
 from ccpo_jax.rl.types import Array, CCPOState, RunningMoments
 
@@ -238,7 +239,7 @@ def cross_play_contribution(answer_id: Array, correct: Array, *, tie: str = "exp
             "use a smaller group_size or credit.name='difference'"
         )
     at_once = min(combinations, _COMBINATIONS_AT_ONCE)
-    index = jnp.arange(-(-combinations // at_once) * at_once).reshape(-1, at_once)
+    index = jnp.arange(ceil_div(combinations, at_once) * at_once).reshape(-1, at_once)
     against = jax.vmap(functools.partial(_against_partners, answer_id, correct, tie=tie))
 
     def add(total, combination):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.topology import Topology, agent_masks, is_chain, team_reward, variants
 from ccpo_jax.rl.types import Outcome, Policy, Samples
 from ccpo_jax.rollout import prompts as text
@@ -123,7 +124,7 @@ def bucket(length: int, limit: int) -> int:
     if length <= 2:
         return min(length, limit)
     unit = 1 << (length.bit_length() - 2)
-    return min(-(-length // unit) * unit, limit)
+    return min(ceil_div(length, unit) * unit, limit)
 
 
 def rollout(

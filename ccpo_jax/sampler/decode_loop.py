@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import Array, Context, Policy, Samples
 from ccpo_jax.sampler.token_sampling import TokenSampling, sample_tokens
 
@@ -103,8 +104,8 @@ def _append(
     Returns what slot `last` ``[B, R]`` predicts, ``[B, R, D]``, and the cache.
     """
     batch, rows, new = tokens.shape
-    count = min(new, -(-batch * rows * new // _PREFILL_TOKENS))
-    size = -(-new // count)
+    count = min(new, ceil_div(batch * rows * new, _PREFILL_TOKENS))
+    size = ceil_div(new, count)
     offset = 0 if context is None else context.prefix_length[:, None, None]
     positions = offset + jnp.maximum(jnp.arange(new, dtype=jnp.int32) - start[..., None], 0)
 

@@ -12,6 +12,7 @@ import numpy as np
 from ccpo_jax.devices import precompile as ahead
 from ccpo_jax.devices.sharding import fetch, num_shards, put
 from ccpo_jax.devices.xla_options import options
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import Policy, Samples
 from ccpo_jax.sampler.decode_loop import (
     Decoding,
@@ -123,9 +124,9 @@ class _Run:
         places = (
             batch
             if rows is None
-            else min(-(-max(rows // (agents * per_prompt), 1) // parts) * parts, batch)
+            else min(ceil_div(max(rows // (agents * per_prompt), 1), parts) * parts, batch)
         )
-        self.wave = -(-places // (_WAVES * parts)) * parts
+        self.wave = ceil_div(places, _WAVES * parts) * parts
         self.slots = (
             slots if places == batch else self.max_tokens
         )  # rows that begin later go around in their cache

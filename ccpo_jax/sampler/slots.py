@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ccpo_jax.integers import ceil_div
+
 _LEAST = 8  # rows below which a smaller batch saves nothing: a step then costs what reading the weights costs
 
 
@@ -28,9 +30,9 @@ def rungs(
     steps = []
     while batch * sum(sizes) > _LEAST:
         if max(sizes) > 1:
-            sizes = tuple(-(-size // 2) for size in sizes)
+            sizes = tuple(ceil_div(size, 2) for size in sizes)
         elif drop_prompts and batch > 1:
-            batch = -(-batch // 2)
+            batch = ceil_div(batch, 2)
         else:
             break
         steps.append((batch, sizes))
@@ -51,7 +53,7 @@ def plan(done: np.ndarray, sizes: tuple[int, ...], drop_prompts: bool) -> Plan |
     left = np.stack([group.sum(-1) for group in groups])  # [groups, A', B]
     for batch, smaller in rungs(done.shape[1], sizes, drop_prompts):
         places = np.max(
-            -(-left // np.array(smaller)[:, None, None]), axis=0
+            ceil_div(left, np.array(smaller)[:, None, None]), axis=0
         )  # [A', B] places that each prompt needs
         if not drop_prompts:
             places = np.maximum(places, 1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ccpo_jax.data import Problem
 from ccpo_jax.devices.sharding import num_shards
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.topology import vote_reward
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, rate, rollout
@@ -130,7 +131,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
     parts: list[tuple] = []
     counts, tokens = Counter(), 0
     ways = num_shards(sharding)
-    size = min(settings.batch_size, -(-len(problems) // ways) * ways)
+    size = min(settings.batch_size, ceil_div(len(problems), ways) * ways)
     for first in range(0, len(problems), size):
         part = list(problems[first : first + size])
         filled = part + [problems[0]] * (

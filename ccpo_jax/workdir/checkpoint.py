@@ -25,6 +25,7 @@ import numpy as np
 from orbax import checkpoint as ocp
 
 from ccpo_jax.devices.distributed import all_gather_objects, first_nonempty, is_main_process
+from ccpo_jax.errors import first_line
 from ccpo_jax.workdir.checksum import fingerprints
 
 _LOG = logging.getLogger(__name__)
@@ -276,8 +277,7 @@ def _failures_as_damage() -> Iterator[None]:
     except (jax.errors.JaxRuntimeError, MemoryError):
         raise
     except Exception as error:
-        lines = str(error.__cause__ or error).strip().splitlines()
-        raise _Unreadable(lines[0][:200] if lines else type(error).__name__) from error
+        raise _Unreadable(first_line(error.__cause__ or error)) from error
 
 
 @contextlib.contextmanager

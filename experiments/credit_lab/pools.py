@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ccpo_jax.devices.sharding import batch_sharding
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.topology import Topology, dyad
 from ccpo_jax.rollout import rollout
 from ccpo_jax.train.step import publish
@@ -60,7 +61,7 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
     weights, key, parts, tokens = publish(program, params), jax.random.key(seed), [], 0
     sharding = batch_sharding(program.layout.mesh, program.layout.decode)
     at_once = sharding.num_devices * min(
-        _PROMPTS_AT_ONCE, -(-len(problems) // sharding.num_devices)
+        _PROMPTS_AT_ONCE, ceil_div(len(problems), sharding.num_devices)
     )
     read = _dyad_words if reading else _voters_words
     with VerifierPool(**config.verifier) as pool:

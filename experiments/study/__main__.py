@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from ccpo_jax import cli
 from ccpo_jax.arguments import Parser, positive, seeds
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.report.plots import HEIGHT, LEFT, WIDTH, Line, line_chart
 from experiments.paper.__main__ import mean_and_half, preset, stop
 
@@ -355,7 +356,7 @@ def picture(task: str, courses: dict[tuple[str, int], Course]) -> str:
         lines.append(
             Line(method, list(range(1, len(points) + 1)), [mean for mean, _ in points], band)
         )
-    above = 8 + 13 * -(-len(lines) // _ABREAST)  # room for names
+    above = 8 + 13 * ceil_div(len(lines), _ABREAST)  # room for names
     chart = line_chart(lines, label=f"team accuracy in training, {task}", colours=len(_COLOURS))
     names = "".join(
         f'<text class="c{i % len(_COLOURS)}" x="{LEFT + (WIDTH - LEFT) // _ABREAST * (i % _ABREAST)}" '

@@ -18,7 +18,7 @@ from ccpo_jax.devices import distributed as processes
 from ccpo_jax.train import loop as train
 from ccpo_jax.train.build import TINY
 from configs import voting
-from tests.train.test_train import ALL_DEVICES, lines_of
+from tests.support.runs import first_devices, lines_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 CHANGES = {
@@ -48,7 +48,7 @@ def asked(tmp_path_factory) -> dict:
 
 def on_devices(monkeypatch, count: int, workdir, changes) -> list[dict]:
     """Trains in this process with so many devices, from where `workdir` stands."""
-    monkeypatch.setattr(jax, "devices", lambda *_: ALL_DEVICES()[:count])
+    monkeypatch.setattr(jax, "devices", first_devices(count))
     config = voting.get_config("tiny")
     config.update_from_flattened_dict(changes)
     train.train(config, str(workdir))

@@ -14,7 +14,7 @@ from experiments.bench import aims
 from experiments.bench.compiled import can_compile, kernels
 from experiments.bench.predict import gradient, sampling_programs
 from experiments.bench.roofline import attention_flops, multiplied
-from tests.train.test_budgets import bytes_of
+from tests.support.trees import bytes_of
 
 NETWORK = ModelConfig("qwen2", 512, 256, 2, 6, 2, 64, 512, qkv_bias=True, tied_embeddings=True)
 PROMPTS, SAMPLES, LENGTH, TOKENS = 4, 4, 65, 64

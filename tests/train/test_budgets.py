@@ -22,6 +22,7 @@ from ccpo_jax.sampler.generate import begin_program, compiled, decode_program
 from ccpo_jax.sampler.token_sampling import token_sampling
 from tests.rollout.test_rollout import speak, team_of
 from tests.support.stubs import CODEC, POLICY, markov_params
+from tests.support.trees import bytes_of
 
 
 def network(vocabulary=8192, **changes) -> ModelConfig:
@@ -34,10 +35,6 @@ def network(vocabulary=8192, **changes) -> ModelConfig:
         "ffn_size": 64,
     }
     return ModelConfig("qwen2", vocabulary, **sizes | changes, tied_embeddings=True)
-
-
-def bytes_of(tree) -> int:
-    return sum(int(np.prod(x.shape)) * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
 
 
 def test_the_update_never_holds_the_logits_of_all_tokens():

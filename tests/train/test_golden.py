@@ -14,6 +14,7 @@ import pytest
 from ccpo_jax.train.build import build
 from ccpo_jax.train.step import initial_state, train_step
 from ccpo_jax.verifiers import VerifierPool
+from tests.support.runs import first_devices
 
 GOLDEN = pathlib.Path(__file__).parent / "golden_steps.json"
 EXACT = (
@@ -34,7 +35,7 @@ def step_of(name: str) -> dict[str, float]:
         {"batch_size": 4, "group_size": 4, "data.size": 300, "data.heldout": 16, "mesh.data": 1}
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda *_, original=jax.devices: original()[:1])
+        patch.setattr(jax, "devices", first_devices(1))
         program = build(config)
     state = initial_state(program, config)
     before = jax.device_get(state.params)

@@ -1,7 +1,6 @@
 """Runs that are stopped, folders in use or full, numbers that are none: said in one line, saved, and gone on from."""
 
 import errno
-import json
 import os
 import pathlib
 import signal
@@ -26,12 +25,13 @@ from ccpo_jax.train.guards import (
 )
 from ccpo_jax.workdir.workdir import as_disk_error, lock_workdir
 from configs import voting
+from tests.support.runs import first_devices, lines_of
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_device():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda *_, original=jax.devices: original()[:1])
+        patch.setattr(jax, "devices", first_devices(1))
         yield
 
 
@@ -47,13 +47,6 @@ def brief(steps: int, **changes):
         } | changes
     )  # fmt: skip
     return config
-
-
-def lines_of(workdir) -> list[dict]:
-    rows = [
-        json.loads(line) for line in pathlib.Path(workdir, "metrics.jsonl").read_text().splitlines()
-    ]
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from ccpo_jax.train import step as step_module
 from ccpo_jax.train.build import build, make_advantage
 from ccpo_jax.verifiers import VerifierPool
 from configs import chain, debate, dyad, voting
+from tests.support.runs import first_devices, lines_of, rollouts_of
 
-ALL_DEVICES = jax.devices
 FILES = {"dyad": dyad, "voting": voting, "chain": chain, "debate": debate}
 
 
@@ -40,24 +40,8 @@ def small(name: str, **changes):
 def one_device():
     """Eight fake devices on two cores take their time: the test that is about them asks for them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda *_: ALL_DEVICES()[:1])
+        patch.setattr(jax, "devices", first_devices(1))
         yield
-
-
-def lines_of(workdir) -> list[dict]:
-    """Metrics without wall-clock fields."""
-    rows = [
-        json.loads(line) for line in pathlib.Path(workdir, "metrics.jsonl").read_text().splitlines()
-    ]
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
-
-
-def rollouts_of(workdir) -> list[dict]:
-    """What was said."""
-    return [
-        json.loads(line)
-        for line in pathlib.Path(workdir, "rollouts.jsonl").read_text().splitlines()
-    ]
 
 
 @pytest.fixture(scope="module", params=["dyad", "voting"])
