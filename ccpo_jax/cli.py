@@ -21,7 +21,8 @@ from ccpo_jax.devices.distributed import abort, all_gather_objects
 from ccpo_jax.errors import InputError
 from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
-from ccpo_jax.workdir.workdir import default_workdir, load_config
+from ccpo_jax.workdir import default_workdir
+from ccpo_jax.workdir.workdir import load_config
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, with an optional :preset."

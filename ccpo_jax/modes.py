@@ -17,8 +17,7 @@ from ccpo_jax.train.loop import evaluation, heldout_set, test_sets
 from ccpo_jax.train.step import initial_state, publish
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
-from ccpo_jax.workdir.metrics import accuracy_rows, accuracy_table
-from ccpo_jax.workdir.workdir import open_checkpoints
+from ccpo_jax.workdir import accuracy_rows, accuracy_table, open_checkpoints
 
 
 def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Run, tuple, int]:
@@ -35,7 +34,7 @@ def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[R
             raise ValueError(
                 f"workdir: no checkpoints in {workdir}; train first, then type --workdir=FOLDER"
             )
-        with open_checkpoints(config, workdir, read_only=True) as checkpoints:
+        with open_checkpoints(workdir, read_only=True) as checkpoints:
             step, state = checkpoints.restore(
                 initial_state(program, config), step=checkpoints.best_step()
             )

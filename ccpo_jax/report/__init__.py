@@ -27,9 +27,9 @@ from ccpo_jax.integers import ceil_div
 from ccpo_jax.report.plots import COLOURS, Box, Line, box_chart, line_chart
 from ccpo_jax.rl.diagnostics import PERCENTS
 from ccpo_jax.rl.topology import Topology
-from ccpo_jax.workdir.metrics import accuracy_rows
+from ccpo_jax.workdir.accuracy_table import accuracy_rows
+from ccpo_jax.workdir.atomic_write import write_atomically
 from ccpo_jax.workdir.rollout_log import shorten
-from ccpo_jax.workdir.workdir import replace_text
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 _MOST_POINTS = 240  # of a line; more are averaged
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         page = write_page(read_run(options.workdir))
         try:
-            replace_text(out, page)
+            write_atomically(out, page)
         except OSError as error:
             raise InputError(
                 "out", f"cannot write {out} ({error.strerror}); type another --out=FILE"

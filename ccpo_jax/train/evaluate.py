@@ -14,9 +14,9 @@ from ccpo_jax.rl.topology import vote_reward
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, rate, rollout
 from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, parse
+from ccpo_jax.train.bootstrap import bootstrap_interval
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
-from ccpo_jax.workdir.metrics import bootstrap_interval
 
 
 class EvalSettings(NamedTuple):

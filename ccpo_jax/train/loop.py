@@ -28,18 +28,19 @@ from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_
 from ccpo_jax.train.signals import Stopping
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.verifiers import VerifierPool
-from ccpo_jax.workdir.checkpoint import Checkpoints
-from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter, accuracy_rows, accuracy_table
-from ccpo_jax.workdir.rollout_log import Journal
-from ccpo_jax.workdir.workdir import (
+from ccpo_jax.workdir import (
+    Checkpoints,
+    MetricsWriter,
+    NullWriter,
+    RolloutLog,
+    accuracy_rows,
+    accuracy_table,
     as_disk_error,
-    check_same_config,
-    compare_config,
     lock_workdir,
     open_checkpoints,
-    replace_text,
-    save_config,
+    write_atomically,
 )
+from ccpo_jax.workdir.workdir import check_same_config, compare_config, save_config
 
 _EVALUATION = (
     2**31 - 1
@@ -73,7 +74,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
                     program = build(config)
                     state = initial_state(program, config)
             with as_disk_error(workdir):
-                checkpoints = open_checkpoints(config, workdir)
+                checkpoints = open_checkpoints(workdir, keep_last=config.keep_last)
                 if checkpoints.latest_step() is not None:
                     _, state = checkpoints.restore(state)
                 start = int(state.step)
@@ -159,7 +160,9 @@ def journaling(workdir: str, start: int, config, topology: Topology):
     """What was said, kept by the first process; None in the others."""
     if not is_main_process():
         return contextlib.nullcontext()
-    return Journal(workdir, topology, resume_step=start, total_steps=config.steps, **config.journal)
+    return RolloutLog(
+        workdir, topology, resume_step=start, total_steps=config.steps, **config.journal
+    )
 
 
 def heldout_set(program: Run) -> dict[str, data.Dataset]:
@@ -225,7 +228,7 @@ def finish(
                 )
             )
     if is_main_process():
-        replace_text(
+        write_atomically(
             writer.workdir / "result.json", json.dumps({"before": before, "after": after}, indent=1)
         )
     return after

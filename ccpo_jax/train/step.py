@@ -26,7 +26,7 @@ from ccpo_jax.train.guards import (
 )
 from ccpo_jax.verifiers import Graded, VerifierPool
 from ccpo_jax.verifiers.grader import Grader
-from ccpo_jax.workdir.rollout_log import Journal
+from ccpo_jax.workdir import RolloutLog
 
 
 def train_step(
@@ -35,7 +35,7 @@ def train_step(
     state: TrainState,
     pool: VerifierPool,
     watch: NonFiniteGuard | None = None,
-    journal: Journal | None = None,
+    journal: RolloutLog | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
     """Problems -> rollouts -> verdicts -> credit -> advantages -> gradients -> new state.
 

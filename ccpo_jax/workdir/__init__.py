@@ -1,1 +1,23 @@
-"""A run's folder: lock, configuration, checkpoints, metrics and rollouts."""
+"""The folder of a run: lock, configuration, checkpoints, metrics and rollouts."""
+
+from ccpo_jax.workdir.accuracy_table import accuracy_rows, accuracy_table
+from ccpo_jax.workdir.atomic_write import write_atomically
+from ccpo_jax.workdir.checkpoint import Checkpoints, open_checkpoints
+from ccpo_jax.workdir.disk_errors import as_disk_error
+from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter
+from ccpo_jax.workdir.rollout_log import RolloutLog
+from ccpo_jax.workdir.workdir import default_workdir, lock_workdir
+
+__all__ = [
+    "Checkpoints",
+    "MetricsWriter",
+    "NullWriter",
+    "RolloutLog",
+    "accuracy_rows",
+    "accuracy_table",
+    "as_disk_error",
+    "default_workdir",
+    "lock_workdir",
+    "open_checkpoints",
+    "write_atomically",
+]

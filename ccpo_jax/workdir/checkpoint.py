@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import pathlib
-import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from orbax import checkpoint as ocp
 from ccpo_jax.devices.distributed import all_gather_objects, first_nonempty, is_main_process
 from ccpo_jax.errors import first_line
 from ccpo_jax.workdir.checksum import fingerprints
+from ccpo_jax.workdir.disk_errors import storage_errors_as_os_errors
 
 _LOG = logging.getLogger(__name__)
 _RECORD = "record.json"
@@ -109,7 +109,7 @@ class Checkpoints:
             state=ocp.args.StandardSave(plain),
             record=ocp.args.JsonSave(record | {"check": _checksum(record)}),
         )
-        with _disk_errors(self.folder):
+        with storage_errors_as_os_errors(self.folder):
             self._manager.save(step, args=items)
 
     def require_room(self, state) -> None:
@@ -237,12 +237,12 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits for saves under way. Raises as `save`."""
-        with _disk_errors(self.folder):
+        with storage_errors_as_os_errors(self.folder):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and releases threads. Raises as `save`."""
-        with _disk_errors(self.folder):
+        with storage_errors_as_os_errors(self.folder):
             try:
                 self._manager.wait_until_finished()
             finally:
@@ -253,6 +253,18 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def open_checkpoints(
+    workdir: str | pathlib.Path, *, keep_last: int = 3, read_only: bool = False
+) -> Checkpoints:
+    """The checkpoints of a run; the held-out team accuracy selects the best one."""
+    return Checkpoints(
+        pathlib.Path(workdir, "checkpoints"),
+        keep_last=keep_last,
+        best_metric="eval/team_accuracy",
+        read_only=read_only,
+    )
 
 
 def _set_aside(checkpoint: pathlib.Path) -> None:
@@ -278,18 +290,6 @@ def _failures_as_damage() -> Iterator[None]:
         raise
     except Exception as error:
         raise _Unreadable(first_line(error.__cause__ or error)) from error
-
-
-@contextlib.contextmanager
-def _disk_errors(folder: pathlib.Path) -> Iterator[None]:
-    """What the storage layer tells as a text about a disk that takes nothing more, as the OSError it is."""
-    try:
-        yield
-    except Exception as error:
-        code = re.search(r"os_error_code='(\d+)'", str(error))
-        if isinstance(error, OSError) or code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
 
 
 class _Always:

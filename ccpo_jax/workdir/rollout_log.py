@@ -20,7 +20,7 @@ _MOST_TEXT = 1_000_000  # characters of all texts of a problem; more texts are c
 _MOST_CHARS = 200  # of names and answers
 
 
-class Journal:
+class RolloutLog:
     """Keeps the rollouts of the first problems of some steps, one problem a line. A context manager.
 
     Step 1 is kept, and every step that `every` divides. A batch is drawn at random, so its first problems are as good
@@ -79,7 +79,7 @@ class Journal:
                     step, entry(self._topology, problem, b, *facts, most_chars=self._chars)
                 )
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "RolloutLog":
         return self
 
     def __exit__(self, *_) -> None:
@@ -104,7 +104,7 @@ def entry(
       topology: the team.
       problem: a `data.Problem`.
       b: its number in the batch.
-      spoken, outcome, credit, advantage: of the batch, see `Journal.write`.
+      spoken, outcome, credit, advantage: of the batch, see `RolloutLog.write`.
       graded: the verdicts on the problem's texts, those of turn 0 first.
       most_chars: of a text; what a longer one has in its middle is left out.
 

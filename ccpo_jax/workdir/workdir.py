@@ -5,7 +5,6 @@ Of several processes the first holds the folder and writes into it; the others r
 
 import contextlib
 import datetime
-import errno
 import fcntl
 import json
 import os
@@ -20,8 +19,9 @@ from ccpo_jax.devices.distributed import (
     print_main,
     sync_errors,
 )
-from ccpo_jax.errors import InputError, as_input_error
-from ccpo_jax.workdir.checkpoint import Checkpoints
+from ccpo_jax.errors import as_input_error
+from ccpo_jax.workdir.atomic_write import write_atomically
+from ccpo_jax.workdir.disk_errors import as_disk_error
 
 # What a run was trained on and with: another value would meet parameters or problems that are not its own.
 _FIXED = (
@@ -32,11 +32,6 @@ _MAY_CHANGE = (
     "steps", "eval_every", "checkpoint_every", "keep_last", "log.", "journal.", "verifier.workers", "mesh.",
     "allow_changes", "trainer.not_finite", "load_time_limit",
 )  # fmt: skip
-
-_DISK_ERRORS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EFBIG,
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
-}  # fmt: skip
 
 
 def check_same_config(config, workdir: str) -> None:
@@ -120,22 +115,6 @@ def _lock(workdir: str) -> Iterator[None]:
                 folder.rmdir()
 
 
-@contextlib.contextmanager
-def as_disk_error(workdir: str) -> Iterator[None]:
-    """A disk that is full, gone or not to be written, told in one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        where = f" at {error.filename}" if error.filename and str(error.filename) != workdir else ""
-        raise InputError(
-            "workdir",
-            f"cannot write {workdir} ({error.strerror}{where}); mend that, or type another --workdir=FOLDER; "
-            "a run resumes after its last checkpoint",
-        ) from error
-
-
 def compare_config(config, workdir: str) -> None:
     """Shows in which fields the run in `workdir` differs from this configuration.
 
@@ -183,20 +162,10 @@ def save_config(config, workdir: str, step: int) -> None:
         if any(
             _flat(old).get(k) != v and not k.startswith(_MAY_CHANGE) for k, v in _flat(new).items()
         ):
-            replace_text(
+            write_atomically(
                 path.with_name(f"config-until-step-{step}.json"), json.dumps(old, indent=1)
             )
-    replace_text(path, json.dumps(new, indent=1))
-
-
-def replace_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file such that a kill at any moment leaves the old one or the new one."""
-    fresh = path.with_name(f"{path.name}.tmp")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    write_atomically(path, json.dumps(new, indent=1))
 
 
 def load_config(config, workdir: str, typed: Mapping):
@@ -275,16 +244,6 @@ def _read_object(path: pathlib.Path) -> dict[str, Any]:
             f"config: {path} is damaged (a {type(held).__name__}, no object); restore it"
         )
     return held
-
-
-def open_checkpoints(config, workdir: str, *, read_only: bool = False) -> Checkpoints:
-    """The run's checkpoints; the held-out team accuracy selects the best."""
-    return Checkpoints(
-        pathlib.Path(workdir, "checkpoints"),
-        keep_last=config.keep_last,
-        best_metric="eval/team_accuracy",
-        read_only=read_only,
-    )
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:

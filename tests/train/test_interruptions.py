@@ -23,7 +23,7 @@ from ccpo_jax.train.guards import (
     nonfinite_sequences,
     run_with_timeout,
 )
-from ccpo_jax.workdir.workdir import as_disk_error, lock_workdir
+from ccpo_jax.workdir import as_disk_error, lock_workdir
 from configs import voting
 from tests.support.runs import first_devices, lines_of
 

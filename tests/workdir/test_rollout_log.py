@@ -10,7 +10,7 @@ from ccpo_jax.rl.topology import agent_masks, dyad, voting
 from ccpo_jax.rl.types import Outcome, Samples
 from ccpo_jax.rollout import Rollout, Turn
 from ccpo_jax.verifiers import Graded
-from ccpo_jax.workdir.rollout_log import Journal, entry
+from ccpo_jax.workdir.rollout_log import RolloutLog, entry
 
 PROBLEM = Problem("sums/7", "What is 1+1?", "2", "exact", views=("1+?", "?+1"))
 
@@ -146,7 +146,7 @@ def test_some_steps_are_kept_and_none_twice(tmp_path):
 
     def live(start: int, stop: int, total: int = 10) -> list[int]:
         how = {"problems": 1, "every": 3, "chars": 9}
-        with Journal(tmp_path, dyad(), resume_step=start, total_steps=total, **how) as journal:
+        with RolloutLog(tmp_path, dyad(), resume_step=start, total_steps=total, **how) as journal:
             for step in range(start + 1, stop + 1):
                 journal.write(step, *facts)
         lines = [

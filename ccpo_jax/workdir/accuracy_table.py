@@ -1,0 +1,63 @@
+"""Accuracies of an evaluation as a table for the terminal, before and after training."""
+
+from collections.abc import Mapping
+
+from ccpo_jax.rl.topology import Topology
+
+# (mean, low, high): an accuracy with its interval, as fractions.
+Interval = tuple[float, float, float]
+
+
+def accuracy_rows(
+    metrics: Mapping[str, float], prefix: str, topology: Topology
+) -> dict[str, Interval]:
+    """Rows of the accuracy table: name -> (mean, low, high), for those that the metrics hold.
+
+    Args:
+      metrics: of an evaluation.
+      prefix: of their names: "eval", or "test/<set>".
+      topology: the team.
+    """
+    names = {
+        "team": "team_accuracy",
+        "team, majority of samples": "maj_accuracy",
+        "team, greedy": "greedy/team_accuracy",
+    }
+    for agent, role in enumerate(topology.agent_roles):
+        names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
+    for agent, role in enumerate(topology.agent_roles):
+        names[f"team without agent {agent} ({role})"] = f"without_agent_accuracy/{agent}"
+
+    rows = {}
+    for row, name in names.items():
+        key = f"{prefix}/{name}"
+        if key in metrics:
+            rows[row] = (metrics[key], metrics[f"{key}/low"], metrics[f"{key}/high"])
+    return rows
+
+
+def accuracy_table(
+    before: Mapping[str, Interval], after: Mapping[str, Interval] | None = None
+) -> str:
+    """Aligned rows of accuracies in percent with their intervals, and the change where there are two columns.
+
+    Args:
+      before: row name -> (mean, low, high), fractions.
+      after: the same rows later; None = one column.
+    """
+    width = max(len(name) for name in before)
+    columns = ["accuracy %, 95 % interval"] if not after else ["before", "after", "change"]
+    lines = [" " * width + "".join(f"  {column:>19}" for column in columns)]
+
+    for name, row in before.items():
+        line = f"{name:<{width}}  {_cell(row):>19}"
+        if after:
+            change = 100 * (after[name][0] - row[0])
+            line += f"  {_cell(after[name]):>19}  {change:>+19.1f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _cell(row: Interval) -> str:
+    mean, low, high = (100 * value for value in row)
+    return f"{mean:5.1f} [{low:4.1f}, {high:5.1f}]"
