@@ -1,184 +1,240 @@
-"""Packing: ragged training sequences become a few dense rows of tokens with little padding. Host code, numpy alone.
+"""Packing: ragged training sequences become a few dense rows of tokens with little padding. Host code, numpy only.
 
-The samples of a prompt share its tokens. A packed row holds groups one after another: the prompt once, then each
-sample's own tokens (what it quotes, and its response) as branches of it.
+The samples of a prompt share its tokens. A packed row holds groups one after another: the shared prefix once, then a
+branch per sample with the sample's own part of the prompt (the messages it quotes) and its response.
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ccpo_jax.integers import ceil_div, next_power_of_two
-from ccpo_jax.rl.types import Array
+from ccpo_jax.rl.types import Array, HostArray
 from ccpo_jax.rollout import Rollout, bucket
 
-_RAGGED = 4  # there is room for responses of this part of the longest one's length: most batches need no more
+# A packed row has room for as many responses as if each had this fraction (one over it) of the longest one's length.
+# Most batches need no more, so the number of responses per row, a compiled shape, rarely changes.
+_LONGEST_TO_TYPICAL = 4
 
 
 class TrainSequence(NamedTuple):
-    """One sampled response and everything it is trained with. Host arrays."""
+    """One sampled response and everything it is trained with."""
 
-    group: int  # rows of one group have the same prefix
-    prefix: np.ndarray  # [L'] int32, at least one token
-    tail: np.ndarray  # [S'] int32, the row's own part of the prompt, may be empty
-    response: np.ndarray  # [T'] int32
+    group: int  # sequences of one group have the same prefix
+    prefix: HostArray  # [L'] int32, at least one token
+    tail: HostArray  # [S'] int32, the sequence's own part of the prompt, may be empty
+    response: HostArray  # [T'] int32, at least one token
     advantage: float
-    old_logprobs: np.ndarray  # [T'] float32, the sampler's own
+    old_logprobs: HostArray  # [T'] float32, the sampler's, nats
 
 
 class PackedBatch(NamedTuple):
-    """One micro-batch: M packed rows of S slots, which hold up to R responses and K response tokens each."""
+    """One micro-batch: M packed rows of S slots, which hold up to R responses and K response tokens each.
 
-    tokens: Array  # [M, S] int32
-    positions: Array  # [M, S] int32, within the unpacked sequence
-    segments: Array  # [M, S] int32, numbers prefixes and branches apart; 0 = padding
-    parents: Array  # [M, S] int32, the segment that this one continues: a branch its prefix, a prefix itself
-    source: Array  # [M, K] int32, slot whose hidden state predicts a response token
-    target: Array  # [M, K] int32, that token
-    used: Array  # [M] int32, how many of the K are in use
-    first: Array  # [M, R] int32, where each response begins among the K
-    length: Array  # [M, R] int32, its tokens; 0 = no response here
-    advantage: Array  # [M, R] float32
-    old_logprobs: Array  # [M, R, T] float32
+    Host arrays as `pack` makes them, device arrays inside compiled programs.
+    """
+
+    tokens: Array | HostArray  # [M, S] int32
+    positions: Array | HostArray  # [M, S] int32, within the unpacked sequence
+    segments: Array | HostArray  # [M, S] int32, a number per prefix and per branch; 0 = padding
+    parents: Array | HostArray  # [M, S] int32, segment this one continues; of a prefix its own
+    source: Array | HostArray  # [M, K] int32, slot whose hidden state predicts a response token
+    target: Array | HostArray  # [M, K] int32, that token
+    used: Array | HostArray  # [M] int32, how many of the K are in use
+    first: Array | HostArray  # [M, R] int32, where each response begins among the K
+    length: Array | HostArray  # [M, R] int32, its tokens; 0 = no response here
+    advantage: Array | HostArray  # [M, R] float32
+    old_logprobs: Array | HostArray  # [M, R, T] float32
 
 
 def gather_sequences(
-    spoken: Rollout, advantage: np.ndarray, turns: Sequence[int], prompts: range
+    rollout: Rollout, advantage: HostArray, turns: Sequence[int], prompts: range
 ) -> list[TrainSequence]:
     """The factual responses of `turns` to some of the prompts, exactly as sampled.
 
     Args:
-      spoken: a rollout.
-      advantage: float32, of every turn, prompt and sample of the team; a text that several samples share takes the
-        first one's.
-      turns: which turns' responses.
-      prompts: which prompts of the batch.
+      rollout: of a whole batch.
+      advantage: ``[turns of the topology, B, G]`` float32. Where several samples of the team share a text, the text
+        gets the advantage of the first of them.
+      turns: indices of the turns whose responses to gather.
+      prompts: indices of the prompts.
     """
-    rows = []
+    sequences = []
     for index in turns:
-        turn = spoken.turns[index]
-        p, s = turn.prompts, turn.samples
-        width = p.tail.shape[2]
-        shared = advantage.shape[2] // turn.counts[0]
+        turn = rollout.turns[index]
+        samples = turn.counts[0]
+        team_samples_per_text = advantage.shape[2] // samples
         for b in prompts:
-            prefix = p.prefix[b, : p.prefix_length[b]]
-            for g in range(turn.counts[0]):
-                tail = p.tail[b, g, width - p.tail_length[b, g] :]
-                said = slice(s.length[b, g])
-                group = index * len(p.prefix) + b
-                old = s.logprobs[b, g, said]
-                rows.append(
-                    TrainSequence(
-                        group,
-                        prefix,
-                        tail,
-                        s.tokens[b, g, said],
-                        float(advantage[index, b, g * shared]),
-                        old,
-                    )
+            for g in range(samples):
+                response = slice(turn.samples.length[b, g])
+                tail_start = turn.prompts.tail.shape[2] - turn.prompts.tail_length[b, g]
+                sequence = TrainSequence(
+                    group=index * len(turn.prompts.prefix) + b,
+                    prefix=turn.prompts.prefix[b, : turn.prompts.prefix_length[b]],
+                    tail=turn.prompts.tail[b, g, tail_start:],
+                    response=turn.samples.tokens[b, g, response],
+                    advantage=float(advantage[index, b, g * team_samples_per_text]),
+                    old_logprobs=turn.samples.logprobs[b, g, response],
                 )
-    return rows
+                sequences.append(sequence)
+    return sequences
 
 
 def pack(
-    rows: Sequence[TrainSequence], *, length: int, size: int, multiple: int = 1, pad_id: int = 0
+    sequences: Sequence[TrainSequence],
+    *,
+    row_length: int,
+    rows_per_microbatch: int,
+    multiple: int = 1,
+    pad_id: int = 0,
 ) -> list[PackedBatch]:
-    """Packs rows into micro-batches.
+    """Packs sequences into micro-batches.
 
     Args:
-      rows: rows of one group stand together.
-      length: slots of a packed row; a sequence that is longer gets them all lengthened, rounded up by `bucket`.
-      size: packed rows in a micro-batch; those that are left over are micro-batches of their own.
-      multiple: numbers of packed rows are rounded up to a multiple of this (devices).
+      sequences: those of one group are adjacent.
+      row_length: slots of a packed row. A longer sequence lengthens all rows, to its length rounded up by `bucket`.
+      rows_per_microbatch: packed rows of a full micro-batch, rounded up to `multiple`; rows left over become
+        micro-batches of `multiple` rows.
+      multiple: every micro-batch has a multiple of this many rows (the devices that share it).
       pad_id: any token.
 
     Returns:
-      Micro-batches whose axes are the same but for the number of rows. R and T are powers of two with room to spare, so
-      that steps reuse few compiled shapes; their padding costs a few bytes and no work of the network.
+      Micro-batches whose shapes differ in the number of rows only. R and T are powers of two with room to spare, so
+      that steps share compiled programs; padding them costs a few bytes and no work in the network.
     """
-    if not rows:
+    if not sequences:
         return []
-    longest = max(len(r.prefix) + len(r.tail) + len(r.response) for r in rows)
-    length = length if longest <= length else bucket(longest, 1 << 30)
-    bins = list(_bins(rows, length))
-    width = next_power_of_two(max(len(row.response) for row in rows))
-    axes = (length, next_power_of_two(max(*map(len, bins), _RAGGED * length // width)), width)
-    filled = iter([_fill(part, *axes, pad_id) for part in bins + [[]] * (-len(bins) % multiple)])
-    full, over = divmod(ceil_div(len(bins), multiple), ceil_div(size, multiple))
-    counts = [ceil_div(size, multiple) * multiple] * full + [multiple] * over
-    parts = [list(itertools.islice(filled, count)) for count in counts]
-    return [PackedBatch(*(np.stack(field) for field in zip(*part, strict=True))) for part in parts]
+    longest = max(len(s.prefix) + _branch_length(s) for s in sequences)
+    if longest > row_length:
+        row_length = bucket(longest, 1 << 30)
+    rows = _assign_rows(sequences, row_length)
+    empty_rows = -len(rows) % multiple
+    rows += [[] for _ in range(empty_rows)]
+
+    max_tokens = next_power_of_two(max(len(s.response) for s in sequences))
+    usual_responses = _LONGEST_TO_TYPICAL * row_length // max_tokens
+    most_responses = max(len(row) for row in rows)
+    max_responses = next_power_of_two(max(most_responses, usual_responses))
+    filled = [_fill_row(row, row_length, max_responses, max_tokens, pad_id) for row in rows]
+
+    batches = []
+    start = 0
+    for size in _microbatch_sizes(len(filled), rows_per_microbatch, multiple):
+        columns = zip(*filled[start : start + size], strict=True)
+        batches.append(PackedBatch(*(np.stack(column) for column in columns)))
+        start += size
+    return batches
 
 
-def _bins(rows: Sequence[TrainSequence], length: int) -> Iterator[list[TrainSequence]]:
-    """Fills one packed row after the other: always the longest remaining row of the group at hand that still fits."""
-    waiting: dict[int, list[TrainSequence]] = {}
-    for row in rows:
-        waiting.setdefault(row.group, []).append(row)
-    chosen, room = [], length
-    for group in waiting.values():
-        rest = sorted(group, key=lambda r: len(r.tail) + len(r.response), reverse=True)
-        prefix = len(
-            rest[0].prefix
-        )  # to be paid once more in every packed row that the group enters
-        while rest:
-            fits = next(
-                (i for i, r in enumerate(rest) if prefix + len(r.tail) + len(r.response) <= room),
-                None,
-            )
-            if fits is None:
-                yield chosen
-                chosen, room, prefix = [], length, len(rest[0].prefix)
+def _branch_length(sequence: TrainSequence) -> int:
+    return len(sequence.tail) + len(sequence.response)
+
+
+def _assign_rows(sequences: Sequence[TrainSequence], row_length: int) -> list[list[TrainSequence]]:
+    """Which sequences each packed row holds: always the longest remaining one of the current group that still fits."""
+    groups: dict[int, list[TrainSequence]] = {}
+    for sequence in sequences:
+        groups.setdefault(sequence.group, []).append(sequence)
+
+    rows: list[list[TrainSequence]] = [[]]
+    free = row_length
+    for group in groups.values():
+        remaining = sorted(group, key=_branch_length, reverse=True)
+        # The prefix is repeated in every packed row that the group enters.
+        prefix = len(remaining[0].prefix)
+        while remaining:
+            fitting = (i for i, s in enumerate(remaining) if prefix + _branch_length(s) <= free)
+            index = next(fitting, None)
+            if index is None:
+                rows.append([])
+                free = row_length
+                prefix = len(remaining[0].prefix)
                 continue
-            row = rest.pop(fits)
-            room -= prefix + len(row.tail) + len(row.response)
+            sequence = remaining.pop(index)
+            rows[-1].append(sequence)
+            free -= prefix + _branch_length(sequence)
             prefix = 0
-            chosen.append(row)
-    yield chosen
+    return rows
 
 
-def _fill(
-    rows: list[TrainSequence], length: int, responses: int, width: int, pad_id: int
+def _microbatch_sizes(rows: int, rows_per_microbatch: int, multiple: int) -> list[int]:
+    """Rows of each micro-batch; `rows` is a multiple of `multiple`."""
+    units_per_microbatch = ceil_div(rows_per_microbatch, multiple)
+    full, left_over = divmod(rows // multiple, units_per_microbatch)
+    return [units_per_microbatch * multiple] * full + [multiple] * left_over
+
+
+def _fill_row(
+    sequences: Sequence[TrainSequence],
+    row_length: int,
+    max_responses: int,
+    max_tokens: int,
+    pad_id: int,
 ) -> PackedBatch:
-    """Lays out one packed row."""
-    slots = PackedBatch(
-        *(np.zeros(length, np.int32) for _ in range(6)),
-        np.int32(0),
-        np.zeros(responses, np.int32),
-        np.zeros(responses, np.int32),
-        np.zeros(responses, np.float32),
-        np.zeros((responses, width), np.float32),
-    )
-    slots.tokens[:] = pad_id
-    cursor, used, segment, group = 0, 0, 0, None
+    """One packed row, without the axis M."""
+    tokens = np.full(row_length, pad_id, np.int32)
+    positions = np.zeros(row_length, np.int32)
+    segments = np.zeros(row_length, np.int32)
+    parents = np.zeros(row_length, np.int32)
+    source = np.zeros(row_length, np.int32)
+    target = np.zeros(row_length, np.int32)
+    first = np.zeros(max_responses, np.int32)
+    length = np.zeros(max_responses, np.int32)
+    advantage = np.zeros(max_responses, np.float32)
+    old_logprobs = np.zeros((max_responses, max_tokens), np.float32)
 
-    def put(tokens: np.ndarray, position: int, parent: int) -> None:
+    cursor = 0  # slots written
+    segment = 0  # segments written
+    used = 0  # response tokens written
+
+    def write_segment(content: HostArray, position: int, parent: int | None) -> slice:
+        """Writes one prefix or branch; returns its slots."""
         nonlocal cursor, segment
         segment += 1
-        here = slice(cursor, cursor + len(tokens))
-        slots.tokens[here], slots.segments[here] = tokens, segment
-        slots.parents[here] = parent or segment
-        slots.positions[here] = np.arange(position, position + len(tokens))
-        cursor += len(tokens)
+        slots = slice(cursor, cursor + len(content))
+        tokens[slots] = content
+        positions[slots] = np.arange(position, position + len(content))
+        segments[slots] = segment
+        parents[slots] = segment if parent is None else parent
+        cursor += len(content)
+        return slots
 
-    for r, row in enumerate(rows):
-        if row.group != group:
-            group = row.group
-            put(row.prefix, 0, 0)
-            stem, last = (
-                segment,
-                cursor - 1,
-            )  # the branches' parent, and the slot that predicts their first token
-        before = cursor + len(row.tail) - 1
-        put(np.concatenate([row.tail, row.response]), len(row.prefix), stem)
-        here = slice(used, used + len(row.response))
-        slots.source[here] = np.arange(before, before + len(row.response))
-        if not len(row.tail):
-            slots.source[used] = last
-        slots.target[here] = row.response
-        slots.first[r], slots.length[r], slots.advantage[r] = used, len(row.response), row.advantage
-        slots.old_logprobs[r, : len(row.response)] = row.old_logprobs
-        used += len(row.response)
-    return slots._replace(used=np.int32(used))
+    group = None
+    prefix_segment = 0
+    prefix_end = 0
+    for r, sequence in enumerate(sequences):
+        if sequence.group != group:
+            group = sequence.group
+            prefix_end = write_segment(sequence.prefix, 0, None).stop
+            prefix_segment = segment
+        branch = np.concatenate([sequence.tail, sequence.response])
+        slots = write_segment(branch, len(sequence.prefix), prefix_segment)
+
+        size = len(sequence.response)
+        response = slice(used, used + size)
+        # The slot before a token predicts it. Before a branch without a tail that is the end of the prefix.
+        before = slots.start + len(sequence.tail) - 1
+        source[response] = np.arange(before, before + size)
+        if not len(sequence.tail):
+            source[used] = prefix_end - 1
+        target[response] = sequence.response
+        first[r] = used
+        length[r] = size
+        advantage[r] = sequence.advantage
+        old_logprobs[r, :size] = sequence.old_logprobs
+        used += size
+
+    return PackedBatch(
+        tokens=tokens,
+        positions=positions,
+        segments=segments,
+        parents=parents,
+        source=source,
+        target=target,
+        used=np.int32(used),
+        first=first,
+        length=length,
+        advantage=advantage,
+        old_logprobs=old_logprobs,
+    )

@@ -1,8 +1,9 @@
-"""The trainer: rollouts and advantages become batches, gradients and a new train state."""
+"""The update: packed sequences become gradients, optimizer steps and new parameters."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,14 @@ import optax
 from ccpo_jax.devices.sharding import fetch, num_shards, put
 from ccpo_jax.devices.xla_options import options
 from ccpo_jax.integers import next_power_of_two
-from ccpo_jax.learner.logprobs import scores
+from ccpo_jax.learner.logprobs import packed_logprobs, response_logprobs
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
-from ccpo_jax.rl.losses import batch_totals
+from ccpo_jax.rl.losses import LOSSES, batch_totals
 from ccpo_jax.rl.types import Array, BatchTotals, Policy
+
+# Losses in which a sequence of advantage 0 has no gradient, so that it can be left out. Those that subtract the batch's
+# mean are not among them.
+_SILENT_AT_ZERO_ADVANTAGE = ("grpo", "gspo")
 
 
 class TrainState(NamedTuple):
@@ -28,92 +33,117 @@ class TrainState(NamedTuple):
     key: Array  # typed PRNG key of the run; step k uses fold_in(key, k)
 
 
-class LossConfig(NamedTuple):
-    """What the gradient function needs to know, static."""
+class Optimizer(Protocol):
+    """An `optax.GradientTransformation`, or anything hashable with its two functions."""
 
-    function: Callable  # an entry of LOSSES with its hyper-parameters bound
-    on_policy: bool  # True: one update per rollout, so old log-probs are stop_gradient(new)
-    zero_is_silent: (
-        bool  # True: a sequence whose advantage is 0 has no gradient and may be left out
-    )
-    entropy_bonus: float
-    chunk: int  # response tokens whose logits exist at once
+    @property
+    def init(self) -> Callable[[Any], Any]: ...
+
+    @property
+    def update(self) -> Callable[..., tuple[Any, Any]]: ...
 
 
-@functools.cache
-def optimizer(
-    *,
-    learning_rate: float,
-    warmup_steps: int = 0,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    weight_decay: float = 0.01,
-    grad_clip: float = 1.0,
-) -> optax.GradientTransformation:
+@dataclasses.dataclass(frozen=True)
+class AdamW:
     """AdamW behind a global-norm clip; step k of the linear warm-up has (k + 1) / (warmup_steps + 1) of the rate.
 
-    Equal arguments give the same object, so that runs in one process share compiled programs.
+    Static, and compared by value: equal settings share compiled programs.
+
+    Example:
+      >>> AdamW(learning_rate=1e-6) == AdamW(learning_rate=1e-6)
+      True
     """
-    first = learning_rate / (warmup_steps + 1)
-    schedule = (
-        optax.linear_schedule(first, learning_rate, warmup_steps) if warmup_steps else learning_rate
-    )
-    return optax.chain(
-        optax.clip_by_global_norm(grad_clip),
-        optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay),
-    )
+
+    learning_rate: float
+    warmup_steps: int = 0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+
+    def init(self, params: Any) -> Any:
+        """The optimizer state of fresh parameters."""
+        return self._transform().init(params)
+
+    def update(self, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        """(updates to add to the parameters, new optimizer state)."""
+        return self._transform().update(grads, state, params)
+
+    def _transform(self) -> optax.GradientTransformation:
+        rate: Any = self.learning_rate
+        if self.warmup_steps:
+            first = self.learning_rate / (self.warmup_steps + 1)
+            rate = optax.linear_schedule(first, self.learning_rate, self.warmup_steps)
+        return optax.chain(
+            optax.clip_by_global_norm(self.grad_clip),
+            optax.adamw(rate, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay),
+        )
 
 
-def response_logprobs(
-    policy: Policy,
-    params,
-    batch: PackedBatch,
-    temperature: Array,
-    *,
-    chunk: int,
-    entropy_gradient: bool = True,
-) -> tuple[Array, Array]:
-    """Log-probability and entropy of every response token, without ever holding ``[N, T, V]`` logits.
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """What an update minimises. Static, and compared by value: equal settings share compiled programs.
 
-    Args:
-      policy: the network's functions.
-      params: master parameters.
-      batch: a micro-batch with M packed rows.
-      temperature: ``[]``, the sampling temperature; 0 counts as 1.
-      chunk: tokens whose logits exist at once; chunks without a response token are skipped.
-      entropy_gradient: False: the entropy is a number alone, and costs nothing in the backward pass.
-
-    Returns:
-      ``(logprobs, entropy)``, both ``[M * R, T]`` float32; positions past a response hold no meaning.
+    Example:
+      >>> LossConfig("gspo", (("clip_low", 1e-3),)).function.keywords
+      {'clip_low': 0.001}
     """
-    packs, slots = batch.source.shape
-    size = min(max(chunk // packs, 1), slots)
-    padding = ((0, 0), (0, -slots % size))
-    params = policy.gather(params)
-    hidden = policy.hidden(params, batch.tokens, batch.positions, batch.segments, batch.parents)
-    hidden = jnp.take_along_axis(hidden, jnp.pad(batch.source, padding)[..., None], axis=1)
-    scale = 1.0 / jnp.where(temperature > 0, temperature, 1.0)
-    head, target, used = policy.head(params), jnp.pad(batch.target, padding), jnp.max(batch.used)
-    scored = scores(policy.logits, size, entropy_gradient, head, hidden, target, used, scale)
-    responses, width = batch.old_logprobs.shape[1:]
-    place = jnp.minimum(batch.first[..., None] + jnp.arange(width), slots - 1).reshape(packs, -1)
-    return tuple(
-        jnp.take_along_axis(x, place, axis=1).reshape(packs * responses, width) for x in scored
-    )
+
+    name: str = "grpo"  # a key of LOSSES
+    hyper: tuple[tuple[str, Any], ...] = ()  # (name, value) of that loss's hyper-parameters
+    on_policy: bool = True  # one update per rollout: old log-probs are stop_gradient(new)
+    entropy_bonus: float = 0.0  # weight of the mean token entropy
+    logits_chunk: int = 2048  # response tokens whose logits exist at once
+
+    @property
+    def function(self) -> functools.partial:
+        """The entry of `LOSSES` with its hyper-parameters bound."""
+        return functools.partial(LOSSES[self.name], **dict(self.hyper))
+
+    @property
+    def zero_advantage_is_silent(self) -> bool:
+        """True: a sequence whose advantage is 0 has no gradient and may be left out."""
+        return self.name in _SILENT_AT_ZERO_ADVANTAGE and not self.entropy_bonus
+
+
+@dataclasses.dataclass(frozen=True)
+class PackingConfig:
+    """How a batch of sequences is cut for the device."""
+
+    row_length: int  # tokens of a packed row
+    rows_per_microbatch: int  # most packed rows per gradient computation
+    sharding: jax.sharding.Sharding | None = None  # placement of the packed rows
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateConfig:
+    """Everything about an update but the network and the data."""
+
+    loss: LossConfig
+    optimizer: Optimizer
+    packing: PackingConfig
+    temperature: float = 1.0  # the sampler's
+    mini_batches: int = 1  # optimizer steps per batch of rollouts
+    # True: take the old log-probs from this network before its first step instead of from the sampler. In bfloat16 the
+    # two differ by rounding, which a narrow clip would take for a change of policy.
+    rescore: bool = False
+    # Leave out sequences that have no gradient; they still count in every mean.
+    skip_silent: bool = True
 
 
 def accumulate(
     policy: Policy,
     loss: LossConfig,
-    params,
+    params: Any,
     batch: PackedBatch,
     totals: BatchTotals,
-    temperature,
-    total,
-):
+    temperature: Array,
+    total: Any,
+) -> tuple[Any, dict[str, Array]]:
     """Adds one micro-batch's gradient to `total`; returns it with the micro-batch's share of each metric.
 
-    `totals` are the whole mini-batch's, so that gradients, losses and metrics of micro-batches add up to its own.
+    `totals` are those of the whole mini-batch, so that gradients, losses and metrics of micro-batches add up to its.
     """
     sampled = batch.old_logprobs.reshape(-1, batch.old_logprobs.shape[2])
     mask = jnp.arange(sampled.shape[1]) < batch.length.reshape(-1, 1)
@@ -124,7 +154,7 @@ def accumulate(
             params,
             batch,
             temperature,
-            chunk=loss.chunk,
+            logits_chunk=loss.logits_chunk,
             entropy_gradient=bool(loss.entropy_bonus),
         )
         logprobs = jnp.where(mask, logprobs, 0.0)
@@ -147,8 +177,8 @@ def accumulate(
 
 
 @functools.cache
-def gradient_program() -> Callable:
-    """`accumulate`, jitted: made at the first call, when the backend and with it the compiler's options are known."""
+def jitted_accumulate() -> Any:
+    """`accumulate`, jitted. Made at the first call: the compiler's options depend on the backend that is known then."""
     return jax.jit(
         accumulate,
         static_argnames=("policy", "loss"),
@@ -157,156 +187,182 @@ def gradient_program() -> Callable:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("transform",), donate_argnames=("params", "opt_state"))
-def apply_gradients(transform: optax.GradientTransformation, params, opt_state, grads, loss):
+@functools.partial(jax.jit, static_argnames=("optimizer",), donate_argnames=("params", "opt_state"))
+def apply_gradients(
+    optimizer: Optimizer, params: Any, opt_state: Any, grads: Any, loss: Array
+) -> tuple[Any, Any, Array]:
     """One optimizer step, which changes nothing where the gradient or the loss is not finite.
 
     Returns (params, opt_state, gradient norm before clipping).
     """
     norm = optax.tree.norm(grads)
-    updates, moved = transform.update(grads, opt_state, params)
-    fine = jnp.isfinite(norm) & jnp.isfinite(loss)
-    kept = jax.tree.map(
-        lambda new, old: jnp.where(fine, new, old),
-        (optax.apply_updates(params, updates), moved),
+    updates, new_state = optimizer.update(grads, opt_state, params)
+    finite = jnp.isfinite(norm) & jnp.isfinite(loss)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (optax.apply_updates(params, updates), new_state),
         (params, opt_state),
     )
-    return *kept, norm
-
-
-class PackingConfig(NamedTuple):
-    """How a batch of rows is cut for the device."""
-
-    pack_length: int  # tokens of a packed row
-    rows: int  # most packed rows per gradient computation
-    pad_id: int  # any token
-    sharding: jax.sharding.Sharding | None = None  # placement of the packed rows
+    return params, opt_state, norm
 
 
 def update_params(
     policy: Policy,
-    loss: LossConfig,
-    transform: optax.GradientTransformation,
-    params,
-    opt_state,
+    params: Any,
+    opt_state: Any,
     mini_batches: Sequence[Sequence[TrainSequence]],
+    config: UpdateConfig,
     *,
-    micro: PackingConfig,
-    skip_silent: bool,
-    temperature: float,
-    rescore: bool = False,
+    pad_id: int = 0,
 ) -> tuple[Any, Any, dict[str, float]]:
-    """One optimizer step on each mini-batch of rows; one whose loss or gradient is not finite is left out.
+    """One optimizer step on each mini-batch; one whose loss or gradient is not finite changes nothing.
 
     Args:
       policy: the network's functions.
-      loss: what to minimise.
-      transform: the optimizer.
       params: one parameter set; donated.
       opt_state: its optimizer state; donated.
-      mini_batches: the rows of one batch of rollouts.
-      micro: how they are cut.
-      skip_silent: leave out rows whose advantage is 0 (they still count in every mean).
-      temperature: the sampler's temperature.
-      rescore: take the old log-probs from this network before its first step instead of from the sampler. In bfloat16
-        the two differ by rounding, which a narrow clip would take for a change of policy.
+      mini_batches: the sequences of one batch of rollouts.
+      config: loss, optimizer and packing.
+      pad_id: any token of the network.
 
     Returns:
       ``(params, opt_state, metrics)``, metrics averaged over the tokens trained on.
     """
-    temperature = np.float32(temperature)
-    silent = skip_silent and loss.zero_is_silent
-    kept = [[row for row in rows if row.advantage or not silent] for rows in mini_batches]
-    cut = functools.partial(
-        pack,
-        length=micro.pack_length,
-        size=micro.rows,
-        multiple=num_shards(micro.sharding),
-        pad_id=micro.pad_id,
-    )
-    packed = [cut(rows) for rows in kept]
+    packed = [pack_trained(sequences, config, pad_id=pad_id) for sequences in mini_batches]
     gap = {}
-    if rescore:
-        packed, gap = _rescored(policy, params, packed, temperature, loss.chunk, micro.sharding)
-    whole = totals_of([row for rows in mini_batches for row in rows])
-    shares, norms = [], []
-    for rows, batches in zip(mini_batches, packed, strict=True):
-        totals = totals_of(rows)._replace(
-            advantage_mean=whole.advantage_mean, advantage_std=whole.advantage_std
-        )
-        grads, value = _zeros(params), np.float32(0)
-        for batch in put(batches, micro.sharding):
-            grads, metrics = gradient_program()(
-                policy, loss, params, batch, totals, temperature, grads
-            )
-            shares.append((totals, metrics))
-            value += metrics["loss"]
-        params, opt_state, norm = apply_gradients(transform, params, opt_state, grads, value)
+    if config.rescore:
+        packed, gap = rescore(policy, params, packed, config)
+
+    parts = []
+    norms = []
+    for batches, totals in zip(packed, mini_batch_totals(mini_batches), strict=True):
+        grads, loss, metrics = gradient(policy, params, batches, totals, config)
+        params, opt_state, norm = apply_gradients(config.optimizer, params, opt_state, grads, loss)
+        parts += [(totals, part) for part in metrics]
         norms.append(norm)
+
     norms = jax.device_get(norms)
-    return (
-        params,
-        opt_state,
-        _summary(jax.device_get(shares), len(norms)) | gap | {"grad_norm": float(np.mean(norms))},
+    metrics = _summary(jax.device_get(parts), steps=len(norms))
+    return params, opt_state, metrics | gap | {"grad_norm": float(np.mean(norms))}
+
+
+def trained_sequences(
+    sequences: Sequence[TrainSequence], config: UpdateConfig
+) -> Sequence[TrainSequence]:
+    """Those that have a gradient."""
+    if config.skip_silent and config.loss.zero_advantage_is_silent:
+        return [sequence for sequence in sequences if sequence.advantage]
+    return sequences
+
+
+def pack_trained(
+    sequences: Sequence[TrainSequence], config: UpdateConfig, *, pad_id: int = 0
+) -> list[PackedBatch]:
+    """Micro-batches of the sequences that have a gradient."""
+    return pack(
+        trained_sequences(sequences, config),
+        row_length=config.packing.row_length,
+        rows_per_microbatch=config.packing.rows_per_microbatch,
+        multiple=num_shards(config.packing.sharding),
+        pad_id=pad_id,
     )
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "chunk"))
-def _score(policy: Policy, params, batch: PackedBatch, temperature, *, chunk: int) -> Array:
-    logprobs, _ = response_logprobs(policy, params, batch, temperature, chunk=chunk)
-    return logprobs.reshape(batch.old_logprobs.shape)
-
-
-def _rescored(
-    policy, params, packed, temperature, chunk, sharding
+def rescore(
+    policy: Policy, params: Any, packed: Sequence[Sequence[PackedBatch]], config: UpdateConfig
 ) -> tuple[list[list[PackedBatch]], dict[str, float]]:
-    """The batches with this network's log-probs as the old ones, and how far those are from the sampler's."""
-    gaps, fresh = [np.zeros(1)], []
+    """The batches with this network's log-probs as the old ones.
+
+    Returns:
+      ``(batches, metrics)``; the metrics say how far the new old log-probs are from the sampler's.
+    """
+    temperature = np.float32(config.temperature)
+    rescored = []
+    gaps = []
     for batches in packed:
-        fresh.append([])
+        rescored.append([])
         for batch in batches:
-            new = fetch(_score(policy, params, put(batch, sharding), temperature, chunk=chunk))
+            placed = put(batch, config.packing.sharding)
+            new = fetch(
+                packed_logprobs(
+                    policy, params, placed, temperature, logits_chunk=config.loss.logits_chunk
+                )
+            )
             mask = np.arange(new.shape[-1]) < batch.length[..., None]
             gaps.append(np.abs(new - batch.old_logprobs)[mask])
-            fresh[-1].append(batch._replace(old_logprobs=np.where(mask, new, 0)))
-    gaps = np.concatenate(gaps[1:] or gaps)
-    return fresh, {"logprob_gap": float(gaps.mean()), "logprob_gap_max": float(gaps.max())}
+            rescored[-1].append(batch._replace(old_logprobs=np.where(mask, new, 0)))
+    gap = np.concatenate(gaps or [np.zeros(1)])
+    return rescored, {"logprob_gap": float(gap.mean()), "logprob_gap_max": float(gap.max())}
 
 
-_totals = jax.jit(batch_totals)
+def gradient(
+    policy: Policy,
+    params: Any,
+    batches: Sequence[PackedBatch],
+    totals: BatchTotals,
+    config: UpdateConfig,
+) -> tuple[Any, Array | np.float32, list[dict[str, Array]]]:
+    """The gradient of one mini-batch: ``(gradient, loss, metrics of each micro-batch)``, on the device."""
+    temperature = np.float32(config.temperature)
+    grads = _zeros_like_placed(params)
+    loss = np.float32(0)
+    parts = []
+    for batch in put(batches, config.packing.sharding):
+        grads, metrics = jitted_accumulate()(
+            policy, config.loss, params, batch, totals, temperature, grads
+        )
+        parts.append(metrics)
+        loss += metrics["loss"]
+    return grads, loss, parts
 
 
-def _zeros(tree):
+def mini_batch_totals(mini_batches: Sequence[Sequence[TrainSequence]]) -> list[BatchTotals]:
+    """Denominators of each mini-batch. The statistics of the advantage are those of the whole batch of rollouts."""
+    whole = totals_of([sequence for sequences in mini_batches for sequence in sequences])
+    statistics = {"advantage_mean": whole.advantage_mean, "advantage_std": whole.advantage_std}
+    return [totals_of(sequences)._replace(**statistics) for sequences in mini_batches]
+
+
+def totals_of(sequences: Sequence[TrainSequence]) -> BatchTotals:
+    """Denominators of a mini-batch, on the host; sequences that are left out as silent count as well."""
+    lengths = np.array([len(sequence.response) for sequence in sequences])
+    advantage = np.array([sequence.advantage for sequence in sequences], np.float32)
+    # Powers of two: few compiled shapes.
+    count = next_power_of_two(len(sequences))
+    longest = next_power_of_two(lengths.max())
+    padding = (0, count - len(sequences))
+    mask = np.arange(longest) < np.pad(lengths, padding)[:, None]
+    return jax.device_get(_batch_totals(np.pad(advantage, padding), mask))
+
+
+_batch_totals = jax.jit(batch_totals)
+
+
+def _zeros_like_placed(tree: Any) -> Any:
     """Zeros placed as the arrays of `tree`, by one program."""
-    places = jax.tree.map(lambda x: x.sharding if x.committed else None, tree)
-    return jax.jit(_zeros_like, out_shardings=places)(tree)
+    placement = jax.tree.map(lambda x: x.sharding if x.committed else None, tree)
+    return jax.jit(_zeros_like, out_shardings=placement)(tree)
 
 
-def _zeros_like(tree):
+def _zeros_like(tree: Any) -> Any:
     return jax.tree.map(jnp.zeros_like, tree)
 
 
-def totals_of(rows: Sequence[TrainSequence]) -> BatchTotals:
-    """Denominators of a mini-batch; rows that are left out as silent count in them all the same."""
-    lengths = np.array([len(row.response) for row in rows])
-    advantage = np.array([row.advantage for row in rows], np.float32)
-    count, longest = (next_power_of_two(size) for size in (len(rows), lengths.max()))  # few shapes
-    mask = np.arange(longest) < np.pad(lengths, (0, count - len(rows)))[:, None]
-    return jax.device_get(_totals(np.pad(advantage, (0, count - len(rows))), mask))
-
-
-def _summary(shares: list[tuple[BatchTotals, dict]], steps: int) -> dict[str, float]:
+def _summary(
+    parts: Sequence[tuple[BatchTotals, dict[str, Array]]], *, steps: int
+) -> dict[str, float]:
     """Adds up micro-batches; means are over the tokens trained on, not over those left out."""
-    if not shares:
+    if not parts:
         return {"trained_tokens": 0.0}
-    totals = np.array([share.tokens for share, _ in shares], np.float64)
-    columns = {
-        name: np.array([found[name] for _, found in shares], np.float64) for name in shares[0][1]
-    }
+    weights = np.array([totals.tokens for totals, _ in parts], np.float64)
+    columns = {}
+    for name in parts[0][1]:
+        columns[name] = np.array([metrics[name] for _, metrics in parts], np.float64)
+
     trained = columns.pop("tokens").sum()
-    found = {"trained_tokens": float(trained), "loss": float(columns.pop("loss").sum() / steps)}
+    loss = columns.pop("loss").sum() / steps
+    summary = {"trained_tokens": float(trained), "loss": float(loss)}
     for name, values in columns.items():
-        found[name] = float(
-            values.max() if name.endswith("max") else (values * totals).sum() / trained
-        )
-    return found
+        value = values.max() if name.endswith("max") else (values * weights).sum() / trained
+        summary[name] = float(value)
+    return summary

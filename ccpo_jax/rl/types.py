@@ -21,8 +21,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-Array = jax.Array
+Array = jax.Array  # on the device
+HostArray = np.ndarray  # in host memory
 
 
 class RunningMoments(NamedTuple):

@@ -7,7 +7,7 @@ import inspect
 import math
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from ccpo_jax.devices.sharding import (
     state_sharding,
 )
 from ccpo_jax.hf.tokenizer import load_tokenizer
-from ccpo_jax.learner.update import LossConfig, PackingConfig, optimizer
+from ccpo_jax.learner.update import AdamW, LossConfig, PackingConfig, UpdateConfig
 from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.losses import LOSSES
@@ -57,9 +57,7 @@ class Run(NamedTuple):
     datasets: Datasets
     credit: CreditEstimator
     advantage: Callable  # (credit, surprisal), both [A, B, G] -> advantage [A, B, G]
-    loss: LossConfig
-    optimizer: Any  # optax.GradientTransformation
-    micro: PackingConfig  # how training rows are cut; each agent puts in its own pad_id
+    update: UpdateConfig
     evaluation: EvalSettings
     layout: Layout
 
@@ -126,14 +124,7 @@ def build(config) -> Run:
         datasets,
         credit,
         advantage,
-        loss,
-        make_optimizer(config),
-        PackingConfig(
-            config.trainer.pack_length,
-            config.trainer.micro_batch,
-            0,
-            batch_sharding(layout.mesh, layout.train),
-        ),
+        make_update(config, layout),
         evaluation,
         layout,
     )
@@ -154,9 +145,27 @@ def make_layout(config) -> Layout:
     )
 
 
-def make_optimizer(config):
+def make_update(config, layout: Layout) -> UpdateConfig:
+    """Loss, optimizer and packing, the same for every parameter set."""
+    mini_batches = config.trainer.mini_batches
+    return UpdateConfig(
+        loss=make_loss(config),
+        optimizer=make_optimizer(config),
+        packing=PackingConfig(
+            row_length=config.trainer.pack_length,
+            rows_per_microbatch=config.trainer.micro_batch,
+            sharding=batch_sharding(layout.mesh, layout.train),
+        ),
+        temperature=config.sample.temperature,
+        mini_batches=mini_batches,
+        rescore=mini_batches > 1 and config.compute_dtype != "float32",
+        skip_silent=config.trainer.skip_silent,
+    )
+
+
+def make_optimizer(config) -> AdamW:
     """One optimizer, used for every parameter set."""
-    return optimizer(**config.optimizer)
+    return AdamW(**config.optimizer)
 
 
 def make_loss(config) -> LossConfig:
@@ -169,18 +178,12 @@ def make_loss(config) -> LossConfig:
                 f"loss.{name}: {config.loss.name!r} does not take it; leave it out, or type another loss.name"
             )
     return LossConfig(
-        _bound(function, **hyper),
+        name=config.loss.name,
+        hyper=tuple(sorted(hyper.items())),
         on_policy=config.trainer.mini_batches == 1,
-        zero_is_silent=config.loss.name != "reinforce_pp" and not config.loss.entropy_bonus,
         entropy_bonus=config.loss.entropy_bonus,
-        chunk=config.trainer.chunk,
+        logits_chunk=config.trainer.chunk,
     )
-
-
-@functools.cache
-def _bound(function: Callable, **hyper) -> Callable:
-    """Equal hyper-parameters give the same object, so that runs in one process share compiled programs."""
-    return functools.partial(function, **hyper)
 
 
 def make_advantage(config, credit: CreditEstimator) -> Callable:

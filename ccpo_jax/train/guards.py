@@ -14,22 +14,13 @@ import numpy as np
 from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.packing import TrainSequence
-from ccpo_jax.learner.replay import save_batch
+from ccpo_jax.learner.replay import SavedBatch, nonfinite_sequences, save_batch
 
 T = TypeVar("T")
 
 
 class NonFiniteUpdateError(RuntimeError):
     """A run that stopped because an update was not finite."""
-
-
-def nonfinite_sequences(rows: Sequence[TrainSequence]) -> list[TrainSequence]:
-    """The rows whose log-probs or advantage are not finite."""
-    return [
-        row
-        for row in rows
-        if not (np.isfinite(row.advantage) and np.isfinite(row.old_logprobs).all())
-    ]
 
 
 def describe_nonfinite(rows: Sequence[TrainSequence], found: Mapping[str, float]) -> str:
@@ -82,7 +73,8 @@ class NonFiniteGuard:
           agents: whose responses the rows are.
           problems: ``[B]`` names of the step's problems.
         """
-        path = save_batch(self._folder, rows, step=step, agents=agents, problems=problems, why=why)
+        batch = SavedBatch(step, tuple(agents), tuple(problems), why, tuple(rows))
+        path = save_batch(self._folder, batch)
         concerned = [
             problems[i]
             for i in sorted(

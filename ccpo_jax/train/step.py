@@ -10,6 +10,7 @@ import numpy as np
 from ccpo_jax import data
 from ccpo_jax.devices.sharding import batch_sharding, put, replicated, state_sharding
 from ccpo_jax.learner.packing import gather_sequences
+from ccpo_jax.learner.replay import nonfinite_sequences
 from ccpo_jax.learner.update import TrainState, update_params
 from ccpo_jax.rl.diagnostics import diagnostics
 from ccpo_jax.rl.rewards import history_gate
@@ -22,7 +23,6 @@ from ccpo_jax.train.guards import (
     NonFiniteGuard,
     describe_nonfinite,
     explain_oom,
-    nonfinite_sequences,
 )
 from ccpo_jax.verifiers import Graded, VerifierPool
 from ccpo_jax.verifiers.grader import Grader
@@ -76,7 +76,7 @@ def train_step(
             else None
         )
         params, opt_state, update_metrics = update_agents(
-            program, config, state, spoken, advantage, active, report
+            program, state, spoken, advantage, active, report
         )
     metrics |= update_metrics | {"time/update": time.perf_counter() - began}
     seconds = sum(metrics[f"time/{part}"] for part in ("rollout", "verify", "update"))
@@ -162,7 +162,6 @@ def publish(program: Run, params: tuple) -> tuple:
 
 def update_agents(
     program: Run,
-    config,
     state: TrainState,
     spoken: Rollout,
     advantage: np.ndarray,
@@ -174,8 +173,8 @@ def update_agents(
     What is not finite is left out, and `report` is told.
     """
     params, opt_state, metrics = list(state.params), list(state.opt_state), {}
-    batch, count = advantage.shape[1], config.trainer.mini_batches
-    part = batch // count
+    count = program.update.mini_batches
+    part = advantage.shape[1] // count
     agents, speakers = program.team.agents, program.team.topology.speakers
     turns = [turn for turn, speaker in enumerate(speakers) if speaker in active]
     for index in sorted({agents[t].parameter_set for t in turns}):
@@ -189,15 +188,11 @@ def update_agents(
         if not nonfinite_sequences(everything):
             params[index], opt_state[index], found = update_params(
                 agent.policy,
-                program.loss,
-                program.optimizer,
                 params[index],
                 opt_state[index],
                 rows,
-                micro=program.micro._replace(pad_id=agent.tokenizer.pad_id),
-                skip_silent=config.trainer.skip_silent,
-                temperature=config.sample.temperature,
-                rescore=count > 1 and config.compute_dtype != "float32",
+                program.update,
+                pad_id=agent.tokenizer.pad_id,
             )
         if why := describe_nonfinite(everything, found):
             found |= {"left_out": 1.0}
@@ -253,7 +248,7 @@ def step_metrics(
 
 def initial_state(program: Run, config) -> TrainState:
     """Step 0: loaded parameters, fresh optimizers, empty statistics."""
-    mesh, init = program.layout.mesh, program.optimizer.init
+    mesh, init = program.layout.mesh, program.update.optimizer.init
     everywhere = replicated(mesh)
 
     def fresh(params):

@@ -22,15 +22,15 @@ from ccpo_jax import models
 from ccpo_jax.arguments import Parser, positive
 from ccpo_jax.learner.packing import TrainSequence, pack
 from ccpo_jax.learner.update import (
+    AdamW,
     LossConfig,
     PackingConfig,
-    gradient_program,
-    optimizer,
+    UpdateConfig,
+    jitted_accumulate,
     totals_of,
     update_params,
 )
 from ccpo_jax.models import ModelConfig
-from ccpo_jax.rl.losses import policy_gradient_loss
 from ccpo_jax.rl.topology import Topology, dyad, voting
 from ccpo_jax.rl.types import Policy
 from ccpo_jax.rollout import Agent, Rollout, Team, rollout
@@ -309,29 +309,20 @@ def bench_train(args) -> dict:
         config, compute_dtype=dtype_of(args), remat=args.remat, attention=args.attention
     )
     rows = training_rows(config, args)
-    transform = optimizer(learning_rate=1e-6)
-    state = jax.jit(transform.init)(params)
+    optimizer = AdamW(learning_rate=1e-6)
+    state = jax.jit(optimizer.init)(params)
     loss = loss_of(args.logits)
-    micro = PackingConfig(args.pack_length, args.micro_batch, 0)
+    packing = PackingConfig(args.pack_length, args.micro_batch)
+    update = UpdateConfig(loss, optimizer, packing, skip_silent=False)
 
     def step():
         nonlocal params, state
-        params, state, _ = update_params(
-            policy,
-            loss,
-            transform,
-            params,
-            state,
-            [rows],
-            micro=micro,
-            skip_silent=False,
-            temperature=1.0,
-        )
+        params, state, _ = update_params(policy, params, state, [rows], update)
         return params
 
     jax.block_until_ready(step())
     took = median(step, args.repeats)
-    batches = pack(rows, length=args.pack_length, size=args.micro_batch)
+    batches = pack(rows, row_length=args.pack_length, rows_per_microbatch=args.micro_batch)
     slots = sum(batch.tokens.size for batch in batches)
     filled = sum(int((batch.segments > 0).sum()) for batch in batches)
     unshared = sum(len(row.prefix) + len(row.tail) + len(row.response) for row in rows)
@@ -339,7 +330,7 @@ def bench_train(args) -> dict:
         "tokens_per_second": filled / took,
         "sequence_tokens_per_second": unshared / took,
         "seconds": took,
-        "compiles": gradient_program()._cache_size(),
+        "compiles": jitted_accumulate()._cache_size(),
         "peak_memory_bytes": peak_memory(),
         "padding": 1 - filled / slots,
         "sharing": unshared / filled,
@@ -349,9 +340,7 @@ def bench_train(args) -> dict:
 
 def loss_of(chunk: int) -> LossConfig:
     """That of a run at the defaults, with the logits of so many tokens at once."""
-    return LossConfig(
-        policy_gradient_loss, on_policy=True, zero_is_silent=True, entropy_bonus=0.0, chunk=chunk
-    )
+    return LossConfig(logits_chunk=chunk)
 
 
 def training_rows(config: ModelConfig, args) -> list[TrainSequence]:
@@ -378,7 +367,7 @@ def temporary_bytes(policy, loss, params, batch, rows) -> int:
     """What the compiled gradient needs beside its arguments and results."""
     grads = jax.eval_shape(functools.partial(jax.tree.map, jnp.zeros_like), params)
     program = (
-        gradient_program()
+        jitted_accumulate()
         .lower(policy, loss, params, batch, totals_of(rows), np.float32(1), grads)
         .compile()
     )
@@ -430,7 +419,7 @@ def bench_step(args) -> dict:
         "first_step_seconds": lines[0]["time/step"],
         "decoded_tokens": decoded,
         "trained_tokens": trained,
-        "compiles": compiled() + gradient_program()._cache_size(),
+        "compiles": compiled() + jitted_accumulate()._cache_size(),
         "peak_memory_bytes": peak_memory(),
     } | beside_the_machine([work], seconds, args)
 
@@ -482,9 +471,12 @@ def random_program(config, args, topology: str):
         setup.Datasets(data, data, ()),
         credit,
         setup.make_advantage(config, credit),
-        setup.make_loss(config)._replace(chunk=args.logits),
-        setup.make_optimizer(config),
-        PackingConfig(args.pack_length, args.micro_batch, 0, batch_sharding(layout.mesh)),
+        UpdateConfig(
+            dataclasses.replace(setup.make_loss(config), logits_chunk=args.logits),
+            AdamW(**config.optimizer),
+            PackingConfig(args.pack_length, args.micro_batch, batch_sharding(layout.mesh)),
+            temperature=config.sample.temperature,
+        ),
         None,
         layout,
     )

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.learner.packing import PackedBatch, gather_sequences, pack
-from ccpo_jax.learner.update import accumulate, apply_gradients, optimizer
+from ccpo_jax.learner.update import AdamW, accumulate, apply_gradients
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.models.decoder import parameter_shapes, policy_with
 from ccpo_jax.rl.types import BatchTotals, Policy
@@ -93,7 +94,7 @@ def allowed(words: tuple[str, ...]) -> Allowed:
             np.ones((len(spoken.turns), args.prompts, args.samples), np.float32),
         )
         rows = gather_sequences(spoken, signal, turns, range(args.prompts))
-    batches = pack(rows, length=args.pack_length, size=args.micro_batch)
+    batches = pack(rows, row_length=args.pack_length, rows_per_microbatch=args.micro_batch)
     return found._replace(
         learn=_learning(config, args, batches), train_flops=float(train_work(config, batches).flops)
     )
@@ -143,14 +144,14 @@ def _learning(config: ModelConfig, args, batches: Sequence[PackedBatch]) -> floa
         shape = batch.tokens.shape
         if shape not in programs:
             programs[shape] = gradient(policy, params, batch, args.logits).as_text()
-        pieces = -(
-            -int(batch.used.max()) // max(args.logits // shape[0], 1)
-        )  # of response tokens, by their logits
-        took += seconds(kernels(programs[shape], steps=pieces), H200)
-    transform, number = optimizer(learning_rate=1e-6), jax.ShapeDtypeStruct((), jnp.float32)
-    state = jax.eval_shape(transform.init, params)
+        # Chunks of response tokens whose logits exist at once.
+        chunks = ceil_div(int(batch.used.max()), max(args.logits // shape[0], 1))
+        took += seconds(kernels(programs[shape], steps=chunks), H200)
+    optimizer = AdamW(learning_rate=1e-6)
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    state = jax.eval_shape(optimizer.init, params)
     step = compiled(
-        functools.partial(apply_gradients, transform), params, state, params, number, donate=(0, 1)
+        functools.partial(apply_gradients, optimizer), params, state, params, number, donate=(0, 1)
     )
     return took + seconds(kernels(step.as_text()), H200)
 

@@ -35,10 +35,9 @@ from ccpo_jax.devices.sharding import (
     state_sharding,
 )
 from ccpo_jax.learner.packing import PackedBatch
-from ccpo_jax.learner.update import LossConfig, apply_gradients, gradient_program, optimizer
+from ccpo_jax.learner.update import AdamW, LossConfig, apply_gradients, jitted_accumulate
 from ccpo_jax.models import ModelConfig, make_policy
 from ccpo_jax.models.decoder import parameter_shapes
-from ccpo_jax.rl.losses import policy_gradient_loss
 from ccpo_jax.rl.types import BatchTotals, Context
 from ccpo_jax.rollout import bucket
 from ccpo_jax.sampler.decode_loop import Decoding
@@ -135,10 +134,10 @@ class Plan:
         self.policy = make_policy(
             self.config, compute_dtype=jnp.bfloat16, layout=None if one else self.layout
         )
-        self.transform = optimizer(learning_rate=1e-6)
+        self.optimizer = AdamW(learning_rate=1e-6)
         params = parameter_shapes(self.config)
         self.params = placed(params, state_sharding(mesh, params))
-        moments = jax.eval_shape(self.transform.init, params)
+        moments = jax.eval_shape(self.optimizer.init, params)
         self.moments = placed(moments, state_sharding(mesh, moments))
         weights = jax.eval_shape(self.policy.publish, params)
         self.weights = placed(weights, state_sharding(mesh, weights, self.layout.decode))
@@ -205,7 +204,7 @@ class Plan:
                 for s, t in zip(shapes, types, strict=True)
             )
         )
-        loss = LossConfig(policy_gradient_loss, True, True, 0.0, 2048)
+        loss = LossConfig()
         real, settings = np.float32(1), token_sampling(eos_ids=(1,), pad_id=0)
         everywhere = replicated(self.layout.mesh)
         number = jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)
@@ -220,7 +219,7 @@ class Plan:
                 policy=self.policy,
                 stacked=False,
             ),
-            "gradient": lambda: gradient_program().lower(
+            "gradient": lambda: jitted_accumulate().lower(
                 self.policy,
                 loss,
                 self.params,
@@ -230,7 +229,7 @@ class Plan:
                 grads,
             ),
             "apply": lambda: apply_gradients.lower(
-                self.transform, self.params, self.moments, grads, number
+                self.optimizer, self.params, self.moments, grads, number
             ),
         }
         return lower[program]().compile().memory_analysis().temp_size_in_bytes

@@ -25,10 +25,9 @@ from ccpo_jax.devices.sharding import (
     state_sharding,
 )
 from ccpo_jax.learner.packing import TrainSequence, pack
-from ccpo_jax.learner.update import LossConfig, gradient_program, totals_of
+from ccpo_jax.learner.update import LossConfig, jitted_accumulate, totals_of
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
-from ccpo_jax.rl.losses import policy_gradient_loss
 from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import begin_program, decode_program
 from ccpo_jax.sampler.token_sampling import token_sampling
@@ -217,13 +216,13 @@ def test_an_update_gathers_layer_by_layer_and_adds_up_gradients():
         )
         for r in range(8)
     ]
-    (batch,) = pack(rows, length=8, size=8)
+    (batch,) = pack(rows, row_length=8, rows_per_microbatch=8)
     params = parameter_shapes(NETWORK)
     params = abstract(params, state_sharding(layout.mesh, params))
     batch = abstract(batch, jax.tree.map(lambda _: batch_sharding(layout.mesh), batch))
-    loss = LossConfig(policy_gradient_loss, True, True, 0.0, 64)
+    loss = LossConfig(logits_chunk=64)
     arguments = (policy, loss, params, batch, totals_of(rows), np.float32(1), params)
-    program = gradient_program().lower(*arguments).compile()
+    program = jitted_accumulate().lower(*arguments).compile()
     for x, where in zip(
         jax.tree.leaves(params), jax.tree.leaves(program.output_shardings[0]), strict=True
     ):

@@ -76,7 +76,7 @@ def test_work_is_counted_as_by_hand():
         )
         for n in (2, 5)
     ]
-    work = roofline.train_work(config, pack(rows, length=16, size=1))
+    work = roofline.train_work(config, pack(rows, row_length=16, rows_per_microbatch=1))
     pairs = (
         3 * 1.5 + 2 * (1 + 3) + 5 * (2.5 + 3)
     )  # the prefix once, each branch with itself and the prefix

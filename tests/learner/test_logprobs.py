@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax.learner.logprobs import scores
+from ccpo_jax.learner.logprobs import token_logprobs
 from ccpo_jax.models.decoder import logits
 from tests.models.test_decoder import equations
 
@@ -40,7 +40,7 @@ def weighed(function, weights, head, states):
 def test_values_and_gradients_are_those_of_differentiation(size, tied):
     head, states, targets, weights = inputs(tied=tied)
     scale = jnp.float32(1 / 0.7)
-    ours = functools.partial(scores, logits, size, True)
+    ours = functools.partial(token_logprobs, logits, size, True)
 
     def pieces(head, states):
         return ours(head, states, targets, jnp.int32(TOKENS), scale)
@@ -60,7 +60,7 @@ def test_an_entropy_that_is_a_number_alone_has_no_gradient():
     head, states, targets, weights = inputs()
 
     def pieces(entropy_gradient, head, states):
-        return scores(
+        return token_logprobs(
             logits, 4, entropy_gradient, head, states, targets, jnp.int32(TOKENS), jnp.float32(1)
         )
 
@@ -76,7 +76,7 @@ def test_an_entropy_that_is_a_number_alone_has_no_gradient():
 
 def test_pieces_past_the_last_used_token_are_skipped():
     head, states, targets, weights = inputs()
-    ours = functools.partial(scores, logits, 4, True)
+    ours = functools.partial(token_logprobs, logits, 4, True)
     dead = states.at[:, 8:].set(jnp.nan)
 
     def pieces(head, states):
@@ -96,7 +96,9 @@ def test_bfloat16_states_give_the_table_a_gradient_summed_in_float32():
     head, states, targets, weights = inputs(jnp.bfloat16)
 
     def pieces(head, states):
-        return scores(logits, 1, False, head, states, targets, jnp.int32(TOKENS), jnp.float32(1))
+        return token_logprobs(
+            logits, 1, False, head, states, targets, jnp.int32(TOKENS), jnp.float32(1)
+        )
 
     gradient = jax.grad(functools.partial(weighed, pieces, weights), (0, 1))
     to_head, to_states = gradient(head, states)
@@ -118,20 +120,20 @@ def test_tokens_that_pieces_do_not_fill_are_refused_and_used_ones_are_no_more_th
 
     def slope(size, used):
         def pieces(head, states):
-            return scores(
+            return token_logprobs(
                 logits, size, True, head, states, targets, jnp.int32(used), jnp.float32(1)
             )
 
         return jax.grad(weighed, 2)(pieces, weights, head, states)["head"]
 
-    with pytest.raises(ValueError, match="size: 5 does not divide the 12 tokens"):
+    with pytest.raises(ValueError, match="chunk: 5 does not divide the 12 tokens"):
         slope(5, TOKENS)
     np.testing.assert_array_equal(slope(4, 50), slope(4, TOKENS))
 
 
 def test_logits_far_from_zero_overflow_nothing():
     head, states, targets, _ = inputs()
-    picked, entropy = scores(
+    picked, entropy = token_logprobs(
         logits, 4, True, head, 1e4 * states, targets, jnp.int32(TOKENS), jnp.float32(1)
     )
     assert jnp.isfinite(picked).all() and (entropy >= 0).all()

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ccpo_jax.learner.logprobs import response_logprobs
 from ccpo_jax.learner.packing import TrainSequence, pack
-from ccpo_jax.learner.update import response_logprobs
 from ccpo_jax.models import ModelConfig, init_params, make_policy
 from ccpo_jax.models import attention as attention_module
 from ccpo_jax.models.rope import Yarn
@@ -80,7 +80,9 @@ def unpack(batches) -> list[tuple]:
 def test_every_row_is_packed_once(length, size):
     rows = rows_of(longest=24)
     rows = [row for row in rows if len(row.response) > 1]
-    assert sorted(unpack(pack(rows, length=length, size=size))) == sorted(map(content, rows))
+    assert sorted(unpack(pack(rows, row_length=length, rows_per_microbatch=size))) == sorted(
+        map(content, rows)
+    )
 
 
 RAGGED = {  # prompts, samples, prompt lengths, mean and longest response, slots of a packed row, rows of a micro-batch,
@@ -116,7 +118,7 @@ def test_padding_is_small_on_ragged_responses(
                         np.zeros(len(response), np.float32),
                     )
                 )
-        batches = pack(rows, length=length, size=size)
+        batches = pack(rows, row_length=length, rows_per_microbatch=size)
         filled = sum(int((batch.segments > 0).sum()) for batch in batches)
         shares.append(1 - filled / sum(batch.tokens.size for batch in batches))
         assert filled < left * sum(len(row.prefix) + len(row.response) for row in rows)
@@ -126,7 +128,7 @@ def test_padding_is_small_on_ragged_responses(
 def test_shapes_are_few_and_divide_over_devices():
     shapes = set()
     for seed in range(50):
-        for batch in pack(rows_of(seed=seed), length=64, size=8, multiple=2):
+        for batch in pack(rows_of(seed=seed), row_length=64, rows_per_microbatch=8, multiple=2):
             shapes.add(tuple(field.shape for field in batch))
     assert {tokens[0] for tokens, *_ in shapes} == {2, 8}
     assert len(shapes) <= 8
@@ -142,12 +144,13 @@ def test_rows_left_over_are_micro_batches_of_their_own(size, multiple, expected)
         TrainSequence(group, one, one[:0], one, 1.0, one.astype(np.float32)) for group in range(13)
     ]
     assert [
-        len(batch.tokens) for batch in pack(rows, length=16, size=size, multiple=multiple)
+        len(batch.tokens)
+        for batch in pack(rows, row_length=16, rows_per_microbatch=size, multiple=multiple)
     ] == expected
 
 
 def test_nothing_to_pack():
-    assert pack([], length=8, size=2) == []
+    assert pack([], row_length=8, rows_per_microbatch=2) == []
 
 
 WINDOWS = {  # a sliding layer and one that sees everything, as Olmo 3 has them
@@ -169,8 +172,8 @@ def test_a_network_cannot_tell_packed_from_separate(block, options, monkeypatch)
 
     def packed(params):
         total = jnp.float32(0)
-        for batch in pack(rows, length=64, size=2):
-            logprobs, _ = response_logprobs(policy, params, batch, jnp.float32(1), chunk=10)
+        for batch in pack(rows, row_length=64, rows_per_microbatch=2):
+            logprobs, _ = response_logprobs(policy, params, batch, jnp.float32(1), logits_chunk=10)
             mask = jnp.arange(logprobs.shape[1]) < batch.length.reshape(-1, 1)
             total += jnp.sum(jnp.where(mask, logprobs, 0).sum(1) * batch.advantage.reshape(-1))
         return total

@@ -1,6 +1,6 @@
 """Trainer: chunked log-probs, micro-batches, silent rows, batches cut from rollouts."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +8,24 @@ import numpy as np
 import optax
 import pytest
 
+from ccpo_jax.learner.logprobs import response_logprobs
 from ccpo_jax.learner.packing import TrainSequence, pack
 from ccpo_jax.learner.update import (
+    AdamW,
     LossConfig,
     PackingConfig,
-    optimizer,
-    response_logprobs,
+    UpdateConfig,
+    apply_gradients,
+    jitted_accumulate,
     totals_of,
     update_params,
 )
-from ccpo_jax.rl.losses import policy_gradient_loss, reinforce_pp_loss
+from ccpo_jax.rl.losses import LOSSES, policy_gradient_loss
 from ccpo_jax.train.guards import describe_nonfinite
 from tests.support.stubs import POLICY, markov_params
 
 V = 11
+LOSS_FIELDS = ("hyper", "on_policy", "entropy_bonus")
 
 
 def ragged_rows(count=13, seed=0, silent=(), group=4) -> list[TrainSequence]:
@@ -49,29 +53,22 @@ def picked(row: TrainSequence, table):
     return scores_of(row, table)[jnp.arange(len(row.response)), row.response]
 
 
-def loss_of(function=policy_gradient_loss, *, on_policy=True, silent=True, bonus=0.0) -> LossConfig:
-    return LossConfig(function, on_policy, silent, bonus, chunk=7)
+def update_of(name="grpo", *, rate=1.0, rows_per_microbatch=64, sharding=None, **changes):
+    """Plain gradient descent on a loss; `changes` are fields of `LossConfig` or `UpdateConfig`."""
+    of_loss = {field: changes.pop(field) for field in LOSS_FIELDS if field in changes}
+    loss = LossConfig(name, logits_chunk=7, **of_loss)
+    packing = PackingConfig(16, rows_per_microbatch, sharding)
+    return UpdateConfig(loss, optax.sgd(rate), packing, **{"skip_silent": False} | changes)
 
 
-def step(
-    rows,
-    loss,
-    *,
-    micro_batch=64,
-    skip_silent=False,
-    sharding=None,
-    mini_batches=1,
-    rescore=False,
-    rate=1.0,
-):
-    transform = optax.sgd(rate)
+def step(rows, config):
+    """`update_params` of fresh parameters on `rows`, cut into the configured number of mini-batches."""
     params = markov_params(V)
-    cut = len(rows) // mini_batches
-    return update_params(
-        POLICY, loss, transform, params, transform.init(params),
-        [rows[i * cut : (i + 1) * cut] if mini_batches > 1 else rows for i in range(mini_batches)],
-        micro=PackingConfig(16, micro_batch, 0, sharding), skip_silent=skip_silent, temperature=1.0, rescore=rescore,
-    )  # fmt: skip
+    size = len(rows) // config.mini_batches
+    mini_batches = [rows[i * size : (i + 1) * size] for i in range(config.mini_batches)]
+    if config.mini_batches == 1:
+        mini_batches = [rows]
+    return update_params(POLICY, params, config.optimizer.init(params), mini_batches, config)
 
 
 def direct_gradient(rows, function=policy_gradient_loss):
@@ -88,12 +85,12 @@ def direct_gradient(rows, function=policy_gradient_loss):
     return jax.value_and_grad(objective)(markov_params(V))
 
 
-@pytest.mark.parametrize("function", [policy_gradient_loss, reinforce_pp_loss])
+@pytest.mark.parametrize("name", ["grpo", "reinforce_pp"])
 @pytest.mark.parametrize("micro_batch", [1, 4, 13, 64])
-def test_micro_batches_add_up_to_the_whole_gradient(function, micro_batch):
+def test_micro_batches_add_up_to_the_whole_gradient(name, micro_batch):
     rows = ragged_rows()
-    value, gradient = direct_gradient(rows, function)
-    params, _, metrics = step(rows, loss_of(function), micro_batch=micro_batch)
+    value, gradient = direct_gradient(rows, LOSSES[name])
+    params, _, metrics = step(rows, update_of(name, rows_per_microbatch=micro_batch))
     np.testing.assert_allclose(
         markov_params(V)["table"] - params["table"], gradient["table"], atol=2e-6
     )
@@ -104,7 +101,7 @@ def test_micro_batches_add_up_to_the_whole_gradient(function, micro_batch):
 def test_leaving_out_silent_rows_changes_nothing_but_the_work():
     rows = ragged_rows(silent=range(3, 11))
     (kept, _, some), (full, _, every) = (
-        step(rows, loss_of(), skip_silent=skip) for skip in (True, False)
+        step(rows, update_of(skip_silent=skip)) for skip in (True, False)
     )
     np.testing.assert_allclose(kept["table"], full["table"], atol=1e-6)
     assert some["trained_tokens"] < every["trained_tokens"]
@@ -112,30 +109,31 @@ def test_leaving_out_silent_rows_changes_nothing_but_the_work():
 
 def test_rows_that_a_loss_whitens_are_never_left_out():
     rows = ragged_rows(silent=range(5))
-    loss = loss_of(reinforce_pp_loss, silent=False)
-    np.testing.assert_array_equal(
-        step(rows, loss, skip_silent=True)[0]["table"], step(rows, loss)[0]["table"]
+    skipping, all_rows = (
+        step(rows, update_of("reinforce_pp", skip_silent=s)) for s in (True, False)
     )
+    np.testing.assert_array_equal(skipping[0]["table"], all_rows[0]["table"])
+    assert skipping[2]["trained_tokens"] == all_rows[2]["trained_tokens"]
 
 
 def test_parameters_and_optimizer_state_are_donated():
-    transform, params = optax.adam(1e-3), markov_params(V)
-    before = (params, transform.init(params))
-    how = dict(micro=PackingConfig(16, 64, 0, None), skip_silent=False, temperature=1.0)
-    update_params(POLICY, loss_of(), transform, *before, [ragged_rows()], **how)
+    config = UpdateConfig(LossConfig(), optax.adam(1e-3), PackingConfig(16, 64))
+    params = markov_params(V)
+    before = (params, config.optimizer.init(params))
+    update_params(POLICY, *before, [ragged_rows()], config)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before) if leaf.ndim)
 
 
 def test_a_batch_without_signal_leaves_parameters_alone():
     rows = ragged_rows(silent=range(13))
-    params, _, metrics = step(rows, loss_of(), skip_silent=True)
+    params, _, metrics = step(rows, update_of(skip_silent=True))
     np.testing.assert_array_equal(params["table"], markov_params(V)["table"])
     assert metrics["grad_norm"] == 0 and metrics["trained_tokens"] == 0
 
 
 def test_an_update_that_overflows_on_the_device_changes_nothing_and_is_named():
     rows = [row._replace(advantage=3e38) for row in ragged_rows()]
-    params, _, metrics = step(rows, loss_of())
+    params, _, metrics = step(rows, update_of())
     np.testing.assert_array_equal(params["table"], markov_params(V)["table"])
     assert describe_nonfinite(rows, metrics) == "not finite: the loss, the gradient"
 
@@ -144,25 +142,26 @@ def test_eight_devices_train_as_one():
     from ccpo_jax.devices.sharding import batch_sharding, make_mesh
 
     rows = ragged_rows()
-    alone, _, _ = step(rows, loss_of(), micro_batch=8)
-    spread, _, _ = step(rows, loss_of(), micro_batch=8, sharding=batch_sharding(make_mesh()))
+    sharding = batch_sharding(make_mesh())
+    alone, _, _ = step(rows, update_of(rows_per_microbatch=8))
+    spread, _, _ = step(rows, update_of(rows_per_microbatch=8, sharding=sharding))
     np.testing.assert_allclose(alone["table"], spread["table"], atol=1e-6)
 
 
 def test_off_policy_ratio_uses_the_samplers_logprobs():
     rows = ragged_rows()
-    _, _, metrics = step(rows, loss_of(on_policy=False))
+    _, _, metrics = step(rows, update_of(on_policy=False))
     assert abs(metrics["ratio_mean"] - 1) > 1e-3
-    _, _, metrics = step(rows, loss_of())
+    _, _, metrics = step(rows, update_of())
     assert metrics["ratio_mean"] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_rescoring_takes_rounding_out_of_the_ratio():
     """The sampler's numbers are 0.1 off; the network itself has not moved, so nothing may be clipped."""
     rows = ragged_rows(12)
-    loss = loss_of(on_policy=False)
-    _, _, sampled = step(rows, loss, mini_batches=3, rate=0.0)
-    _, _, rescored = step(rows, loss, mini_batches=3, rate=0.0, rescore=True)
+    config = update_of(on_policy=False, mini_batches=3, rate=0.0)
+    _, _, sampled = step(rows, config)
+    _, _, rescored = step(rows, dataclasses.replace(config, rescore=True))
     assert sampled["ratio_max"] > 1.5 and sampled["clip_fraction"] > 0.3
     assert rescored["ratio_max"] == pytest.approx(1.0, abs=1e-6) and rescored["clip_fraction"] == 0
     assert rescored["logprob_gap"] == pytest.approx(sampled["logprob_gap"], rel=1e-5)
@@ -170,14 +169,10 @@ def test_rescoring_takes_rounding_out_of_the_ratio():
 
 def test_mini_batches_are_steps_of_their_own_and_all_are_reported():
     rows = ragged_rows(12)
-    params, state, _ = step(rows[:6], loss_of(on_policy=False))
-    transform = optax.sgd(1.0)
-    twice, _, second = update_params(
-        POLICY, loss_of(on_policy=False), transform, params, state, [rows[6:]],
-        micro=PackingConfig(16, 64, 0), skip_silent=False, temperature=1.0,
-    )  # fmt: skip
-    _, _, first = step(rows[:6], loss_of(on_policy=False))
-    once, _, both = step(rows, loss_of(on_policy=False), mini_batches=2)
+    config = update_of(on_policy=False)
+    params, state, first = step(rows[:6], config)
+    twice, _, second = update_params(POLICY, params, state, [rows[6:]], config)
+    once, _, both = step(rows, dataclasses.replace(config, mini_batches=2))
     np.testing.assert_allclose(once["table"], twice["table"], atol=1e-6)
     assert both["trained_tokens"] == first["trained_tokens"] + second["trained_tokens"]
     for name in ("loss", "grad_norm"):
@@ -187,22 +182,18 @@ def test_mini_batches_are_steps_of_their_own_and_all_are_reported():
 def test_reinforce_pp_whitens_over_the_whole_batch():
     rows = ragged_rows(12)
     rows = [row._replace(advantage=1.0 if n < 6 else -1.0) for n, row in enumerate(rows)]
-    _, _, metrics = step(
-        rows, loss_of(reinforce_pp_loss, on_policy=False, silent=False), mini_batches=2, rate=0.0
-    )
-    _, _, alone = step(
-        rows[:6], loss_of(reinforce_pp_loss, on_policy=False, silent=False), rate=0.0
-    )
-    assert (
-        metrics["grad_norm"] > 0.05 > 1e-4 > alone["grad_norm"]
-    )  # within a half the advantages are constant
+    config = update_of("reinforce_pp", on_policy=False, rate=0.0)
+    _, _, metrics = step(rows, dataclasses.replace(config, mini_batches=2))
+    _, _, alone = step(rows[:6], config)
+    # Within a half the advantages are constant.
+    assert metrics["grad_norm"] > 0.05 > 1e-4 > alone["grad_norm"]
 
 
 def test_gap_to_the_sampler_is_measured_on_response_tokens_only():
     rows = ragged_rows()
     table = markov_params(V)["table"]
     rows = [row._replace(old_logprobs=np.asarray(picked(row, table)) + 0.25) for row in rows]
-    _, _, metrics = step(rows, loss_of(), micro_batch=4)
+    _, _, metrics = step(rows, update_of(rows_per_microbatch=4))
     assert metrics["logprob_gap"] == pytest.approx(0.25, abs=1e-5)
     assert metrics["logprob_gap_max"] == pytest.approx(0.25, abs=1e-5)
 
@@ -210,9 +201,11 @@ def test_gap_to_the_sampler_is_measured_on_response_tokens_only():
 @pytest.mark.parametrize("chunk", [1, 5, 1000])
 def test_chunked_logprobs_and_entropy(chunk):
     rows = ragged_rows(6)
-    (batch,) = pack(rows, length=64, size=6)
+    (batch,) = pack(rows, row_length=64, rows_per_microbatch=6)
     params = markov_params(V)
-    logprobs, entropy = response_logprobs(POLICY, params, batch, jnp.float32(0.5), chunk=chunk)
+    logprobs, entropy = response_logprobs(
+        POLICY, params, batch, jnp.float32(0.5), logits_chunk=chunk
+    )
     in_order = sorted(rows, key=lambda row: (row.group, -len(row.tail) - len(row.response)))
     filled = np.flatnonzero(batch.length.ravel())
     assert len(filled) == len(rows)
@@ -227,12 +220,9 @@ def test_chunked_logprobs_and_entropy(chunk):
 
 def test_entropy_bonus_raises_entropy():
     rows = ragged_rows(silent=range(13))
-    plain, _, before = step(rows, loss_of())
-    raised, _, _ = step(rows, loss_of(bonus=0.5, silent=False))
-    _, _, after = update_params(
-        POLICY, loss_of(), optax.sgd(0.0), raised, optax.sgd(0.0).init(raised), [rows],
-        micro=PackingConfig(16, 64, 0), skip_silent=False, temperature=1.0,
-    )  # fmt: skip
+    plain, _, before = step(rows, update_of())
+    raised, state, _ = step(rows, update_of(entropy_bonus=0.5, skip_silent=True))
+    _, _, after = update_params(POLICY, raised, state, [rows], update_of(rate=0.0))
     assert after["entropy"] > before["entropy"]
 
 
@@ -245,7 +235,7 @@ def test_totals_count_every_row():
 
 
 def test_warm_up_clip_and_decay():
-    transform = optimizer(learning_rate=1.0, warmup_steps=2, weight_decay=0.0, grad_clip=1.0)
+    transform = AdamW(learning_rate=1.0, warmup_steps=2, weight_decay=0.0, grad_clip=1.0)
     params = {"w": jnp.zeros(3)}
     state = transform.init(params)
     sizes = []
@@ -256,12 +246,19 @@ def test_warm_up_clip_and_decay():
 
 
 def test_one_compilation_for_many_batches_of_one_shape():
-    from ccpo_jax.learner.update import gradient_program
-
-    loss = loss_of(functools.partial(policy_gradient_loss, clip_low=0.1))
-    before = gradient_program()._cache_size()
+    """Also where every batch has settings of its own that are equal."""
+    before = jitted_accumulate()._cache_size()
     for seed in range(3):
         draw = np.random.default_rng(seed)
         rows = [row._replace(advantage=draw.normal()) for row in ragged_rows(4, seed=0)]
-        step(rows, loss, micro_batch=4)
-    assert gradient_program()._cache_size() == before + 1
+        step(rows, update_of(hyper=(("clip_low", 0.1),), rows_per_microbatch=4))
+    assert jitted_accumulate()._cache_size() == before + 1
+
+
+def test_equal_optimizers_share_one_program():
+    params, before = markov_params(V), apply_gradients._cache_size()
+    for rate in (1e-3, 1e-3, 1e-2):
+        config = UpdateConfig(LossConfig(), AdamW(learning_rate=rate), PackingConfig(16, 64))
+        state = config.optimizer.init(params)
+        params, _, _ = update_params(POLICY, params, state, [ragged_rows()], config)
+    assert apply_gradients._cache_size() == before + 2

@@ -9,13 +9,13 @@ from ccpo_jax.learner.packing import TrainSequence, gather_sequences, pack
 from ccpo_jax.learner.update import (
     LossConfig,
     PackingConfig,
-    gradient_program,
+    UpdateConfig,
+    jitted_accumulate,
     totals_of,
     update_params,
 )
 from ccpo_jax.models import ModelConfig, make_policy
 from ccpo_jax.models.decoder import parameter_shapes
-from ccpo_jax.rl.losses import policy_gradient_loss
 from ccpo_jax.rl.topology import dyad
 from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import begin_program, compiled, decode_program
@@ -50,11 +50,11 @@ def test_the_update_never_holds_the_logits_of_all_tokens():
         )
         for r in range(responses)
     ]
-    batch = pack(rows, length=128, size=responses)[0]
+    batch = pack(rows, row_length=128, rows_per_microbatch=responses)[0]
     params = parameter_shapes(config)
 
     def temporaries(chunk: int) -> int:
-        loss = LossConfig(policy_gradient_loss, True, True, 0.0, chunk)
+        loss = LossConfig(logits_chunk=chunk)
         arguments = (
             make_policy(config),
             loss,
@@ -64,7 +64,7 @@ def test_the_update_never_holds_the_logits_of_all_tokens():
             np.float32(1),
             params,
         )
-        return gradient_program().lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+        return jitted_accumulate().lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
     logits = responses * tokens * config.vocab_size * 4
     assert temporaries(64) < 0.35 * logits
@@ -106,9 +106,10 @@ def test_fifty_ragged_steps_compile_few_programs():
     """Prompts, thoughts and responses of every length: shapes come from few buckets, and the last steps add none."""
     team = team_of(dyad(), policy=POLICY, max_tokens=24)
     weights = tuple(markov_params(CODEC.vocab_size, seed, scale=1.5) for seed in range(2))
-    loss, transform = LossConfig(policy_gradient_loss, True, True, 0.0, 64), optax.sgd(0.0)
+    packing = PackingConfig(row_length=64, rows_per_microbatch=2)
+    update = UpdateConfig(LossConfig(logits_chunk=64), optax.sgd(0.0), packing, skip_silent=False)
     rng, counts = np.random.default_rng(0), []
-    before = compiled() + gradient_program()._cache_size()
+    before = compiled() + jitted_accumulate()._cache_size()
     for _ in range(50):
         problems = ["".join(rng.choice(list("12+-= "), rng.integers(1, 29))) for _ in range(4)]
         spoken = speak(team, weights, problems, ablated=(0,), group_size=2, chunk=8)
@@ -116,9 +117,6 @@ def test_fifty_ragged_steps_compile_few_programs():
             spoken, rng.normal(size=(2, 4, 2)).astype(np.float32), (1,), range(4)
         )
         params = markov_params(CODEC.vocab_size)
-        update_params(
-            POLICY, loss, transform, params, transform.init(params), [rows],
-            micro=PackingConfig(64, 2, 0), skip_silent=False, temperature=1.0,
-        )  # fmt: skip
-        counts.append(compiled() + gradient_program()._cache_size() - before)
+        update_params(POLICY, params, update.optimizer.init(params), [rows], update)
+        counts.append(compiled() + jitted_accumulate()._cache_size() - before)
     assert counts[-1] <= 20 and counts[-1] - counts[24] <= 2, counts

@@ -1,5 +1,6 @@
 """Runs that are stopped, folders in use or full, numbers that are none: said in one line, saved, and gone on from."""
 
+import dataclasses
 import errno
 import os
 import pathlib
@@ -12,7 +13,7 @@ import pytest
 
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.packing import TrainSequence
-from ccpo_jax.learner.replay import load_batch, save_batch
+from ccpo_jax.learner.replay import SavedBatch, load_batch, nonfinite_sequences, save_batch
 from ccpo_jax.train import loop as train
 from ccpo_jax.train import step as step_module
 from ccpo_jax.train.guards import (
@@ -20,7 +21,6 @@ from ccpo_jax.train.guards import (
     NonFiniteUpdateError,
     describe_nonfinite,
     explain_oom,
-    nonfinite_sequences,
     run_with_timeout,
 )
 from ccpo_jax.workdir import as_disk_error, lock_workdir
@@ -113,7 +113,8 @@ def test_an_update_that_is_not_finite_is_left_out_named_and_kept(
         train.train(brief(3), str(tmp_path / "stop"))
     assert lines_of(tmp_path / "stop")[:2] == whole[:2]
     (kept,) = (tmp_path / "stop" / "not_finite").iterdir()
-    assert len(load_batch(kept)) == len(nonfinite_sequences(load_batch(kept))) == 24
+    sequences = load_batch(kept).sequences
+    assert len(sequences) == len(nonfinite_sequences(sequences)) == 24
     spoilt.count = 0
     train.train(brief(3, **{"trainer.not_finite": "skip"}), str(tmp_path / "skip"))
     rows = lines_of(tmp_path / "skip")
@@ -139,15 +140,10 @@ def test_a_batch_is_kept_bit_for_bit_and_what_is_wrong_with_it_is_named(tmp_path
     )
     rows[3].old_logprobs[1] = np.nan
     assert describe_nonfinite(rows, {}) == "log-probs of 1 of 6 responses are not finite"
-    path = save_batch(
-        tmp_path / "kept",
-        rows,
-        step=7,
-        agents=(0, 2),
-        problems=["p/0", "p/1", "p/2"],
-        why="because",
-    )
-    for row, other in zip(load_batch(path), rows, strict=True):
+    saved = SavedBatch(7, (0, 2), ("p/0", "p/1", "p/2"), "because", tuple(rows))
+    loaded = load_batch(save_batch(tmp_path / "kept", saved))
+    assert dataclasses.replace(loaded, sequences=saved.sequences) == saved
+    for row, other in zip(loaded.sequences, rows, strict=True):
         for mine, theirs in zip(row, other, strict=True):
             np.testing.assert_array_equal(mine, theirs)
     watch = NonFiniteGuard(tmp_path, ("a", "b", "c"), "skip")

@@ -9,7 +9,7 @@ import pytest
 
 from ccpo_jax import Outcome, cli, make_credit, modes, report
 from ccpo_jax.errors import InputError
-from ccpo_jax.learner.update import gradient_program
+from ccpo_jax.learner.update import jitted_accumulate
 from ccpo_jax.rl.topology import voting as voters
 from ccpo_jax.sampler.generate import compiled
 from ccpo_jax.train import loop as train
@@ -213,7 +213,7 @@ def test_steps_do_not_recompile():
     with VerifierPool(**config.verifier) as pool:
         for _ in range(config.steps):
             state, _ = train.train_step(program, config, state, pool)
-            counts.append((compiled(), gradient_program()._cache_size()))
+            counts.append((compiled(), jitted_accumulate()._cache_size()))
     assert counts[-1] == counts[4]
     assert counts[-1][1] - counts[0][1] <= 1
 
