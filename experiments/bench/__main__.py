@@ -440,11 +440,8 @@ def random_program(config, args, topology: str):
         args.solo_samples,
     )
     config.credit.name = "ccpo" if args.solo else "shared"
-    config.shared_policy, config.trainer.schedule, config.trainer.skip_silent = (
-        True,
-        "simultaneous",
-        False,
-    )
+    config.shared_policy = True
+    config.trainer.schedule = "simultaneous"
     config.compute_dtype, config.sample.rows, config.sample.chunk = (
         dtype_of(args).name,
         args.rows,
@@ -476,6 +473,7 @@ def random_program(config, args, topology: str):
             AdamW(**config.optimizer),
             PackingConfig(args.pack_length, args.micro_batch, batch_sharding(layout.mesh)),
             temperature=config.sample.temperature,
+            skip_silent=False,
         ),
         None,
         layout,

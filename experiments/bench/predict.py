@@ -35,7 +35,7 @@ _DTYPE = jnp.dtype(jnp.bfloat16)
 class Reached(NamedTuple):
     """What programs reached of what they allow."""
 
-    token_sampling: float
+    sampling: float
     learning: float
 
 
