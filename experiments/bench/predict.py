@@ -23,6 +23,7 @@ from ccpo_jax.rollout import Rollout, Team, tail_groups
 from ccpo_jax.sampler.decode_loop import Decoding, Groups, Prompts, advance, begin
 from ccpo_jax.sampler.token_sampling import token_sampling
 from experiments.bench import __main__ as bench
+from experiments.bench import train, workloads
 from experiments.bench.compiled import compiled, kernels, seconds
 from experiments.bench.roofline import Rates, decode_work, train_work
 
@@ -75,9 +76,9 @@ def predict(words: Sequence[str], reached: Reached) -> dict[str, float]:
 def allowed(words: tuple[str, ...]) -> Allowed:
     """What the programs of one run of the benchmark allow; `words` as in `predict`."""
     args = bench.parser().parse_args(words)
-    config, found = bench.architecture(args.model), Allowed()
+    config, found = workloads.architecture(args.model), Allowed()
     if args.what == "train":
-        rows = bench.training_rows(config, args)
+        rows = train.training_rows(config, args)
     else:
         team, spoken = _spoken(args)
         prefill, decode = _sampling(config, team, spoken)
@@ -102,11 +103,11 @@ def allowed(words: tuple[str, ...]) -> Allowed:
 
 def _spoken(args) -> tuple[Team, Rollout]:
     """The team and what it says, as long as on the GPU but said by a network of one layer."""
-    small, policy, weights = bench.stand_in()
-    stop = bench.stop_tokens(small, args)
-    team = bench.team_of(args, small, policy, stop)
-    return team, bench.spoken_by(
-        team, weights, bench.prompts_of(args, small, stop), args, bool(args.solo), 0
+    small, policy, weights = workloads.stand_in()
+    stop = workloads.stop_tokens(small, args)
+    team = workloads.team_of(args, small, policy, stop)
+    return team, workloads.spoken_by(
+        team, weights, workloads.prompts_of(args, small, stop), args, bool(args.solo), 0
     )
 
 
@@ -198,7 +199,7 @@ def sampling_programs(
 def gradient(policy: Policy, params, batch: PackedBatch, chunk: int) -> jax.stages.Compiled:
     """What adds up the gradient of one micro-batch, compiled for parameters and packed rows of such shapes."""
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    one = functools.partial(accumulate, policy, bench.loss_of(chunk))
+    one = functools.partial(accumulate, policy, train.loss_of(chunk))
     return compiled(
         one,
         params,

@@ -10,7 +10,7 @@ import pytest
 from ccpo_jax.learner.packing import TrainSequence, pack
 from ccpo_jax.models import ModelConfig
 from experiments.bench import __main__ as bench
-from experiments.bench import aims, peers, predict, roofline
+from experiments.bench import aims, peers, predict, roofline, workloads
 from experiments.bench.roofline import Rates
 
 SMALL = [
@@ -26,8 +26,8 @@ SMALL = [
 @pytest.fixture(autouse=True)
 def known_rates(monkeypatch):
     """The rates of no real machine: measuring one takes seconds and says nothing here."""
-    monkeypatch.setattr(bench, "measure", lambda dtype: Rates(1e9, 1e10))
-    monkeypatch.setitem(bench.SHAPES, "one layer", (16, 1, 2, 1, 8, 32, 128, True))
+    monkeypatch.setattr(workloads, "measure", lambda dtype: Rates(1e9, 1e10))
+    monkeypatch.setitem(workloads.SHAPES, "one layer", (16, 1, 2, 1, 8, 32, 128, True))
 
 
 def run(capsys, *arguments) -> dict:

@@ -12,11 +12,13 @@ import scipy.stats
 
 from ccpo_jax import make_credit
 from ccpo_jax.rl.advantages import leave_one_out_advantage
+from ccpo_jax.rl.credit import CREDITS
 from ccpo_jax.rl.topology import agent_masks, all_subsets, chain, debate, dyad, voting
 from ccpo_jax.rl.types import CreditEstimator, Outcome
 from experiments.credit_lab import __main__ as credit_lab
-from experiments.credit_lab import pools, tabular
-from experiments.credit_lab.__main__ import CLAIMS, CREDITS, Claim, study
+from experiments.credit_lab import comparison, pools, tabular
+from experiments.credit_lab.claims import CLAIMS, Claim
+from experiments.credit_lab.comparison import study
 from experiments.credit_lab.evidence import gather, spearman, summarise
 from experiments.credit_lab.interval_plot import interval_plot
 from experiments.credit_lab.tabular import random_team, replaced, truth
@@ -223,7 +225,7 @@ def studies() -> dict:
     found = {}
     for topology in (voting(3), dyad()):
         bare = random_team(topology, prompts=4, seed=2)
-        estimators, _ = credit_lab.fitting(credit_lab.parse_estimators(""), bare, strict=False)
+        estimators, _ = comparison.fitting(comparison.parse_estimators(""), bare, strict=False)
         for how in tabular.REPLACEMENTS:
             team = replaced(bare, 0, how)
             found[topology.name, how] = study(

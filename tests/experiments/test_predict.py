@@ -4,8 +4,7 @@ import types
 
 import pytest
 
-from experiments.bench import __main__ as bench
-from experiments.bench import predict
+from experiments.bench import predict, workloads
 from experiments.bench.predict import H200, Allowed
 
 # A program whose loop, of unknown length, launches one kernel that moves 48 bytes.
@@ -34,7 +33,7 @@ def programs(monkeypatch):
     monkeypatch.setattr(predict, "sampling_programs", lambda *_, **__: (program, program, None))
     monkeypatch.setattr(predict, "gradient", lambda *_: program)
     monkeypatch.setattr(predict, "compiled", lambda *_, **__: program)
-    monkeypatch.setitem(bench.SHAPES, "one_layer", (16, 1, 2, 1, 8, 32, 128, True))
+    monkeypatch.setitem(workloads.SHAPES, "one_layer", (16, 1, 2, 1, 8, 32, 128, True))
 
 
 def allowed(what: str) -> Allowed:

@@ -8,6 +8,8 @@ import pytest
 
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rollout import ratings
+from experiments import presets
+from experiments.study import results, tasks
 
 study = pytest.importorskip("experiments.study.__main__", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip  # noqa: E501
 teach = pytest.importorskip("experiments.study.teach_tiny", reason="as above")
@@ -38,8 +40,8 @@ def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
         tmp_path / "dyad/ccpo/seed-0", [0.5, 0.75], 1000, 0.625
     )  # has decoded less: nobody is judged beyond it
     leave(tmp_path / "dyad/ccpo/seed-1", [0.5, 0.75], 1000, 0.5)
-    courses = study.finished("dyad", tmp_path, (0, 1, 2))
-    lines, runs = study.compare("dyad", courses)
+    courses = results.finished("dyad", tmp_path, (0, 1, 2))
+    lines, runs = results.compare("dyad", courses)
     assert [(run["method"], run["seed"], run["curve"]) for run in runs] == [
         ("shared", 0, 37.5), ("shared", 1, 25.0), ("ccpo", 0, 62.5), ("ccpo", 1, 62.5),
     ]  # fmt: skip
@@ -51,12 +53,12 @@ def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
     assert ccpo["free rides 0"] == pytest.approx(12.5) and ccpo["loss without 1"] == pytest.approx(
         0.75 * 56.25
     )
-    drawn = ElementTree.fromstring(study.picture("dyad", courses))
+    drawn = ElementTree.fromstring(results.picture("dyad", courses))
     assert [text.text for text in drawn if text.get("class")][:2] == ["shared", "ccpo"]
-    table = study.markdown("dyad", lines)
+    table = results.markdown("dyad", lines)
     assert "| ccpo | 2 | 62.5 ± 0.0 | +31.2 ± 79.4 |" in table and "| untrained | 2 | – |" in table
-    against, _ = study.compare("dyad", courses, "ccpo")
-    assert "curve − ccpo" in study.markdown("dyad", against) and against[1][
+    against, _ = results.compare("dyad", courses, "ccpo")
+    assert "curve − ccpo" in results.markdown("dyad", against) and against[1][
         "curve − ccpo"
     ] == pytest.approx(-31.25)
 
@@ -75,9 +77,9 @@ def test_a_table_says_where_it_comes_from(tmp_path, capsys):
 
 
 def test_every_line_of_a_picture_has_the_colour_of_its_name():
-    course = study.Course([1.0, 2.0], [0.5, 0.75], {}, {})
+    course = results.Course([1.0, 2.0], [0.5, 0.75], {}, {})
     drawn = ElementTree.fromstring(
-        study.picture("dyad", {(m, 0): course for m in study.methods_of("dyad")})
+        results.picture("dyad", {(m, 0): course for m in tasks.methods_of("dyad")})
     )
     named = {
         text.get("class"): text.text for text in drawn if text.get("class", "").startswith("c")
@@ -87,16 +89,16 @@ def test_every_line_of_a_picture_has_the_colour_of_its_name():
         for path in drawn.iter()
         if path.get("class", "").startswith("line ")
     ]
-    assert [named[colour] for colour in lines] == list(study.methods_of("dyad")) and len(
+    assert [named[colour] for colour in lines] == list(tasks.methods_of("dyad")) and len(
         set(lines)
     ) == len(lines)
 
 
 def test_every_run_is_a_configuration_that_exists():
-    for task in study.TASKS.values():
-        config = study.preset(f"configs/{task.config}.py:tiny")
-        for changes in study.METHODS[task.config].values():
-            config.update_from_flattened_dict(study._COMMON | task.changes | changes)
+    for task in tasks.TASKS.values():
+        config = presets.preset(f"configs/{task.config}.py:tiny")
+        for changes in tasks.METHODS[task.config].values():
+            config.update_from_flattened_dict(tasks._COMMON | task.changes | changes)
 
 
 def test_lessons(tmp_path):

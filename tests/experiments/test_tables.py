@@ -22,7 +22,10 @@ from ccpo_jax.train.build import (
     masked_worlds,
 )
 from configs import dyad
+from experiments import statistics
 from experiments.paper import __main__ as tables
+from experiments.paper import rows as paper_rows
+from experiments.paper import runs
 from experiments.paper.forecast import reckon
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -36,10 +39,10 @@ TINY = ["--table=math500", "--scale=tiny", *SMALL]
 
 
 @pytest.mark.parametrize("scale", ["paper", "tiny"])
-@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("name", paper_rows.TABLES)
 def test_every_row_is_a_run_that_would_start(name, scale):
-    for row in tables.tables(scale)[name].rows:
-        config = tables.configuration(row, {}, 1)
+    for row in paper_rows.tables(scale)[name].rows:
+        config = runs.configuration(row, {}, 1)
         check_numbers(config)
         topology = make_topology(config)
         credit = make_credit(config.credit.name, topology)
@@ -53,9 +56,9 @@ def test_every_row_is_a_run_that_would_start(name, scale):
 
 
 @pytest.mark.parametrize("scale", ["paper", "tiny"])
-@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("name", paper_rows.TABLES)
 def test_every_model_has_its_untrained_team_and_its_equal_compute_shared_reward(name, scale):
-    rows = tables.tables(scale)[name].rows
+    rows = paper_rows.tables(scale)[name].rows
     for model in {row.name.split("/")[1] for row in rows}:
         mine = {
             row.name.split("/")[2].removesuffix("-full"): row
@@ -63,7 +66,7 @@ def test_every_model_has_its_untrained_team_and_its_equal_compute_shared_reward(
             if row.name.split("/")[1] == model
         }
         untrained, equal, ours = (
-            tables.configuration(mine[m], {}, 0) for m in ("untrained", "shared-equal", "ccpo")
+            runs.configuration(mine[m], {}, 0) for m in ("untrained", "shared-equal", "ccpo")
         )
         assert untrained.steps == 0 and mine["untrained"].when == "before"
         assert equal.credit.name == "shared" and ours.credit.name in ("ccpo", "ccpo_event")
@@ -85,11 +88,11 @@ def test_every_model_has_its_untrained_team_and_its_equal_compute_shared_reward(
 
 def test_rows_of_one_run_agree_on_it_and_names_are_unique():
     for scale in ("paper", "tiny"):
-        rows = [row for table in tables.tables(scale).values() for row in table.rows]
+        rows = [row for table in paper_rows.tables(scale).values() for row in table.rows]
         assert len({row.name for row in rows}) == len(rows)
         first = {}
         for row in rows:
-            meant = tables.configuration(row, {}, 0).to_json_best_effort()
+            meant = runs.configuration(row, {}, 0).to_json_best_effort()
             assert first.setdefault(row.run, meant) == meant, row.name
 
 
@@ -100,7 +103,7 @@ def test_figures_are_those_of_the_notes_beside_the_repository():
     section = notes.read_text().partition("## 6. ")[2]
     lines = [re.findall(r"[\w.\-]+", line) for line in section.splitlines() if line.startswith("|")]
     rows = {
-        row.name: row.figures for table in tables.tables("paper").values() for row in table.rows
+        row.name: row.figures for table in paper_rows.tables("paper").values() for row in table.rows
     }
 
     def number(word):
@@ -152,12 +155,15 @@ def test_figures_are_those_of_the_notes_beside_the_repository():
 def test_intervals_are_students(count, t):
     """Quantiles from a printed table; values 1 apart from their mean of 60 on either side."""
     values = [60 + (1 if i % 2 else -1) for i in range(count)]
-    mean, half = tables.mean_and_half(values)
+    mean, half = statistics.mean_and_half(values)
     deviation = (sum((x - sum(values) / count) ** 2 for x in values) / (count - 1)) ** 0.5
     assert mean == pytest.approx(sum(values) / count) and half == pytest.approx(
         t * deviation / count**0.5, rel=1e-3
     )
-    assert tables.mean_and_half([61.0]) == (61.0, None) and tables.mean_and_half([]) == (None, None)
+    assert statistics.mean_and_half([61.0]) == (61.0, None) and statistics.mean_and_half([]) == (
+        None,
+        None,
+    )
 
 
 def write_run(folder, row, seed, accuracy, config=None, prefix="test/math500"):
@@ -165,7 +171,7 @@ def write_run(folder, row, seed, accuracy, config=None, prefix="test/math500"):
     workdir = folder / row.run / f"seed-{seed}"
     workdir.mkdir(parents=True)
     (workdir / "config.json").write_text(
-        (config or tables.configuration(row, {}, seed)).to_json_best_effort()
+        (config or runs.configuration(row, {}, seed)).to_json_best_effort()
     )
     scores = {
         f"{prefix}/team_accuracy": accuracy,
@@ -182,7 +188,7 @@ def write_run(folder, row, seed, accuracy, config=None, prefix="test/math500"):
 
 def test_a_table_shows_our_figures_beside_the_papers(tmp_path, capsys):
     row = next(
-        r for r in tables.tables("paper")["math500"].rows if r.name == "math500/qwen2.5-7b/ccpo"
+        r for r in paper_rows.tables("paper")["math500"].rows if r.name == "math500/qwen2.5-7b/ccpo"
     )
     for seed, accuracy in ((0, 0.74), (1, 0.78)):
         write_run(tmp_path / "paper", row, seed, accuracy)
@@ -246,12 +252,12 @@ def test_a_mistake_is_one_line_before_anything_runs(arguments, message, tmp_path
 
 
 def test_both_spellings_of_the_command_list_every_row():
-    for spelling in (["experiments/tables.py"], ["-m", "experiments.tables"]):
+    for spelling in (["-m", "experiments.paper"],):
         command = [sys.executable, *spelling, "--list"]
         listed = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
         ).stdout
-        for table in tables.tables("paper").values():
+        for table in paper_rows.tables("paper").values():
             assert table.title in listed
             assert all(f"{row.name}: --config={row.config} " in listed for row in table.rows)
 
@@ -264,7 +270,7 @@ def test_the_forecast_tells_of_every_row_what_it_needs(capsys):
         == 0
     )
     told = capsys.readouterr().out
-    rows = [row for table in tables.tables("paper").values() for row in table.rows]
+    rows = [row for table in paper_rows.tables("paper").values() for row in table.rows]
     assert all(f"{row.name}, seed 0\n" in told for row in rows)
     for word in ("runs", "model", "data", "hardware", "duration"):
         assert told.count(f"\n  {word:10}") == len({row.run for row in rows})
@@ -302,7 +308,9 @@ def test_a_stopped_or_failed_table_goes_on_where_it_was(tmp_path, capsys):
         """Writes a run's folder, and ends as `fate` says: status, or an exception before the result."""
         workdir = pathlib.Path(arguments[2].partition("=")[2])
         started.append(f"{workdir.parent.name}/{workdir.name}")
-        row = next(r for r in tables.tables("tiny")["math500"].rows if r.run == workdir.parent.name)
+        row = next(
+            r for r in paper_rows.tables("tiny")["math500"].rows if r.run == workdir.parent.name
+        )
         ending = fate.get(started[-1], 0)
         if isinstance(ending, type):
             raise ending
@@ -350,7 +358,7 @@ def test_ctrl_c_reaches_a_run_once(tmp_path):
     )
     program = (  # what starts tests in the background has them ignore it
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"from experiments import tables\ntables.launch(['-c', {run!r}])"
+        f"from experiments.paper.runs import launch\nlaunch(['-c', {run!r}])"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL

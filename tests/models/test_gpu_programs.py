@@ -9,8 +9,7 @@ import pytest
 from ccpo_jax.learner.packing import PackedBatch
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes, policy_with
 from ccpo_jax.sampler.decode_loop import Prompts
-from experiments.bench import __main__ as bench
-from experiments.bench import aims
+from experiments.bench import aims, workloads
 from experiments.bench.compiled import can_compile, kernels
 from experiments.bench.predict import gradient, sampling_programs
 from experiments.bench.roofline import attention_flops, multiplied
@@ -92,7 +91,7 @@ def test_a_gradient_has_the_operations_that_one_counts_by_hand():
 
 def test_aims_are_predicted(monkeypatch, capsys):
     """Of a small network: that each has a figure, and none is better than its programs allow."""
-    monkeypatch.setitem(bench.SHAPES, "two layers", (256, 2, 6, 2, 64, 512, 512, True))
+    monkeypatch.setitem(workloads.SHAPES, "two layers", (256, 2, 6, 2, 64, 512, 512, True))
     shorter = [("512", "64"), ("1536", "64"), ("256", "32")]
     for aim in aims.AIMS:
         for old, new in shorter:
