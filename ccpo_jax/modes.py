@@ -11,6 +11,7 @@ from ccpo_jax.devices.distributed import is_main_process, print_main, sync_error
 from ccpo_jax.devices.sharding import batch_sharding, fetch
 from ccpo_jax.errors import InputError, as_input_error, escape_control
 from ccpo_jax.rollout import rollout
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.build import Run, build
 from ccpo_jax.train.evaluate import collect_ratings
 from ccpo_jax.train.loop import evaluation, heldout_set, test_sets
@@ -68,17 +69,29 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     weights, key = publish(program, params), jax.random.key(config.seed)
     questions, layout = [p.told for p in asked], program.layout
     sharding = batch_sharding(layout.mesh, layout.decode)
-    how = dict(temperature=config.sample.temperature, top_p=config.sample.top_p, sharding=sharding)
+    sampling = SamplingParams(
+        temperature=config.sample.temperature,
+        top_p=config.sample.top_p,
+        max_concurrent=config.sample.rows,
+        sharding=sharding,
+    )
     ablated = team.topology.ablated
     with VerifierPool(**config.verifier) as pool:
         judge = Grader(pool, asked)
         spoken = rollout(
-            team, weights, questions, key, group_size=1, ablated=ablated, heard=judge.submit, **how
+            team,
+            weights,
+            questions,
+            key,
+            group_size=1,
+            sampling=sampling,
+            ablated=ablated,
+            on_prompt_done=judge.submit,
         )
         result, *_ = judge.collect(team, spoken)
         if program.credit.ratings:
             spoken, result, _ = collect_ratings(
-                team, weights, questions, spoken, result, key, **how
+                team, weights, questions, spoken, result, key, sampling=sampling
             )
     for b, problem in enumerate(chosen):
         print_main(

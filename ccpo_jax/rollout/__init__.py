@@ -13,10 +13,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ccpo_jax.errors import InputError
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.topology import Topology, agent_masks, is_chain, team_reward, variants
 from ccpo_jax.rl.types import Outcome, Policy, Samples
 from ccpo_jax.rollout import prompts as text
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.sampler.decode_loop import Groups, Prompts
 from ccpo_jax.sampler.generate import generate
 from ccpo_jax.sampler.token_sampling import token_sampling
@@ -134,16 +136,11 @@ def rollout(
     key: jax.Array,
     *,
     group_size: int,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    sampling: SamplingParams = SamplingParams(),
     ablated: Sequence[int | Sequence[int]] = (),
-    solo_samples: int | None = None,
-    answers: int = 1,
-    chunk: int = 32,
-    rows: int | None = None,
-    sharding: jax.sharding.Sharding | None = None,
-    stack_agents: bool = True,
-    heard: Callable[[dict[int, tuple[str, ...]]], None] | None = None,
+    masked_samples: int | None = None,
+    answers_per_text: int = 1,
+    on_prompt_done: Callable[[dict[int, tuple[str, ...]]], None] | None = None,
 ) -> Rollout:
     """Lets the team answer every problem `group_size` times, in the factual world and with each of `ablated` masked.
 
@@ -154,25 +151,22 @@ def rollout(
       key: typed PRNG key of this batch. Row (turn, variant, prompt, sample) derives its own key, so its tokens do not
         depend on which other samples or devices take part.
       group_size: G, samples per prompt in the factual world.
-      temperature: 0 = greedy.
-      top_p: mass of the sampled distribution; 1 = all of it.
+      sampling: temperature, top-p, and how the work is cut and placed, which changes no token.
       ablated: what each further world masks, see `agent_masks`; () decodes the factual world alone.
-      solo_samples: samples per prompt of what a mask changes; None = G.
-      answers: K, texts in the factual world that answer each text of the turn before: turn t of a chain has G * K^t.
+      masked_samples: samples per prompt of what a mask changes; None = G.
+      answers_per_text: K, texts in the factual world that answer each text of the turn before: turn t of a chain has G * K^t.
         More than 1 needs a chain.
-      chunk: tokens between two looks at which responses have ended; changes no token.
-      rows: most responses of one call that decode at once, see `generate`; changes no token.
-      sharding: placement of the batch axis.
-      stack_agents: agents of one architecture with separate parameters sample in one vmapped call.
-      heard: called with all texts of a prompt, those of turn 0 first, as soon as its last response has ended, while
+      on_prompt_done: called with all texts of a prompt, those of turn 0 first, as soon as its last response has ended, while
         others still decode; each prompt is in one call.
 
     Returns:
       `Rollout` on the host.
     """
-    if answers > 1 and not is_chain(team.topology):
-        raise ValueError(
-            f"answers: {answers} answers to everything said need a chain, not {team.topology.name!r}"
+    if answers_per_text > 1 and not is_chain(team.topology):
+        raise InputError(
+            "answers_per_text",
+            f"{answers_per_text} answers to every text need a chain, received the topology "
+            f"{team.topology.name!r}; use 1",
         )
     masks = agent_masks(team.topology.num_agents, ablated)
     turns: dict[int, Turn] = {}
@@ -183,17 +177,25 @@ def rollout(
             said = _texts(team.agents[turn], Samples(*(field[i] for field in spoken)))
             for b, rows in zip(prompts, said, strict=True):
                 texts[turn][b] = rows
-        if heard is not None and all(said[b] is not None for said in texts for b in prompts):
-            heard({b: tuple(text for said in texts for text in said[b]) for b in prompts})
+        if on_prompt_done is not None and all(
+            said[b] is not None for said in texts for b in prompts
+        ):
+            on_prompt_done({b: tuple(text for said in texts for text in said[b]) for b in prompts})
 
-    masked_size = group_size if solo_samples is None else solo_samples
+    masked_size = group_size if masked_samples is None else masked_samples
     for stage in team.stages:
-        size = group_size * answers ** min(stage)
+        size = group_size * answers_per_text ** min(stage)
         pending = {t: _compose(team, t, masks, problems, turns, size, masked_size) for t in stage}
-        for call in _calls(team.agents, pending, stack_agents):
-            finished = functools.partial(listen, call)
-            samples = _sample_turns(team.agents, call, weights, pending, key, temperature, top_p, chunk=chunk,
-                                    rows=rows, sharding=sharding, finished=finished)  # fmt: skip
+        for call in _calls(team.agents, pending):
+            samples = _sample_turns(
+                team.agents,
+                call,
+                weights,
+                pending,
+                key,
+                sampling,
+                on_prompts_done=functools.partial(listen, call),
+            )
             for turn, spoken in zip(call, samples, strict=True):
                 turns[turn] = pending[turn]._replace(samples=spoken, texts=texts[turn])
     return Rollout(tuple(turns[t] for t in range(len(turns))), masks)
@@ -207,12 +209,7 @@ def rate(
     verdicts: Sequence[Sequence[str]],
     key: jax.Array,
     *,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    chunk: int = 32,
-    rows: int | None = None,
-    sharding: jax.sharding.Sharding | None = None,
-    stack_agents: bool = True,
+    sampling: SamplingParams = SamplingParams(),
 ) -> Rollout:
     """Asks every agent about every factual outcome, once it is known.
 
@@ -249,19 +246,8 @@ def rate(
         seen = _seen(problems, index - first)
         prompts = _prompts(rater, index, seen, messages, longest, team.prompt_length)
         pending[index] = Turn(prompts, None, [], variant=(0,) * len(spoken.masks), counts=(count,))
-    for call in _calls(agents, pending, stack_agents):
-        samples = _sample_turns(
-            agents,
-            call,
-            weights,
-            pending,
-            key,
-            temperature,
-            top_p,
-            chunk=chunk,
-            rows=rows,
-            sharding=sharding,
-        )
+    for call in _calls(agents, pending):
+        samples = _sample_turns(agents, call, weights, pending, key, sampling)
         for index, said in zip(call, samples, strict=True):
             pending[index] = pending[index]._replace(
                 samples=said, texts=_texts(agents[index], said)
@@ -301,9 +287,10 @@ def _prompts(
     prefixes = [head(agent.template, agent.tokenizer, problem) for problem in problems]
     needed = max(len(row) for row in prefixes)
     if needed > prompt_length:
-        raise ValueError(
-            f"prompt_length: a prompt of turn {index} takes {needed} tokens, the limit is {prompt_length}; "
-            f"type --config.prompt_length={needed}"
+        raise InputError(
+            "prompt_length",
+            f"a prompt of turn {index} takes {needed} tokens, the limit is {prompt_length}; "
+            f"type --config.prompt_length={needed}",
         )
     prefix, prefix_length = text.pad_right(
         prefixes, bucket(needed, prompt_length), agent.tokenizer.pad_id
@@ -351,27 +338,29 @@ def _heard(
     return messages
 
 
-def _calls(
-    agents: Sequence[Agent], pending: dict[int, Turn], stack_agents: bool
-) -> list[tuple[int, ...]]:
+def _calls(agents: Sequence[Agent], pending: dict[int, Turn]) -> list[tuple[int, ...]]:
     """Turns of a stage that are sampled in one call: same network, tokenizer and response limit, and same rows."""
     calls: dict[tuple, list[int]] = {}
     for index, turn in pending.items():
         agent = agents[index]
-        alone = None if stack_agents else agent.parameter_set
-        calls.setdefault(
-            (agent.policy, agent.tokenizer, agent.max_tokens, turn.counts, alone), []
-        ).append(index)
+        kind = (agent.policy, agent.tokenizer, agent.max_tokens, turn.counts)
+        calls.setdefault(kind, []).append(index)
     return [tuple(call) for call in calls.values()]
 
 
-def _sample_turns(agents, call, weights, pending, key, temperature, top_p, **how) -> list[Samples]:
+def _sample_turns(
+    agents,
+    call,
+    weights,
+    pending,
+    key,
+    sampling: SamplingParams,
+    on_prompts_done: Callable[[Sequence[int], Samples], None] | None = None,
+) -> list[Samples]:
     """One call for the turns `call`; their prompts are padded to common lengths first."""
     first = agents[call[0]]
     tokenizer = first.tokenizer
-    settings = token_sampling(
-        temperature=temperature, top_p=top_p, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id
-    )
+    settings = token_sampling(sampling, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id)
     length = max(pending[t].prompts.prefix.shape[1] for t in call)
     tail = max(pending[t].prompts.tail.shape[2] for t in call)
     widened = [_widen(pending[t].prompts, length, tail, tokenizer.pad_id) for t in call]
@@ -390,7 +379,10 @@ def _sample_turns(agents, call, weights, pending, key, temperature, top_p, **how
         settings,
         max_tokens=first.max_tokens,
         groups=groups,
-        **how,
+        decode_chunk=sampling.decode_chunk,
+        max_concurrent=sampling.max_concurrent,
+        sharding=sampling.sharding,
+        on_prompts_done=on_prompts_done,
     )
     return [Samples(*(field[i] for field in out)) for i in range(len(call))]
 

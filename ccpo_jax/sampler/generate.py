@@ -40,11 +40,11 @@ def generate(
     settings: TokenSampling,
     *,
     max_tokens: int,
-    chunk: int,
+    decode_chunk: int = 32,
+    max_concurrent: int | None = None,
     groups: Groups | None = None,
-    rows: int | None = None,
     sharding: jax.sharding.Sharding | None = None,
-    finished: Callable[[Sequence[int], Samples], None] | None = None,
+    on_prompts_done: Callable[[Sequence[int], Samples], None] | None = None,
 ) -> Samples:
     """Samples A' agents at once: folded into the batch when they share parameters, vmapped when they do not.
 
@@ -56,15 +56,13 @@ def generate(
       ids: ``[A', B, R, I]`` uint32, the path from `key` to each row's own key.
       settings: traced settings.
       max_tokens: T, the length at which a response is cut.
-      chunk: tokens between two looks at which rows have ended.
+      decode_chunk, max_concurrent, sharding: see `SamplingParams`.
       groups: rows of a prompt whose tails share a width, see `begin`; None = all rows, as wide as they came.
-      rows: most rows that decode at once; further prompts wait until others have ended. None = all.
-      sharding: placement of the prompt axis.
-      finished: called with prompts, and their samples ``[A', b, R, T]``, as soon as they have ended for all agents;
+      on_prompts_done: called with prompts, and their samples ``[A', b, R, T]``, as soon as they have ended for all agents;
         every prompt is in one call.
 
     Returns:
-      `Samples` ``[A', B, R, T]`` on the host: the same tokens for any `chunk` and `rows`.
+      `Samples` ``[A', B, R, T]`` on the host: the same tokens for any `decode_chunk` and `max_concurrent`.
     """
     stacked = len(weights) > 1
     shape = ids.shape[:3]
@@ -85,14 +83,15 @@ def generate(
         sharding=sharding,
     )
     missing = np.full(shape[1], shape[0] * shape[2])  # rows of each prompt that have not ended
-    run.start(rows, min(max(chunk, _SLOTS), max_tokens) if policy.reads_free_slots else max_tokens)
+    slots = min(max(decode_chunk, _SLOTS), max_tokens) if policy.reads_free_slots else max_tokens
+    run.start(max_concurrent, slots)
     while missing.any():
-        run.decode(chunk)
+        run.decode(decode_chunk)
         ended = np.unravel_index(run.collect(), shape)[1]
         missing -= np.bincount(ended, minlength=len(missing))
         complete = np.unique(ended[missing[ended] == 0])
-        if finished is not None and len(complete):
-            finished(complete.tolist(), run.samples(shape, complete))
+        if on_prompts_done is not None and len(complete):
+            on_prompts_done(complete.tolist(), run.samples(shape, complete))
         if missing.any():
             run.seat()
     return run.samples(shape)

@@ -4,12 +4,15 @@ A vocabulary is seen as blocks. Two passes over the logits (the largest of each 
 are all that grows with it; the place of the draw is then sought among the blocks, and inside one of them.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ccpo_jax.errors import InputError
 from ccpo_jax.rl.types import Array
+from ccpo_jax.sampler.sampling_params import SamplingParams
 
 _BLOCK = 128  # vocabulary entries summed before the place of a draw is sought among them
 _BISECTIONS = 24  # halvings of the top-p threshold: 2**-24 is float32's own resolution
@@ -25,26 +28,21 @@ class TokenSampling(NamedTuple):
 
 
 def token_sampling(
-    *, temperature: float = 1.0, top_p: float = 1.0, eos_ids: tuple[int, ...], pad_id: int
+    sampling: SamplingParams = SamplingParams(), *, eos_ids: Sequence[int], pad_id: int
 ) -> TokenSampling:
-    """Checked `TokenSampling` settings.
+    """The traced settings of `sampling` for one tokenizer.
 
     Raises:
-      ValueError: temperature below 0, top_p outside (0, 1], or no end token.
+      InputError: if there is no end token.
     """
-    if temperature < 0:
-        raise ValueError(f"sample.temperature: must be >= 0 (0 = greedy), received {temperature}")
-    if not 0 < top_p <= 1:
-        raise ValueError(
-            f"sample.top_p: must be in (0, 1], received {top_p}; use 1.0 for the full distribution"
-        )
     if not eos_ids:
-        raise ValueError(
-            "eos_ids: the tokenizer names no end token; add eos_token_id to generation_config.json"
+        raise InputError(
+            "eos_ids",
+            "the tokenizer names no end token; add eos_token_id to generation_config.json",
         )
     return TokenSampling(
-        jnp.float32(temperature),
-        jnp.float32(top_p),
+        jnp.float32(sampling.temperature),
+        jnp.float32(sampling.top_p),
         jnp.asarray(eos_ids, jnp.int32),
         jnp.int32(pad_id),
     )

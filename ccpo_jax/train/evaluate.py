@@ -14,6 +14,7 @@ from ccpo_jax.rl.topology import vote_reward
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, rate, rollout
 from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, parse
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.bootstrap import bootstrap_interval
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
@@ -37,13 +38,14 @@ def collect_ratings(
     spoken: Rollout,
     result: Outcome,
     key: jax.Array,
-    **how,
+    *,
+    sampling: SamplingParams = SamplingParams(),
 ) -> tuple[Rollout, Outcome, dict[str, float]]:
     """Lets the agents rate the outcomes and reads what they say.
 
     Args:
       team: with raters.
-      weights, problems, key, **how: as in `rate`.
+      weights, problems, key, sampling: as in `rate`.
       spoken: what was said.
       result: its outcome.
 
@@ -53,7 +55,7 @@ def collect_ratings(
       of the Thinker, failures left out, where the team was right and where it was wrong.
     """
     words = [[OUTCOMES[bool(reward > 0.5)] for reward in row] for row in result.reward[0]]
-    spoken = rate(team, weights, problems, spoken, words, key, **how)
+    spoken = rate(team, weights, problems, spoken, words, key, sampling=sampling)
     splits, metrics = [], {}
     for agent, turn in enumerate(spoken.ratings):
         read = [
@@ -128,6 +130,12 @@ def evaluate(
 
 def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Outcome, Counter, int]:
     """The outcome of all problems in the worlds of `evaluation_worlds`, batch by batch."""
+    sampling = SamplingParams(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_concurrent=settings.rows,
+        sharding=sharding,
+    )
     parts: list[tuple] = []
     counts, tokens = Counter(), 0
     ways = num_shards(sharding)
@@ -144,12 +152,9 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
             [p.told for p in filled],
             jax.random.fold_in(key, first),
             group_size=settings.samples,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
+            sampling=sampling,
             ablated=evaluation_worlds(team.topology.num_agents),
-            rows=settings.rows,
-            sharding=sharding,
-            heard=judge.submit,
+            on_prompt_done=judge.submit,
         )
         spoken = spoken.first(len(part))
         graded, counted, _ = judge.collect(team, spoken)

@@ -17,6 +17,7 @@ from ccpo_jax.rl.rewards import history_gate
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import CCPOState, CreditEstimator, Outcome, RunningMoments
 from ccpo_jax.rollout import Rollout, rollout
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.build import Run, credit_of_step, masked_worlds
 from ccpo_jax.train.evaluate import collect_ratings
 from ccpo_jax.train.guards import (
@@ -101,13 +102,12 @@ def collect_rollouts(
     began = time.perf_counter()
     questions, key = [p.told for p in problems], jax.random.fold_in(state.key, int(state.step))
     judge, weights = Grader(pool, problems), publish(program, state.params)
-    how = dict(
+    sampling = SamplingParams(
         temperature=config.sample.temperature,
         top_p=config.sample.top_p,
-        chunk=config.sample.chunk,
-        rows=config.sample.rows,
+        decode_chunk=config.sample.chunk,
+        max_concurrent=config.sample.rows,
         sharding=batch_sharding(program.layout.mesh, program.layout.decode),
-        stack_agents=config.sample.stack_agents,
     )
     with explain_oom("rollout", config):
         spoken = rollout(
@@ -116,11 +116,11 @@ def collect_rollouts(
             questions,
             key,
             group_size=config.group_size,
+            sampling=sampling,
             ablated=masked_worlds(credit, program.team.topology),
-            solo_samples=config.solo_samples,
-            answers=credit.answers,
-            heard=judge.submit,
-            **how,
+            masked_samples=config.solo_samples,
+            answers_per_text=credit.answers,
+            on_prompt_done=judge.submit,
         )
     sampled = time.perf_counter()
     result, counts, graded = judge.collect(program.team, spoken)
@@ -128,7 +128,7 @@ def collect_rollouts(
     if credit.ratings:
         with explain_oom("rollout", config):
             spoken, result, rated = collect_ratings(
-                program.team, weights, questions, spoken, result, key, **how
+                program.team, weights, questions, spoken, result, key, sampling=sampling
             )
         metrics |= rated
     times = {"time/rollout": sampled - began, "time/verify": time.perf_counter() - sampled}

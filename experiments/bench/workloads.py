@@ -12,6 +12,7 @@ from ccpo_jax.rl.topology import Topology, dyad, voting
 from ccpo_jax.rl.types import Policy
 from ccpo_jax.rollout import Agent, Rollout, Team, rollout
 from ccpo_jax.rollout.prompts import RolePrompt, tokenize_role
+from ccpo_jax.sampler import SamplingParams
 from experiments.bench.roofline import Work, measure
 
 # name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied embeddings)
@@ -133,9 +134,15 @@ def spoken_by(team: Team, weights, prompts, args, solo: bool, seed: int) -> Roll
     """One rollout as the bench's arguments describe it."""
     texts = [" ".join(map(str, prompt)) for prompt in prompts]
     return rollout(
-        team, weights, texts, jax.random.key(seed), group_size=args.samples, solo_samples=args.solo_samples,
-        ablated=team.topology.ablated if solo else (), rows=args.rows, chunk=args.chunk,
-    )  # fmt: skip
+        team,
+        weights,
+        texts,
+        jax.random.key(seed),
+        group_size=args.samples,
+        sampling=SamplingParams(decode_chunk=args.chunk, max_concurrent=args.rows),
+        ablated=team.topology.ablated if solo else (),
+        masked_samples=args.solo_samples,
+    )
 
 
 def peak_memory() -> int:

@@ -13,6 +13,7 @@ from ccpo_jax.devices.sharding import batch_sharding
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.topology import Topology, dyad
 from ccpo_jax.rollout import rollout
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.step import publish
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
@@ -60,6 +61,12 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
     reading = topology == dyad()
     weights, key, parts, tokens = publish(program, params), jax.random.key(seed), [], 0
     sharding = batch_sharding(program.layout.mesh, program.layout.decode)
+    sampling = SamplingParams(
+        temperature=config.sample.temperature,
+        top_p=config.sample.top_p,
+        max_concurrent=config.sample.rows or _ROWS_AT_ONCE,
+        sharding=sharding,
+    )
     at_once = sharding.num_devices * min(
         _PROMPTS_AT_ONCE, ceil_div(len(problems), sharding.num_devices)
     )
@@ -75,13 +82,10 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
                 [p.told for p in filled],
                 jax.random.fold_in(key, first),
                 group_size=size,
-                temperature=config.sample.temperature,
-                top_p=config.sample.top_p,
+                sampling=sampling,
                 ablated=topology.ablated if reading else (),
-                answers=answers if reading else 1,
-                rows=config.sample.rows or _ROWS_AT_ONCE,
-                sharding=sharding,
-                heard=judge.submit,
+                answers_per_text=answers if reading else 1,
+                on_prompt_done=judge.submit,
             ).first(len(chosen))
             result, *_ = judge.collect(program.team, spoken)
             tokens += spoken.decoded_tokens

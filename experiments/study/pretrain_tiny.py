@@ -30,6 +30,7 @@ from ccpo_jax.models import init_params, make_policy, save
 from ccpo_jax.models.decoder import ModelConfig
 from ccpo_jax.rl.topology import dyad, voting
 from ccpo_jax.rollout import Agent, Team, outcome, prompts, rollout
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.verifiers import extract_exact
 
 FOLDER = pathlib.Path(__file__).parents[2] / "ccpo_jax" / "assets" / "tiny"
@@ -340,9 +341,14 @@ def score(
         )
         questions, golds = zip(*TASKS[topology.name]("test", problems, 0), strict=True)
         spoken = rollout(
-            Team(topology, agents, 32), weights, questions, jax.random.key(0),
-            group_size=1, temperature=temperature, ablated=topology.ablated,
-        )  # fmt: skip
+            Team(topology, agents, 32),
+            weights,
+            questions,
+            jax.random.key(0),
+            group_size=1,
+            sampling=SamplingParams(temperature=temperature),
+            ablated=topology.ablated,
+        )
         answers = [
             np.array([[extract_exact(t) or "" for t in row] for row in turn.texts])
             for turn in spoken.turns

@@ -31,7 +31,7 @@ from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
 from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import begin_program, decode_program
 from ccpo_jax.sampler.token_sampling import token_sampling
-from tests.rollout.test_rollout import small_config
+from tests.support.teams import small_config
 
 SPELLED = {
     "batch": "data+fsdp",

@@ -7,6 +7,7 @@ from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import prompts
 from ccpo_jax.rollout.prompts import PROMPTS, RolePrompt, Template, tokenize_role
 from tests.support.stubs import CODEC
+from tests.support.teams import senders_of
 
 SOLVER = RolePrompt("be brief", "problem: {problem}.", "\nhint: {message}?", "\nanswer")
 
@@ -81,20 +82,13 @@ def test_padding():
     assert right.dtype == left.dtype == lengths.dtype == np.int32
 
 
-def hears_of(topology):
-    """Per turn, who said what it reads: a role, or "own"."""
-    for turn, reads in enumerate(topology.reads):
-        same = [topology.speakers[t] == topology.speakers[turn] for t in reads]
-        yield ["own" if own else topology.roles[t] for own, t in zip(same, reads, strict=True)]
-
-
 @pytest.mark.parametrize("style", PROMPTS)
 def test_every_style_serves_every_topology(style):
     for topology in (make() for make in TOPOLOGIES.values()):
-        for role, hears in zip(topology.roles, hears_of(topology), strict=True):
+        for role, senders in zip(topology.roles, senders_of(topology), strict=True):
             words = PROMPTS[style][role]
-            assert bool(words.message) == bool(hears)
-            assert len(tokenize_role(CODEC, words, hears).message) == len(hears)
+            assert bool(words.message) == bool(senders)
+            assert len(tokenize_role(CODEC, words, senders).message) == len(senders)
 
 
 @pytest.mark.parametrize("style", PROMPTS)

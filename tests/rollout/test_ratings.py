@@ -15,8 +15,8 @@ from ccpo_jax.rollout import Agent, Team, rate, rollout
 from ccpo_jax.rollout import prompts as text
 from ccpo_jax.rollout.ratings import EVEN, FAILURES, parse
 from ccpo_jax.train.evaluate import collect_ratings
-from tests.rollout.test_rollout import PROBLEMS, ROLES, spelled
 from tests.support.stubs import CODEC, POLICY, markov_params
+from tests.support.teams import PROBLEMS, ROLES, prompt_text
 
 GOOD = '{"outcome": "right", "thinker": 0.3, "solver": 0.7}'
 
@@ -110,7 +110,7 @@ def test_raters_read_problem_thought_answer_and_verdict():
     for b, problem in enumerate(PROBLEMS[:3]):
         for g in range(2):
             thought, answer = (turn.texts[b][g] for turn in spoken.turns)
-            mine, heard = (spelled(turn, b, g) for turn in rated.ratings)
+            mine, heard = (prompt_text(turn, b, g) for turn in rated.ratings)
             assert mine == f"r{problem}\nmine: {thought}\nyours: {answer} so {verdicts[b][g]}?"
             assert (
                 heard == f"q{problem}\nheard: {thought}\nheard: {answer} so {verdicts[b][g]}"
@@ -137,7 +137,7 @@ def test_ratings_become_splits_and_counts(monkeypatch):
         turns = [turn._replace(texts=replies[k]) for k, turn in enumerate(spoken.turns)]
         return spoken._replace(ratings=tuple(turns))
 
-    monkeypatch.setattr("ccpo_jax.evaluate.rate", rated)
+    monkeypatch.setattr("ccpo_jax.train.evaluate.rate", rated)
     team = rating_team()
     spoken = rollout(team, WEIGHTS, PROBLEMS[:2], jax.random.key(5), group_size=2)
     reward = np.array([[[1.0, 1.0], [0.0, 0.0]]])

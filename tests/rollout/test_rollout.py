@@ -1,5 +1,6 @@
 """Rollouts: worlds, sharing, and independence of how rows are batched."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,8 +10,6 @@ import pytest
 
 from ccpo_jax.devices.sharding import batch_sharding, make_mesh, replicated
 from ccpo_jax.learner.packing import gather_sequences
-from ccpo_jax.models import init_params, make_policy
-from ccpo_jax.models.decoder import ModelConfig
 from ccpo_jax.rl.topology import (
     agent_masks,
     all_subsets,
@@ -25,64 +24,24 @@ from ccpo_jax.rl.topology import (
 from ccpo_jax.rl.types import Samples
 from ccpo_jax.rollout import Agent, Rollout, Team, Turn, bucket, outcome, rollout
 from ccpo_jax.rollout import prompts as text
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.sampler.decode_loop import Prompts, sample
 from ccpo_jax.sampler.generate import compiled
 from ccpo_jax.sampler.token_sampling import token_sampling
 from ccpo_jax.train.step import turn_advantages
-from tests.rollout.test_prompts import hears_of
+from tests.support.errors import raises_for
 from tests.support.stubs import CODEC, POLICY, markov_params
-
-ROLES = {
-    "thinker": text.RolePrompt("t", "{problem}", "", "?"),
-    "solver": text.RolePrompt("s", "{problem}", "\nhint: {message}", "?"),
-    "voter": text.RolePrompt("v", "{problem}", "", ""),
-    "planner": text.RolePrompt("p", "{problem}", "", "?"),
-    "checker": text.RolePrompt(
-        "c", "{problem}", {"planner": "\nplan: {message}", "": "\nwork: {message}"}, "."
-    ),
-    "debater": text.RolePrompt(
-        "d", "{problem}", {"own": "\nmine: {message}", "": "\nyours: {message}"}, ""
-    ),
-}
-PROBLEMS = ["1+1", "2+2+2", "what is 9-3", "7", "8-1", "0", "3+4+5", "1=1"]
-
-
-def small_config(vocab_size=CODEC.vocab_size, layers=1) -> ModelConfig:
-    return ModelConfig(
-        model_type="qwen2", vocab_size=vocab_size, hidden_size=32, num_layers=layers, num_heads=4, num_kv_heads=2,
-        head_dim=8, ffn_size=48, qkv_bias=True, tied_embeddings=True,
-    )  # fmt: skip
-
-
-def small_params(seed: int, config=None):
-    """Random parameters, large enough for responses to end at different lengths."""
-    params = init_params(config or small_config(), jax.random.key(seed))
-    return jax.tree.map(lambda x: 6.0 * x if x.ndim > 1 else x, params)
-
-
-def team_of(topology, *, shared=False, codec=CODEC, policy=None, max_tokens=12) -> Team:
-    policy = policy or make_policy(small_config(), compute_dtype=jnp.float32, remat="none")
-    agents = tuple(
-        Agent(
-            policy,
-            codec,
-            text.tokenize_role(codec, ROLES[role], who),
-            max_tokens,
-            0 if shared else speaker,
-        )
-        for role, speaker, who in zip(
-            topology.roles, topology.speakers, hears_of(topology), strict=True
-        )
-    )
-    return Team(topology, agents, prompt_length=32)
-
-
-def speak(team, weights, problems=PROBLEMS, **changes):
-    return rollout(team, weights, problems, jax.random.key(5), **{"group_size": 3} | changes)
-
-
-def weights_of(team, count):
-    return tuple(team.agents[0].policy.publish(small_params(seed)) for seed in range(count))
+from tests.support.teams import (
+    PROBLEMS,
+    ROLES,
+    prompt_text,
+    small_config,
+    small_params,
+    small_policy,
+    speak,
+    team_of,
+    weights_of,
+)
 
 
 def assert_same_tokens(one, other, agent, rows=slice(None)):
@@ -133,7 +92,7 @@ def test_masked_world_is_solo_sampling_token_for_token():
     bare = Prompts(
         prefix, length, np.zeros((batch, 3, 0), np.int32), np.zeros((batch, 3), np.int32)
     )
-    settings = token_sampling(temperature=1.0, eos_ids=CODEC.eos_ids, pad_id=CODEC.pad_id)
+    settings = token_sampling(eos_ids=CODEC.eos_ids, pad_id=CODEC.pad_id)
     solo = jax.jit(lambda w: sample(solver.policy, w, bare, keys, settings, max_tokens=12))(
         weights[1]
     )
@@ -177,7 +136,7 @@ def test_fewer_prompts_samples_or_solos_change_no_other_token(topology):
     weights = weights_of(team, topology.num_agents)
     whole = speak(team, weights, ablated=topology.ablated, group_size=4)
     fewer = speak(
-        team, weights, PROBLEMS[:3], ablated=topology.ablated, group_size=2, solo_samples=1
+        team, weights, PROBLEMS[:3], ablated=topology.ablated, group_size=2, masked_samples=1
     )
     for agent in range(topology.num_agents):
         few, many = fewer.turns[agent], whole.turns[agent]
@@ -201,8 +160,9 @@ def test_prompts_that_wait_for_others_change_no_token(topology, rows):
         heard.update(texts)
         calls.append(len(texts))
 
+    sampling = SamplingParams(decode_chunk=3, max_concurrent=rows)
     whole = speak(team, weights, ablated=topology.ablated)
-    waited = speak(team, weights, ablated=topology.ablated, rows=rows, chunk=3, heard=hear)
+    waited = speak(team, weights, ablated=topology.ablated, sampling=sampling, on_prompt_done=hear)
     for agent in range(topology.num_agents):
         assert_same_tokens(whole, waited, agent)
         mine, theirs = (r.turns[agent].samples.logprobs for r in (whole, waited))
@@ -216,7 +176,13 @@ def test_prompts_that_wait_for_others_change_no_token(topology, rows):
 def test_stacked_agents_sample_what_separate_calls_sample():
     team = team_of(voting(3))
     weights = weights_of(team, 3)
-    one, other = (speak(team, weights, stack_agents=stack) for stack in (True, False))
+    alone = tuple(  # networks that compare unequal are never stacked
+        dataclasses.replace(agent, policy=agent.policy._replace(head=lambda params: {}))
+        for agent in team.agents
+    )
+    separate = dataclasses.replace(team, agents=alone)
+    assert len({agent.policy for agent in separate.agents}) == 3
+    one, other = speak(team, weights), speak(separate, weights)
     for agent in range(3):
         assert_same_tokens(one, other, agent)
 
@@ -239,7 +205,7 @@ def test_eight_devices_sample_what_one_samples(topology):
         team,
         jax.device_put(weights, replicated(mesh)),
         ablated=topology.ablated,
-        sharding=batch_sharding(mesh),
+        sampling=SamplingParams(sharding=batch_sharding(mesh)),
     )
     for agent in range(topology.num_agents):
         assert_same_tokens(one, spread, agent)
@@ -260,7 +226,7 @@ def test_heterogeneous_team_with_two_networks_and_two_tokenizers():
         def decode(self, ids):
             return super().decode([self.vocab_size + 2 - i if i >= 3 else i for i in ids])
 
-    policy = make_policy(small_config(), compute_dtype=jnp.float32, remat="none")
+    policy = small_policy()
     codecs = (CODEC, Backwards())
     plain = team_of(dyad())
     mixed = Agent(policy, codecs[1], text.tokenize_role(codecs[1], ROLES["solver"]), 9, 1)
@@ -285,11 +251,9 @@ def test_varying_texts_reuse_a_few_compiled_shapes():
 
 def test_prompt_beyond_the_limit_says_what_to_type():
     team = team_of(voting(3))
-    with pytest.raises(
-        ValueError,
-        match="prompt_length: .* takes 43 tokens, the limit is 32; type --config.prompt_length=43",
-    ):
+    with raises_for("prompt_length") as error:
         speak(team, weights_of(team, 3), ["1" * 40])
+    assert "--config.prompt_length=43" in str(error.value)
 
 
 # General graphs, in all worlds at once. Where only prompts matter, a network that costs nothing speaks.
@@ -307,13 +271,6 @@ def chatter(topology, ablated):
     team = team_of(topology, policy=POLICY, shared=True, max_tokens=6)
     weights = (markov_params(CODEC.vocab_size),)
     return rollout(team, weights, PROBLEMS[:3], jax.random.key(5), group_size=2, ablated=ablated)
-
-
-def spelled(turn, b, row) -> str:
-    """One row's whole prompt as text."""
-    p = turn.prompts
-    tail = p.tail[b, row, p.tail.shape[2] - p.tail_length[b, row] :]
-    return CODEC.decode(p.prefix[b, : p.prefix_length[b]]) + CODEC.decode(tail)
 
 
 def words_of(topology, index, said: dict[int, str], problem: str) -> str:
@@ -350,7 +307,7 @@ def test_a_masked_agent_vanishes_from_every_prompt_of_every_world(topology):
                         if mask[topology.speakers[partner]]
                     }
                     expected = words_of(topology, index, said, PROBLEMS[b])
-                    assert spelled(turn, b, turn.rows(world).start + g) == expected
+                    assert prompt_text(turn, b, turn.rows(world).start + g) == expected
                     seen.add(expected)
     assert len(seen) > 20
 
@@ -381,9 +338,9 @@ def without(topology, masked):
 
 def test_a_removal_world_is_the_smaller_team():
     """Greedy, by a network that reads everything: the same words as a team that never had the masked agent."""
-    policy = make_policy(small_config(), compute_dtype=jnp.float32, remat="none")
+    policy = small_policy()
     weights = (policy.publish(small_params(0, small_config())),)
-    how = {"group_size": 1, "temperature": 0.0}
+    how = {"group_size": 1, "sampling": SamplingParams(temperature=0.0)}
     team = team_of(debate(3), shared=True, policy=policy)
     spoken = speak(team, weights, PROBLEMS[:4], ablated=(1,), **how)
     smaller, kept = without(debate(3), (1,))
@@ -397,12 +354,12 @@ def test_a_removal_world_is_the_smaller_team():
     assert changed, "the mask changes what is said"
 
 
-def silent_rollout(topology, group, solo_samples, rng) -> Rollout:
+def silent_rollout(topology, group, masked_samples, rng) -> Rollout:
     """A rollout of which only the shape, what was cut short and how likely it was are known."""
     masks, turns = agent_masks(topology.num_agents, all_subsets(topology.num_agents)), []
     for index in range(len(topology.roles)):
         worlds, variant = variants(topology, index, masks)
-        counts = (group,) + (solo_samples or group,) * (len(worlds) - 1)
+        counts = (group,) + (masked_samples or group,) * (len(worlds) - 1)
         cut = rng.random((3, sum(counts))) < 0.1
         prompts = Prompts(np.zeros((3, 1), np.int32), *[None] * 3)
         logprobs, length = -rng.random((*cut.shape, 3)), rng.integers(1, 4, cut.shape)
@@ -410,12 +367,12 @@ def silent_rollout(topology, group, solo_samples, rng) -> Rollout:
     return Rollout(tuple(turns), masks)
 
 
-@pytest.mark.parametrize("solo_samples", [None, 1, 3, 5])
+@pytest.mark.parametrize("masked_samples", [None, 1, 3, 5])
 @every_graph
-def test_outcomes_of_graphs_by_hand(topology, solo_samples):
+def test_outcomes_of_graphs_by_hand(topology, masked_samples):
     """Rewards of every world from the verdicts on the texts of those who are there, sample by sample."""
     rng = np.random.default_rng(0)
-    spoken = silent_rollout(topology, 3, solo_samples, rng)
+    spoken = silent_rollout(topology, 3, masked_samples, rng)
     labels = [rng.integers(-1, 3, turn.samples.length.shape) for turn in spoken.turns]
     found = outcome(topology, spoken, [label == 0 for label in labels], labels)
     for world, mask in enumerate(spoken.masks):
@@ -425,7 +382,7 @@ def test_outcomes_of_graphs_by_hand(topology, solo_samples):
             if mask[agent]
         ]
         again = any(turn.variant[world] for _, turn, _ in finals)
-        count = (solo_samples or 3) if again else 3
+        count = (masked_samples or 3) if again else 3
         for b in range(3):
             rewards, right = [], np.zeros((count, topology.num_agents))
             for s in range(count):
@@ -469,7 +426,8 @@ def test_graphs_decode_the_same_where_prompts_wait_for_others():
         team_of(debate(3), policy=POLICY, max_tokens=6),
         (markov_params(CODEC.vocab_size),) * 3,
     )
-    how = {"group_size": 2, "ablated": all_subsets(3), "rows": 6, "chunk": 3}
+    sampling = SamplingParams(decode_chunk=3, max_concurrent=6)
+    how = {"group_size": 2, "ablated": all_subsets(3), "sampling": sampling}
     other = rollout(team, weights, PROBLEMS[:3], jax.random.key(5), **how)
     for turn in range(6):
         assert_same_tokens(whole, other, turn)
@@ -483,7 +441,7 @@ def test_answers_to_the_same_words_are_rows_behind_one_question():
     topology = chain(3)
     team = team_of(topology, policy=POLICY, shared=True, max_tokens=6)
     weights = (markov_params(CODEC.vocab_size),)
-    how = {"group_size": 2, "answers": 3, "ablated": (0,), "solo_samples": 4}
+    how = {"group_size": 2, "answers_per_text": 3, "ablated": (0,), "masked_samples": 4}
     spoken = rollout(team, weights, PROBLEMS[:2], jax.random.key(5), **how)
     assert [turn.counts for turn in spoken.turns] == [(2,), (6, 4), (18, 4)]
     assert spoken.decoded_tokens == sum(turn.samples.length.sum() for turn in spoken.turns)
@@ -495,28 +453,26 @@ def test_answers_to_the_same_words_are_rows_behind_one_question():
                     p: spoken.turns[p].texts[b][row // 3 ** (index - p)]
                     for p in topology.reads[index]
                 }
-                assert spelled(turn, b, row) == words_of(topology, index, said, PROBLEMS[b])
+                assert prompt_text(turn, b, row) == words_of(topology, index, said, PROBLEMS[b])
     last = spoken.turns[2]
     for b in range(2):
         for s in range(4):
             said = {1: spoken.turns[1].texts[b][6 + s]}
-            assert spelled(last, b, 18 + s) == words_of(topology, 2, said, PROBLEMS[b])
+            assert prompt_text(last, b, 18 + s) == words_of(topology, 2, said, PROBLEMS[b])
     assert len({tuple(row) for row in last.samples.tokens[0, :3].tolist()}) > 1, (
         "answers to one text differ"
     )
 
 
 def test_answers_need_a_chain():
-    with pytest.raises(
-        ValueError, match="answers: 2 answers to everything said need a chain, not 'debate'"
-    ):
+    with raises_for("answers_per_text"):
         rollout(
             team_of(debate(3), policy=POLICY),
             (),
             PROBLEMS,
             jax.random.key(0),
             group_size=2,
-            answers=2,
+            answers_per_text=2,
         )
 
 
@@ -572,7 +528,7 @@ def test_stages_follow_who_reads_whom():
 
 def test_outcome_places_verdicts_in_their_worlds():
     team = team_of(dyad())
-    spoken = speak(team, weights_of(team, 2), ablated=(0,), solo_samples=2)
+    spoken = speak(team, weights_of(team, 2), ablated=(0,), masked_samples=2)
     batch = len(PROBLEMS)
     right = np.random.default_rng(0).integers(0, 2, (batch, 5)).astype(np.float32)
     cut = np.asarray(spoken.turns[1].samples.truncated)

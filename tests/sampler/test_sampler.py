@@ -9,12 +9,14 @@ import pytest
 
 from ccpo_jax.devices import precompile as ahead
 from ccpo_jax.rl.types import Samples
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.sampler import decode_loop as sampler
 from ccpo_jax.sampler import generate as generate_module
 from ccpo_jax.sampler.decode_loop import Prompts, advance, begin, sample
 from ccpo_jax.sampler.generate import generate
 from ccpo_jax.sampler.slots import pick, plan
 from ccpo_jax.sampler.token_sampling import sample_tokens, token_sampling
+from tests.support.errors import raises_for
 from tests.support.stubs import POLICY, markov_params
 
 V, PAD, EOS = 7, 0, 1
@@ -41,8 +43,8 @@ def prompts_for(batch, rows, length=4):
     )
 
 
-def settings(**changes):
-    return token_sampling(**{"temperature": 1.0, "eos_ids": (EOS,), "pad_id": PAD} | changes)
+def settings(eos_ids=(EOS,), **sampling):
+    return token_sampling(SamplingParams(**sampling), eos_ids=eos_ids, pad_id=PAD)
 
 
 def assert_same_samples(one, other):
@@ -170,18 +172,33 @@ def test_loop_stops_as_soon_as_every_row_has_ended():
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"eos_ids": ()}],
-    ids=lambda b: next(iter(b)),
+    "name, value",
+    [
+        ("temperature", -1.0),
+        ("temperature", float("nan")),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+        ("decode_chunk", 0),
+        ("max_concurrent", 0),
+    ],
 )
-def test_bad_settings_name_the_field(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        settings(**bad)
+def test_bad_settings_name_the_field(name, value):
+    with raises_for(f"sample.{name}"):
+        SamplingParams(**{name: value})
+
+
+def test_a_tokenizer_without_an_end_token_is_refused():
+    with raises_for("eos_ids"):
+        settings(eos_ids=())
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["one set", "a set each"])
-@pytest.mark.parametrize(("chunk", "rows"), [(3, None), (100, None), (1, 1), (5, 24)])
-def test_rows_that_leave_and_prompts_that_wait_change_no_token(chunk, rows, stacked):
+@pytest.mark.parametrize(
+    ("decode_chunk", "max_concurrent"), [(3, None), (100, None), (1, 1), (5, 24)]
+)
+def test_rows_that_leave_and_prompts_that_wait_change_no_token(
+    decode_chunk, max_concurrent, stacked
+):
     """Ragged ends: the batch shrinks or is refilled several times, and every row is what it is in one go."""
     agents, batch, samples, length = 2, 5, 6, 40
     weights = tuple(markov_params(V, seed) for seed in range(agents if stacked else 1))
@@ -201,7 +218,12 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(chunk, rows, stac
             assert b not in heard
             heard[b] = [field[:, i] for field in part]
 
-    found, whole = generated(chunk=chunk, rows=rows, finished=finished), generated(chunk=length)
+    found, whole = (
+        generated(
+            decode_chunk=decode_chunk, max_concurrent=max_concurrent, on_prompts_done=finished
+        ),
+        generated(decode_chunk=length),
+    )
     assert sorted(heard) == list(range(batch))
     for b, part in heard.items():
         for one, other in zip(part, found, strict=True):
@@ -239,12 +261,12 @@ def test_the_batch_shrinks_and_is_refilled_while_others_decode(monkeypatch):
     monkeypatch.setattr(generate_module, "decode_program", lambda: counted_decode)
     monkeypatch.setattr(generate_module, "_admit", counted_admit)
     monkeypatch.setattr(ahead, "worthwhile", lambda: False)
-    how = dict(max_tokens=40, chunk=2)
+    how = dict(max_tokens=40, decode_chunk=2)
     generate(POLICY, weights, prompts, jax.random.key(0), ids, settings(), **how)
     assert not under_way and seats[0] == 48 and seats == sorted(seats, reverse=True)
     assert seats[-1] <= 12, "half the rows end after six tokens, the last one much later"
     seats.clear()
-    generate(POLICY, weights, prompts, jax.random.key(0), ids, settings(), rows=16, **how)
+    generate(POLICY, weights, prompts, jax.random.key(0), ids, settings(), max_concurrent=16, **how)
     assert seats[0] == 16 and len(under_way) > 2 and np.mean(under_way) > 1, (
         "waiting prompts do not wait for all"
     )
@@ -292,7 +314,7 @@ def test_programs_compiled_ahead_are_the_ones_that_run(monkeypatch, stacked):
             ids,
             settings(),
             max_tokens=length,
-            chunk=16,
+            decode_chunk=16,
         )
 
     plain, before = generated(), (ahead.count(), generate_module.decode_program()._cache_size())

@@ -20,8 +20,8 @@ from ccpo_jax.rl.topology import dyad
 from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import begin_program, compiled, decode_program
 from ccpo_jax.sampler.token_sampling import token_sampling
-from tests.rollout.test_rollout import speak, team_of
 from tests.support.stubs import CODEC, POLICY, markov_params
+from tests.support.teams import speak, team_of
 from tests.support.trees import bytes_of
 
 

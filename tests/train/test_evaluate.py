@@ -12,9 +12,10 @@ from ccpo_jax.models import make_policy
 from ccpo_jax.rl.topology import agent_masks, chain, dyad, graph, team_reward, voting
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import rollout
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.evaluate import EvalSettings, _accuracies, evaluate, evaluation_worlds
 from ccpo_jax.verifiers import Graded
-from tests.rollout.test_rollout import PROBLEMS, small_config, small_params, team_of, weights_of
+from tests.support.teams import PROBLEMS, small_config, small_params, team_of, weights_of
 
 SETTINGS = EvalSettings(samples=2, temperature=1.0, top_p=1.0, batch_size=4, greedy=False)
 
@@ -153,8 +154,14 @@ def test_alone_and_without_are_the_smaller_teams():
                            (0, 2): "planner checker(0)"}  # fmt: skip
     for agents, line in teams.items():
         smaller = team_of(graph(line), policy=policy)
-        spoken = rollout(smaller, [weights[a] for a in agents], PROBLEMS, jax.random.key(0),
-                         group_size=1, temperature=0.0)  # fmt: skip
+        spoken = rollout(
+            smaller,
+            [weights[a] for a in agents],
+            PROBLEMS,
+            jax.random.key(0),
+            group_size=1,
+            sampling=SamplingParams(temperature=0.0),
+        )
         last = spoken.turns[-1]
         right = [
             len(said) % 2 == 0 and not cut

@@ -1,0 +1,57 @@
+"""The settings of sampling, in one record that training, evaluation and experiments share."""
+
+import dataclasses
+
+import jax
+
+from ccpo_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingParams:
+    """How responses are sampled. Static; only `temperature` and `top_p` change which tokens are drawn.
+
+    Attributes:
+      temperature: 0 = greedy.
+      top_p: probability mass of the tokens to draw from, in (0, 1]; 1 = the full distribution.
+      decode_chunk: decode steps between host checks for finished responses.
+      max_concurrent: most responses of one sampler call that decode at once; further prompts wait until others have
+        finished. None = all.
+      sharding: placement of the prompt axis; None = one device.
+
+    Raises:
+      InputError: naming the field of the configuration, if a value is out of range.
+
+    Example:
+      >>> SamplingParams(temperature=0.7, top_p=0.95).max_concurrent is None
+      True
+      >>> SamplingParams(top_p=0.0)
+      Traceback (most recent call last):
+      ccpo_jax.errors.InputError: sample.top_p: must be in (0, 1], received 0.0; use 1.0 for the full distribution
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    decode_chunk: int = 32
+    max_concurrent: int | None = None
+    sharding: jax.sharding.Sharding | None = None
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise InputError(
+                "sample.temperature", f"must be >= 0 (0 = greedy), received {self.temperature}"
+            )
+        if not 0 < self.top_p <= 1:
+            raise InputError(
+                "sample.top_p",
+                f"must be in (0, 1], received {self.top_p}; use 1.0 for the full distribution",
+            )
+        if self.decode_chunk < 1:
+            raise InputError(
+                "sample.decode_chunk", f"must be at least 1, received {self.decode_chunk}"
+            )
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise InputError(
+                "sample.max_concurrent",
+                f"must be at least 1, received {self.max_concurrent}; leave it out for no limit",
+            )
