@@ -153,21 +153,7 @@ def base() -> ConfigDict:
     c.mesh.model = (
         1  # tensor-parallel ways; heads split only where it divides the number of key/value heads
     )
-    c.mesh.train = (
-        ConfigDict()
-    )  # parameters, gradients, optimizer state, packed rows: mesh axes that split each of
-    # their axes; data, fsdp, model, several joined by "+", or "" for none
-    c.mesh.train.batch = "data+fsdp"
-    c.mesh.train.hidden = "fsdp"  # a layer's parameters are gathered along it while they compute
-    c.mesh.train.vocab = "model"
-    c.mesh.train.heads = "model"
-    c.mesh.train.ffn = "model"
-    c.mesh.decode = ConfigDict()  # decode weights, caches, rows that are sampled: likewise
-    c.mesh.decode.batch = "data+fsdp"  # divides batch_size and eval.batch_size
-    c.mesh.decode.hidden = ""
-    c.mesh.decode.vocab = "model"
-    c.mesh.decode.heads = "model"
-    c.mesh.decode.ffn = "model"
+    c.mesh.rules = "default"  # a preset of devices.sharding.RULES: default or replicated_decode
 
     c.log = ConfigDict()
     c.log.tensorboard = True

@@ -1,1 +1,1 @@
-"""Devices: meshes and shardings, several processes, compilation."""
+"""Devices: meshes and shardings, runs of several processes, compilation."""

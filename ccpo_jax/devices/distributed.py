@@ -1,8 +1,8 @@
-"""Several processes in one run: how they find each other, agree, and share what each of them found out.
+"""Runs of several processes: start-up, agreement, and errors that reach every process.
 
-Every process runs the whole program on the same global arrays and makes the same decisions from the same numbers. Large
-things are split over them: parameters, caches, activations, checkpoints; and slow ones: verification. A batch's texts
-are small, so all of them hold the whole of it. The first process alone writes metrics and speaks.
+Every process runs the whole program on the same global arrays and takes the same decisions from the same numbers.
+Parameters, caches, activations and checkpoints are divided among the processes, and so is verification, which is slow.
+A batch's texts are small, so every process holds all of them. The main process alone writes metrics and prints.
 """
 
 import contextlib
@@ -11,101 +11,108 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ccpo_jax.errors import first_line
+from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.integers import next_power_of_two
 
-_OF_OTHERS = (
-    "Gloo",
-    "NCCL",
-    "UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
-    "heartbeat",
-)  # in errors about lost processes
-_PATIENCE = 300  # seconds until all processes of a run have to be there
-_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+# Seconds to wait at start-up until all processes have connected.
+_CONNECT_TIMEOUT = 300
+
+# Found in the errors that jax raises when another process has died.
+_LOST_PROCESS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "heartbeat")
 
 
 def initialize(
-    coordinator: str | None = None, count: int | None = None, index: int | None = None
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
 ) -> None:
-    """Makes this process one of several; to be called before jax touches a device. Without arguments it stays alone.
+    """Connects this process with the others of its run. Call it before jax touches a device.
+
+    Without arguments and without the environment variables it does nothing: the run has one process.
 
     Args:
-      coordinator: host:port of process 0, where the others find it, or "auto" where the cluster says everything (SLURM,
-        Open MPI, Kubernetes, Cloud TPU). None = the environment's JAX_COORDINATOR_ADDRESS, if there is one.
-      count: processes. None = JAX_NUM_PROCESSES.
-      index: of this process, from 0. None = JAX_PROCESS_ID.
+      coordinator: HOST:PORT of process 0, or "auto" where the cluster knows all three (SLURM, Open MPI, Kubernetes,
+        Cloud TPU). None = the environment's JAX_COORDINATOR_ADDRESS.
+      num_processes: None = JAX_NUM_PROCESSES.
+      process_id: of this process, from 0. None = JAX_PROCESS_ID.
 
     Raises:
-      ValueError: one of the three is missing or makes no sense, or the others were not found.
+      InputError: one of the three is missing or invalid, or the other processes cannot be reached.
     """
-    given = (coordinator, count, index)
-    coordinator, count, index = (
-        os.environ.get(v) if g is None else g for g, v in zip(given, _VARIABLES, strict=True)
-    )
-    if coordinator is None and count is None and index is None:
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS") if coordinator is None else coordinator
+    count = os.environ.get("JAX_NUM_PROCESSES") if num_processes is None else num_processes
+    index = os.environ.get("JAX_PROCESS_ID") if process_id is None else process_id
+    if address is None and count is None and index is None:
         return
-    if coordinator == "auto":
-        count = index = None
-    elif not _is_address(coordinator):
-        raise ValueError(
-            f"coordinator: received {coordinator!r:.60}; type --coordinator=HOST:PORT of process 0, or auto"
-        )
+
+    if address == "auto":
+        address, count, index = None, None, None
     else:
-        count, index = (
-            _number("processes", count, _VARIABLES[1]),
-            _number("process", index, _VARIABLES[2]),
-        )
+        _check_address(address)
+        count = _integer("processes", count, "JAX_NUM_PROCESSES")
+        index = _integer("process", index, "JAX_PROCESS_ID")
         if count < 1:
-            raise ValueError(f"processes: received {count}; type --processes=NUMBER from 1 on")
+            raise InputError("processes", f"received {count}; type --processes=NUMBER from 1 on")
         if not 0 <= index < count:
-            raise ValueError(
-                f"process: received {index} of {count} processes; number them from 0 to {count - 1}"
+            raise InputError(
+                "process",
+                f"received {index} of {count} processes; number them from 0 to {count - 1}",
             )
         print(
-            f"process {index} of {count}: waits for the others at {coordinator}, {_PATIENCE} s at most",
+            f"process {index} of {count}: waiting up to {_CONNECT_TIMEOUT} s for the others at {address}",
             file=sys.stderr,
         )
+
     try:
-        jax.distributed.initialize(
-            None if coordinator == "auto" else coordinator,
-            count,
-            index,
-            initialization_timeout=_PATIENCE,
-        )
+        jax.distributed.initialize(address, count, index, initialization_timeout=_CONNECT_TIMEOUT)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"coordinator: cannot join the others at {coordinator} ({first_line(error)}); type --coordinator=HOST:PORT of "
-            "process 0, --processes=NUMBER and --process=INDEX in each"
+        raise InputError(
+            "coordinator",
+            f"cannot reach the other processes at {address or 'auto'} ({first_line(error)}); start each with "
+            "--coordinator=HOST:PORT of process 0, --processes=NUMBER and --process=INDEX",
         ) from error
-    if (
-        jax.default_backend() == "cpu"
-    ):  # programs that XLA's CPU backend reads back have lost the order of their
-        jax.config.update(
-            "jax_enable_compilation_cache", False
-        )  # collectives: processes would talk at cross purposes
+
+    # Programs that XLA's CPU backend reads back from its cache have lost the order of their collectives, and the
+    # processes would exchange the wrong arrays.
+    if jax.default_backend() == "cpu":
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
-def _is_address(text: str | None) -> bool:
+def _check_address(text: str | None) -> None:
     host, _, port = (text or "").rpartition(":")
-    return bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise InputError(
+            "coordinator",
+            f"received {text!r:.60}; type --coordinator=HOST:PORT of process 0, or auto",
+        )
+
+
+def _integer(flag: str, value: Any, variable: str) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            flag, f"received {value!r:.60}; type --{flag}=NUMBER, or set {variable}"
+        ) from error
 
 
 def abort(error: Exception) -> NoReturn:
-    """Ends this process, one of several, after what went wrong: any way that says goodbye waits for the others.
+    """Exits immediately after a fatal error in a run of several processes.
 
-    Where the error tells of a lost process it is one line, else its traceback.
+    A normal shutdown would block on the other processes. Prints one line if `error` says that another process is lost,
+    else the traceback.
     """
-    if any(word in str(error) for word in _OF_OTHERS):
+    if any(word in str(error) for word in _LOST_PROCESS):
         print(
-            f"error: process {jax.process_index()} of {jax.process_count()}: another one is gone ({first_line(error)}); "
-            "start them all again with the same command, it resumes after the last checkpoint",
+            f"error: process {jax.process_index()} of {jax.process_count()}: lost another process "
+            f"({first_line(error)}); start them all again with the same command, the run resumes after its last "
+            "checkpoint",
             file=sys.stderr,
         )
     else:
@@ -114,61 +121,59 @@ def abort(error: Exception) -> NoReturn:
     os._exit(1)
 
 
-def _number(flag: str, value: Any, variable: str) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{flag}: received {value!r:.60}; type --{flag}=NUMBER, or set {variable}"
-        ) from error
-
-
 def is_main_process() -> bool:
-    """Whether this is the process that writes and speaks for all."""
+    """Whether this is process 0, which writes files and prints for all."""
     return jax.process_index() == 0
 
 
-def print_main(text: str, *, file=None) -> None:
-    """Prints in the first process alone."""
+def print_main(text: str, *, file: TextIO | None = None) -> None:
+    """Prints in the main process alone; `file` is stdout unless given."""
     if is_main_process():
         print(text, file=sys.stdout if file is None else file)
 
 
-def all_gather_objects(value: Any) -> list:
-    """What each process has passed, in their order. All have to call it; alone it is ``[value]``.
+def all_gather_objects(value: Any) -> list[Any]:
+    """The `value` of every process, in their order. Every process has to call it; with one process ``[value]``.
 
     Args:
-      value: of lists, dicts, strings and numbers.
+      value: anything that JSON can hold.
     """
     if jax.process_count() == 1:
         return [value]
-    mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.int32(len(mine)))
-    room = next_power_of_two(sizes.max())  # few shapes
-    rows = multihost_utils.process_allgather(np.pad(mine, (0, room - len(mine))))
-    return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
+
+    encoded = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(len(encoded)))
+
+    # Padded to powers of two, so that few shapes are compiled.
+    padding = next_power_of_two(int(lengths.max())) - len(encoded)
+    gathered = multihost_utils.process_allgather(np.pad(encoded, (0, padding)))
+    return [
+        json.loads(row[:length].tobytes()) for row, length in zip(gathered, lengths, strict=True)
+    ]
 
 
-def first_nonempty(word: str) -> str:
-    """The first word that is not empty among those of all processes; "" if there is none. All have to call it."""
-    return next(filter(None, all_gather_objects(word)), "")
+def first_nonempty(text: str) -> str:
+    """The first non-empty `text` over all processes, or "". Every process has to call it."""
+    return next(filter(None, all_gather_objects(text)), "")
 
 
 @contextlib.contextmanager
 def sync_errors() -> Iterator[None]:
-    """What fails in one process fails in all, so that none waits for another. All have to enter and leave it.
+    """An exception in one process is raised in all, so that none waits for another. Every process has to enter it.
 
     Raises:
-      ValueError: in those that did not fail, with the word of the first that did.
+      InputError: in the processes that did not fail, with the message of the first that did.
     """
-    mine = None
+    own_error = None
     try:
         yield
     except Exception as error:
-        mine = error
-    told = all_gather_objects("" if mine is None else str(mine) or type(mine).__name__)
-    if mine is not None:
-        raise mine
-    for index, why in enumerate(told):
-        if why:
-            raise ValueError(f"process {index} failed: {why}")
+        own_error = error
+
+    message = "" if own_error is None else str(own_error) or type(own_error).__name__
+    messages = all_gather_objects(message)
+    if own_error is not None:
+        raise own_error
+    for index, message in enumerate(messages):
+        if message:
+            raise InputError("process", f"{index} failed: {message}")

@@ -1,4 +1,4 @@
-"""Programs compiled ahead of time: by the host, while a TPU is busy with the programs before them."""
+"""Ahead-of-time compilation: the host compiles the next programs while a TPU runs the current one."""
 
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,47 +6,65 @@ from typing import Any
 
 import jax
 
-_THREADS = 2  # compilations at once; each has threads of its own
-_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="compile")
-_prepared: dict[Hashable, Future] = {}
+# Compilations at once; the compiler starts threads of its own for each.
+_THREADS = 2
+
+# Module state, like the cache of `jax.jit`: one entry per program and argument shapes. `clear` empties both.
+_executor: ThreadPoolExecutor | None = None
+_compiled: dict[Hashable, Future] = {}
 
 
 def worthwhile() -> bool:
-    """Whether compiling disturbs nothing: a CPU's processors are busy with the programs, and a GPU's compiler times
-    kernels on the device, which must be idle then."""
+    """Whether compiling in the background disturbs nothing: on TPUs alone.
+
+    On a CPU the processors are busy with the programs themselves, and a GPU's compiler times kernels on the device,
+    which must be idle meanwhile.
+    """
     return jax.default_backend() == "tpu"
 
 
-def prepare(program: Callable, *args, **static) -> None:
-    """Starts to compile a jitted program for arguments of such shapes, unless that has been asked for before.
+def prepare(program: Callable, *args: Any, **static: Hashable) -> None:
+    """Starts to compile a jitted program for arguments of these shapes, unless it has been prepared for them before.
 
     Args:
       program: from `jax.jit`; its static arguments are keyword-only.
-      args: arrays, or `jax.ShapeDtypeStruct` in their place, all on the default device.
+      args: pytrees of arrays, or of `jax.ShapeDtypeStruct` in their place, all on the default device.
       static: the static arguments.
     """
+    global _executor
     key = _key(program, args, static)
-    if key not in _prepared:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-        _prepared[key] = _pool.submit(lambda: program.lower(*shapes, **static).compile())
+    if key in _compiled:
+        return
+
+    if _executor is None:
+        _executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="compile")
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+    _compiled[key] = _executor.submit(lambda: program.lower(*shapes, **static).compile())
 
 
-def call(program: Callable, *args, **static) -> Any:
-    """``program(*args, **static)``; waits for its compilation where that was prepared."""
-    prepared = _prepared.get(_key(program, args, static))
-    return program(*args, **static) if prepared is None else prepared.result()(*args)
+def call(program: Callable, *args: Any, **static: Hashable) -> Any:
+    """``program(*args, **static)``; waits for the compilation if `prepare` started it."""
+    future = _compiled.get(_key(program, args, static))
+    if future is None:
+        return program(*args, **static)
+    return future.result()(*args)
 
 
 def count() -> int:
-    """Programs that were prepared so far."""
-    return len(_prepared)
+    """Number of programs prepared since the last `clear`."""
+    return len(_compiled)
 
 
-def _key(program: Callable, args, static) -> Hashable:
+def clear() -> None:
+    """Drops every prepared program and the threads, as `jax.clear_caches` does for jitted functions."""
+    global _executor
+    _compiled.clear()
+    if _executor is not None:
+        _executor.shutdown(cancel_futures=True)
+        _executor = None
+
+
+def _key(program: Callable, args: tuple, static: dict[str, Hashable]) -> Hashable:
     leaves, structure = jax.tree.flatten(args)
-    return (
-        program,
-        structure,
-        tuple((x.shape, x.dtype) for x in leaves),
-        tuple(sorted(static.items())),
-    )
+    shapes = tuple((x.shape, x.dtype) for x in leaves)
+    return program, structure, shapes, tuple(sorted(static.items()))

@@ -3,19 +3,25 @@
 Everything else is the compiler's work: programs are jitted on global arrays and XLA inserts the collectives.
 """
 
+import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+
+from ccpo_jax.errors import InputError
+from ccpo_jax.rl.types import Array
+
+# Axes of the device mesh, outermost first.
+AXES = ("data", "fsdp", "model")
 
 # Logical axes of each parameter and decode weight, outermost first. "layers" is the stacked layer axis, which decode
 # weights do not have; None is never split.
-LOGICAL_AXES = {
+LOGICAL_AXES: dict[str, tuple[str | None, ...]] = {
     "embed": ("vocab", "hidden"),
     "head": ("hidden", "vocab"),
     "final_norm": ("hidden",),
@@ -39,153 +45,156 @@ LOGICAL_AXES = {
     "qk_norm": ("layers", None, None),
     "gate_up": ("layers", "hidden", None, "ffn"),
 }
-_ACTIVATIONS = (
-    ("batch", "heads"),
-    ("batch", "ffn"),
-    ("batch", "vocab"),
-)  # caches, feed-forward, logits
 
-AXES = ("data", "fsdp", "model")
-
-Rules = tuple[tuple[str, tuple[str, ...]], ...]  # (logical axis, mesh axes that split it), hashable
+# (logical axis, mesh axes that split it) for each logical axis: a mapping that can be hashed.
+AxisRules = tuple[tuple[str, tuple[str, ...]], ...]
 
 # Training: parameters, gradients, optimizer state and packed rows.
-TRAIN: Rules = (
+TRAIN: AxisRules = (
     ("batch", ("data", "fsdp")),
     ("hidden", ("fsdp",)),
     ("vocab", ("model",)),
     ("heads", ("model",)),
     ("ffn", ("model",)),
 )
-# Sampling: decode weights, caches and rows. Weights are whole along fsdp: a decode step has no time to gather them.
-DECODE: Rules = tuple((name, () if name == "hidden" else axes) for name, axes in TRAIN)
+
+# Sampling: decode weights, caches and responses. Weights are whole along fsdp, because a decode step has no time to
+# gather them.
+DECODE: AxisRules = (
+    ("batch", ("data", "fsdp")),
+    ("hidden", ()),
+    ("vocab", ("model",)),
+    ("heads", ("model",)),
+    ("ffn", ("model",)),
+)
 
 
-class Layout(NamedTuple):
-    """A mesh and what it splits. Static and hashable."""
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """A preset: how mesh axes split logical axes in training and in sampling."""
+
+    train: AxisRules = TRAIN
+    decode: AxisRules = DECODE
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A mesh and how it splits arrays: static and hashable."""
 
     mesh: Mesh
-    train: Rules = TRAIN
-    decode: Rules = DECODE
+    train: AxisRules = TRAIN
+    decode: AxisRules = DECODE
 
     @property
-    def compute(self) -> Rules:
-        """The training rules for parameters at work: a layer's are gathered along `hidden` while it needs them."""
+    def compute(self) -> AxisRules:
+        """The training rules for parameters in use: a layer's are gathered along `hidden` while it needs them."""
         return tuple((name, () if name == "hidden" else axes) for name, axes in self.train)
 
 
-def make_mesh(*, data: int = -1, fsdp: int = 1, model: int = 1, devices=None) -> Mesh:
+# Which rules of a layout apply.
+Phase = Literal["train", "compute", "decode"]
+
+
+def make_mesh(
+    *,
+    data: int = -1,
+    fsdp: int = 1,
+    model: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
     """The device mesh with axes (data, fsdp, model).
 
     Args:
-      data: replicas that split the batch; -1 = every device the other axes leave.
-      fsdp: ways in which parameters and optimizer state are split; the batch is split over it as well.
-      model: ways in which heads, ffn and vocabulary are split.
+      data: replicas that split the batch; -1 = every device that the other axes leave.
+      fsdp: shards of parameters and optimizer state; the batch is split over this axis as well.
+      model: shards of heads, feed-forward and vocabulary.
       devices: None = all devices.
 
     Raises:
-      ValueError: if the sizes do not multiply to the number of devices.
+      InputError: the sizes do not multiply to the number of devices.
     """
-    devices = np.asarray(jax.devices() if devices is None else devices)
+    available = np.asarray(jax.devices() if devices is None else devices)
     if data == -1:
-        data, rest = divmod(devices.size, fsdp * model)
+        data, rest = divmod(available.size, fsdp * model)
         if rest:
-            fits = math.gcd(fsdp, devices.size)
-            raise ValueError(
-                f"mesh.fsdp: {fsdp} x mesh.model={model} does not divide the {devices.size} devices here; type "
-                f"--config.mesh.fsdp={fits} --config.mesh.model={math.gcd(model, devices.size // fits)}"
+            fitting_fsdp = math.gcd(fsdp, available.size)
+            fitting_model = math.gcd(model, available.size // fitting_fsdp)
+            raise InputError(
+                "mesh.fsdp",
+                f"{fsdp} x mesh.model={model} does not divide the {available.size} devices here; type "
+                f"--config.mesh.fsdp={fitting_fsdp} --config.mesh.model={fitting_model}",
             )
-    if data * fsdp * model != devices.size:
-        raise ValueError(
-            f"mesh.data: {data} x mesh.fsdp={fsdp} x mesh.model={model} is not the {devices.size} devices here; "
-            "type --config.mesh.data=-1 for what the other two leave"
+    if data * fsdp * model != available.size:
+        raise InputError(
+            "mesh.data",
+            f"{data} x mesh.fsdp={fsdp} x mesh.model={model} is not the {available.size} devices here; type "
+            "--config.mesh.data=-1 for what the other two leave",
         )
-    return Mesh(devices.reshape(data, fsdp, model), AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(available.reshape(data, fsdp, model), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def parse_rules(section: Mapping[str, str], field: str) -> Rules:
-    """Rules from their spelling in a configuration: logical axis -> mesh axes joined by "+", "" for none.
+def make_layout(mesh: Mesh, rules: str = "default") -> Layout:
+    """The layout of a mesh by a preset of `RULES`.
 
     Args:
-      section: an entry for every logical axis of `TRAIN`.
-      field: the section's name, for complaints.
+      mesh: from `make_mesh`.
+      rules: a key of `RULES`.
 
     Raises:
-      ValueError: an unknown mesh axis, or one that would split the same array twice.
-
-    Example:
-      >>> parse_rules({"batch": "data+fsdp", "hidden": "", "vocab": "", "heads": "model", "ffn": "model"}, "mesh.train")
-      (('batch', ('data', 'fsdp')), ('hidden', ()), ('vocab', ()), ('heads', ('model',)), ('ffn', ('model',)))
+      InputError: no such preset.
     """
-    rules = {
-        name: tuple(filter(None, section[name].replace(" ", "").split("+"))) for name, _ in TRAIN
-    }
-    for name, axes in rules.items():
-        if not set(axes) <= set(AXES) or len(set(axes)) < len(axes):
-            raise ValueError(
-                f"{field}.{name}: received {section[name]!r:.60}; use one of {', '.join(AXES)}, several of them joined "
-                "by + such as data+fsdp, or '' for none"
-            )
-    for together in (*LOGICAL_AXES.values(), *_ACTIVATIONS):
-        for one, other in itertools.combinations([axis for axis in together if axis in rules], 2):
-            if twice := set(rules[one]) & set(rules[other]):
-                raise ValueError(
-                    f"{field}.{other}: {twice.pop()!r} splits {one} already, and there are arrays that have both axes; "
-                    f"type another mesh axis, or --config.{field}.{other}=''"
-                )
-    return tuple(rules.items())
+    if rules not in RULES:
+        raise InputError(
+            "mesh.rules", f"received {rules!r:.60}; use one of {', '.join(map(repr, RULES))}"
+        )
+    return Layout(mesh, RULES[rules].train, RULES[rules].decode)
 
 
-def spec(mesh: Mesh, rules: Rules, axes, shape) -> PartitionSpec:
-    """How an array with these logical axes is split; an axis that does not divide is not."""
-    table = dict(rules)
+def partition_spec(
+    mesh: Mesh, rules: AxisRules, axes: Sequence[str | None], shape: Sequence[int]
+) -> PartitionSpec:
+    """How an array with these logical axes is split. An axis whose size the shards do not divide stays whole."""
+    mesh_axes = dict(rules)
 
-    def split(axis: str | None, size: int):
-        names = table.get(axis, ())
-        fits = names and size % int(np.prod([mesh.shape[name] for name in names])) == 0
-        return (names[0] if len(names) == 1 else names) if fits else None
+    def split(axis: str | None, size: int) -> str | tuple[str, ...] | None:
+        names = () if axis is None else mesh_axes.get(axis, ())
+        shards = math.prod(mesh.shape[name] for name in names)
+        if not names or size % shards:
+            return None
+        return names[0] if len(names) == 1 else names
 
     return PartitionSpec(*map(split, axes, shape))
 
 
-def constrain(layout: Layout | None, rules: str, x: jax.Array, *axes: str | None) -> jax.Array:
+def constrain(layout: Layout | None, phase: Phase, x: Array, *axes: str | None) -> Array:
     """``x`` split by its logical axes, inside jit. Without a layout it is `x`.
 
     Args:
       layout: None = one device.
-      rules: which of the layout's: train, compute or decode.
+      phase: whose rules of the layout apply.
       x: any array.
-      axes: one for each axis of x.
+      axes: one logical axis for each axis of x.
     """
     if layout is None:
         return x
-    where = spec(layout.mesh, getattr(layout, rules), axes, x.shape)
+    where = partition_spec(layout.mesh, getattr(layout, phase), axes, x.shape)
     return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, where))
 
 
-def constrain_weights(layout: Layout | None, rules: str, tree):
+def constrain_weights(layout: Layout | None, phase: Phase, tree: Any) -> Any:
     """`constrain` for a tree of parameters or decode weights, each by its own name."""
     if layout is None:
         return tree
 
-    def place(path, leaf):
-        return constrain(layout, rules, leaf, *_axes_of(path, leaf))
+    def constrain_leaf(path: tuple, leaf: Array) -> Array:
+        return constrain(layout, phase, leaf, *_logical_axes(path, leaf))
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return jax.tree_util.tree_map_with_path(constrain_leaf, tree)
 
 
-def batch_sharding(mesh: Mesh, rules: Rules = TRAIN) -> NamedSharding:
-    """First axis split as `rules` say of "batch"."""
+def batch_sharding(mesh: Mesh, rules: AxisRules = TRAIN) -> NamedSharding:
+    """The first axis split as `rules` split "batch"."""
     return NamedSharding(mesh, PartitionSpec(dict(rules)["batch"] or None))
-
-
-def num_shards(sharding: jax.sharding.Sharding | None) -> int:
-    """Into how many parts a leading axis is split."""
-    return (
-        1
-        if sharding is None
-        else sharding.num_devices // sharding.shard_shape((sharding.num_devices,))[0]
-    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -193,53 +202,85 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def state_sharding(mesh: Mesh, tree, rules: Rules = TRAIN):
+def num_shards(sharding: Sharding | None) -> int:
+    """Into how many shards a leading axis is split; 1 without a sharding."""
+    if sharding is None:
+        return 1
+    devices = sharding.num_devices
+    return devices // sharding.shard_shape((devices,))[0]
+
+
+def state_sharding(mesh: Mesh, tree: Any, rules: AxisRules = TRAIN) -> Any:
     """Shardings for parameters, decode weights and any tree that repeats their names (optimizer moments).
 
-    A leaf's last dictionary key says which parameter it belongs to; a leaf without one, or whose axis does not divide,
-    is replicated along that axis.
+    A leaf's last dictionary key says which parameter it belongs to. A leaf without one is replicated, and an axis that
+    does not divide stays whole.
     """
 
-    def place(path, leaf):
-        return NamedSharding(mesh, spec(mesh, rules, _axes_of(path, leaf), leaf.shape))
+    def leaf_sharding(path: tuple, leaf: Array) -> NamedSharding:
+        axes = _logical_axes(path, leaf)
+        return NamedSharding(mesh, partition_spec(mesh, rules, axes, leaf.shape))
 
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return jax.tree_util.tree_map_with_path(leaf_sharding, tree)
 
 
-def _axes_of(path, leaf) -> tuple[str | None, ...]:
-    """The logical axes of a leaf; all None where it is no parameter."""
+def _logical_axes(path: tuple, leaf: Array) -> tuple[str | None, ...]:
+    """The logical axes of a leaf; all None if it is not a parameter."""
     names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
     axes = LOGICAL_AXES.get(names[-1], ()) if names else ()
-    axes = (
-        axes[len(axes) - leaf.ndim :]
-        if axes[:1] == ("layers",) and len(axes) == leaf.ndim + 1
-        else axes
-    )
+    unstacked = axes[:1] == ("layers",) and len(axes) == leaf.ndim + 1
+    if unstacked:
+        axes = axes[1:]
     return axes if len(axes) == leaf.ndim else (None,) * leaf.ndim
 
 
 # --- between the host and the devices of all processes ---------------------------------------------------------------
 
 
-def put(tree, sharding: jax.sharding.Sharding | None):
-    """Host arrays on the devices. Of several processes, which hold the same, each transfers its own devices' parts."""
+def put(tree: Any, sharding: Sharding | None) -> Any:
+    """Host arrays on the devices.
+
+    With several processes all hold the same arrays, `sharding` is required, and each process transfers the shards of
+    its own devices.
+    """
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
+    assert sharding is not None, "several processes need a sharding"
 
-    def place(x):
+    def put_leaf(x: Any) -> Array:
         x = np.asarray(x)
-        return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
-    return jax.tree.map(place, tree)
+    return jax.tree.map(put_leaf, tree)
 
 
-def fetch(x: jax.Array) -> np.ndarray:
+def fetch(x: Array) -> np.ndarray:
     """An array on the host, whole in every process."""
     if x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
+    assert isinstance(x.sharding, NamedSharding)
     return np.asarray(_gather(replicated(x.sharding.mesh))(x))
 
 
 @functools.cache
-def _gather(sharding):
+def _gather(sharding: NamedSharding):
+    """A jitted identity, one for each sharding (equal by value)."""
     return jax.jit(lambda x: x, out_shardings=sharding)
+
+
+# Presets of rules, chosen by mesh.rules. A new preset is one entry here.
+RULES = {
+    # Parameters split over fsdp and model, decode weights over model alone.
+    "default": Rules(),
+    # Decode weights whole on every device and the batch split over all of them: decoding sends nothing between devices.
+    # For networks that need mesh.model to be trained but fit one device for sampling.
+    "replicated_decode": Rules(
+        decode=(
+            ("batch", ("data", "fsdp", "model")),
+            ("hidden", ()),
+            ("vocab", ()),
+            ("heads", ()),
+            ("ffn", ()),
+        )
+    ),
+}

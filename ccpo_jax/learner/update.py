@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ccpo_jax.devices.sharding import fetch, num_shards, put
-from ccpo_jax.devices.xla_options import options
+from ccpo_jax.devices.xla_options import compiler_options
 from ccpo_jax.integers import next_power_of_two
 from ccpo_jax.learner.logprobs import packed_logprobs, response_logprobs
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
@@ -183,7 +183,7 @@ def jitted_accumulate() -> Any:
         accumulate,
         static_argnames=("policy", "loss"),
         donate_argnames=("total",),
-        compiler_options=options("training"),
+        compiler_options=compiler_options("training"),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ccpo_jax.devices import precompile as ahead
 from ccpo_jax.devices.sharding import fetch, num_shards, put
-from ccpo_jax.devices.xla_options import options
+from ccpo_jax.devices.xla_options import compiler_options
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import Policy, Samples
 from ccpo_jax.sampler.decode_loop import (
@@ -281,7 +281,7 @@ def begin_program() -> Callable:
         return begin(policy, weights, prompts, keys, settings, **static)
 
     static = ("policy", "max_tokens", "slots", "groups", "stacked")
-    return jax.jit(run, static_argnames=static, compiler_options=options("prefill"))
+    return jax.jit(run, static_argnames=static, compiler_options=compiler_options("prefill"))
 
 
 @functools.cache
@@ -295,7 +295,7 @@ def decode_program() -> Callable:
         run,
         static_argnames=("policy", "stacked"),
         donate_argnames="state",
-        compiler_options=options("decoding"),
+        compiler_options=compiler_options("decoding"),
     )
 
 

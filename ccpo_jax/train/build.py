@@ -15,11 +15,12 @@ import numpy as np
 
 from ccpo_jax import data, models
 from ccpo_jax.devices.sharding import (
+    RULES,
     Layout,
     batch_sharding,
+    make_layout,
     make_mesh,
     num_shards,
-    parse_rules,
     state_sharding,
 )
 from ccpo_jax.hf.tokenizer import load_tokenizer
@@ -92,7 +93,8 @@ def build(config) -> Run:
     )
     loss, advantage = make_loss(config), make_advantage(config, credit)
     check_shapes(credit, advantage, loss, topology, config)
-    layout = make_layout(config)
+    mesh = make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp, model=config.mesh.model)
+    layout = make_layout(mesh, config.mesh.rules)
     ways = num_shards(batch_sharding(layout.mesh, layout.decode))
     for field, size in (
         ("batch_size", config.batch_size),
@@ -135,14 +137,6 @@ def make_topology(config) -> Topology:
     constructor = lookup(TOPOLOGIES, config.topology, "topology")
     asked = {name: config[name] for name in ("num_agents", "tie", "graph", "decision")}
     return constructor(**accepted_kwargs(constructor, asked))
-
-
-def make_layout(config) -> Layout:
-    """The mesh, and by which rules it splits what is trained and what samples."""
-    mesh = make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp, model=config.mesh.model)
-    return Layout(
-        mesh, *(parse_rules(config.mesh[name], f"mesh.{name}") for name in ("train", "decode"))
-    )
 
 
 def make_update(config, layout: Layout) -> UpdateConfig:
@@ -526,6 +520,7 @@ _ONE_OF = {
     "trainer.schedule": ("alternate", "simultaneous"),
     "trainer.remat": models.REMAT,
     "attention": models.ATTENTION,
+    "mesh.rules": RULES,
     "data.overlong": ("error", "drop"),
     "trainer.not_finite": ("stop", "skip"),
     "compute_dtype": ("float32", "bfloat16"),

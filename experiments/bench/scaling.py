@@ -30,8 +30,8 @@ from ccpo_jax.devices.sharding import (
     batch_sharding,
     make_mesh,
     num_shards,
+    partition_spec,
     replicated,
-    spec,
     state_sharding,
 )
 from ccpo_jax.learner.packing import PackedBatch
@@ -154,7 +154,9 @@ class Plan:
                 if x.ndim == 5
                 else ("batch", *[None] * (x.ndim - 1))
             )
-            where = spec(self.layout.mesh, self.layout.decode, axes if x.ndim else (), x.shape)
+            where = partition_spec(
+                self.layout.mesh, self.layout.decode, axes if x.ndim else (), x.shape
+            )
             return jax.ShapeDtypeStruct(
                 x.shape, x.dtype, sharding=jax.NamedSharding(self.layout.mesh, where)
             )

@@ -1,6 +1,7 @@
 """Meshes, rules, and what compiled programs send between devices."""
 
 import dataclasses
+import itertools
 import math
 import re
 
@@ -11,15 +12,18 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from ccpo_jax.devices.sharding import (
+    AXES,
     DECODE,
     LOGICAL_AXES,
+    RULES,
     TRAIN,
+    AxisRules,
     Layout,
     batch_sharding,
     fetch,
+    make_layout,
     make_mesh,
     num_shards,
-    parse_rules,
     put,
     replicated,
     state_sharding,
@@ -31,30 +35,39 @@ from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
 from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import begin_program, decode_program
 from ccpo_jax.sampler.token_sampling import token_sampling
-from tests.support.teams import small_config
+from tests.support.errors import raises_for
 
-SPELLED = {
-    "batch": "data+fsdp",
-    "hidden": "fsdp",
-    "vocab": "model",
-    "heads": "model",
-    "ffn": "model",
-}
+LAYERS = 2
+# Every matrix of the network has more numbers than any activation of the programs below.
+NETWORK = ModelConfig(
+    "qwen2",
+    vocab_size=512,
+    hidden_size=64,
+    num_layers=LAYERS,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    ffn_size=256,
+    qkv_bias=True,
+)
+# Numbers of its smallest matrix.
+MATRIX = 64 * 64
 
 
 def test_mesh_uses_every_device_or_says_why_not():
     assert dict(make_mesh().shape) == {"data": 8, "fsdp": 1, "model": 1}
     assert dict(make_mesh(fsdp=2, model=2).shape) == {"data": 2, "fsdp": 2, "model": 2}
-    with pytest.raises(
-        ValueError, match="mesh.data: 3 x mesh.fsdp=1 x mesh.model=1 is not the 8 devices"
-    ):
+    assert make_mesh(devices=jax.devices()[:2]).size == 2
+    with raises_for("mesh.data"):
         make_mesh(data=3)
+    with raises_for("mesh.fsdp") as error:
+        make_mesh(fsdp=6)
+    assert "--config.mesh.fsdp=2 " in str(error.value), "sizes that fit"
 
 
 def test_every_parameter_has_logical_axes_and_moments_follow_it():
-    config = small_config()
-    assert isinstance(config, ModelConfig)
-    params = init_params(dataclasses.replace(config, o_bias=True, qk_norm=True), jax.random.key(0))
+    config = dataclasses.replace(NETWORK, o_bias=True, qk_norm=True)
+    params = init_params(config, jax.random.key(0))
     mesh = make_mesh(fsdp=2, model=2)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         assert len(LOGICAL_AXES[path[-1].key]) == leaf.ndim, path
@@ -74,26 +87,29 @@ def test_batches_split_over_replicas_and_parameter_shards():
     mesh = make_mesh(fsdp=4)
     assert batch_sharding(mesh).shard_shape((16, 3)) == (2, 3)
     assert num_shards(batch_sharding(make_mesh(fsdp=2, model=2))) == 4 and num_shards(None) == 1
-    alone = parse_rules(SPELLED | {"batch": ""}, "mesh.decode")
-    assert num_shards(batch_sharding(mesh, alone)) == 1
+    assert num_shards(batch_sharding(mesh, (("batch", ()),))) == 1
 
 
-def test_the_configuration_spells_the_rules():
-    assert (
-        parse_rules(SPELLED, "mesh.train") == TRAIN
-        and parse_rules(SPELLED | {"hidden": ""}, "mesh.decode") == DECODE
-    )
+@pytest.mark.parametrize("name", RULES)
+def test_rules_split_no_array_twice_along_one_mesh_axis(name):
+    """Caches, feed-forward activations and logits have a batch axis beside one of their own."""
+    activations = [("batch", "heads"), ("batch", "ffn"), ("batch", "vocab")]
+    for rules in (RULES[name].train, RULES[name].decode):
+        splits = dict(rules)
+        assert splits.keys() == dict(TRAIN).keys()
+        for axes in (*LOGICAL_AXES.values(), *activations):
+            used = list(itertools.chain(*(splits.get(axis, ()) for axis in axes)))
+            assert len(used) == len(set(used)) and set(used) <= set(AXES), axes
 
 
-@pytest.mark.parametrize("changes,message", [
-    ({"ffn": "models"}, r"mesh.train.ffn: received 'models'; use one of data, fsdp, model"),
-    ({"ffn": "model+model"}, r"mesh.train.ffn: received 'model\+model'"),
-    ({"vocab": "fsdp"}, r"mesh.train.(hidden|vocab): 'fsdp' splits (hidden|vocab) already"),
-    ({"batch": "data+model"}, r"mesh.train.heads: 'model' splits batch already"),
-], ids=str)  # fmt: skip
-def test_rules_that_cannot_be_are_one_line(changes, message):
-    with pytest.raises(ValueError, match=message):
-        parse_rules(SPELLED | changes, "mesh.train")
+def test_a_layout_is_chosen_by_name_and_equal_by_value():
+    mesh = make_mesh(fsdp=2)
+    assert make_layout(mesh) == Layout(mesh, TRAIN, DECODE)
+    assert hash(make_layout(mesh)) == hash(make_layout(make_mesh(fsdp=2)))
+    assert make_layout(mesh, "replicated_decode") != make_layout(mesh)
+    with raises_for("mesh.rules") as error:
+        make_layout(mesh, "fsdp+data")
+    assert all(repr(name) in str(error.value) for name in RULES)
 
 
 def test_the_host_gets_back_what_it_put():
@@ -104,13 +120,6 @@ def test_the_host_gets_back_what_it_put():
 
 # --- what compiled programs send between devices ---------------------------------------------------------------------
 
-LAYERS = 2
-# Every matrix of the network has more numbers than any activation of the programs below.
-NETWORK = ModelConfig(
-    "qwen2", vocab_size=512, hidden_size=64, num_layers=LAYERS, num_heads=4, num_kv_heads=2, head_dim=16,
-    ffn_size=256, qkv_bias=True,
-)  # fmt: skip
-MATRIX = 64 * 64  # numbers of the smallest of them
 _COLLECTIVE = re.compile(
     r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
 )
@@ -149,7 +158,7 @@ def abstract(tree, shardings):
     )
 
 
-def decode_loop(layout: Layout, rules=None):
+def decode_loop(layout: Layout, rules: AxisRules | None = None):
     """The compiled loop for 8 prompts with 2 rows each; `rules` place the weights, the layout's own by default."""
     policy, mesh = make_policy(NETWORK, layout=layout), layout.mesh
     weights = jax.eval_shape(policy.publish, parameter_shapes(NETWORK))
@@ -196,12 +205,12 @@ def test_the_decode_loop_gathers_no_weights():
     )
 
 
-def test_replicas_decode_without_a_word():
-    """Nothing but whether all have ended."""
-    _, program = decode_loop(Layout(make_mesh(fsdp=4)))
-    assert all(
-        kind == "all-reduce" and size == 1 for kind, size in collectives(program, loops_only=True)
-    )
+@pytest.mark.parametrize(("model", "rules"), [(1, "default"), (2, "replicated_decode")])
+def test_replicas_decode_without_communication(model, rules):
+    """They exchange nothing but whether all responses have ended."""
+    _, program = decode_loop(make_layout(make_mesh(fsdp=4 // model, model=model), rules))
+    sent = collectives(program, loops_only=True)
+    assert all(kind == "all-reduce" and size == 1 for kind, size in sent)
 
 
 def test_an_update_gathers_layer_by_layer_and_adds_up_gradients():

@@ -9,7 +9,7 @@ import pytest
 
 from ccpo_jax.learner.logprobs import token_logprobs
 from ccpo_jax.models.decoder import logits
-from tests.models.test_decoder import equations
+from tests.support.programs import equations
 
 ROWS, TOKENS, WIDTH, VOCABULARY = 3, 12, 8, 40
 

@@ -18,6 +18,7 @@ from ccpo_jax.models.attention import Block, attention
 from ccpo_jax.models.decoder import parameter_shapes, project
 from ccpo_jax.rl.types import Context
 from tests.support.checkpoints import CASES, VOCAB, torch_decoding, torch_logits, write_checkpoint
+from tests.support.programs import equations
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_models.json")
 TOKENS = np.random.default_rng(7).integers(0, VOCAB, (2, 40))
@@ -315,17 +316,6 @@ def test_blocks_merge_to_the_softmax_over_all_keys():
         mask = np.concatenate([np.arange(5) < end[b, 0, 0], seen])
         weights = np.exp(k[b, r, h] @ q[at] / np.sqrt(size)) * mask
         np.testing.assert_allclose(got[at], weights @ v[b, r, h] / weights.sum(), atol=1e-5)
-
-
-def equations(program):
-    """Every equation of a traced program, those of the functions that it calls among them."""
-    for equation in program.eqns:
-        yield equation
-        for inner in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
-        ):
-            if hasattr(inner, "eqns"):
-                yield from equations(inner)
 
 
 def test_the_prefix_is_read_once_per_prompt_and_no_head_is_repeated():

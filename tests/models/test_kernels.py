@@ -11,10 +11,9 @@ from ccpo_jax.models import attention as attention_module
 from ccpo_jax.models import decode_attention as module
 from ccpo_jax.models import fused_attention as flash
 from ccpo_jax.models.attention import Block, attention, packed_attention
-from ccpo_jax.models.decoder import init_params, make_policy, policy_with
+from ccpo_jax.models.decoder import ModelConfig, init_params, make_policy, policy_with
 from ccpo_jax.sampler.decode_loop import Prompts, begin, sample
 from ccpo_jax.sampler.token_sampling import token_sampling
-from tests.models.test_decoder import ModelConfig
 
 
 def normal(rng, *shape):
