@@ -19,20 +19,6 @@ from experiments.bench.train import bench_train
 from experiments.bench.verify import bench_verify
 from experiments.bench.workloads import SHAPES
 
-# --- what is measured with --------------------------------------------------------------------------------------------
-
-
-# --- rollout ----------------------------------------------------------------------------------------------------------
-
-
-# --- train ------------------------------------------------------------------------------------------------------------
-
-
-# --- whole steps and verification -------------------------------------------------------------------------------------
-
-
-# --- command line -----------------------------------------------------------------------------------------------------
-
 
 def parser() -> argparse.ArgumentParser:
     """The command line; what a benchmark does not read it ignores."""

@@ -33,8 +33,6 @@ from experiments.credit_lab.tabular import (
 )
 from experiments.provenance import commit
 
-# --- command line -----------------------------------------------------------------------------------------------------
-
 
 def real_team(args) -> tuple[str, TabularTeam, str]:
     """The pool of a run's best checkpoint, or of a configuration's untrained models: its name, itself, its size."""

@@ -28,20 +28,6 @@ from experiments.paper.rows import TABLES, listing, tables
 from experiments.paper.runs import configuration, launch, run_rows
 from experiments.provenance import stop
 
-# --- the paper's figures, in percent ---------------------------------------------------------------------------------
-
-
-# --- the rows --------------------------------------------------------------------------------------------------------
-
-
-# --- one row and seed ------------------------------------------------------------------------------------------------
-
-
-# --- figures ---------------------------------------------------------------------------------------------------------
-
-
-# --- the command line ------------------------------------------------------------------------------------------------
-
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Options and the typed fields of every row's configuration."""

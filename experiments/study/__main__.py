@@ -20,11 +20,6 @@ from experiments.study.results import as_csv, compare, finished, markdown, pictu
 from experiments.study.runs import execute_all
 from experiments.study.tasks import METHODS, SEEDS, TASKS, Run, methods_of
 
-# --- running ---------------------------------------------------------------------------------------------------------
-
-
-# --- what came out ---------------------------------------------------------------------------------------------------
-
 
 def main(arguments: Sequence[str]) -> int:
     """The command line. Returns the exit status."""
