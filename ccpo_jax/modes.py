@@ -89,7 +89,7 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
             on_prompt_done=judge.submit,
         )
         result, *_ = judge.collect(team, spoken)
-        if program.credit.ratings:
+        if program.credit.needs.ratings:
             spoken, result, _ = collect_ratings(
                 team, weights, questions, spoken, result, key, sampling=sampling
             )
@@ -117,7 +117,7 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
                     said = escape_control(turn.texts[b][turn.rows(w).start])
                     print_main(f"[agent {a}, {team.topology.roles[t]}: {verdict}] {said}")
         for a, turn in enumerate(spoken.ratings):
-            thinker, solver = result.splits[a, b, 0]
+            thinker, solver = result.shares[a, b, 0]
             print_main(
                 f"[agent {a} rates thinker {thinker:.1f}, solver {solver:.1f}] {escape_control(turn.texts[b][0])}"
             )

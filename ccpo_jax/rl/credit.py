@@ -8,13 +8,16 @@ One that remembers nothing also says what it is ``over`` a team of which fewer a
 some agents alone does not decode worlds that mask the others.
 """
 
+import dataclasses
 import functools
 import inspect
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ccpo_jax.errors import InputError
 from ccpo_jax.rl.advantages import leave_one_out_advantage
 from ccpo_jax.rl.moments import init_moments, standardize, update_moments
 from ccpo_jax.rl.rewards import (
@@ -22,14 +25,24 @@ from ccpo_jax.rl.rewards import (
     cross_play_contribution,
     event_bonus,
     gated_reward,
+    history_gate,
     sepo_reward,
     shape_contribution,
     shapley_value,
     vote_reward,
 )
 from ccpo_jax.rl.topology import Topology, agent_masks, all_subsets, is_chain, texts_per_sample
-from ccpo_jax.rl.types import Array, CCPOState, CreditEstimator, Outcome, RunningMoments
+from ccpo_jax.rl.types import (
+    Array,
+    Baseline,
+    CCPOState,
+    CreditEstimator,
+    Needs,
+    Outcome,
+)
 
+_CENTRED = Baseline(normalize_std=False)
+_OWN_BASELINE = Baseline(kind="none")
 _MOST_AGENTS = 10  # 2**10 subsets
 _MOST_TEXTS = 64  # per sample: beyond it an estimator would spend a step on one prompt
 
@@ -43,15 +56,15 @@ def make_credit(name: str, topology: Topology, **hyper) -> CreditEstimator:
       **hyper: hyper-parameters of that estimator.
 
     Returns:
-      CreditEstimator(init, update, counterfactual).
+      The estimator.
 
     Raises:
       ValueError: if the name or a hyper-parameter is unknown, out of range, or the estimator does not fit the team.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
-      >>> make_credit("difference", dyad()).counterfactual
-      True
+      >>> make_credit("difference", dyad()).needs.ablated
+      (0,)
     """
     if name not in CREDITS:
         raise ValueError(
@@ -79,14 +92,14 @@ def shared(topology: Topology) -> CreditEstimator:
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
-      >>> shared(dyad()).counterfactual
-      False
+      >>> shared(dyad()).needs.ablated
+      ()
     """
 
     def update(state, outcome):
         return jnp.stack([_team_reward(outcome)] * topology.num_agents), state
 
-    return CreditEstimator(_stateless, update, counterfactual=False)
+    return CreditEstimator(_stateless, update)
 
 
 def magrpo(topology: Topology) -> CreditEstimator:
@@ -104,10 +117,10 @@ def magrpo(topology: Topology) -> CreditEstimator:
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
-      >>> magrpo(dyad()).divide
+      >>> magrpo(dyad()).baseline.normalize_std
       False
     """
-    return shared(topology)._replace(divide=False)
+    return dataclasses.replace(shared(topology), baseline=_CENTRED)
 
 
 def individual(topology: Topology) -> CreditEstimator:
@@ -124,15 +137,15 @@ def individual(topology: Topology) -> CreditEstimator:
 
     Example:
       >>> from ccpo_jax.rl.topology import voting
-      >>> individual(voting()).counterfactual
-      False
+      >>> individual(voting()).needs.ablated
+      ()
     """
     _require_vote("individual", topology)
 
     def update(state, outcome):
         return jnp.moveaxis(jnp.asarray(outcome.correct[0], jnp.float32), -1, 0), state
 
-    return CreditEstimator(_stateless, update, counterfactual=False)
+    return CreditEstimator(_stateless, update)
 
 
 def ccpo(
@@ -206,7 +219,14 @@ def ccpo(
             )
         return credit, new
 
-    return CreditEstimator(init, update, counterfactual=True)
+    def metrics(state):
+        named = {}
+        for name, moments in state._asdict().items():
+            named[f"moments/{name}/mean"] = moments.mean
+            named[f"moments/{name}/var"] = moments.var
+        return named | {"moments/gate": history_gate(state.delta, eta=eta, eps=eps)}
+
+    return CreditEstimator(init, update, Needs(ablated=topology.ablated), metrics=metrics)
 
 
 def ccpo_event(topology: Topology, *, weight: float = 0.2, soft: bool = False) -> CreditEstimator:
@@ -230,21 +250,28 @@ def ccpo_event(topology: Topology, *, weight: float = 0.2, soft: bool = False) -
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
-      >>> ccpo_event(dyad()).counterfactual
-      True
+      >>> ccpo_event(dyad()).needs.ablated
+      (0,)
     """
     _require(_is_dyad(topology), "ccpo_event", topology, "the dyad")
 
-    def over(team):
-        def update(state, outcome):
-            _require_worlds(1 + len(team.ablated), outcome)
-            joint, *solo = 2.0 * jnp.asarray(outcome.reward, jnp.float32) - 1.0
-            bonus = event_bonus(joint, solo[0], soft=soft) if solo else 0.0
-            return jnp.stack([joint + weight * bonus, joint]), state
+    return _ccpo_event(topology, weight, soft)
 
-        return CreditEstimator(_stateless, update, counterfactual=True, divide=False)
 
-    return over(topology)._replace(over=over)
+def _ccpo_event(topology: Topology, weight: float, soft: bool) -> CreditEstimator:
+    """`ccpo_event` of a dyad whose Thinker may be left unmasked: its bonus is then 0."""
+
+    def update(state, outcome):
+        _require_worlds(1 + len(topology.ablated), outcome)
+        joint, *solo = 2.0 * jnp.asarray(outcome.reward, jnp.float32) - 1.0
+        bonus = event_bonus(joint, solo[0], soft=soft) if solo else 0.0
+        return jnp.stack([joint + weight * bonus, joint]), state
+
+    def restrict(agents):
+        return _ccpo_event(_masking_only(topology, agents), weight, soft)
+
+    needs = Needs(ablated=topology.ablated)
+    return CreditEstimator(_stateless, update, needs, _CENTRED, restrict)
 
 
 def sepo(
@@ -274,7 +301,7 @@ def sepo(
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
-      >>> sepo(dyad()).ratings
+      >>> sepo(dyad()).needs.ratings
       True
     """
     _require(_is_dyad(topology), "sepo", topology, "the dyad")
@@ -287,17 +314,18 @@ def sepo(
             raise ValueError(f"credit.{name}: must be {words}, received {value}; use {name}=0.2")
 
     def update(state, outcome):
-        if isinstance(outcome.splits, tuple):
-            raise ValueError(
-                "outcome.splits: 'sepo' needs both agents' splits, received none; let them rate first"
+        if outcome.shares is None:
+            raise InputError(
+                "outcome.shares",
+                "'sepo' needs both agents' ratings, received None; collect ratings",
             )
-        thinker, solver = jnp.asarray(outcome.splits, jnp.float32)
+        thinker, solver = jnp.asarray(outcome.shares, jnp.float32)
         reward = 2.0 * _team_reward(outcome) - 1.0
         return jnp.stack(
             sepo_reward(reward, thinker, solver, eta=own, credit=praise, blame=blame)
         ), state
 
-    return CreditEstimator(_stateless, update, counterfactual=False, ratings=True, divide=False)
+    return CreditEstimator(_stateless, update, Needs(ratings=True), _CENTRED)
 
 
 def difference(topology: Topology) -> CreditEstimator:
@@ -315,8 +343,8 @@ def difference(topology: Topology) -> CreditEstimator:
 
     Example:
       >>> from ccpo_jax.rl.topology import voting
-      >>> difference(voting()).counterfactual
-      True
+      >>> difference(voting()).needs.ablated
+      (0, 1, 2)
     """
 
     def update(state, outcome):
@@ -327,7 +355,11 @@ def difference(topology: Topology) -> CreditEstimator:
             [delta[world[k]] if k in world else _team_reward(outcome) for k in agents]
         ), state
 
-    return CreditEstimator(_stateless, update, counterfactual=True, over=difference)
+    def restrict(agents):
+        return difference(_masking_only(topology, agents))
+
+    needs = Needs(ablated=topology.ablated)
+    return CreditEstimator(_stateless, update, needs, restrict=restrict)
 
 
 def agent_norm(
@@ -364,9 +396,7 @@ def agent_norm(
     raw = difference(topology)
 
     def init():
-        return RunningMoments(
-            *(jnp.broadcast_to(x, (topology.num_agents,)) for x in init_moments())
-        )
+        return init_moments((topology.num_agents,))
 
     def update(state, outcome):
         delta, _ = raw.update((), outcome)
@@ -374,7 +404,14 @@ def agent_norm(
         credit = jnp.where(state.count[0] >= min_samples, scaled, delta)
         return credit, jax.vmap(functools.partial(update_moments, decay=decay))(state, delta)
 
-    return CreditEstimator(init, update, counterfactual=True, divide=False)
+    def metrics(state):
+        named = {}
+        for agent in range(topology.num_agents):
+            named[f"moments/{agent}/mean"] = state.mean[agent]
+            named[f"moments/{agent}/var"] = state.var[agent]
+        return named
+
+    return CreditEstimator(init, update, raw.needs, _CENTRED, metrics=metrics)
 
 
 def cross_play(topology: Topology) -> CreditEstimator:
@@ -393,8 +430,8 @@ def cross_play(topology: Topology) -> CreditEstimator:
 
     Example:
       >>> from ccpo_jax.rl.topology import voting
-      >>> cross_play(voting()).counterfactual
-      False
+      >>> cross_play(voting()).needs.ablated
+      ()
     """
     _require_voters("cross_play", topology)
 
@@ -403,7 +440,7 @@ def cross_play(topology: Topology) -> CreditEstimator:
             outcome.answer_id[0], outcome.correct[0], tie=topology.tie
         ), state
 
-    return CreditEstimator(_stateless, update, counterfactual=False)
+    return CreditEstimator(_stateless, update)
 
 
 def shapley(topology: Topology) -> CreditEstimator:
@@ -428,8 +465,8 @@ def shapley(topology: Topology) -> CreditEstimator:
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad, voting
-      >>> shapley(voting()).counterfactual, shapley(dyad()).ablated
-      (False, ((0,), (1,), (0, 1)))
+      >>> shapley(voting()).needs.ablated, shapley(dyad()).needs.ablated
+      ((), ((0,), (1,), (0, 1)))
     """
     agents = topology.num_agents
     if agents > _MOST_AGENTS:
@@ -450,7 +487,7 @@ def shapley(topology: Topology) -> CreditEstimator:
                 reward[::-1]
             ), state  # world w masks the agents of w: from behind, it holds them
 
-        return CreditEstimator(_stateless, update, counterfactual=False)
+        return CreditEstimator(_stateless, update)
 
     texts = texts_per_sample(topology, masks)
     if texts > _MOST_TEXTS:
@@ -463,7 +500,7 @@ def shapley(topology: Topology) -> CreditEstimator:
         _require_worlds(1 + len(subsets), outcome)
         return shapley_value(outcome.reward[::-1]), state
 
-    return CreditEstimator(_stateless, update, counterfactual=True, ablated=subsets)
+    return CreditEstimator(_stateless, update, Needs(ablated=subsets))
 
 
 def nested(
@@ -499,7 +536,7 @@ def nested(
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
-      >>> nested(dyad(), answers=2).answers
+      >>> nested(dyad(), answers=2).needs.answers_per_text
       2
     """
     _require(
@@ -543,9 +580,7 @@ def nested(
         def update(state, outcome):
             return advantages(_team_reward(outcome)), state
 
-        return CreditEstimator(
-            _stateless, update, counterfactual=False, answers=answers, baseline="none"
-        )
+        return CreditEstimator(_stateless, update, Needs(answers_per_text=answers), _OWN_BASELINE)
 
     def update_with_solo(state, outcome):
         _require_worlds(2, outcome)
@@ -559,14 +594,11 @@ def nested(
             state, joint - solo, decay=decay
         )
 
-    return CreditEstimator(
-        init_moments,
-        update_with_solo,
-        counterfactual=True,
-        ablated=((0,),),
-        answers=answers,
-        baseline="none",
-    )
+    def metrics(state):
+        return {"nested/gain": state.mean}
+
+    needs = Needs(ablated=((0,),), answers_per_text=answers)
+    return CreditEstimator(init_moments, update_with_solo, needs, _OWN_BASELINE, metrics=metrics)
 
 
 def pooled(
@@ -601,44 +633,75 @@ def pooled(
       eps: added to the deviation.
 
     Returns:
-      CreditEstimator that is its own baseline. Its state is a RunningMoments of two: means t and s.
+      CreditEstimator that is its own baseline. Its state is a PooledState.
 
     Raises:
       ValueError: if the team is no dyad, or a hyper-parameter is out of range.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
-      >>> pooled(dyad()).init().mean.shape
-      (2,)
+      >>> float(pooled(dyad()).init().between)
+      0.0
     """
     _require(_is_dyad(topology), "pooled", topology, "the dyad")
     plain = nested(topology, answers=answers, decay=decay)
 
     def init():
-        return RunningMoments(*(jnp.broadcast_to(x, (2,)) for x in init_moments()))
+        return PooledState(jnp.int32(0), jnp.float32(0.0), jnp.float32(0.0))
 
     def update(state, outcome):
-        (thinker, own), _ = plain.update((), outcome)
+        (thinker, against_siblings), _ = plain.update((), outcome)
         reward = _team_reward(outcome)
+
+        # Every answer against the mean of the answers to the other thoughts.
         trees = reward.reshape(len(reward), -1, answers)
         value = trees.mean(axis=-1)
-        thoughts = value.shape[-1]
-        elsewhere = (value.sum(axis=-1, keepdims=True) - value) / (thoughts - 1)
-        far = reward - jnp.repeat(elsewhere, answers, axis=1)
-        within = trees.var(axis=-1, ddof=1).mean(axis=-1)
-        between = (
-            value.var(axis=-1, ddof=1) - within / answers
-        )  # may come out negative for one prompt
-        t, s = jnp.maximum(state.mean, 0.0)
-        weight = jnp.where(state.count[0] == 0, 0.5, t / jnp.maximum(t + s / (answers - 1), eps))
-        credit = jnp.stack([thinker, weight * own + (1.0 - weight) * far])
+        others = value.shape[-1] - 1
+        other_thoughts = (value.sum(axis=-1, keepdims=True) - value) / others
+        against_thoughts = reward - jnp.repeat(other_thoughts, answers, axis=1)
+
+        # The weight comes from the steps before this one: it must not depend on this step's answers.
+        between_past = jnp.maximum(state.between, 0.0)
+        within_past = jnp.maximum(state.within, 0.0)
+        spread = between_past + within_past / (answers - 1)
+        weight = jnp.where(state.count == 0, 0.5, between_past / jnp.maximum(spread, eps))
+        solver = weight * against_siblings + (1.0 - weight) * against_thoughts
+
+        credit = jnp.stack([thinker, solver])
         if scaled:
             deviation = reward.std(axis=-1, ddof=1, keepdims=True)
             credit = jnp.where(deviation > eps, credit / (deviation + eps), 0.0)
-        fold = jax.vmap(functools.partial(update_moments, decay=decay))
-        return credit, fold(state, jnp.stack([between, within]))
 
-    return CreditEstimator(init, update, counterfactual=False, answers=answers, baseline="none")
+        # The variance of the thoughts' means holds 1/K of the answers' variance; without it one prompt may be negative.
+        within = trees.var(axis=-1, ddof=1).mean(axis=-1)
+        between = value.var(axis=-1, ddof=1) - within / answers
+        past = jnp.where(state.count == 0, 0.0, decay)
+        new = PooledState(
+            count=state.count + len(reward),
+            between=past * state.between + (1.0 - past) * between.mean(),
+            within=past * state.within + (1.0 - past) * within.mean(),
+        )
+        return credit, new
+
+    def metrics(state):
+        return {"pooled/between": state.between, "pooled/within": state.within}
+
+    needs = Needs(answers_per_text=answers)
+    return CreditEstimator(init, update, needs, _OWN_BASELINE, metrics=metrics)
+
+
+class PooledState(NamedTuple):
+    """State of the `pooled` credit: running means of two variances of the reward."""
+
+    count: Array  # type: ignore[assignment] # shape=(), dtype=int32, prompts seen; 0 = none yet
+    between: Array  # shape=(), dtype=float32, between the success rates of thoughts
+    within: Array  # shape=(), dtype=float32, between the answers to one thought
+
+
+def _masking_only(topology: Topology, agents: tuple[int, ...]) -> Topology:
+    """The same team, of which only `agents` have a masked world."""
+    ablated = tuple(agent for agent in topology.ablated if agent in agents)
+    return dataclasses.replace(topology, ablated=ablated)
 
 
 def _stateless() -> tuple[()]:

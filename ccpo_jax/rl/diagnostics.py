@@ -3,36 +3,49 @@
 import numpy as np
 
 from ccpo_jax.rl.topology import Topology
-from ccpo_jax.rl.types import Outcome
+from ccpo_jax.rl.types import HostArray, Outcome
 
 PERCENTS = (5, 25, 50, 75, 95)  # percentiles of credit, as a box plot draws them
 
 
 def diagnostics(
-    outcome: Outcome, credit: np.ndarray, advantage: np.ndarray, topology: Topology
+    outcome: Outcome,
+    credit: HostArray,
+    advantage: HostArray,
+    topology: Topology,
+    *,
+    known: HostArray | None = None,
 ) -> dict[str, float]:
-    """What credit did in one step.
+    """Statistics of one step's credit.
 
     For agent k, Delta_k is the team's reward minus its reward without k. help and hurt rates: Delta_k above or below 0;
     free-rider rate: among samples the team got right, those with Delta_k <= 0; pivotal rate (voting): Delta_k not 0.
-    They are left out where the masked worlds were not decoded, as is all credit that is NaN; the free-rider rate also
-    where the team got nothing right. Leak rate: how often an agent that reads nobody and is followed by others states
-    the right answer itself.
+    They are left out where the masked worlds were not decoded; the free-rider rate also where the team got nothing
+    right. Leak rate: how often an agent that reads nobody and is followed by others states the right answer itself.
 
     Args:
       outcome: fields ``[W, B, G(, A)]``.
-      credit: ``[A, B, G]``.
+      credit: ``[A, B, G]``; a value that is not finite shows in the mean and variance of its agent.
       advantage: ``[A, B, G]``.
       topology: the team.
+      known: ``[A]`` bool, False = the step did not compute this agent's credit, which is then left out; None = all are
+        known.
     """
-    credit, advantage, reward = (np.asarray(x) for x in (credit, advantage, outcome.reward))
+    credit = np.asarray(credit)
+    advantage = np.asarray(advantage)
+    reward = np.asarray(outcome.reward)
     found: dict[str, float] = {}
-    for agent in np.flatnonzero(np.isfinite(credit).all(axis=(1, 2))):
-        found[f"credit/mean/{agent}"] = float(credit[agent].mean())
-        found[f"credit/var/{agent}"] = float(credit[agent].var())
-        for percent, value in zip(PERCENTS, np.percentile(credit[agent], PERCENTS), strict=True):
+
+    agents = range(topology.num_agents) if known is None else np.flatnonzero(known)
+    for agent in agents:
+        with np.errstate(invalid="ignore"):  # infinite credit has no variance: it shows as NaN
+            found[f"credit/mean/{agent}"] = float(credit[agent].mean())
+            found[f"credit/var/{agent}"] = float(credit[agent].var())
+            percentiles = np.percentile(credit[agent], PERCENTS)
+        for percent, value in zip(PERCENTS, percentiles, strict=True):
             found[f"credit/percentile_{percent}/{agent}"] = float(value)
         found[f"credit/silent_groups/{agent}"] = float((advantage[agent] == 0).all(axis=-1).mean())
+
     right = reward[0] > 0.5
     for world, mask in enumerate(np.asarray(outcome.agent_mask)[1:], 1):
         if mask.sum() != topology.num_agents - 1:

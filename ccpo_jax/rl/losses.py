@@ -28,7 +28,7 @@ def batch_totals(advantage: Array, mask: Array) -> BatchTotals:
 
     Example:
       >>> totals = batch_totals(jnp.array([1.0, 5.0]), jnp.array([[True, True], [False, False]]))
-      >>> float(totals.rows), float(totals.tokens), float(totals.advantage_mean)
+      >>> float(totals.num_sequences), float(totals.tokens), float(totals.advantage_mean)
       (1.0, 2.0, 1.0)
     """
     mask = jnp.asarray(mask, bool)
@@ -241,7 +241,7 @@ def _reduce(
     if normalize == "token":
         return kept.sum() / jnp.maximum(totals.tokens, 1.0)
     length = jnp.maximum(mask.sum(axis=-1), 1) if normalize == "sequence" else max_length
-    return (kept.sum(axis=-1) / length).sum() / jnp.maximum(totals.rows, 1.0)
+    return (kept.sum(axis=-1) / length).sum() / jnp.maximum(totals.num_sequences, 1.0)
 
 
 def _metrics(

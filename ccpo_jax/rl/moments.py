@@ -8,18 +8,23 @@ _SMALLEST_VARIANCE = 1e-6  # a quantity that varied less than this is not rescal
 _LARGEST_COUNT = jnp.iinfo(jnp.int32).max
 
 
-def init_moments() -> RunningMoments:
-    """Moments that have seen nothing yet.
+def init_moments(shape: tuple[int, ...] = ()) -> RunningMoments:
+    """Moments before the first value.
+
+    Args:
+      shape: of every field; () = moments of one quantity.
 
     Returns:
-      RunningMoments of scalars: count 0 (int32), mean 0 and var 0 (float32).
+      RunningMoments: count 0 (int32), mean 0 and var 0 (float32).
 
     Example:
       >>> int(init_moments().count)
       0
     """
     return RunningMoments(
-        jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
+        count=jnp.zeros(shape, jnp.int32),
+        mean=jnp.zeros(shape, jnp.float32),
+        var=jnp.zeros(shape, jnp.float32),
     )
 
 

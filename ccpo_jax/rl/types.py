@@ -1,12 +1,12 @@
-"""The records that cross modules, and the one order of axes they share.
+"""Records that cross modules, and the one order of axes they share.
 
 Axis legend, one order everywhere:
 
-    W  worlds (world 0 is factual, world w > 0 masks one agent)
+    W  worlds (world 0 is factual, world w > 0 masks one agent or several)
     B  prompts in a batch
     G  samples per prompt
-    R  rows that share a prompt's prefix (samples of one or several worlds)
-    K  answers per thought; a prompt then has G * K^(A-1) samples of the whole team, and so has its axis G
+    R  samples that share a prompt's prefix, of one or several worlds
+    K  answers per text of a chain; a prompt then has G * K^(A-1) samples of the whole team, and so has its axis G
     A  agents
     T  response tokens
     L  prompt tokens
@@ -17,6 +17,7 @@ Axis legend, one order everywhere:
 Outcomes are ``[W, B, G, A]``, rewards ``[W, B, G]``, credit ``[A, B, G]``. In every mask True means keep.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,103 +29,138 @@ HostArray = np.ndarray  # in host memory
 
 
 class RunningMoments(NamedTuple):
-    """Running mean and variance of one scalar quantity, carried from step to step."""
+    """Running mean and variance of one scalar quantity, or of several: all fields have one shape."""
 
-    count: Array  # [] int32, values seen so far; 0 = nothing yet, so nothing is standardised
-    mean: Array  # [] float32, exponential moving average of batch means
-    var: Array  # [] float32, exponential moving average of batch population variances
+    count: Array  # type: ignore[assignment] # shape=(), dtype=int32, values seen; 0 = none yet
+    mean: Array  # shape=(), dtype=float32, exponential moving average of batch means
+    var: Array  # shape=(), dtype=float32, exponential moving average of batch population variances
 
 
 class CCPOState(NamedTuple):
-    """Carried statistics of the `ccpo` credit: one set per team, updated every step."""
+    """State of the `ccpo` credit: running moments of the team, updated every step."""
 
-    delta: RunningMoments  # contribution, joint minus solo (dyad) or all agents' contributions (voting)
-    joint: RunningMoments  # joint reward
+    delta: RunningMoments  # contribution: joint minus solo reward (dyad), or those of all agents
+    joint: RunningMoments  # reward of the whole team
     solo: RunningMoments  # reward of the world in which the Thinker is masked
 
 
 class Outcome(NamedTuple):
-    """What the verifier and the team rule say about one batch of rollouts."""
+    """Verdicts and team rewards of one batch of rollouts. None = not recorded."""
 
-    reward: Array  # [W, B, G] float32 in [0, 1], the team's reward in each world
-    correct: Array  # [W, B, G, A] float32 in [0, 1], each agent's own answer is right
-    answer_id: Array  # [W, B, G, A] int32, equivalence class of each answer within its prompt, -1 = none found
-    agent_mask: Array  # [W, A] bool, True = the agent is present; row 0 is all True
-    splits: Any = ()  # [A, B, G, 2] float32, how each agent of a dyad splits the factual outcome; () = nobody was asked
-    surprisal: Any = ()  # [A, B, G] float32 in nats, minus the log-likelihood of what each agent said; () = not known
+    # shape=[W, B, G], dtype=float32, in [0, 1]: the team's reward in each world.
+    reward: Array | HostArray
+    # shape=[W, B, G, A], dtype=float32, in [0, 1]: each agent's own answer is right.
+    correct: Array | HostArray
+    # shape=[W, B, G, A], dtype=int32: equivalence class of each answer within its prompt, -1 = no answer.
+    answer_id: Array | HostArray
+    # shape=[W, A], dtype=bool: True = the agent is present; row 0 is all True.
+    agent_mask: Array | HostArray
+    # shape=[A, B, G, 2], dtype=float32: the shares of Thinker and Solver in the factual outcome, as each agent rates it.
+    shares: Array | HostArray | None = None
+    # shape=[A, B, G], dtype=float32, in nats: minus the log-likelihood of each agent's responses.
+    surprisal: Array | HostArray | None = None
 
 
-class CreditEstimator(NamedTuple):
-    """A credit estimator: an (init, update) pair, and what it asks of a rollout and of the advantage. Static."""
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a credit estimator asks of a rollout besides the team's own responses.
 
-    init: Callable[[], Any]  # () -> state, a pytree
-    update: Callable[
-        [Any, Outcome], tuple[Array, Any]
-    ]  # (state, outcome) -> (credit [A, B, G], new state)
-    counterfactual: bool  # True: reads reward[1:], so masked worlds have to be decoded
-    ablated: tuple | None = (
-        None  # what those worlds mask, see `agent_masks`; None = the topology's own
-    )
-    over: Callable[..., "CreditEstimator"] | None = (
-        None  # (topology that masks fewer agents) -> the same credit there
-    )
-    answers: int = 1  # K, how many readers each text of a chain has
-    ratings: bool = (
-        False  # True: reads splits, so both agents of a dyad have to rate each factual outcome
-    )
-    baseline: str = "group"  # what its credit is compared with unless the run says otherwise; "none": it has its own
-    divide: bool = (
-        True  # whether to divide by the group's standard deviation unless the run says otherwise
-    )
+    Attributes:
+      ablated: agents that each masked world masks, one agent or several, see `agent_masks`; () = no masked world.
+      answers_per_text: K, how many readers each text of a chain has.
+      ratings: both agents of a dyad rate each factual outcome, see `Outcome.shares`.
+    """
+
+    ablated: tuple[int | tuple[int, ...], ...] = ()
+    answers_per_text: int = 1
+    ratings: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """How an estimator's credit becomes an advantage, unless the run says otherwise.
+
+    Attributes:
+      kind: "group" = the mean of the group; "none" = the credit has its baseline subtracted already.
+      normalize_std: divide by the group's standard deviation.
+    """
+
+    kind: str = "group"
+    normalize_std: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class CreditEstimator:
+    """A credit estimator: an (init, update) pair, and what it asks of the rollout and of the advantage.
+
+    Attributes:
+      init: ``() -> state``, a pytree; () where nothing is carried from step to step.
+      update: ``(state, outcome) -> (credit [A, B, G], new state)``, pure.
+      needs: what the rollout has to hold.
+      baseline: how its credit is centred and scaled by default.
+      restrict: ``(agents) -> the same credit with masked worlds of these agents alone``: a step that trains some agents
+        does not decode worlds that mask the others. The credit of the others is then meaningless. None = an estimator
+        that needs all its worlds in every step, such as one with a state.
+      metrics: ``(state) -> {name: [] array}``, the state as it stands in metrics.jsonl. None = nothing to show.
+    """
+
+    init: Callable[[], Any]
+    update: Callable[[Any, Outcome], tuple[Array, Any]]
+    needs: Needs = Needs()
+    baseline: Baseline = Baseline()
+    restrict: Callable[[tuple[int, ...]], "CreditEstimator"] | None = None
+    metrics: Callable[[Any], dict[str, Array]] | None = None
 
 
 class Policy(NamedTuple):
     """The seam between the sampler or trainer and a network: functions only, so that tests pass a stub.
 
-    ``params`` are the trained fp32 master parameters, ``weights`` the decoding layout made of them by `publish`.
-    A cache is a pytree of arrays ``[B, R, ...]``; where a slot lies in them is the network's own affair.
+    ``params`` are the trained float32 master parameters, ``weights`` the decoding layout that `publish` makes of them.
+    A cache is a pytree of arrays ``[B, R, ...]``; its layout is private to the network.
     """
 
-    publish: Callable[..., Any]  # (params) -> weights, once per update
-    init_cache: Callable[..., Any]  # (batch, rows, slots) -> empty cache
-    extend: Callable[
-        ..., Any
-    ]  # (weights, tokens, positions, cache, cursor, start, context) -> hidden, cache
-    hidden: Callable[
-        ..., Array
-    ]  # (params, tokens [N, S], positions, segments, parents) -> [N, S, D]
-    logits: Callable[..., Array]  # (params or weights, hidden [..., D]) -> [..., V] float32
-    head: Callable[..., Any] = (
-        lambda params: {}
-    )  # (params) -> those that `logits` reads, in its first argument's place
-    gather: Callable[..., Any] = lambda params: (
-        params
-    )  # (params) -> params, whole where a pass reads them often
-    reads_free_slots: bool = True  # True: a decode step costs what a cache holds, in use or not
+    # (params) -> weights, once per update
+    publish: Callable[..., Any]
+    # (batch, rows, slots) -> empty cache
+    init_cache: Callable[..., Any]
+    # (weights, tokens, positions, cache, cursor, start, context) -> hidden, cache
+    extend: Callable[..., Any]
+    # (params, tokens [N, S], positions, segments, parents) -> [N, S, D]
+    hidden: Callable[..., Array]
+    # (params or weights, hidden [..., D]) -> [..., V] float32
+    logits: Callable[..., Array]
+    # (params) -> the parameters that `logits` reads, in the place of its first argument
+    head: Callable[..., Any] = lambda params: {}
+    # (params) -> params, gathered where one pass reads a sharded parameter often
+    gather: Callable[..., Any] = lambda params: params
+    # True: the cost of a decode step grows with the cache's size, used or not
+    reads_free_slots: bool = True
 
 
 class Context(NamedTuple):
-    """What rows see besides the cache they write: read by every decode step, never copied."""
+    """What samples attend to besides the cache they write: read by every decode step, never copied."""
 
-    prefix: Any  # cache of [B, 1, ...], seen by all rows of its prompt, right-padded
-    prefix_length: Array  # [B] int32, slots of `prefix` in use
-    tails: tuple = ()  # caches of [B, r, ...], left-padded, each for the next r rows; (): rows have no tail
-    tail_starts: tuple = ()  # [B, r] int32 for each, first slot in use
+    prefix: Any  # cache of [B, 1, ...], shared by all samples of a prompt, right-padded
+    prefix_length: Array  # shape=[B], dtype=int32, slots of `prefix` in use
+    tails: tuple = ()  # caches of [B, r, ...], left-padded, each for the next r samples; () = no tail
+    tail_starts: tuple = ()  # shape=[B, r], dtype=int32 for each, first slot in use
 
 
 class Samples(NamedTuple):
     """Responses of one sampler call, padded on the right."""
 
-    tokens: Array  # [B, R, T] int32, end token included, pad id after it
-    logprobs: Array  # [B, R, T] float32, of the distribution sampled from; 0 after the end
-    length: Array  # [B, R] int32, tokens with the end token
-    truncated: Array  # [B, R] bool, True: no end token within T
+    tokens: Array | HostArray  # shape=[B, R, T], dtype=int32, end token included, pad id after it
+    logprobs: Array | HostArray  # shape=[B, R, T], dtype=float32, as sampled; 0 after the end
+    length: Array | HostArray  # shape=[B, R], dtype=int32, tokens with the end token
+    truncated: Array | HostArray  # shape=[B, R], dtype=bool, True: no end token within T
 
 
 class BatchTotals(NamedTuple):
     """What a loss on a micro-batch has to know about the whole batch."""
 
-    rows: Array  # [] float32, sequences with at least one kept token
-    tokens: Array  # [] float32, kept tokens
-    advantage_mean: Array  # [] float32, of the kept tokens, each with its sequence's advantage
-    advantage_std: Array  # [] float32, population standard deviation of the same
+    num_sequences: Array  # shape=(), dtype=float32, sequences with at least one kept token
+    tokens: Array  # shape=(), dtype=float32, kept tokens
+    advantage_mean: (
+        Array  # shape=(), dtype=float32, over kept tokens, each with its sequence's advantage
+    )
+    advantage_std: Array  # shape=(), dtype=float32, population standard deviation of the same

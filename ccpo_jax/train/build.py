@@ -187,10 +187,10 @@ def make_advantage(config, credit: CreditEstimator) -> Callable:
     """
     divide, baseline = config.advantage.normalize_std, config.advantage.baseline
     if divide is None:
-        divide = credit.divide
+        divide = credit.baseline.normalize_std
     if baseline is None:
-        baseline = "none" if config.loss.name == "reinforce_pp" else credit.baseline
-    if credit.baseline == "none" and baseline != "none":
+        baseline = "none" if config.loss.name == "reinforce_pp" else credit.baseline.kind
+    if credit.baseline.kind == "none" and baseline != "none":
         raise ValueError(
             f"advantage.baseline: credit {config.credit.name!r} brings its own, received {baseline!r}; leave it out"
         )
@@ -222,8 +222,8 @@ def make_advantage(config, credit: CreditEstimator) -> Callable:
 
 def masked_worlds(credit: CreditEstimator, topology: Topology) -> tuple:
     """What the masked worlds of a training step mask: nothing where that costs decoding and the credit ignores it."""
-    if credit.counterfactual:
-        return topology.ablated if credit.ablated is None else credit.ablated
+    if credit.needs.ablated:
+        return credit.needs.ablated
     return topology.ablated if _masks_are_free(topology) else ()
 
 
@@ -235,10 +235,10 @@ def credit_of_step(
 
     An estimator with a memory keeps all its worlds, and so does a team whose masks cost nothing.
     """
-    ablated = tuple(agent for agent in topology.ablated if agent in active)
-    if credit.over is None or ablated == topology.ablated or _masks_are_free(topology):
+    everyone_masked_is_active = set(topology.ablated) <= set(active)
+    if credit.restrict is None or everyone_masked_is_active or _masks_are_free(topology):
         return credit
-    return credit.over(dataclasses.replace(topology, ablated=ablated))._replace(ablated=ablated)
+    return credit.restrict(active)
 
 
 def _masks_are_free(topology: Topology) -> bool:
@@ -253,13 +253,19 @@ def check_shapes(
     """Traces credit, advantage and loss for the run's sizes without computing, so that what they refuse shows here."""
     masks = agent_masks(topology.num_agents, masked_worlds(credit, topology))
     worlds, agents = masks.shape
-    shape = (worlds, config.batch_size, config.group_size * credit.answers ** (agents - 1))
+    shape = (
+        worlds,
+        config.batch_size,
+        config.group_size * credit.needs.answers_per_text ** (agents - 1),
+    )
     found = Outcome(
         jax.ShapeDtypeStruct(shape, jnp.float32),
         jax.ShapeDtypeStruct((*shape, agents), jnp.float32),
         jax.ShapeDtypeStruct((*shape, agents), jnp.int32),
         jax.ShapeDtypeStruct(masks.shape, jnp.bool),
-        jax.ShapeDtypeStruct((agents, *shape[1:], 2), jnp.float32) if credit.ratings else (),
+        jax.ShapeDtypeStruct((agents, *shape[1:], 2), jnp.float32)
+        if credit.needs.ratings
+        else None,
         jax.ShapeDtypeStruct((agents, *shape[1:]), jnp.float32),
     )
     value, _ = jax.eval_shape(credit.update, jax.eval_shape(credit.init), found)
@@ -356,7 +362,7 @@ def load_team(
     ):
         hears = ["own" if speakers[t] == speaker else roles[t] for t in reads]
         agents.append(agent(role, speaker, hears, lengths[turn]))
-    raters = enumerate(topology.agent_roles) if credit.ratings else ()
+    raters = enumerate(topology.agent_roles) if credit.needs.ratings else ()
     raters = [
         agent(f"rate_{role}", k, [*roles, "verdict"], config.rating_length) for k, role in raters
     ]

@@ -73,7 +73,7 @@ def collect_ratings(
                 metrics[f"rating/thinker_if_{outcome_word}/{agent}"] = float(
                     split[chosen, 0].mean()
                 )
-    return spoken, result._replace(splits=np.stack(splits)), metrics
+    return spoken, result._replace(shares=np.stack(splits)), metrics
 
 
 def evaluate(

@@ -13,9 +13,8 @@ from ccpo_jax.learner.packing import gather_sequences
 from ccpo_jax.learner.replay import nonfinite_sequences
 from ccpo_jax.learner.update import TrainState, update_params
 from ccpo_jax.rl.diagnostics import diagnostics
-from ccpo_jax.rl.rewards import history_gate
 from ccpo_jax.rl.topology import Topology
-from ccpo_jax.rl.types import CCPOState, CreditEstimator, Outcome, RunningMoments
+from ccpo_jax.rl.types import CreditEstimator, Outcome
 from ccpo_jax.rollout import Rollout, rollout
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.build import Run, credit_of_step, masked_worlds
@@ -62,14 +61,10 @@ def train_step(
     credit, advantage, credit_state = jax.device_get(
         assign_credit(estimator, program.advantage, state.credit_state, result)
     )
-    if (
-        estimator is not program.credit
-    ):  # the others' worlds were not decoded: their credit is not known
-        unknown = np.isin(range(len(credit)), active, invert=True)[:, None, None]
-        credit, advantage = (np.where(unknown, np.nan, x) for x in (credit, advantage))
-    metrics |= step_metrics(program, spoken, result, credit, advantage, state.credit_state)
+    known = known_credit(program, estimator, active)
+    metrics |= step_metrics(program, spoken, result, credit, advantage, known, state.credit_state)
     if journal is not None:
-        journal.write(step + 1, problems, spoken, graded, result, credit, advantage)
+        journal.write(step + 1, problems, spoken, graded, result, credit, advantage, known)
     with explain_oom("update", config):
         report = (
             functools.partial(watch.report, step=step + 1, problems=[p.id for p in problems])
@@ -119,13 +114,13 @@ def collect_rollouts(
             sampling=sampling,
             ablated=masked_worlds(credit, program.team.topology),
             masked_samples=config.solo_samples,
-            answers_per_text=credit.answers,
+            answers_per_text=credit.needs.answers_per_text,
             on_prompt_done=judge.submit,
         )
     sampled = time.perf_counter()
     result, counts, graded = judge.collect(program.team, spoken)
     metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
-    if credit.ratings:
+    if credit.needs.ratings:
         with explain_oom("rollout", config):
             spoken, result, rated = collect_ratings(
                 program.team, weights, questions, spoken, result, key, sampling=sampling
@@ -140,6 +135,14 @@ def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
     if trainer.schedule == "simultaneous":
         return tuple(range(topology.num_agents))
     return (step // trainer.period % topology.num_agents,)
+
+
+def known_credit(program: Run, estimator: CreditEstimator, active: tuple[int, ...]) -> np.ndarray:
+    """``[A]`` bool: agents whose credit a step computes, all but those whose worlds `restrict` left out."""
+    agents = range(program.team.topology.num_agents)
+    if estimator is program.credit:
+        return np.ones(len(agents), bool)
+    return np.isin(agents, active)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -212,11 +215,13 @@ def turn_advantages(spoken: Rollout, advantage: np.ndarray, speakers, turns) -> 
     return advantage[list(speakers)] * (rows[list(turns)].mean() / rows)[:, None, None]
 
 
-_history_gate = jax.jit(history_gate)
+@functools.partial(jax.jit, static_argnums=0)
+def _state_metrics(metrics, state):
+    return metrics(state)
 
 
 def step_metrics(
-    program: Run, spoken: Rollout, result: Outcome, credit, advantage, credit_state
+    program: Run, spoken: Rollout, result: Outcome, credit, advantage, known, credit_state
 ) -> dict[str, float]:
     """What a step's rollouts looked like: rewards, lengths, and the diagnostics of credit."""
     metrics = {
@@ -230,19 +235,10 @@ def step_metrics(
         metrics[f"truncated/{t}"] = float(np.mean(turn.samples.truncated[:, rows]))
     for a in range(program.team.topology.num_agents):
         metrics[f"correct/{a}"] = float(np.mean(result.correct[0, ..., a]))
-    metrics |= diagnostics(result, credit, advantage, program.team.topology)
-    if isinstance(credit_state, CCPOState):
-        for name, moments in credit_state._asdict().items():
-            metrics |= {
-                f"moments/{name}/mean": float(moments.mean),
-                f"moments/{name}/var": float(moments.var),
-            }
-        metrics["moments/gate"] = float(_history_gate(credit_state.delta))
-    elif isinstance(credit_state, RunningMoments):
-        for a, (mean, var) in enumerate(
-            zip(np.ravel(credit_state.mean), np.ravel(credit_state.var), strict=True)
-        ):
-            metrics |= {f"moments/{a}/mean": float(mean), f"moments/{a}/var": float(var)}
+    metrics |= diagnostics(result, credit, advantage, program.team.topology, known=known)
+    if program.credit.metrics is not None:
+        described = jax.device_get(_state_metrics(program.credit.metrics, credit_state))
+        metrics |= {name: float(value) for name, value in described.items()}
     return metrics
 
 

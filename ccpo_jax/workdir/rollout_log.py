@@ -60,6 +60,7 @@ class RolloutLog:
         outcome: Outcome,
         credit: np.ndarray,
         advantage: np.ndarray,
+        known: np.ndarray | None = None,
     ) -> None:
         """Keeps what belongs to `step`, if it is one of those to keep.
 
@@ -71,7 +72,11 @@ class RolloutLog:
           outcome: ``[W, B, G(, A)]``.
           credit: ``[A, B, G]``.
           advantage: ``[A, B, G]``.
+          known: ``[A]`` bool, False = the step did not compute this agent's credit: null in the file; None = all.
         """
+        if known is not None:
+            credit = np.where(known[:, None, None], credit, np.nan)
+            advantage = np.where(known[:, None, None], advantage, np.nan)
         if step == 1 or step % self._every == 0:
             for b, problem in enumerate(problems[: self._problems]):
                 facts = (spoken, graded[b], outcome, credit, advantage)
@@ -146,7 +151,7 @@ def entry(
     ]
     most_chars = min(most_chars, _MOST_TEXT // sum(map(len, places)))
     for g, sample in enumerate(samples if spoken.ratings else ()):
-        sample["splits"] = [_numbers(outcome.splits[a, b, g]) for a in agents]
+        sample["splits"] = [_numbers(outcome.shares[a, b, g]) for a in agents]
         sample["ratings"] = [shorten(turn.texts[b][g], most_chars) for turn in spoken.ratings]
     turns, first = [], 0
     for t, turn in enumerate(spoken.turns):

@@ -112,7 +112,7 @@ def fitting(
     for label, (name, hyper) in asked.items():
         try:
             estimator = make_credit(name, team.topology, **hyper)
-            if estimator.ratings and team.raters is None:
+            if estimator.needs.ratings and team.raters is None:
                 raise ValueError(
                     f"estimators: {name!r} needs ratings, and nobody rates here; use --team=tabular_dyad"
                 )

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
-from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import CreditEstimator
 from experiments.credit_lab.tabular import TabularTeam, Truth, draw
 
@@ -61,21 +60,10 @@ class Evidence(NamedTuple):
     cost: float  # tokens decoded for one group
 
 
-def worlds_of(estimator: CreditEstimator, topology: Topology) -> tuple:
-    """What the masked worlds mask that an estimator reads."""
-    if not estimator.counterfactual:
-        return ()
-    return topology.ablated if estimator.ablated is None else estimator.ablated
-
-
 def cost_of_sample(team: TabularTeam, estimator: CreditEstimator) -> float:
     """Tokens of one sample (one thought with all its answers) in all worlds that an estimator reads."""
-    how = dict(
-        answers=estimator.answers,
-        ablated=worlds_of(estimator, team.topology),
-        ratings=estimator.ratings,
-    )
-    return draw(team, np.random.default_rng(0), replicates=1, group=1, **how).cost
+    rng = np.random.default_rng(0)
+    return draw(team, rng, replicates=1, group=1, needs=estimator.needs).cost
 
 
 def centring(estimator: CreditEstimator, advantage: str, prompts: int) -> Callable:
@@ -83,12 +71,14 @@ def centring(estimator: CreditEstimator, advantage: str, prompts: int) -> Callab
 
     Else by "leave_one_out", by "surprisal" among the `prompts` of each replicate, or as "trained" by default.
     """
-    if estimator.baseline == "none":
+    if estimator.baseline.kind == "none":
         return lambda credit, _: jnp.asarray(credit)
     if advantage == "leave_one_out":
         return lambda credit, _: leave_one_out_advantage(credit)
     if advantage == "trained":
-        return lambda credit, _: group_advantage(credit, normalize_std=estimator.divide)
+        return lambda credit, _: group_advantage(
+            credit, normalize_std=estimator.baseline.normalize_std
+        )
 
     def among_prompts(credit, surprisal):
         apart = (x.reshape(len(x), prompts, -1, x.shape[-1]) for x in (credit, surprisal))
@@ -113,13 +103,12 @@ def gather(
       advantage: see `centring`.
     """
     topology, shape = team.topology, (team.prompts, replicates)
-    how = dict(replicates=replicates, group=group, answers=estimator.answers, ratings=estimator.ratings,
-               ablated=worlds_of(estimator, topology))  # fmt: skip
+    sizes = dict(replicates=replicates, group=group, needs=estimator.needs)
     update = jax.jit(estimator.update)
     state = estimator.init()
     if jax.tree.leaves(state):
-        _, state = update(state, draw(team, rng, **how).outcome)
-    drawn = draw(team, rng, **how)
+        _, state = update(state, draw(team, rng, **sizes).outcome)
+    drawn = draw(team, rng, **sizes)
     credit, _ = update(state, drawn.outcome)
     centre = jax.jit(centring(estimator, advantage, team.prompts))
     signal = np.asarray(centre(credit, drawn.outcome.surprisal), np.float64)  # [A, N, G]

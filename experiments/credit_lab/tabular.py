@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ccpo_jax.rl.topology import Topology, agent_masks, team_reward, variants
-from ccpo_jax.rl.types import Outcome, Samples
+from ccpo_jax.rl.types import Needs, Outcome, Samples
 from ccpo_jax.rollout import Rollout, Turn, outcome
 from ccpo_jax.sampler.decode_loop import Prompts
 
@@ -125,12 +125,17 @@ def replaced(team: TabularTeam, agent: int, how: str) -> TabularTeam:
 
 
 def draw(
-    team: TabularTeam, rng: np.random.Generator, *, replicates: int, group: int, answers: int = 1, ablated=(),
-    ratings: bool = False,
-) -> Draw:  # fmt: skip
-    """Lets the team answer every prompt in `replicates` groups; the arguments are those of `rollout.rollout`."""
+    team: TabularTeam,
+    rng: np.random.Generator,
+    *,
+    replicates: int,
+    group: int,
+    needs: Needs = Needs(),  # noqa: B008 (frozen)
+) -> Draw:
+    """Lets the team answer every prompt in `replicates` groups, in the worlds and with the answers that `needs` asks."""
     topology, count = team.topology, team.prompts * replicates
-    masks = agent_masks(topology.num_agents, ablated)
+    masks = agent_masks(topology.num_agents, needs.ablated)
+    answers = needs.answers_per_text
     prompt = np.repeat(np.arange(team.prompts), replicates)[:, None]
     turns: list[Turn] = []
     words: list[np.ndarray] = []
@@ -158,10 +163,10 @@ def draw(
         for table in (team.right, team.label)
     )
     result = outcome(topology, Rollout(tuple(turns), masks), *verdicts)
-    if ratings:
+    if needs.ratings:
         odds = team.raters[:, prompt, words[0][:, :group], words[1][:, :group]]
         result = result._replace(
-            splits=np.float32(SPLITS)[np.stack([_say(x, rng, (count, group)) for x in odds])]
+            shares=np.float32(SPLITS)[np.stack([_say(x, rng, (count, group)) for x in odds])]
         )
         cost += 2 * group
     return Draw(result, tuple(cells), cost)

@@ -140,7 +140,7 @@ def reckon(config: Any) -> Forecast:
     )
     ratings = (
         [(size, config.rating_length, config.group_size) for size in sizes]
-        if credit.ratings
+        if credit.needs.ratings
         else []
     )
     decode = sum(decoding(step + ratings, config.batch_size, caches) for step in spoken) / len(

@@ -14,7 +14,7 @@ from ccpo_jax import make_credit
 from ccpo_jax.rl.advantages import leave_one_out_advantage
 from ccpo_jax.rl.credit import CREDITS
 from ccpo_jax.rl.topology import agent_masks, all_subsets, chain, debate, dyad, voting
-from ccpo_jax.rl.types import CreditEstimator, Outcome
+from ccpo_jax.rl.types import CreditEstimator, Needs, Outcome
 from experiments.credit_lab import __main__ as credit_lab
 from experiments.credit_lab import comparison, pools, tabular
 from experiments.credit_lab.claims import CLAIMS, Claim
@@ -124,8 +124,8 @@ def enumerated(team, name: str) -> Case:
             probability,
             true,
         )
-    ablated = () if not estimator.counterfactual else estimator.ablated or team.ablated
-    played = play(team, ablated, group=2, answers=estimator.answers)
+    needs = estimator.needs
+    played = play(team, needs.ablated, group=2, answers=needs.answers_per_text)
     state = estimator.init()
     if state != ():  # what it remembers of many groups
         drawn = np.random.default_rng(0).choice(
@@ -133,7 +133,7 @@ def enumerated(team, name: str) -> Case:
         )
         before = Outcome(*(x[:, drawn] for x in played.outcome[:3]), played.outcome.agent_mask)
         state = jax.jit(estimator.update)(state, before)[1]
-    advantage = "none" if estimator.baseline == "none" else "leave_one_out"
+    advantage = "none" if estimator.baseline.kind == "none" else "leave_one_out"
     gradients = played_gradients(team, estimator, played, advantage, state)
     credit, _ = jax.jit(estimator.update)(state, played.outcome)
     return Case(tables, estimator, np.asarray(credit), gradients, played.probability, true)
@@ -272,7 +272,7 @@ def test_claimed_credit_of_free_riders_and_saboteurs(team, studies):
 def planted(update) -> CreditEstimator:
     """An estimator that reads what `difference` reads."""
     return CreditEstimator(
-        lambda: (), lambda state, outcome: (update(outcome), state), counterfactual=True
+        lambda: (), lambda state, outcome: (update(outcome), state), Needs(ablated=(0, 1, 2))
     )
 
 

@@ -229,7 +229,7 @@ def test_entropy_bonus_raises_entropy():
 def test_totals_count_every_row():
     rows = ragged_rows(5, silent=range(4))
     totals = totals_of(rows)
-    assert (totals.rows, totals.tokens) == (5, sum(len(row.response) for row in rows))
+    assert (totals.num_sequences, totals.tokens) == (5, sum(len(row.response) for row in rows))
     loud = len(rows[4].response) / totals.tokens
     np.testing.assert_allclose(totals.advantage_mean, rows[4].advantage * loud, rtol=1e-6)
 

@@ -22,6 +22,7 @@ from ccpo_jax import (
     make_credit,
     team_reward,
 )
+from ccpo_jax.rl.credit import PooledState
 from ccpo_jax.rl.topology import chain, debate, dyad, graph, voting
 from ccpo_jax.train.build import (
     accepted_kwargs,
@@ -32,6 +33,7 @@ from ccpo_jax.train.build import (
     masked_worlds,
 )
 from configs.base import base
+from tests.support.errors import raises_for
 
 CHAIN = Topology(
     "chain", roles=("a", "b", "c"), reads=((), (0,), (1,)), ablated=(0, 1), decision="last"
@@ -76,14 +78,14 @@ def outcome_for(name, team, **how):
     """What this estimator asks for."""
     estimator = make_credit(name, team)
     outcome = outcome_of(
-        team, **{"ablated": estimator.ablated, "group": SAMPLES.get(name, 4)} | how
+        team, **{"ablated": estimator.needs.ablated, "group": SAMPLES.get(name, 4)} | how
     )
-    if estimator.ratings:
+    if estimator.needs.ratings:
         tenths = np.random.default_rng(how.get("seed", 0)).integers(
             1, 10, (2, *outcome.reward.shape[1:])
         )
         outcome = outcome._replace(
-            splits=np.stack([tenths, 10 - tenths], -1).astype(np.float32) / 10
+            shares=np.stack([tenths, 10 - tenths], -1).astype(np.float32) / 10
         )
     return outcome
 
@@ -134,8 +136,8 @@ def test_the_table_above_lists_every_estimator():
 def test_contract(name, team):
     """Shape, dtype, a state that keeps its structure, and jit, over three steps."""
     estimator = make_credit(name, team)
-    assert estimator.baseline in ("group", "none") and estimator.answers >= 1
-    assert hash(estimator) == hash(estimator._replace())
+    assert estimator.baseline.kind in ("group", "none") and estimator.needs.answers_per_text >= 1
+    assert hash(estimator) == hash(dataclasses.replace(estimator))
     state = eager_state = estimator.init()
     update = compiled(name, team)
     for step in range(3):
@@ -162,19 +164,21 @@ def test_only_declared_estimators_read_masked_worlds(name, team):
     state = update(estimator.init(), outcome_for(name, team, seed=9))[1]
     changed = outcome._replace(reward=np.concatenate([outcome.reward[:1], 1 - outcome.reward[1:]]))
     same = np.allclose(update(state, outcome)[0], update(state, changed)[0])
-    assert same != estimator.counterfactual
-    if not estimator.counterfactual:
-        factual = Outcome(*(x[:1] for x in outcome[:4]), outcome.splits)
+    assert same == (not estimator.needs.ablated)
+    if not estimator.needs.ablated:
+        factual = Outcome(*(x[:1] for x in outcome[:4]), outcome.shares)
         np.testing.assert_array_equal(update(state, factual)[0], update(state, outcome)[0])
 
 
 @per_pair
 def test_missing_worlds_are_refused(name, team):
     estimator = make_credit(name, team)
-    if estimator.counterfactual:
-        worlds = 1 + len(team.ablated if estimator.ablated is None else estimator.ablated)
+    if estimator.needs.ablated:
+        worlds = 1 + len(estimator.needs.ablated)
         with pytest.raises(ValueError, match=f"outcome.reward: needs {worlds} worlds, received 1"):
-            estimator.update(estimator.init(), Outcome(*(x[:1] for x in outcome_for(name, team))))
+            estimator.update(
+                estimator.init(), Outcome(*(x[:1] for x in outcome_for(name, team)[:4]))
+            )
 
 
 @per_pair
@@ -377,7 +381,7 @@ def test_nested_names_what_is_wrong(hyper, message):
 def test_pooled_weighs_an_answers_neighbours_by_what_they_are_worth(scaled):
     """Answer by answer, with variances 0.1 between thoughts and 0.2 between answers: w = 0.1 / (0.1 + 0.2 / 2)."""
     outcome = outcome_of(dyad(), group=9, ablated=())
-    state = RunningMoments(jnp.full(2, 7), jnp.array([0.1, 0.2]), jnp.zeros(2))
+    state = PooledState(jnp.int32(7), jnp.float32(0.1), jnp.float32(0.2))
     hyper = {"answers": 3, "scaled": scaled}
     thinker, solver = credit_of("pooled", dyad(), outcome, state, **hyper)
     assert (outcome.reward[0].std(-1) > 0).sum() >= 2
@@ -396,9 +400,9 @@ def test_pooled_weighs_an_answers_neighbours_by_what_they_are_worth(scaled):
     _, new = make_credit("pooled", dyad(), decay=0.0, **hyper).update(state, outcome)
     trees = outcome.reward[0].reshape(3, 3, 3)
     within = trees.var(-1, ddof=1).mean()
-    np.testing.assert_allclose(
-        new.mean, [trees.mean(-1).var(-1, ddof=1).mean() - within / 3, within], atol=1e-6
-    )
+    between = trees.mean(-1).var(-1, ddof=1).mean() - within / 3
+    np.testing.assert_allclose([new.between, new.within], [between, within], atol=1e-6)
+    assert int(new.count) == 7 + 3
 
 
 @pytest.mark.parametrize("team", [voting(11), debate(5)], ids=lambda team: team.name)
@@ -426,7 +430,7 @@ def test_agent_norm_waits_then_scales_each_agent_by_its_own_moments():
     scaled, _ = estimator.update(state, outcome_of(voting(3), group=4))
     expected = (delta - delta.mean((1, 2), keepdims=True)) / delta.std((1, 2), keepdims=True)
     np.testing.assert_allclose(scaled, expected, atol=1e-4)
-    assert not estimator.divide
+    assert not estimator.baseline.normalize_std
 
 
 def test_magrpo_is_the_shared_reward_made_for_centring():
@@ -434,7 +438,8 @@ def test_magrpo_is_the_shared_reward_made_for_centring():
     np.testing.assert_array_equal(
         credit_of("magrpo", dyad(), outcome), credit_of("shared", dyad(), outcome)
     )
-    assert make_credit("shared", dyad()).divide and not make_credit("magrpo", dyad()).divide
+    assert make_credit("shared", dyad()).baseline.normalize_std
+    assert not make_credit("magrpo", dyad()).baseline.normalize_std
 
 
 # ccpo
@@ -552,7 +557,7 @@ def test_sepo_shares_credit_and_blame_by_both_words():
     outcome = dyad_outcome([[1, 1, 0, 0]], [[0] * 4])
     own_view = np.array([[[0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.5, 0.5]]])
     partners = np.array([[[0.7, 0.3], [0.5, 0.5], [0.4, 0.6], [0.5, 0.5]]])
-    rated = outcome._replace(splits=np.stack([own_view, partners]))
+    rated = outcome._replace(shares=np.stack([own_view, partners]))
     thinker, solver = credit_of("sepo", dyad(), rated, own=0.25, praise=0.4, blame=0.1)
     first = 0.25 * own_view[..., 0] + 0.75 * partners[..., 0]
     second = 0.25 * partners[..., 1] + 0.75 * own_view[..., 1]
@@ -574,23 +579,21 @@ def test_no_rating_turns_a_verdict_round(praise, blame):
     pairs = splits[np.array(list(itertools.product(range(9), repeat=2)))]  # [81, 2, 2]
     for right in (0, 1):
         outcome = dyad_outcome(np.full((1, 81), right), np.zeros((1, 81)))
-        rated = outcome._replace(splits=np.moveaxis(pairs, 1, 0)[:, None])
+        rated = outcome._replace(shares=np.moveaxis(pairs, 1, 0)[:, None])
         credit = credit_of("sepo", dyad(), rated, praise=praise, blame=blame)
         assert (np.sign(credit) == (1 if right else -1)).all() and np.ptp(credit) > 0.1
         np.testing.assert_allclose(credit[0] + credit[1], 2 * (2 * right - 1), atol=1e-5)
 
 
 def test_sepo_without_valid_ratings_is_the_shared_reward():
-    outcome = outcome_of(dyad())._replace(splits=np.full((2, 3, 4, 2), 0.5, np.float32))
+    outcome = outcome_of(dyad())._replace(shares=np.full((2, 3, 4, 2), 0.5, np.float32))
     np.testing.assert_array_equal(
         credit_of("sepo", dyad(), outcome), [2 * outcome.reward[0] - 1] * 2
     )
 
 
 def test_sepo_needs_ratings():
-    with pytest.raises(
-        ValueError, match="outcome.splits: 'sepo' needs both agents' splits, received none"
-    ):
+    with raises_for("outcome.shares"):
         make_credit("sepo", dyad()).update((), outcome_of(dyad()))
     for name, value in (("own", 1.5), ("praise", 1.0), ("blame", -0.1)):
         with pytest.raises(ValueError, match=f"credit.{name}: must be in .*received {value}"):
@@ -646,7 +649,7 @@ def test_a_step_masks_only_whom_it_trains():
         assert masked_worlds(part, team) == tuple(
             agent for agent in active if agent in team.ablated
         )
-        assert (part.counterfactual, part.divide) == (whole.counterfactual, whole.divide)
+        assert part.baseline == whole.baseline
     for name, team in (
         ("ccpo", dyad()),
         ("agent_norm", dyad()),

@@ -27,6 +27,7 @@ from ccpo_jax import (
     team_reward,
     vote_reward,
 )
+from ccpo_jax.rl.credit import PooledState
 from ccpo_jax.rl.topology import all_subsets, chain, debate, dyad, graph, voting
 from tests.rl.test_topology import said
 
@@ -587,7 +588,7 @@ def test_shapley_climbs_what_each_agent_adds_when_it_joins(team):
     team = READERS[team]
     subsets = all_subsets(team.num_agents)
     estimator = make_credit("shapley", team)
-    assert estimator.ablated == subsets
+    assert estimator.needs.ablated == subsets
     played = play(team, subsets)
     credit, _ = estimator.update((), played.outcome)
     np.testing.assert_allclose(np.sum(credit, 0), played.outcome.reward[0], atol=1e-6)
@@ -619,7 +620,7 @@ def test_nested_answers_are_unbiased(team, words):
 
 @pytest.mark.parametrize("between", [0.0, 0.3])
 def test_pooled_baselines_are_unbiased(between):
-    state = RunningMoments(jnp.full(2, 9), jnp.array([between, 0.1]), jnp.zeros(2))
+    state = PooledState(jnp.int32(9), jnp.float32(between), jnp.float32(0.1))
     played = play(dyad(), (), group=2, answers=2)
     gradients = played_gradients(
         dyad(), make_credit("pooled", dyad(), scaled=False), played, state=state
@@ -633,7 +634,7 @@ def test_pooled_baselines_are_unbiased(between):
 def test_solo_answers_as_a_control_variate_change_no_expectation(solo_weight):
     state = RunningMoments(jnp.int32(50), jnp.float32(0.3), jnp.float32(0.2))
     estimator = make_credit("nested", dyad(), answers=2, solo_weight=solo_weight)
-    played = play(dyad(), estimator.ablated, group=2, answers=2)
+    played = play(dyad(), estimator.needs.ablated, group=2, answers=2)
     gradients = played_gradients(dyad(), estimator, played, state=state)
     mean, _ = moments_of(gradients, played.probability)
     np.testing.assert_allclose(mean, team_gradient(dyad(), ((0,),)), atol=1e-6)
@@ -666,7 +667,7 @@ def test_the_surprisal_of_other_prompts_leaves_the_gradient_unbiased(name, team,
     """Everything that two prompts can come out with together: each is the other's baseline."""
     team = READERS[team]
     estimator = make_credit(name, team)
-    ablated = team.ablated if estimator.counterfactual else ()
+    ablated = estimator.needs.ablated
     here, there = (play(team, ablated, group=g, seed=seed) for seed, g in ((0, group), (1, other)))
     credits = [
         np.asarray(estimator.update((), played.outcome)[0]) for played in (here, there)
@@ -728,9 +729,11 @@ def costs(team: str, seed: int) -> dict[str, float]:
     found = {}
     for name, group, hyper in CASES[team]:
         estimator = make_credit(name, READERS[team], **hyper)
-        ablated = () if not estimator.counterfactual else estimator.ablated or READERS[team].ablated
-        played = play(READERS[team], ablated, group=group, answers=estimator.answers, seed=seed)
-        baseline = "none" if estimator.baseline == "none" else "leave_one_out"
+        ablated = estimator.needs.ablated
+        played = play(
+            READERS[team], ablated, group=group, answers=estimator.needs.answers_per_text, seed=seed
+        )
+        baseline = "none" if estimator.baseline.kind == "none" else "leave_one_out"
         gradients = played_gradients(READERS[team], estimator, played, baseline, estimator.init())
         label = ", ".join([f"{name} (G = {group}", *(f"{k} = {v}" for k, v in hyper.items())]) + ")"
         found[label] = moments_of(gradients, played.probability)[1] * played.texts

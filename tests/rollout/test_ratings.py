@@ -146,7 +146,7 @@ def test_ratings_become_splits_and_counts(monkeypatch):
         team, WEIGHTS, PROBLEMS[:2], spoken, result, jax.random.key(0)
     )
     expected = [[[[0.3, 0.7], EVEN], [EVEN, [0.9, 0.1]]], [[EVEN, [0.3, 0.7]], [EVEN, EVEN]]]
-    np.testing.assert_allclose(result.splits, expected, rtol=1e-6)
+    np.testing.assert_allclose(result.shares, expected, rtol=1e-6)
     assert metrics["rating/parsed/0"] == 0.5 and metrics["rating/parsed/1"] == 0.25
     assert metrics["rating/no_object/0"] == 0.25 and metrics["rating/wrong_outcome/0"] == 0.25
     assert metrics["rating/no_split/1"] == 0.5 and metrics["rating/wrong_outcome/1"] == 0.25
