@@ -337,7 +337,7 @@ def _check_structure(step: int, saved: Mapping[str, list], target) -> None:
         if had.get(name) != wants.get(name):
             raise ValueError(
                 f"workdir: the checkpoint of step {step} has {name} {had.get(name, 'missing')}, this configuration "
-                f"{wants.get(name, 'missing')}; use the configuration it was made with, or another --workdir"
+                f"{wants.get(name, 'missing')}; use the configuration and the version it was made with, or another --workdir"
             )
 
 

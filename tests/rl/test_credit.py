@@ -230,6 +230,42 @@ def test_a_voter_that_always_abstains_gets_nothing(name):
     assert (credit[1] == 0).all() and (credit[0] != 0).any()
 
 
+# The state in metrics.jsonl
+
+SHOWN = {
+    ("ccpo", dyad(), ()): {
+        *(f"moments/{what}/{moment}" for what in CCPOState._fields for moment in ("mean", "var")),
+        "moments/gate",
+    },
+    ("agent_norm", dyad(), ()): {f"moments/{k}/{m}" for k in range(2) for m in ("mean", "var")},
+    ("nested", dyad(), (("solo_weight", 0.5),)): {"nested/gain"},
+    ("pooled", dyad(), ()): {"pooled/between", "pooled/within"},
+}
+
+
+@pytest.mark.parametrize("name, team, hyper", SHOWN, ids=lambda x: x if isinstance(x, str) else "")
+def test_an_estimator_names_its_own_state(name, team, hyper):
+    estimator = make_credit(name, team, **dict(hyper))
+    shown = jax.jit(estimator.metrics)(estimator.init())
+    assert shown.keys() == SHOWN[name, team, hyper]
+    assert all(value.shape == () and value.dtype == jnp.float32 for value in shown.values())
+
+
+@per_pair
+def test_whatever_has_a_state_shows_it(name, team):
+    estimator = make_credit(name, team)
+    assert (estimator.metrics is not None) == bool(jax.tree.leaves(estimator.init()))
+
+
+def test_the_gate_in_the_metrics_is_the_one_that_shapes_credit():
+    state = CCPOState(moments(0.2, 0.16), moments(0.6, 0.24), moments(0.4, 0.09))
+    shown = make_credit("ccpo", dyad(), eta=3.0).metrics(state)
+    np.testing.assert_allclose(
+        shown["moments/gate"], 1 / (1 + math.exp(-3.0 * 0.2 / 0.4)), rtol=1e-4
+    )
+    np.testing.assert_allclose(shown["moments/solo/var"], 0.09)
+
+
 # What each one pays
 
 

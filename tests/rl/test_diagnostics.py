@@ -1,6 +1,7 @@
 """Diagnostics of credit, by hand."""
 
 import numpy as np
+import pytest
 
 from ccpo_jax.rl.diagnostics import diagnostics
 from ccpo_jax.rl.topology import agent_masks, all_subsets, chain, dyad, graph, voting
@@ -61,3 +62,33 @@ def test_diagnostics_of_a_graph_read_the_worlds_that_mask_one_agent():
         outcome, np.zeros((3, 1, 2)), np.zeros((3, 1, 2)), graph("planner planner solver(0,1)")
     )
     assert {"credit/leak_rate/0", "credit/leak_rate/1"} <= two.keys()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_credit_that_is_not_finite_shows(value):
+    """A broken credit must not look like one that the step did not compute."""
+    outcome = Outcome(
+        np.ones((1, 2, 2)),
+        np.ones((1, 2, 2, 3)),
+        np.zeros((1, 2, 2, 3), int),
+        np.ones((1, 3), bool),
+    )
+    credit = np.zeros((3, 2, 2))
+    credit[1, 0, 0] = value
+    found = diagnostics(outcome, credit, np.zeros((3, 2, 2)), voting(3))
+    assert not np.isfinite(found["credit/mean/1"]) and not np.isfinite(found["credit/var/1"])
+    assert found["credit/mean/0"] == found["credit/mean/2"] == 0
+
+
+def test_only_credit_that_a_step_did_not_compute_is_left_out():
+    outcome = Outcome(
+        np.ones((1, 2, 2)),
+        np.ones((1, 2, 2, 3)),
+        np.zeros((1, 2, 2, 3), int),
+        np.ones((1, 3), bool),
+    )
+    credit = np.zeros((3, 2, 2))
+    known = np.array([True, False, True])
+    found = diagnostics(outcome, credit, credit, voting(3), known=known)
+    assert [f"credit/mean/{agent}" in found for agent in range(3)] == known.tolist()
+    assert [f"credit/silent_groups/{agent}" in found for agent in range(3)] == known.tolist()
