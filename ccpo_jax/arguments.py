@@ -1,25 +1,38 @@
-"""Arguments of the experiments' command lines, checked where they are typed: a mistake is one line and status 2."""
+"""Command-line arguments: their parser, and the types that several commands share."""
 
 import argparse
+from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Complaints are one line."""
+    """An argument parser that reports a mistake in one line and exits with status 2."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
+        """Exits with the message."""
         self.exit(2, f"error: {message}; see --help\n")
 
 
-def seeds(text: str) -> tuple[int, ...]:
-    """``0,1`` -> (0, 1): no number twice."""
-    found = tuple(int(part) for part in text.split(","))
-    if min(found) < 0 or len(set(found)) < len(found):
-        raise ValueError(text)
-    return found
-
-
 def positive(text: str) -> int:
-    """An integer from 1 on."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"received {text!r}, use an integer from 1 on")
+    """A positive integer.
+
+    Example:
+      >>> positive("8")
+      8
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"received {text!r}, use a positive integer")
     return int(text)
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Distinct seeds, separated by commas.
+
+    Example:
+      >>> seeds("0,1")
+      (0, 1)
+    """
+    numbers = [part.strip() for part in text.split(",")]
+    values = tuple(int(number) for number in numbers if number.isdecimal())
+    if len(values) < len(numbers) or len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"received {text!r}, use distinct seeds such as 0,1,2")
+    return values

@@ -1,6 +1,7 @@
 """Errors that name the field at fault, and text that is safe to print."""
 
 import contextlib
+from collections.abc import Iterator
 
 
 class InputError(ValueError):
@@ -22,19 +23,32 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
-def as_input_error():
-    """Marks complaints of the checks at the border as the user's to mend; errors elsewhere keep their traceback."""
+def as_input_error() -> Iterator[None]:
+    """Turns a ValueError or OSError of the checks at the border into an `InputError`.
+
+    The message is made one line that is safe to print. Errors elsewhere keep their traceback: use
+    this around code that reads what the user typed, and nothing else.
+
+    Raises:
+      InputError: its field is the text before the first colon, or the file that failed.
+    """
     try:
         yield
-    except ValueError as error:
-        if isinstance(error, InputError) and escape_control(str(error)) == str(error):
+    except InputError as error:
+        if escape_control(str(error)) == str(error):
             raise
-        field, _, message = escape_control(" ".join(str(error).split())).partition(": ")
-        raise InputError(field, message) from error
-    except OSError as error:  # a name no file can have, a file nobody may read
-        raise InputError(
-            escape_control(f"{str(error.filename):.200}"), f"{error.strerror}; type another name"
-        ) from error
+        raise _one_line(error) from error
+    except ValueError as error:
+        raise _one_line(error) from error
+    except OSError as error:
+        # A name that no file can have, a file that may not be read.
+        file = escape_control(f"{str(error.filename):.200}")
+        raise InputError(file, f"{error.strerror}; type another name") from error
+
+
+def _one_line(error: ValueError) -> InputError:
+    field, _, message = escape_control(" ".join(str(error).split())).partition(": ")
+    return InputError(field, message)
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:
@@ -49,15 +63,16 @@ def first_line(error: BaseException, limit: int = 200) -> str:
 
 
 def escape_control(text: str) -> str:
-    r"""Text that a terminal shows and does not obey: control characters and direction marks as their escapes.
+    r"""Escapes control characters and direction marks, which a terminal would obey.
 
     Example:
       >>> escape_control("wipe \x1b[2J, turn \u202e")
       'wipe \\x1b[2J, turn \\u202e'
     """
-    return "".join(
-        letter
-        if letter.isprintable() or letter in "\n\t"
-        else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
+    return "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode()

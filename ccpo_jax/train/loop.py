@@ -79,7 +79,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
                     _, state = checkpoints.restore(state)
                 start = int(state.step)
                 if start < config.steps:
-                    checkpoints.require_room(state)
+                    checkpoints.check_disk_space(state)
                 save_config(config, workdir, start)
         print_main(
             f"workdir {workdir}" + (f", resuming after step {start}" if start else ""),
@@ -161,7 +161,12 @@ def journaling(workdir: str, start: int, config, topology: Topology):
     if not is_main_process():
         return contextlib.nullcontext()
     return RolloutLog(
-        workdir, topology, resume_step=start, total_steps=config.steps, **config.journal
+        workdir,
+        topology,
+        resume_step=start,
+        total_steps=config.steps,
+        problems=config.journal.problems,
+        every=config.journal.every,
     )
 
 

@@ -26,7 +26,7 @@ from ccpo_jax.train.guards import (
 )
 from ccpo_jax.verifiers import Graded, VerifierPool
 from ccpo_jax.verifiers.grader import Grader
-from ccpo_jax.workdir import RolloutLog
+from ccpo_jax.workdir import RolloutLog, StepBatch
 
 
 def train_step(
@@ -35,7 +35,7 @@ def train_step(
     state: TrainState,
     pool: VerifierPool,
     watch: NonFiniteGuard | None = None,
-    journal: RolloutLog | None = None,
+    rollout_log: RolloutLog | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
     """Problems -> rollouts -> verdicts -> credit -> advantages -> gradients -> new state.
 
@@ -45,7 +45,7 @@ def train_step(
       state: donated.
       pool: verifiers.
       watch: told of updates that are left out because they are not finite.
-      journal: told what was said.
+      rollout_log: receives the rollouts.
 
     Returns:
       ``(new state, metrics)``.
@@ -63,8 +63,9 @@ def train_step(
     )
     known = known_credit(program, estimator, active)
     metrics |= step_metrics(program, spoken, result, credit, advantage, known, state.credit_state)
-    if journal is not None:
-        journal.write(step + 1, problems, spoken, graded, result, credit, advantage, known)
+    if rollout_log is not None:
+        batch = StepBatch(problems, spoken, graded, result, credit, advantage, known)
+        rollout_log.write(step + 1, batch)
     with explain_oom("update", config):
         report = (
             functools.partial(watch.report, step=step + 1, problems=[p.id for p in problems])

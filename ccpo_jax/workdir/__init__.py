@@ -5,7 +5,7 @@ from ccpo_jax.workdir.atomic_write import write_atomically
 from ccpo_jax.workdir.checkpoint import Checkpoints, open_checkpoints
 from ccpo_jax.workdir.disk_errors import as_disk_error
 from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter
-from ccpo_jax.workdir.rollout_log import RolloutLog
+from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch
 from ccpo_jax.workdir.workdir import default_workdir, lock_workdir
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "MetricsWriter",
     "NullWriter",
     "RolloutLog",
+    "StepBatch",
     "accuracy_rows",
     "accuracy_table",
     "as_disk_error",

@@ -39,7 +39,7 @@ def accuracy_rows(
 def accuracy_table(
     before: Mapping[str, Interval], after: Mapping[str, Interval] | None = None
 ) -> str:
-    """Aligned rows of accuracies in percent with their intervals, and the change where there are two columns.
+    """Aligned rows of accuracies in percent with intervals; with two columns also the change.
 
     Args:
       before: row name -> (mean, low, high), fractions.

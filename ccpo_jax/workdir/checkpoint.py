@@ -1,10 +1,12 @@
-"""Checkpoints of a run: asynchronous, atomic, checked bit by bit, the newest few and the best.
+"""Checkpoints of a run: asynchronous, atomic, verified; the newest few and the best are kept.
 
-Beside its arrays every checkpoint holds a record: their names, shapes and fingerprints, the metrics, and a checksum of
-all this. Storage that loses or flips bits is found out when a checkpoint is restored, and an older one is taken.
+Beside its arrays every checkpoint holds a record: their names, shapes and fingerprints, the
+  metrics, and a checksum of
+all this. Restoring verifies it, and falls back to an older checkpoint where storage lost or flipped
+bits.
 
-Several processes write a checkpoint together, each its own parts, into one folder that all of them see.
-"""
+Several processes write a checkpoint together, each its own shards, into one folder that all of them
+see."""
 
 import contextlib
 import errno
@@ -17,33 +19,36 @@ import pathlib
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from orbax import checkpoint as ocp
 
 from ccpo_jax.devices.distributed import all_gather_objects, first_nonempty, is_main_process
-from ccpo_jax.errors import first_line
+from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.workdir.checksum import fingerprints
 from ccpo_jax.workdir.disk_errors import storage_errors_as_os_errors
 
 _LOG = logging.getLogger(__name__)
 _RECORD = "record.json"
 
+State = TypeVar("State")
+
 
 class Checkpoints:
-    """The checkpoints of one folder. A context manager: leaving it waits for saves under way.
+    """The checkpoints in one folder. A context manager: leaving it waits for pending saves.
 
     Args:
-      folder: created if need be.
+      folder: created if it does not exist.
       keep_last: newest checkpoints kept.
-      best_metric: name in the metrics given to `save`; larger is better. The best checkpoint is kept besides;
-        checkpoints without this metric are never the best.
+      best_metric: name in the metrics given to `save`; larger is better. The best checkpoint is
+        kept too; checkpoints without this metric are never the best.
       read_only: change nothing in the folder: another process may be saving into it.
 
     Raises:
-      ValueError: if the folder cannot be created or written.
+      InputError: ``workdir``: the folder cannot be created or written.
     """
 
     def __init__(
@@ -57,20 +62,24 @@ class Checkpoints:
         self.folder = pathlib.Path(folder).resolve()
         self._best_metric = best_metric
         self._read_only = read_only
+        # The best metric of each step as far as it was looked up; None = it has none.
         self._scores: dict[int, float | None] = {}
         self._options = ocp.CheckpointManagerOptions(
             preservation_policy=_NewestAndBest(keep_last, self._score),
-            save_decision_policy=_Always(),
+            save_decision_policy=_AlwaysSave(),
             enable_async_checkpointing=True,
-            lightweight_initialize=True,  # the records say all that is needed, and are checked
+            # The records hold everything that is needed, and are verified.
+            lightweight_initialize=True,
             create=not read_only,
-            cleanup_tmp_directories=not read_only,  # what a killed save has left
+            # Left behind by a save that was killed.
+            cleanup_tmp_directories=not read_only,
         )
         try:
             self._manager = self._open()
         except OSError as error:
-            raise ValueError(
-                f"workdir: cannot write {self.folder} ({error.strerror or error}); type --workdir=FOLDER"
+            reason = error.strerror or error
+            raise InputError(
+                "workdir", f"cannot write {self.folder} ({reason}); type --workdir=FOLDER"
             ) from error
 
     def _open(self) -> ocp.CheckpointManager:
@@ -80,7 +89,7 @@ class Checkpoints:
         }
         return ocp.CheckpointManager(self.folder, options=self._options, item_handlers=handlers)
 
-    def save(self, step: int, state, *, metrics: Mapping[str, float] | None = None) -> None:
+    def save(self, step: int, state: Any, *, metrics: Mapping[str, float] | None = None) -> None:
         """Saves in the background; the state may be donated as soon as this returns.
 
         Args:
@@ -89,44 +98,50 @@ class Checkpoints:
           metrics: recorded with the checkpoint; the best one is chosen by them.
 
         Raises:
-          ValueError: `step` is not the newest: orbax would skip it without a word.
-          OSError: the disk is full or may not be written, found out by this save or by the one before.
+          InputError: ``step`` is not after the newest checkpoint's; orbax would skip it silently.
+          OSError: the disk is full or not writable, noticed by this save or by the one before.
         """
         newest = self.latest_step()
         if newest is not None and step <= newest:
-            raise ValueError(
-                f"step: {step} is not after {newest}, the newest checkpoint in {self.folder}; "
-                "resume from it, or name another --workdir"
+            raise InputError(
+                "step",
+                f"{step} is not after {newest}, the newest checkpoint in {self.folder}; "
+                "resume from it, or type another --workdir",
             )
-        self.require_room(state)
+        self.check_disk_space(state)
+
         finite = {
             name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)
         }
-        plain = _without_keys(state)
-        record = {"arrays": _described(plain, fingerprints(plain)), "metrics": finite}
-        self._scores[step] = finite.get(self._best_metric)
+        arrays = _keys_to_words(state)
+        record = {"arrays": _describe(arrays, fingerprints(arrays)), "metrics": finite}
+        self._scores[step] = None if self._best_metric is None else finite.get(self._best_metric)
+
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(plain),
+            state=ocp.args.StandardSave(arrays),
             record=ocp.args.JsonSave(record | {"check": _checksum(record)}),
         )
         with storage_errors_as_os_errors(self.folder):
             self._manager.save(step, args=items)
 
-    def require_room(self, state) -> None:
-        """Raises OSError if the disk has no room for a checkpoint of `state`: found out later, it costs what was made.
+    def check_disk_space(self, state: Any) -> None:
+        """Checks that the disk has space for a checkpoint of `state`.
 
-        Arrays are compressed when they are saved, but trained parameters hardly shrink.
+        Failing later would lose the checkpoint. Arrays are compressed when they are saved, but
+        trained parameters hardly shrink.
+
+        Raises:
+          OSError: too little space.
         """
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(_without_keys(state)))
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(_keys_to_words(state)))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
-            told = (
-                f"{os.strerror(errno.ENOSPC)}: {free:,} bytes free, a checkpoint takes {needed:,}"
-            )
-            raise OSError(errno.ENOSPC, told, str(self.folder))
+            reason = os.strerror(errno.ENOSPC)
+            message = f"{reason}: {free:,} bytes free, a checkpoint takes {needed:,}"
+            raise OSError(errno.ENOSPC, message, str(self.folder))
 
     def steps(self) -> list[int]:
-        """Steps with a complete checkpoint, oldest first. Waits for saves under way."""
+        """Steps with a complete checkpoint, oldest first. Waits for pending saves."""
         self.wait()
         return sorted(self._manager.all_steps())
 
@@ -135,108 +150,117 @@ class Checkpoints:
         return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
-        """The step with the largest `best_metric` (the earlier of equals), None if no checkpoint has it."""
-        return max(
-            (step for step in self.steps() if self._score(step) is not None),
-            key=self._rank,
-            default=None,
-        )
+        """The earliest step with the largest `best_metric`; None if no step has it."""
+        return _best_step(self.steps(), self._score)
 
     def _score(self, step: int) -> float | None:
         """The step's `best_metric`; None also where the record is damaged."""
+        if self._best_metric is None:
+            return None
         if step not in self._scores:
             try:
-                value = self._record(step)["metrics"].get(self._best_metric)
-            except _Unreadable as error:
+                value = self._read_record(step)["metrics"].get(self._best_metric)
+            except _DamagedCheckpointError as error:
                 _LOG.warning("checkpoint of step %d cannot be the best (%s)", step, error)
                 value = None
             self._scores[step] = value
         return self._scores[step]
 
-    def _rank(self, step: int) -> tuple[float, int]:
-        return self._scores[step], -step
-
-    def restore(self, like, *, step: int | None = None) -> tuple[int, object]:
-        """Restores the newest sound checkpoint, or the one of `step`.
+    def restore(self, like: State, *, step: int | None = None) -> tuple[int, State]:
+        """Restores the newest intact checkpoint, or the one of `step`.
 
         Args:
-          like: a state (or its `jax.ShapeDtypeStruct`s) with the structure, shapes, dtypes and shardings wanted.
-          step: None = the newest; damaged ones are passed over with a warning and set aside, so that their steps can
-            be saved again. Files cut short, emptied or lost and every flipped bit of an array count as damage.
+          like: a state (or its `jax.ShapeDtypeStruct`s) with the wanted structure, shapes, dtypes
+            and shardings.
+          step: None = the newest; damaged ones are skipped with a warning and renamed, so that
+            their steps can be saved again. Truncated, empty or missing files and every flipped bit
+            of an array count as damage.
 
         Returns:
           ``(step, state)``.
 
         Raises:
-          ValueError: nothing to restore, nothing sound, or a checkpoint of another model or team.
+          InputError: ``step``: no such checkpoint; ``workdir``: no checkpoint, no intact one, or
+            one of another model or team.
         """
         known = self.steps()
         if not known:
-            raise ValueError(
-                f"workdir: no checkpoint in {self.folder}; train first, or name another --workdir"
+            raise InputError(
+                "workdir", f"no checkpoint in {self.folder}; train first, or type another --workdir"
             )
         if step is not None and step not in known:
-            raise ValueError(
-                f"step: no checkpoint of step {step} in {self.folder}; use one of {known}"
+            raise InputError(
+                "step", f"no checkpoint of step {step} in {self.folder}; use one of {known}"
             )
-        tried = known if step is None else [step]
+
+        candidates = known if step is None else [step]
         damaged: list[int] = []
-        for candidate in reversed(tried):
-            state, why = None, ""
-            try:
-                state = self._read(candidate, like)
-            except _Unreadable as error:
-                why = str(error)
-            if why := first_nonempty(why):
-                _LOG.warning("checkpoint of step %d is damaged (%s)", candidate, why)
-                damaged.append(candidate)
-                continue
-            self._set_aside(
-                damaged
-            )  # only now: where nothing can be read, the disk may be at fault and not the files
-            return candidate, state
-        raise ValueError(
-            f"workdir: no readable checkpoint in {self.folder} (tried steps {tried}); restore a copy of it, "
-            "or type another --workdir to start over"
+        for candidate in reversed(candidates):
+            state, damage = self._try_read(candidate, like)
+            # All processes take the same checkpoint.
+            damage = first_nonempty(damage)
+            if not damage:
+                # Renamed only now: where nothing can be read, the disk may be at fault, not the
+                # files.
+                self._set_aside(damaged)
+                return candidate, cast(State, state)
+            _LOG.warning("checkpoint of step %d is damaged (%s)", candidate, damage)
+            damaged.append(candidate)
+        raise InputError(
+            "workdir",
+            f"no readable checkpoint in {self.folder} (tried steps {candidates}); restore a copy, "
+            "or type another --workdir to start over",
         )
 
     def _set_aside(self, steps: Sequence[int]) -> None:
-        if steps and not self._read_only:
-            for step in steps:
-                if is_main_process():
-                    _set_aside(self.folder / str(step))
-                self._scores.pop(step, None)
-            all_gather_objects(None)  # nobody looks before they are away
-            self._manager.close()
-            self._manager = self._open()
+        """Renames damaged checkpoints; all processes wait until it is done."""
+        if not steps or self._read_only:
+            return
+        for step in steps:
+            if is_main_process():
+                _rename_damaged(self.folder / str(step))
+            self._scores.pop(step, None)
+        # A barrier: no process lists the folder before the damaged checkpoints are gone.
+        all_gather_objects(None)
+        self._manager.close()
+        self._manager = self._open()
 
-    def _read(self, step: int, like):
-        saved = self._record(step)["arrays"]
-        target = jax.tree.map(_abstract, _without_keys(like))
-        _check_structure(step, saved, target)
-        with _failures_as_damage():  # the structure has been checked
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            plain = self._manager.restore(step, args=args)["state"]
-        found = _described(plain, fingerprints(plain))
-        if changed := [name for name in saved if found[name] != saved[name]]:
-            raise _Unreadable(f"{', '.join(changed[:3])}: not what was saved")
-        return _with_keys(plain, like)
-
-    def _record(self, step: int) -> dict[str, Any]:
-        """What was written beside the arrays of a step."""
+    def _try_read(self, step: int, like: State) -> tuple[State | None, str]:
+        """``(state, "")``, or ``(None, damage)``."""
         try:
-            record = json.loads(
-                (self.folder / str(step) / "record" / _RECORD).read_text(encoding="utf-8")
-            )
-            sound = record.pop("check") == _checksum(record)
+            return self._read(step, like), ""
+        except _DamagedCheckpointError as error:
+            return None, str(error)
+
+    def _read(self, step: int, like: State) -> State:
+        saved = self._read_record(step)["arrays"]
+        target = jax.tree.map(_abstract, _keys_to_words(like))
+        _check_structure(step, saved, target)
+        # The structure is right, so that whatever fails from here on is damage.
+        with _failures_as_damage():
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+            arrays = self._manager.restore(step, args=args)["state"]
+
+        restored = _describe(arrays, fingerprints(arrays))
+        changed = [name for name in saved if restored[name] != saved[name]]
+        if changed:
+            raise _DamagedCheckpointError(f"{', '.join(changed[:3])}: not what was saved")
+        return _words_to_keys(arrays, like)
+
+    def _read_record(self, step: int) -> dict[str, Any]:
+        """The record beside the arrays of a step."""
+        path = self.folder / str(step) / "record" / _RECORD
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            intact = record.pop("check") == _checksum(record)
         except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
-            raise _Unreadable(f"its record: {type(error).__name__}") from error
-        if not sound:
-            raise _Unreadable("its record: wrong checksum")
+            raise _DamagedCheckpointError(f"its record: {type(error).__name__}") from error
+        if not intact:
+            raise _DamagedCheckpointError("its record: wrong checksum")
         return record
 
     def wait(self) -> None:
-        """Waits for saves under way. Raises as `save`."""
+        """Waits for pending saves. Raises as `save`."""
         with storage_errors_as_os_errors(self.folder):
             self._manager.wait_until_finished()
 
@@ -251,14 +275,17 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def open_checkpoints(
     workdir: str | pathlib.Path, *, keep_last: int = 3, read_only: bool = False
 ) -> Checkpoints:
-    """The checkpoints of a run; the held-out team accuracy selects the best one."""
+    """The checkpoints of a run; the best has the largest held-out team accuracy.
+
+    Arguments and errors as in `Checkpoints`.
+    """
     return Checkpoints(
         pathlib.Path(workdir, "checkpoints"),
         keep_last=keep_last,
@@ -267,118 +294,147 @@ def open_checkpoints(
     )
 
 
-def _set_aside(checkpoint: pathlib.Path) -> None:
-    """Renames a checkpoint to damaged-<step>, or damaged-<step>-1 and so on where an earlier one has that name."""
-    names = (
-        f"damaged-{checkpoint.name}" + (f"-{again}" if again else "") for again in itertools.count()
-    )
-    target = next(path for path in map(checkpoint.with_name, names) if not path.exists())
-    checkpoint.rename(target)
-    _LOG.warning("checkpoint of step %s set aside as %s", checkpoint.name, target.name)
+# --- which checkpoints are kept ----------------------------------------------------------------
 
 
-class _Unreadable(Exception):
-    """A damaged checkpoint."""
+class _AlwaysSave:
+    """Orbax's save policy: the caller decides when to save."""
 
-
-@contextlib.contextmanager
-def _failures_as_damage() -> Iterator[None]:
-    """Whatever orbax raises over damaged files (arrays cut short: a bare Exception). A full device is not damage."""
-    try:
-        yield
-    except (jax.errors.JaxRuntimeError, MemoryError):
-        raise
-    except Exception as error:
-        raise _Unreadable(first_line(error.__cause__ or error)) from error
-
-
-class _Always:
-    """When to save is the caller's decision."""
-
-    def should_save(self, step, previous_steps, *, context) -> bool:
+    def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
         del step, previous_steps, context
         return True
 
 
 class _NewestAndBest:
-    """Which checkpoints stay: the newest few, and the one with the largest score (the earlier of equals)."""
+    """Orbax's preservation policy: the newest few, and the one with the largest score."""
 
     def __init__(self, newest: int, score: Callable[[int], float | None]):
-        self._newest, self._score = newest, score
+        self._newest = newest
+        self._score = score
 
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         del context
         steps = [info.step for info in checkpoints]
-        scored = [step for step in steps if self._score(step) is not None]
-        best = max(scored, key=lambda step: (self._score(step), -step), default=None)
-        return [step in steps[-self._newest :] or step == best for step in steps]
+        newest = steps[-self._newest :]
+        best = _best_step(steps, self._score)
+        return [step in newest or step == best for step in steps]
+
+
+def _best_step(steps: Sequence[int], score: Callable[[int], float | None]) -> int | None:
+    """The step with the largest score, the earlier of equals; None if no step has one."""
+    best, best_score = None, -math.inf
+    for step in sorted(steps):
+        value = score(step)
+        if value is not None and (best is None or value > best_score):
+            best, best_score = step, value
+    return best
+
+
+# --- damage ------------------------------------------------------------------------------------
+
+
+class _DamagedCheckpointError(Exception):
+    """A checkpoint that cannot be read, or that does not hold what was saved."""
+
+
+@contextlib.contextmanager
+def _failures_as_damage() -> Iterator[None]:
+    """Marks what orbax raises over damaged files, a bare Exception at times. OOM is not damage."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError):
+        raise
+    except Exception as error:
+        raise _DamagedCheckpointError(first_line(error.__cause__ or error)) from error
+
+
+def _rename_damaged(checkpoint: pathlib.Path) -> None:
+    """Renames a checkpoint to damaged-<step>, or to damaged-<step>-1, -2, ... if that exists."""
+    name = f"damaged-{checkpoint.name}"
+    target = checkpoint.with_name(name)
+    for number in itertools.count(1):
+        if not target.exists():
+            break
+        target = checkpoint.with_name(f"{name}-{number}")
+    checkpoint.rename(target)
+    _LOG.warning("checkpoint of step %s renamed to %s", checkpoint.name, target.name)
 
 
 def _checksum(record: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
-def _described(tree, prints: Sequence[int]) -> dict[str, list]:
-    """name -> [dtype, shape, fingerprint] of every array."""
-    return {
-        _name(path): [np.dtype(leaf.dtype).name, list(leaf.shape), value]
-        for (path, leaf), value in zip(jax.tree.leaves_with_path(tree), prints, strict=True)
-    }
+# --- the arrays of a state ---------------------------------------------------------------------
 
 
-def _check_structure(step: int, saved: Mapping[str, list], target) -> None:
-    """One clear line if the checkpoint is of another model, team or optimizer."""
-    had = {name: f"{dtype}{shape}" for name, (dtype, shape, _) in saved.items()}
-    wants = {
+def _describe(tree: Any, prints: Sequence[int]) -> dict[str, list]:
+    """Name -> [dtype, shape, fingerprint] of every array."""
+    description = {}
+    for (path, leaf), value in zip(jax.tree.leaves_with_path(tree), prints, strict=True):
+        description[_name(path)] = [np.dtype(leaf.dtype).name, list(leaf.shape), value]
+    return description
+
+
+def _check_structure(step: int, saved: Mapping[str, list], target: Any) -> None:
+    """Raises InputError if the checkpoint is of another model, team or optimizer."""
+    in_checkpoint = {name: f"{dtype}{shape}" for name, (dtype, shape, _) in saved.items()}
+    wanted = {
         _name(path): f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
         for path, leaf in jax.tree.leaves_with_path(target)
     }
-    for name in sorted(had.keys() | wants.keys()):
-        if had.get(name) != wants.get(name):
-            raise ValueError(
-                f"workdir: the checkpoint of step {step} has {name} {had.get(name, 'missing')}, this configuration "
-                f"{wants.get(name, 'missing')}; use the configuration and the version it was made with, or another --workdir"
+    for name in sorted(in_checkpoint.keys() | wanted.keys()):
+        if in_checkpoint.get(name) != wanted.get(name):
+            raise InputError(
+                "workdir",
+                f"the checkpoint of step {step} has {name} {in_checkpoint.get(name, 'missing')}, "
+                f"this configuration {wanted.get(name, 'missing')}; use the configuration "
+                "and version it was made with, or another --workdir",
             )
 
 
-def _is_key(leaf) -> bool:
-    return jax.dtypes.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
 
 
-def _without_keys(tree):
-    """Typed keys as their raw words; everything else as it is."""
+def _keys_to_words(tree: Any) -> Any:
+    """Typed PRNG keys as their raw words; everything else unchanged."""
 
-    def raw(leaf):
+    def words(leaf: Any) -> Any:
         if not _is_key(leaf):
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return jax.eval_shape(jax.random.key_data, leaf)
         return jax.random.key_data(leaf)
 
-    return jax.tree.map(raw, tree)
+    return jax.tree.map(words, tree)
 
 
-def _with_keys(tree, like):
-    def typed(leaf, model):
-        return (
-            jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(model))
-            if _is_key(model)
-            else leaf
-        )
+def _words_to_keys(tree: Any, like: State) -> State:
+    """The inverse of `_keys_to_words`: keys where `like` has keys, of the same implementation."""
 
-    return jax.tree.map(typed, tree, like)
+    def key(leaf: Any, model: Any) -> Any:
+        if not _is_key(model):
+            return leaf
+        return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(model))
+
+    return jax.tree.map(key, tree, like)
 
 
-def _abstract(leaf) -> jax.ShapeDtypeStruct:
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
-    return jax.ShapeDtypeStruct(
-        np.shape(leaf), leaf.dtype, sharding=getattr(leaf, "sharding", None)
-    )
+    sharding = getattr(leaf, "sharding", None)
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=sharding)
 
 
-def _name(path) -> str:
-    return ".".join(
-        str(getattr(entry, "name", getattr(entry, "key", getattr(entry, "idx", entry))))
-        for entry in path
-    )
+def _name(path: Sequence[Any]) -> str:
+    """A leaf's dotted name: names of fields, keys of mappings, indices of sequences."""
+    names = []
+    for entry in path:
+        for attribute in ("name", "key", "idx"):
+            if hasattr(entry, attribute):
+                names.append(str(getattr(entry, attribute)))
+                break
+        else:
+            names.append(str(entry))
+    return ".".join(names)

@@ -1,17 +1,20 @@
-"""Fingerprints of arrays: 32 bits that a flipped bit always changes, the same on however many devices an array lies."""
+"""Fingerprints of arrays: 32 bits that any flipped bit changes, independent of the sharding."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def fingerprints(tree) -> list[int]:
+def fingerprints(tree: Any) -> list[int]:
     """One fingerprint per leaf, in the order of `jax.tree.leaves`.
 
-        fingerprint = sum over elements of mix(bits XOR mix(place))  mod 2**32
+        fingerprint = sum over elements of mix(bits XOR mix(position))  mod 2**32
 
-    `mix` is a bijection, so a change of one element always shows; other changes escape with a chance of 2**-32. The sum
-    is exact in any order: shardings, and with them the number of devices and processes, do not matter.
+    `mix` is a bijection, so a change of one element always shows; other changes escape with a
+    chance of 2**-32. The sum is exact in any order: shardings, and with them the number of devices
+    and processes, do not matter.
 
     Args:
       tree: a pytree of arrays; no typed keys.
@@ -30,14 +33,15 @@ def fingerprints(tree) -> list[int]:
 @jax.jit
 def _fingerprint(x: jax.Array) -> jax.Array:
     words = _words(jnp.atleast_1d(x))
-    place = jnp.uint32(0)
+    position = jnp.uint32(0)
     for axis in range(words.ndim):
-        place = _mix(place + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis))
-    return jnp.sum(_mix(words ^ place), dtype=jnp.uint32)
+        index = jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+        position = _mix(position + index)
+    return jnp.sum(_mix(words ^ position), dtype=jnp.uint32)
 
 
 def _words(x: jax.Array) -> jax.Array:
-    """The bits of every element as 32-bit words; of wider elements as two words on an axis of their own."""
+    """The bits of every element as a 32-bit word; of wider elements as two, on a new last axis."""
     if x.dtype == jnp.bool:
         return x.astype(jnp.uint32)
     width = 8 * np.dtype(x.dtype).itemsize
@@ -45,7 +49,7 @@ def _words(x: jax.Array) -> jax.Array:
 
 
 def _mix(x: jax.Array) -> jax.Array:
-    """Spreads every bit over all 32, one to one: shifts and odd factors (the last steps of MurmurHash3)."""
+    """A bijection that spreads every bit over all 32: the finalizer of MurmurHash3."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> shift)) * jnp.uint32(factor)
     return x ^ (x >> 16)

@@ -1,48 +1,46 @@
-"""A run's files of lines: one JSON object a line, each about a step, and no step twice however often a run resumes."""
+"""Append-only files of JSON lines, keyed by step; truncated when a run resumes."""
 
 import json
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 
 class StepLines:
-    """Appends JSON objects to a file of lines. A context manager.
+    """Appends one JSON object per line to a file, each with its step. A context manager.
 
     Args:
-      path: the file; made if need be.
-      resume_step: steps already done: lines of later steps and a torn last line are removed; 0 = all of them.
+      path: the file; created if it does not exist.
+      resume_step: steps already done: lines of later steps and a torn last line are removed; 0 =
+        all lines.
     """
 
     def __init__(self, path: pathlib.Path, resume_step: int = 0):
         self._path = path
-        self._keep(resume_step)
+        if path.exists():
+            self._truncate(resume_step)
         self._file = path.open("a", encoding="utf-8")
 
-    def _keep(self, last_step: int) -> None:
-        """Rewrites the file without lines past `last_step`."""
-        if not self._path.exists():
-            return
+    def _truncate(self, last_step: int) -> None:
+        """Rewrites the file without lines after `last_step`."""
         kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
-            try:
-                whole = line.endswith("\n") and json.loads(line)["step"] <= last_step
-            except (json.JSONDecodeError, KeyError, TypeError):
-                whole = False
-            if whole:
-                kept.append(line)
-        fresh = self._path.with_suffix(".tmp")
-        fresh.write_text("".join(kept) if last_step else "", encoding="utf-8")
-        fresh.replace(self._path)
+        if last_step:
+            for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
+                if _is_complete(line) and json.loads(line)["step"] <= last_step:
+                    kept.append(line)
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(self._path)
 
-    def append(self, step: int, values: Mapping) -> None:
-        """Writes one line, to the disk: a checkpoint of this step must never be older."""
-        self._file.write(json.dumps({"step": step} | values, allow_nan=False) + "\n")
+    def append(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes one line through to the disk: a checkpoint of this step must never be older."""
+        self._file.write(json.dumps({"step": step} | dict(values), allow_nan=False) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def lines(self) -> list[dict]:
-        """Everything written so far, also before a run was resumed."""
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines, those of earlier runs included."""
         return [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
 
     def close(self) -> None:
@@ -52,5 +50,15 @@ class StepLines:
     def __enter__(self) -> "StepLines":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_complete(line: str) -> bool:
+    """Whether a line was written to its end: a JSON object with a step."""
+    if not line.endswith("\n"):
+        return False
+    try:
+        return isinstance(json.loads(line)["step"], int)
+    except (json.JSONDecodeError, LookupError, TypeError):
+        return False

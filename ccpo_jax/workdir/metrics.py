@@ -1,4 +1,4 @@
-"""The metrics of a run, written everywhere: metrics.jsonl, TensorBoard, Weights & Biases, the progress line."""
+"""Writes a run's metrics: metrics.jsonl, TensorBoard, Weights & Biases, the progress line."""
 
 import math
 import pathlib
@@ -15,8 +15,9 @@ from ccpo_jax.workdir.tensorboard import TensorBoardWriter
 class MetricsWriter:
     """Writes a run's metrics, one JSON object per line, and shows its progress. A context manager.
 
-    The line of step k describes the state after k steps; step 0 is the untrained team. The same run writes the same
-    lines, fields under ``time/`` aside. JSON has no NaN or infinity: such values are written as null.
+    The line of step k describes the state after k steps; step 0 is the untrained team. The same run
+    writes the same lines, fields under ``time/`` aside. JSON has no NaN or infinity: such values
+    are written as null.
 
     Args:
       workdir: receives metrics.jsonl and TensorBoard files.
@@ -105,7 +106,7 @@ class NullWriter:
 
 def _start_wandb(workdir: pathlib.Path) -> Any:
     try:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
             "log.wandb", "the wandb package is missing; pip install wandb, or log.wandb=False"

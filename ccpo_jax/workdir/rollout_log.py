@@ -1,39 +1,109 @@
-"""What a team said in some of its steps, and what each agent was paid for it: rollouts.jsonl, bounded in size."""
+"""rollouts.jsonl: the messages of some steps with verdicts, credit and advantage; bounded."""
 
+import itertools
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
+from ccpo_jax.data import Problem
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout
+from ccpo_jax.verifiers import Graded
 from ccpo_jax.workdir.jsonl import StepLines
 
-_MOST_STEPS = 200  # of a run that are kept; of longer ones, fewer of every hundred
-_MOST_SAMPLES = 16  # of a problem that are kept; a group may have more
-_MOST_TOLD = (
-    8  # samples of a masked world that stand beside a factual one where their numbers differ
-)
-_MOST_TEXT = 1_000_000  # characters of all texts of a problem; more texts are cut shorter
-_MOST_CHARS = 200  # of names and answers
+# Steps of a run that are logged; of a longer run, fewer in every hundred.
+_MAX_STEPS = 200
+# Samples of a problem that are logged; a group may have more.
+_MAX_SAMPLES = 16
+# Samples of a masked world that are logged beside a factual sample where the two counts differ.
+_MAX_MASKED_SAMPLES = 8
+# Characters of a text that are logged: its beginning and its end.
+_MAX_TEXT_CHARS = 2000
+# Characters of all texts of a problem; where there are more texts, each is cut shorter.
+_MAX_PROBLEM_CHARS = 1_000_000
+# Characters of names and answers.
+_MAX_NAME_CHARS = 200
+
+# One text per turn, None where the turn's speaker is masked: as the row of a sampler call, or as
+# the number of a text in `TurnRecord.texts`.
+Transcript = list[int | None]
+
+
+class TextRecord(TypedDict):
+    """A message and what the verifier said about it."""
+
+    text: str
+    verdict: str  # "right", "wrong", "cut off", or why there is no verdict
+    answer: NotRequired[str]  # as stated; absent where no answer was found
+
+
+class TurnRecord(TypedDict):
+    """The different texts that were written in one turn."""
+
+    speaker: int  # agent
+    role: str
+    texts: list[TextRecord]
+
+
+class SampleRecord(TypedDict):
+    """One sample of the team: its texts and what they earned.
+
+    None stands for a number that is not finite, or that the step did not compute.
+    """
+
+    reward: list[float | None]  # [W]
+    credit: list[float | None]  # [A]
+    advantage: list[float | None]  # [A]
+    said: list[list[Transcript]]  # [W][n][T]: numbers of texts; see `rollout_record` for n
+    splits: NotRequired[list[list[float | None]]]  # [A][2], where agents rate the outcome
+    ratings: NotRequired[list[str]]  # [A], the raters' replies
+
+
+class RolloutRecord(TypedDict):
+    """A line of rollouts.jsonl: one problem of one step, with all messages and what they earned."""
+
+    step: NotRequired[int]  # in the file; the step that was made of these rollouts
+    id: str
+    question: str
+    views: NotRequired[list[str]]  # what each agent reads as the question; [] = all read it
+    gold: str  # the right answer
+    group: int  # samples of the problem; not all of them are logged
+    mean_credit: list[float | None]  # [A], over all of them
+    masked: list[list[int]]  # [W], agents that each world masks
+    turns: list[TurnRecord]  # [T]
+    samples: list[SampleRecord]
+
+
+class StepBatch(NamedTuple):
+    """What one training step was made of. Arrays are numpy arrays."""
+
+    problems: Sequence[Problem]  # [B]
+    rollout: Rollout
+    graded: Sequence[Graded]  # [B], each with a verdict on every text, those of turn 0 first
+    outcome: Outcome  # [W, B, G(, A)]
+    credit: np.ndarray  # [A, B, G]
+    advantage: np.ndarray  # [A, B, G]
+    known: np.ndarray  # [A] bool, False = the step did not compute this agent's credit
 
 
 class RolloutLog:
-    """Keeps the rollouts of the first problems of some steps, one problem a line. A context manager.
+    """Logs the rollouts of some steps, one problem per line. A context manager.
 
-    Step 1 is kept, and every step that `every` divides. A batch is drawn at random, so its first problems are as good
-    as any. The same run writes the same lines, and nothing that is learned depends on them.
+    Logged are the first problems of step 1 and of every step that `every` divides. Batches are
+    drawn at random, so that the first problems of a batch are a random choice. The same run writes
+    the same lines, and training does not depend on them.
 
     Args:
       workdir: receives rollouts.jsonl.
       topology: the team.
-      resume_step: steps already done, see `StepLines`.
-      total_steps: of the run; one with more than 200 steps to keep keeps fewer, evenly.
+      total_steps: of the run; one with more than 200 steps to log logs fewer, evenly.
       problems: per step; 0 = none.
-      every: steps.
-      chars: most characters of a text that are kept.
+      every: steps between two that are logged.
+      resume_step: steps already done, see `StepLines`.
     """
 
     def __init__(
@@ -41,165 +111,195 @@ class RolloutLog:
         workdir: str | pathlib.Path,
         topology: Topology,
         *,
-        resume_step: int = 0,
         total_steps: int,
         problems: int,
         every: int,
-        chars: int,
+        resume_step: int = 0,
     ):
-        self._topology, self._problems, self._chars = topology, problems, chars
-        self._every = every * max(1, math.ceil(total_steps / every / _MOST_STEPS))
+        self._topology = topology
+        self._num_problems = problems
+        self._every = every * max(1, math.ceil(total_steps / every / _MAX_STEPS))
         self._lines = StepLines(pathlib.Path(workdir, "rollouts.jsonl"), resume_step)
 
-    def write(
-        self,
-        step: int,
-        problems: Sequence,
-        spoken: Rollout,
-        graded: Sequence,
-        outcome: Outcome,
-        credit: np.ndarray,
-        advantage: np.ndarray,
-        known: np.ndarray | None = None,
-    ) -> None:
-        """Keeps what belongs to `step`, if it is one of those to keep.
-
-        Args:
-          step: from 1, the step that was made of these rollouts.
-          problems: B `data.Problem`.
-          spoken: what was said.
-          graded: B `verifiers.Graded`, each with a verdict on every text.
-          outcome: ``[W, B, G(, A)]``.
-          credit: ``[A, B, G]``.
-          advantage: ``[A, B, G]``.
-          known: ``[A]`` bool, False = the step did not compute this agent's credit: null in the file; None = all.
-        """
-        if known is not None:
-            credit = np.where(known[:, None, None], credit, np.nan)
-            advantage = np.where(known[:, None, None], advantage, np.nan)
-        if step == 1 or step % self._every == 0:
-            for b, problem in enumerate(problems[: self._problems]):
-                facts = (spoken, graded[b], outcome, credit, advantage)
-                self._lines.append(
-                    step, entry(self._topology, problem, b, *facts, most_chars=self._chars)
-                )
+    def write(self, step: int, batch: StepBatch) -> None:
+        """Logs what `step`, counted from 1, was made of, if it is a step to log."""
+        if step != 1 and step % self._every:
+            return
+        for index in range(min(self._num_problems, len(batch.problems))):
+            self._lines.append(step, rollout_record(self._topology, batch, index))
 
     def __enter__(self) -> "RolloutLog":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lines.close()
 
 
-def entry(
-    topology: Topology,
-    problem,
-    b: int,
-    spoken: Rollout,
-    graded,
-    outcome: Outcome,
-    credit: np.ndarray,
-    advantage: np.ndarray,
-    *,
-    most_chars: int,
-) -> dict:
-    """One problem of a batch with all that was said to it, as JSON.
+def rollout_record(
+    topology: Topology, batch: StepBatch, index: int, *, max_chars: int = _MAX_TEXT_CHARS
+) -> RolloutRecord:
+    """One problem of a batch with everything that was written for it, as JSON.
 
     Args:
       topology: the team.
-      problem: a `data.Problem`.
-      b: its number in the batch.
-      spoken, outcome, credit, advantage: of the batch, see `RolloutLog.write`.
-      graded: the verdicts on the problem's texts, those of turn 0 first.
-      most_chars: of a text; what a longer one has in its middle is left out.
+      batch: of one step.
+      index: of the problem in the batch.
+      max_chars: of a text; of a longer one the middle is left out.
 
     Returns:
-      ``views``: what each agent reads in place of the question, [] if all read it. ``masked [W]``: agents that each
-      world masks. ``turns [T]``: speaker, role and the different texts, each with its
-      answer as stated and its verdict in words. ``samples``: of each sample the team's reward ``[W]``, credit and
-      advantage ``[A]``, and ``said [W][n][T]``: which text of each turn belongs to it in each world, None where its
-      speaker is masked; n is 1, but where a world has samples in another number than the factual one, n of them stand
-      beside every factual sample and the reward is their mean. With raters, their words and splits.
+      The record. A sample's ``said[w]`` holds one transcript; but where world w has another number
+      of samples than the factual world, it holds up to 8 of them and the sample's reward in w is
+      their mean.
     """
-    group, agents = credit.shape[2], range(topology.num_agents)
-    places: list[dict[int, int]] = [
-        {} for _ in spoken.turns
-    ]  # of each turn: row -> place among those that are kept
+    problem = batch.problems[index]
+    rollout = batch.rollout
+    credit = batch.credit[:, index]
+    group = credit.shape[-1]
 
-    def said(g: int, world: int) -> list[list[int | None]]:
-        count = spoken.samples(topology, world)
-        return [
-            [
-                places[t].setdefault(int(turn.row(world, s, count)), len(places[t]))
-                if spoken.masks[world][speaker]
-                else None
-                for t, (turn, speaker) in enumerate(
-                    zip(spoken.turns, topology.speakers, strict=True)
-                )
-            ]
-            for s in ([g] if count == group else range(min(count, _MOST_TOLD)))
-        ]
-
-    samples = [
-        {
-            "reward": _numbers(outcome.reward[:, b, g]),
-            "credit": _numbers(credit[:, b, g]),
-            "advantage": _numbers(advantage[:, b, g]),
-            "said": [said(g, world) for world in range(len(spoken.masks))],
-        }
-        for g in range(min(group, _MOST_SAMPLES))
+    rows = [
+        _rows_of_sample(topology, rollout, sample, group)
+        for sample in range(min(group, _MAX_SAMPLES))
     ]
-    most_chars = min(most_chars, _MOST_TEXT // sum(map(len, places)))
-    for g, sample in enumerate(samples if spoken.ratings else ()):
-        sample["splits"] = [_numbers(outcome.shares[a, b, g]) for a in agents]
-        sample["ratings"] = [shorten(turn.texts[b][g], most_chars) for turn in spoken.ratings]
-    turns, first = [], 0
-    for t, turn in enumerate(spoken.turns):
-        kept = [_text(turn, b, row, graded, first + row, most_chars) for row in places[t]]
-        turns.append({"speaker": topology.speakers[t], "role": topology.roles[t], "texts": kept})
-        first += len(turn.texts[b])
+    logged_rows = _unique_rows(rows, len(rollout.turns))
+    num_texts = sum(len(turn_rows) for turn_rows in logged_rows)
+    max_chars = min(max_chars, _MAX_PROBLEM_CHARS // num_texts)
+
     return {
-        "id": shorten(problem.id, _MOST_CHARS),
-        "question": shorten(problem.question, most_chars),
-        "views": [shorten(view, most_chars) for view in problem.views],
-        "gold": shorten(problem.gold, _MOST_CHARS),
+        "id": shorten(problem.id, _MAX_NAME_CHARS),
+        "question": shorten(problem.question, max_chars),
+        "views": [shorten(view, max_chars) for view in problem.views],
+        "gold": shorten(problem.gold, _MAX_NAME_CHARS),
         "group": group,
-        "mean_credit": _numbers(credit[:, b].mean(axis=-1)),
-        "masked": [np.flatnonzero(~mask).tolist() for mask in np.asarray(spoken.masks)],
-        "turns": turns,
-        "samples": samples,
+        "mean_credit": _known_numbers(credit.mean(axis=-1), batch.known),
+        "masked": [np.flatnonzero(~mask).tolist() for mask in np.asarray(rollout.masks)],
+        "turns": _turn_records(topology, batch, index, logged_rows, max_chars),
+        "samples": [
+            _sample_record(batch, index, sample, _number_texts(worlds, logged_rows), max_chars)
+            for sample, worlds in enumerate(rows)
+        ],
     }
 
 
-def _text(turn, b: int, row: int, graded, place: int, most_chars: int) -> dict:
-    """A text with its answer and the verdict on it; the verifier heard it as its text number `place`."""
-    answer, problem = graded.answers[place], graded.problems[place]
-    if turn.samples.truncated[b, row]:
+def _rows_of_sample(
+    topology: Topology, rollout: Rollout, sample: int, group: int
+) -> list[list[Transcript]]:
+    """The transcripts of a sample in every world, ``[W][n][T]``, as rows of the turns."""
+    worlds = []
+    for world, present in enumerate(rollout.masks):
+        count = rollout.samples(topology, world)
+        members = [sample] if count == group else range(min(count, _MAX_MASKED_SAMPLES))
+        transcripts = []
+        for member in members:
+            transcript: Transcript = []
+            for turn, speaker in zip(rollout.turns, topology.speakers, strict=True):
+                row = int(turn.row(world, member, count)) if present[speaker] else None
+                transcript.append(row)
+            transcripts.append(transcript)
+        worlds.append(transcripts)
+    return worlds
+
+
+def _unique_rows(samples: Iterable[list[list[Transcript]]], num_turns: int) -> list[list[int]]:
+    """The rows of each turn that occur in the samples, in order of appearance."""
+    unique: list[dict[int, None]] = [{} for _ in range(num_turns)]
+    worlds = itertools.chain.from_iterable(samples)
+    for transcript in itertools.chain.from_iterable(worlds):
+        for turn, row in enumerate(transcript):
+            if row is not None:
+                unique[turn][row] = None
+    return [list(rows) for rows in unique]
+
+
+def _number_texts(
+    worlds: list[list[Transcript]], logged_rows: Sequence[Sequence[int]]
+) -> list[list[Transcript]]:
+    """The same transcripts with the number of a row among the logged ones in place of the row."""
+    numbers: list[Mapping[int | None, int | None]] = []
+    for rows in logged_rows:
+        numbers.append({None: None} | {row: number for number, row in enumerate(rows)})
+    return [
+        [[numbers[turn][row] for turn, row in enumerate(rows)] for rows in transcripts]
+        for transcripts in worlds
+    ]
+
+
+def _turn_records(
+    topology: Topology,
+    batch: StepBatch,
+    index: int,
+    logged_rows: Sequence[Sequence[int]],
+    max_chars: int,
+) -> list[TurnRecord]:
+    """The logged texts of every turn with their verdicts."""
+    graded = batch.graded[index]
+    turns: list[TurnRecord] = []
+    # The verifier numbers a problem's texts through all turns.
+    offset = 0
+    for t, turn in enumerate(batch.rollout.turns):
+        texts = []
+        for row in logged_rows[t]:
+            truncated = bool(turn.samples.truncated[index, row])
+            text = shorten(turn.texts[index][row], max_chars)
+            texts.append(_text_record(text, graded, offset + row, truncated))
+        turns.append({"speaker": topology.speakers[t], "role": topology.roles[t], "texts": texts})
+        offset += len(turn.texts[index])
+    return turns
+
+
+def _text_record(text: str, graded: Graded, number: int, truncated: bool) -> TextRecord:
+    """A text with the verdict that the verifier gave on its text `number`."""
+    if truncated:
         verdict = "cut off"
-    elif graded.correct[place]:
+    elif graded.correct[number]:
         verdict = "right"
     else:
-        verdict = shorten(problem.replace("_", " "), _MOST_CHARS) or "wrong"
-    kept = {"text": shorten(turn.texts[b][row], most_chars), "verdict": verdict}
-    return kept if answer is None else kept | {"answer": shorten(answer, _MOST_CHARS)}
+        failure = graded.problems[number].replace("_", " ")
+        verdict = shorten(failure, _MAX_NAME_CHARS) or "wrong"
+
+    record: TextRecord = {"text": text, "verdict": verdict}
+    answer = graded.answers[number]
+    if answer is not None:
+        record["answer"] = shorten(answer, _MAX_NAME_CHARS)
+    return record
 
 
-def shorten(text: str, most_chars: int) -> str:
-    """A text of at most about `most_chars` characters: its beginning and its end.
+def _sample_record(
+    batch: StepBatch, index: int, sample: int, said: list[list[Transcript]], max_chars: int
+) -> SampleRecord:
+    """What one sample earned, and the raters' words about it where agents rate the outcome."""
+    record: SampleRecord = {
+        "reward": _json_numbers(batch.outcome.reward[:, index, sample]),
+        "credit": _known_numbers(batch.credit[:, index, sample], batch.known),
+        "advantage": _known_numbers(batch.advantage[:, index, sample], batch.known),
+        "said": said,
+    }
+    if batch.outcome.shares is not None:
+        shares = batch.outcome.shares[:, index, sample]
+        record["splits"] = [_json_numbers(split) for split in shares]
+        replies = [turn.texts[index][sample] for turn in batch.rollout.ratings]
+        record["ratings"] = [shorten(reply, max_chars) for reply in replies]
+    return record
+
+
+def shorten(text: str, max_chars: int) -> str:
+    """A text of at most about `max_chars` characters: its beginning and its end.
 
     Example:
       >>> shorten("0123456789", 6)
       '012 [4 characters left out] 789'
     """
-    if len(text) <= most_chars:
+    if len(text) <= max_chars:
         return text
-    head = (most_chars + 1) // 2
-    tail = most_chars - head
-    return (
-        f"{text[:head]} [{len(text) - most_chars:,} characters left out] {text[len(text) - tail :]}"
-    )
+    tail = max_chars // 2
+    head = max_chars - tail
+    left_out = len(text) - max_chars
+    return f"{text[:head]} [{left_out:,} characters left out] {text[len(text) - tail :]}"
 
 
-def _numbers(values) -> list[float | None]:
-    """Six digits tell rewards apart; JSON knows no NaN."""
+def _known_numbers(values: np.ndarray, known: np.ndarray) -> list[float | None]:
+    return _json_numbers(np.where(known, values, np.nan))
+
+
+def _json_numbers(values: Iterable[float]) -> list[float | None]:
+    """Six digits tell rewards apart; JSON has no NaN."""
     return [round(float(value), 6) if math.isfinite(value) else None for value in values]

@@ -4,12 +4,14 @@ import os
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 
 class TensorBoardWriter:
     """Writes scalars to a new TensorBoard events file.
 
-    Writes synchronously: the library's own writer has a thread, in which a full disk would go unnoticed.
+    Writes synchronously: the library's own writer has a thread, in which a full disk would go
+      unnoticed.
 
     Args:
       folder: receives the events file.
@@ -21,12 +23,15 @@ class TensorBoardWriter:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto import event_pb2, summary_pb2
 
-        self._event = event_pb2.Event
-        self._summary = summary_pb2.Summary
+        # Generated protocol buffers have no types.
+        events: Any = event_pb2
+        summaries: Any = summary_pb2
+        self._event = events.Event
+        self._summary = summaries.Summary
+
         folder.mkdir(exist_ok=True)
         self._file = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
-
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.SessionStatus.START)
+        start = events.SessionLog(status=events.SessionLog.SessionStatus.START)
         self._file.write_event(
             self._event(wall_time=time.time(), step=first_step, session_log=start)
         )

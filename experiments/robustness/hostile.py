@@ -1,11 +1,12 @@
-"""Sends hostile texts through every verifier and every family's prompts, and says what that cost and what came of it.
+"""Sends hostile texts through every verifier and every family's prompts; reports cost and faults.
 
-    python -m experiments.robustness.hostile --strings=1000 --seed=0 --out=experiments/results/hostile.json
+    python -m experiments.robustness.hostile --strings=1000 --seed=0 \
+        --out=experiments/robustness/results/hostile.json
 
-Verifiers run in their pool as in a run, at the limits of configs/base.py. Each text is judged between an earlier one
-of its kind, which it is compared with, and a right answer, which it must not harm. Prompts are made with a tokenizer
-in the manner of each family: the text as a problem, and as a thought that the Solver reads. Exit status 1 if an item
-takes longer than its limit, or if anything is not as it should be.
+Verifiers run in their pool as in a run, at its default limits. Each text is judged between an
+earlier one of its kind, which it is compared with, and a right answer, which it must not harm.
+Prompts are made with a tokenizer in the manner of each family, with the text as a problem and as a
+thought that the Solver reads. Exit status 1 if a text takes longer than its limit, or at any fault.
 """
 
 import argparse
@@ -13,18 +14,18 @@ import collections
 import contextlib
 import datetime
 import functools
-import itertools
 import json
 import os
 import pathlib
 import platform
-import random
 import re
 import resource
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from ccpo_jax import verifiers
 from ccpo_jax.arguments import Parser, positive
@@ -32,333 +33,253 @@ from ccpo_jax.data import Dataset, Problem
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import Agent, Team, prompts, ratings
-from ccpo_jax.train import build as setup
+from ccpo_jax.train import build
 from configs.base import base
 from experiments.robustness.families import FAMILIES, load_family
+from experiments.robustness.hostile_texts import KINDS, hostile_texts
 
-_SECONDS = {
-    "verifier": 20.0,
-    "prompt": 5.0,
-    "rating": 1.0,
-}  # of a text; 5 in the pool, then a new process may start
-_MEBIBYTES = {"parent": 2048, "worker": 4096}  # at the peak; the pool's own bound on a worker
-_GOLDS = {"math": r"\frac{17}{23}", "choice": "G", "exact": "17 of 23"}
-_ANSWERS = (
-    r"Both sides are divided by 23, so $x = \boxed{\frac{17}{23}}$.", r"The answer is $\frac{17}{23}$, as $17 < 23$.",
-    "Option F fails, as the text says nothing of rain. The answer is (G).", r"Hence \boxed{\text{G}}, not \boxed{F}.",
-    "Of the 23 there are 6 that fail.\nAnswer: 17 of 23", '{"outcome": "right", "thinker": 0.3, "solver": 0.7}',
-)  # fmt: skip
-_CONTROLS = sorted(
-    {token for spec in FAMILIES.values() for token in (*spec["special"], *spec["plain"])}
-)
+# Seconds that a text may take, by the kind of its reader. A verdict is given up after 5 seconds;
+# then a new process may have to start.
+MAX_SECONDS = {"verifier": 20.0, "prompt": 5.0, "rating": 1.0}
+# Peak memory; a worker's is the pool's own bound.
+MAX_MEBIBYTES = {"parent": 2048, "worker": 4096}
+_REFERENCES = {"math": r"\frac{17}{23}", "choice": "G", "exact": "17 of 23"}
+_POLL_SECONDS = 0.02
 
 
-# --- texts -----------------------------------------------------------------------------------------------------------
+class Reading(NamedTuple):
+    """What became of a text."""
+
+    verdicts: list[str]
+    fault: str = ""  # "" = as it should be
 
 
-def _many(dice: random.Random) -> int:
-    """A number of repetitions, from ten to more than a million."""
-    return int(10 ** dice.uniform(1, 6.1))
+# (kind, text) -> what became of it
+Reader = Callable[[str, str], Reading]
 
 
-def _mixed(dice: random.Random, pieces) -> str:
-    """Pieces in any order, up to 400, at times an answer's frame around them."""
-    text = "".join(dice.choices(pieces, k=dice.randint(1, 400)))
-    return dice.choice(
-        ("{}", r"\boxed{{{}}}", "Answer: {}", "The answer is ${}$.", r"\boxed{{{}")
-    ).format(text)
+# --- readers -----------------------------------------------------------------------------------
 
 
-def _tower(dice: random.Random) -> str:
-    """Few letters that stand for much work."""
-    deep, base_ = dice.randint(2, 60), dice.choice(("9", "10", "x", "(1+x)", r"\sqrt{7}", "0.3"))
-    return r"\boxed{" + dice.choice((
-        f"{base_}^{{" * deep + "9" + "}" * deep, "(" * deep + "9" + "!)" * deep, "(" * deep + "1" + ")" * deep,
-        rf"\binom{{10^{deep}}}{{10^{deep - 1}}}", rf"\sum_{{n=1}}^{{10^{{{deep}}}}} n^n", "^".join(["9"] * deep),
-        rf"\int_0^{{{deep}}} x^{{x^x}} dx", r"\frac{1}{" * deep + "2" + "}" * deep, f"(x+y+z)^{{{deep}00}}",
-        "!" * deep + "7" + "!" * deep, rf"\sqrt[{deep}]{{" * deep + "3" + "}" * deep, f"{base_}e{'9' * deep}",
-    )) + "}"  # fmt: skip
+class VerifierReader:
+    """Judges a text between an earlier wrong answer of its kind and a right answer."""
+
+    def __init__(self, pool: verifiers.VerifierPool, name: str):
+        self._pool = pool
+        self._name = name
+        self._earlier: dict[str, str] = {}  # kind -> the last text that was judged wrong
+
+    def __call__(self, kind: str, text: str) -> Reading:
+        reference = _REFERENCES[self._name]
+        earlier = [self._earlier[kind]] if kind in self._earlier else []
+        texts = (*earlier, text, rf"\boxed{{{reference}}}")
+        (graded,) = self._pool.verify([verifiers.Item(self._name, reference, texts)])
+        correct = graded.correct[-2]
+        failure = graded.problems[-2].partition(":")[0]
+        if not correct and not failure:
+            self._earlier[kind] = text
+
+        verdict = failure or ("right" if correct else "wrong")
+        if not graded.correct[-1]:
+            return Reading([verdict], "harmed its neighbour")
+        if correct and kind != "mutated answers":
+            return Reading([verdict], "judged right")
+        return Reading([verdict])
 
 
-def _mutated(dice: random.Random) -> str:
-    """An answer that once was right, after up to 30 blows."""
-    text = dice.choice(_ANSWERS)
-    for _ in range(int(30 ** dice.random())):
-        a, b = sorted(dice.choices(range(len(text) + 1), k=2))
-        piece = dice.choice((
-            "", text[a:b] * 2, text[a:b][::-1], chr(dice.randrange(0x11000)), dice.choice("{}$\\^_()"),
-            dice.choice(_CONTROLS), text[a:b] * dice.randint(2, 99), text[a:b].upper(),
-        ))  # fmt: skip
-        text = (text[:a] + piece + text[b:])[:3_000_000]
-    return text
-
-
-_FRAMES = (
-    "{",
-    "}",
-    "{}",
-    "}{",
-    r"\boxed{",
-    r"\frac{",
-    r"\left(",
-    "[",
-    "$",
-    "$$",
-    r"\(",
-    r"\{",
-    '{"a":',
-    r"\text{",
-)
-_LATEX = r"\frac \sqrt \left( \right] { } [ ] ^ _ & \\ $ $$ \( \) \boxed{ \begin{pmatrix} \end{cases} \text{ \int \lim_"
-_LATEX = [
-    *_LATEX.split(),
-    "1",
-    "x",
-    "+",
-    "=",
-    " ",
-    ",",
-    "/",
-    "%",
-    "#",
-    "~",
-    "\n",
-    r"\operatorname",
-    r"\cup",
-]
-_RUNS = (
-    "answer is ",
-    "Answer:",
-    "#### ",
-    "The answer",
-    r"\boxed",
-    "Option ",
-    "I choose ",
-    '{"outcome":',
-)
-_TAILS = (
-    " ",
-    "*",
-    "\n",
-    "\t",
-    " *",
-    "A, B or ",
-    "B) is ",
-    "the most likely ",
-    "A)\n",
-    "1,000",
-    "$x$ and ",
-    "=",
-    "`_",
-)
-_MARKS = [*"\u200e\u200f\u202a\u202b\u202d\u202e\u2066\u2067\u2069\u200b\u200d\ufeff"]
-_LETTERS = [
-    "7",
-    "x",
-    "=",
-    "א",
-    "ب",
-    "e\u0301\u0323\u0330",
-    "𝟕",
-    "٣",
-    "½",
-    "🙂",
-    "ﷺ",
-    "ﬃ",
-    "İ",
-    "\u2028",
-]
-
-KINDS = {  # none but mutations may be right
-    "braces": lambda dice: dice.choice(_FRAMES) * (n := _many(dice))
-    + dice.choice(("", "}" * n, "1" + "}" * n, ")" * n)),
-    "towers": _tower,
-    "digits": lambda dice: dice.choice(("Answer: ", r"\boxed{", "#### ", "-", "0.", "1/", "1e"))
-    + dice.choice(("9", "12,", "0", "1/", "3:", "1.", "-", "٣")) * _many(dice) + dice.choice(("", "}", "%")),
-    "unbalanced latex": lambda dice: _mixed(dice, _LATEX),
-    "nulls and controls": lambda dice: _mixed(dice, [*map(chr, range(32)), "\x7f", "\x85", "\x1b[2J", "4", "x"]),
-    "lone surrogates": lambda dice: _mixed(dice, ["\ud800", "\udbff", "\udc00", "\udfff", "7", "x", " "]),
-    "directions and marks": lambda dice: _mixed(dice, _MARKS + _LETTERS),
-    "control tokens": lambda dice: _mixed(dice, [*_CONTROLS, "system\n", "<", "|>", "{problem}", "{{ 7 }}"]),
-    "runs": lambda dice: dice.choice(_RUNS) + dice.choice(_TAILS) * _many(dice) + dice.choice(("", "x", r"\boxed{")),
-    "mutated answers": _mutated,
-}  # fmt: skip
-
-
-def texts_of(seed: int, count: int):
-    """Yields ``(kind, text)``, the kinds in turn."""
-    for number, kind in enumerate(itertools.islice(itertools.cycle(KINDS), count)):
-        yield kind, KINDS[kind](random.Random(f"{seed}/{number}"))
-
-
-# --- readers: text -> (verdicts, what is not as it should be) ---------------------------------------------------------
-
-
-def by_verifier(
-    pool: verifiers.VerifierPool, earlier: dict, name: str, kind: str, text: str
-) -> tuple[list[str], str]:
-    """Judges a text between an earlier wrong answer of its kind and a right one."""
-    texts = (*earlier.get((name, kind), ()), text, rf"\boxed{{{_GOLDS[name]}}}")
-    (graded,) = pool.verify([verifiers.Item(name, _GOLDS[name], texts)])
-    correct, problem = graded.correct[-2], graded.problems[-2].partition(":")[0]
-    if not correct and not problem:
-        earlier[name, kind] = (text,)
-    fault = "judged right" if correct and kind != "mutated answers" else ""
-    return [problem or ("right" if correct else "wrong")], fault if graded.correct[
-        -1
-    ] else "harmed its neighbour"
-
-
-def by_rating(kind: str, text: str) -> tuple[list[str], str]:
+def read_rating(kind: str, text: str) -> Reading:
     """Reads a text as a rater's reply."""
     _, failure = ratings.parse(text, "right")
-    return [
-        failure or "rating"
-    ], "" if failure or kind == "mutated answers" else "taken for a rating"
+    if failure:
+        return Reading([failure])
+    return Reading(["rating"], "" if kind == "mutated answers" else "taken for a rating")
 
 
-def by_prompt(team: Team, kind: str, text: str) -> tuple[list[str], str]:
-    """Puts a text into the Solver's prompt, as a problem if it is short enough, and as the Thinker's thought."""
-    solver, problem, read = team.agents[-1], "", "problem too long"
-    tokenizer, template = solver.tokenizer, solver.template
-    try:
-        setup.fit_prompts(
-            Dataset("hostile", (Problem("hostile/0", text, "4", "exact"),), {}), team, "drop"
-        )
-    except ValueError as error:  # a run says so and ends, or drops the problem
-        if not str(error).startswith("prompt_length: 1 prompts of hostile exceed"):
-            raise
-    else:
-        problem, read = text, "problem read"
+def read_prompt(team: Team, kind: str, text: str) -> Reading:
+    """Puts a text into the Solver's prompt: as a problem if short enough, and as a thought."""
+    del kind
+    solver = team.agents[-1]
+    tokenizer = solver.tokenizer
+    template = solver.template
+    fits = _fits_as_problem(team, text)
+    problem = text if fits else ""
+
     (thought,) = prompts.quote(tokenizer, [text], solver.max_tokens)
     ids = prompts.prefix(template, tokenizer, problem) + prompts.tail(template, [thought])
-    live = [i for i in ids if i in tokenizer.control_ids]
-    fixed = prompts.prefix(template, tokenizer, "") + prompts.tail(template, [[]])
-    fault = (
-        "" if live == [i for i in fixed if i in tokenizer.control_ids] else "a live control token"
-    )
-    if (
-        len(thought) > solver.max_tokens
-        or len(ids) > len(fixed) + team.prompt_length + solver.max_tokens
-    ):
+    empty = prompts.prefix(template, tokenizer, "") + prompts.tail(template, [[]])
+    control_ids = [i for i in ids if i in tokenizer.control_ids]
+    own_control_ids = [i for i in empty if i in tokenizer.control_ids]
+
+    max_length = len(empty) + team.prompt_length + solver.max_tokens
+    fault = ""
+    if len(thought) > solver.max_tokens or len(ids) > max_length:
         fault = "longer than its bound"
-    return [read, "thought cut" if len(thought) == solver.max_tokens else "thought whole"], fault
+    elif control_ids != own_control_ids:
+        fault = "a live control token"
+    cut = len(thought) == solver.max_tokens
+    verdicts = [
+        "problem read" if fits else "problem too long",
+        "thought cut" if cut else "thought whole",
+    ]
+    return Reading(verdicts, fault)
 
 
-def teams(folder: str):
-    """Yields ``(name, dyad)`` for the tokenizer of every family and of the embedded model, at the paper's lengths."""
-    config, dyad = base(), TOPOLOGIES["dyad"]()
-    made = {name: load_family(os.path.join(folder, name), spec) for name, spec in FAMILIES.items()}
-    for name, tokenizer in (made | {"embedded": load_tokenizer(str(setup.TINY))}).items():
-        words = prompts.PROMPTS["tiny" if name == "embedded" else "math"]
-        agents = (Agent(None, tokenizer, prompts.tokenize_role(tokenizer, words[role]), size, 0)
-                  for role, size in zip(dyad.roles, config.response_length, strict=True))  # fmt: skip
+def _fits_as_problem(team: Team, text: str) -> bool:
+    """Whether a run keeps a problem with this text; one that is too long it reports, or drops."""
+    problem = Problem("hostile/0", text, "4", "exact")
+    try:
+        build.fit_prompts(Dataset("hostile", (problem,), {}), team, "drop")
+    except ValueError as error:
+        if not str(error).startswith("prompt_length: "):
+            raise
+        return False
+    return True
+
+
+def teams(folder: str) -> Iterator[tuple[str, Team]]:
+    """Yields ``(name, dyad)`` for every family's and the embedded tokenizer, at paper lengths."""
+    config = base()
+    dyad = TOPOLOGIES["dyad"]()
+    tokenizers = {
+        name: load_family(os.path.join(folder, name), family) for name, family in FAMILIES.items()
+    }
+    tokenizers["embedded"] = load_tokenizer(str(build.TINY))
+    for name, tokenizer in tokenizers.items():
+        role_prompts = prompts.PROMPTS["tiny" if name == "embedded" else "math"]
+        agents = []
+        for role, max_tokens in zip(dyad.roles, config.response_length, strict=True):
+            template = prompts.tokenize_role(tokenizer, role_prompts[role])
+            # No policy: nothing is decoded here.
+            agents.append(Agent(None, tokenizer, template, max_tokens, 0))
         yield name, Team(dyad, tuple(agents), config.prompt_length)
 
 
-# --- cost ------------------------------------------------------------------------------------------------------------
+# --- cost --------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def watched_workers(found: dict):
-    """Keeps ``found["worker"]`` at the peak memory, in MiB, of any child process while it lives (Linux)."""
+class WorkerMemory:
+    """Watches the peak memory of this process's children (Linux). A context manager."""
 
-    def watch() -> None:
-        while not over.wait(0.02):
+    def __init__(self):
+        self.peak_mebibytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "WorkerMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_POLL_SECONDS):
             for thread in pathlib.Path("/proc/self/task").iterdir():
-                with contextlib.suppress(
-                    OSError, IndexError
-                ):  # the thread or the process has ended meanwhile
+                # The thread or a child may have ended meanwhile.
+                with contextlib.suppress(OSError, IndexError):
                     for child in (thread / "children").read_text().split():
-                        peak = (
-                            pathlib.Path(f"/proc/{child}/status")
-                            .read_text()
-                            .split("VmHWM:")[1]
-                            .split()[0]
-                        )
-                        found["worker"] = max(found["worker"], int(peak) // 1024)
+                        self._look_at(child)
 
-    over, found["worker"] = threading.Event(), 0
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    def _look_at(self, process: str) -> None:
+        status = pathlib.Path(f"/proc/{process}/status").read_text()
+        kibibytes = int(status.split("VmHWM:")[1].split()[0])
+        self.peak_mebibytes = max(self.peak_mebibytes, kibibytes // 1024)
 
 
-def assault(seed: int, count: int) -> dict:
-    """Sends all texts through all readers. Returns the report."""
-    seconds, worst, memory, faults, size = collections.Counter(), {}, {}, [], 0
-    how = {name: value for name, value in base().verifier.items() if name != "workers"}
+class Tally:
+    """What the readers made of all texts, and what that cost."""
+
+    def __init__(self, readers: dict[str, Reader]):
+        self.seconds: collections.Counter[str] = collections.Counter()
+        self.worst: dict[str, list] = {}
+        self.verdicts = {name: collections.Counter() for name in readers}
+        self.verdicts_by_kind = {kind: collections.Counter() for kind in KINDS}
+        self.faults: list[list[str]] = []
+
+    def add(self, reader: str, kind: str, number: int, reading: Reading, seconds: float) -> None:
+        """Counts what a reader made of text `number`."""
+        stage = reader.partition(" ")[0]
+        where = [reader, kind, f"text {number}"]
+        self.seconds[stage] += seconds
+        self.worst[stage] = max(self.worst.get(stage, [0]), [round(seconds, 2), *where])
+        self.verdicts[reader].update(reading.verdicts)
+        if stage == "verifier":
+            self.verdicts_by_kind[kind].update(reading.verdicts)
+        if reading.fault:
+            self.faults.append([reading.fault, *where])
+        elif seconds > MAX_SECONDS[stage]:
+            self.faults.append([f"{seconds:.1f} s", *where])
+
+
+def attack(seed: int, count: int) -> dict[str, Any]:
+    """Sends `count` texts through all readers. Returns the report."""
+    limits = {name: value for name, value in base().verifier.items() if name != "workers"}
+    characters = 0
     with (
         tempfile.TemporaryDirectory() as folder,
-        watched_workers(memory),
-        verifiers.VerifierPool(1, **how) as pool,
+        WorkerMemory() as workers,
+        verifiers.VerifierPool(1, **limits) as pool,
     ):
-        earlier: dict = {}
-        readers = {
-            f"verifier {name}": functools.partial(by_verifier, pool, earlier, name)
-            for name in _GOLDS
-        }
-        readers |= {
-            f"prompt {name}": functools.partial(by_prompt, team) for name, team in teams(folder)
-        }
-        readers["rating"] = by_rating
-        verdicts, by_kind = (
-            {name: collections.Counter() for name in names} for names in (readers, KINDS)
-        )
-        pool.verify([verifiers.Item("exact", "1", ("1",))])  # its process has started
-        for number, (kind, text) in enumerate(texts_of(seed, count)):
-            size += len(text)
-            for reader, read in readers.items():
-                began, stage = time.monotonic(), reader.partition(" ")[0]
-                found, fault = read(kind, text)
-                spent = time.monotonic() - began
-                seconds[stage] += spent
-                verdicts[reader].update(found)
-                by_kind[kind].update(found if stage == "verifier" else ())
-                worst[stage] = max(
-                    worst.get(stage, [0]), [round(spent, 2), reader, kind, f"text {number}"]
-                )
-                if fault or spent > _SECONDS[stage]:
-                    faults.append([fault or f"{spent:.1f} s", reader, kind, f"text {number}"])
-    memory["parent"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    faults += [[f"{memory[who]} MiB", who] for who in memory if memory[who] > _MEBIBYTES[who]]
+        readers: dict[str, Reader] = {}
+        for name in _REFERENCES:
+            readers[f"verifier {name}"] = VerifierReader(pool, name)
+        for name, team in teams(folder):
+            readers[f"prompt {name}"] = functools.partial(read_prompt, team)
+        readers["rating"] = read_rating
+
+        # Starts the pool's process.
+        pool.verify([verifiers.Item("exact", "1", ("1",))])
+        tally = Tally(readers)
+        for number, (kind, text) in enumerate(hostile_texts(seed, count)):
+            characters += len(text)
+            for name, read in readers.items():
+                started_at = time.monotonic()
+                reading = read(kind, text)
+                tally.add(name, kind, number, reading, time.monotonic() - started_at)
+
+    parent = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    memory = {"worker": workers.peak_mebibytes, "parent": parent}
+    for process, mebibytes in memory.items():
+        if mebibytes > MAX_MEBIBYTES[process]:
+            tally.faults.append([f"{mebibytes} MiB", process])
     return {
         "command": f"python -m experiments.robustness.hostile --strings={count} --seed={seed}",
         "date": datetime.date.today().isoformat(),
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, "
+        f"Python {platform.python_version()}",
         "texts": count,
-        "characters": size,
-        "seconds": {stage: round(spent, 1) for stage, spent in seconds.items()},
-        "seconds_allowed_for_one_text": _SECONDS,
-        "worst_text": worst,
+        "characters": characters,
+        "seconds": {stage: round(seconds, 1) for stage, seconds in tally.seconds.items()},
+        "seconds_allowed_for_one_text": MAX_SECONDS,
+        "worst_text": tally.worst,
         "peak_memory_mib": memory,
-        "peak_memory_allowed_mib": _MEBIBYTES,
-        "verdicts": {reader: dict(sorted(counts.items())) for reader, counts in verdicts.items()},
-        "verdicts_of_verifiers_by_kind": {
-            kind: dict(sorted(counts.items())) for kind, counts in by_kind.items()
-        },
-        "faults": faults,
+        "peak_memory_allowed_mib": MAX_MEBIBYTES,
+        "verdicts": _sorted_counts(tally.verdicts),
+        "verdicts_of_verifiers_by_kind": _sorted_counts(tally.verdicts_by_kind),
+        "faults": tally.faults,
     }
+
+
+def _sorted_counts(counters: dict[str, collections.Counter[str]]) -> dict[str, dict[str, int]]:
+    return {name: dict(sorted(counts.items())) for name, counts in counters.items()}
 
 
 def main() -> None:
     """The command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--strings", type=positive, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--strings", type=positive, default=1000, help="number of texts")
+    parser.add_argument("--seed", type=int, default=0, help="of the texts")
     parser.add_argument("--out", type=pathlib.Path, help="file for the report")
     options = parser.parse_args()
-    report = assault(options.seed, options.strings)
-    shown = re.sub(
-        r"\n {3,}|(?<=\S)\n {2}(?=[\]}])", " ", json.dumps(report, indent=1, ensure_ascii=False)
-    )
-    print(shown)
+
+    report = attack(options.seed, options.strings)
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    # Inner lists and objects on one line each.
+    text = re.sub(r"\n {3,}|(?<=\S)\n {2}(?=[\]}])", " ", text)
+    print(text)
     if options.out:
-        options.out.write_text(shown + "\n")
+        options.out.write_text(text + "\n")
     sys.exit(1 if report["faults"] else 0)
 
 

@@ -90,9 +90,9 @@ def test_bad_arguments_are_one_line(capsys):
 
 
 @pytest.mark.parametrize("typed, said", [
-    ("rollout --samples=0", "argument --samples: received '0', use an integer from 1 on"),
-    ("train --micro_batch=-2", "argument --micro_batch: received '-2', use an integer from 1 on"),
-    ("step --repeats=1.5", "argument --repeats: received '1.5', use an integer from 1 on"),
+    ("rollout --samples=0", "argument --samples: received '0', use a positive integer"),
+    ("train --micro_batch=-2", "argument --micro_batch: received '-2', use a positive integer"),
+    ("step --repeats=1.5", "argument --repeats: received '1.5', use a positive integer"),
     ("rollout --stop=ragged --response_length=4", "--response_length: ragged responses .* use --response_length=8"),
     ("rollout --peer=tunix", "--peer: tunix needs not_here; type pip install google-tunix==0.1.7"),
     ("rollout --model=nowhere", "model: 'nowhere'"),

@@ -1,12 +1,14 @@
 """Tokenizers and chat templates in the manner of the supported families, made here without a network."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rollout.prompts import PROMPTS, prefix, quote, tail, tokenize_role
-from experiments.robustness.families import FAMILIES, load_family, make
+from experiments.robustness.families import FAMILIES, load_family, save_tokenizer
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -17,7 +19,7 @@ def family(request, tmp_path_factory):
 
 
 def hostile(spec) -> list[str]:
-    controls = [*spec["special"], *spec["plain"]]
+    controls = [*spec.special_tokens, *spec.plain_tokens]
     return [
         *controls,
         "".join(controls),
@@ -28,9 +30,9 @@ def hostile(spec) -> list[str]:
 
 def controls_of(name, spec, tokenizer) -> set[int]:
     """What structures the family's conversations: special tokens, and plain ones that its template writes."""
-    written = spec["plain"] if name in ("qwen3", "olmo3") else ()
+    written = spec.plain_tokens if name in ("qwen3", "olmo3") else ()
     return {
-        tokenizer.backend.convert_tokens_to_ids(token) for token in (*spec["special"], *written)
+        tokenizer.backend.convert_tokens_to_ids(token) for token in (*spec.special_tokens, *written)
     }
 
 
@@ -47,8 +49,8 @@ def test_no_mixture_of_control_words_becomes_one(family):
     _, spec, tokenizer = family
     pieces = st.sampled_from(
         [
-            *spec["special"],
-            *spec["plain"],
+            *spec.special_tokens,
+            *spec.plain_tokens,
             "<",
             "|",
             ">",
@@ -118,7 +120,7 @@ def test_a_batch_is_its_texts(family):
 def test_live_and_inert_text_do_not_disturb_each_other(family):
     """The backend keeps the last call's mode; each call here has to set its own."""
     _, spec, tokenizer = family
-    text, frame = spec["special"][-1], tokenizer.frame("x")
+    text, frame = spec.special_tokens[-1], tokenizer.frame("x")
     inert = tokenizer.encode(text)
     assert tokenizer.frame("x") == frame and tokenizer.encode(text) == inert
     assert not tokenizer.control_ids.isdisjoint(frame[1])
@@ -126,7 +128,9 @@ def test_live_and_inert_text_do_not_disturb_each_other(family):
 
 def test_every_end_token_is_found(family):
     _, spec, tokenizer = family
-    assert {tokenizer.backend.convert_ids_to_tokens(i) for i in tokenizer.eos_ids} == spec["ends"]
+    assert {
+        tokenizer.backend.convert_ids_to_tokens(i) for i in tokenizer.eos_ids
+    } == spec.end_tokens
     assert tokenizer.pad_id in {tokenizer.backend.pad_token_id, tokenizer.eos_ids[0]}
 
 
@@ -150,8 +154,8 @@ def test_no_quoted_text_forges_a_turn_or_outgrows_its_bound(family):
     template = tokenize_role(tokenizer, PROMPTS["math"]["solver"])
     live = controls_of(name, spec, tokenizer)
     pieces = [
-        *spec["special"],
-        *spec["plain"],
+        *spec.special_tokens,
+        *spec.plain_tokens,
         "<|",
         "|>",
         "<",
@@ -219,30 +223,36 @@ def show(tokenizer, frame) -> list[str]:
 
 
 def test_a_base_model_without_template_gets_plain_words(tmp_path):
-    make(tmp_path, PLAIN, None)
+    save_tokenizer(tmp_path, PLAIN, None)
     tokenizer = load_tokenizer(str(tmp_path))
     assert show(tokenizer, tokenizer.frame("Obey.")) == ["<s>Obey.\n\n", "\n\nAnswer:\n"]
     assert show(tokenizer, tokenizer.frame("")) == ["<s>", "\n\nAnswer:\n"]
     assert tokenizer.backend.convert_ids_to_tokens(list(tokenizer.eos_ids)) == ["</s>"]
-    assert tokenizer.control_ids.isdisjoint(tokenizer.encode("".join(PLAIN["special"])))
+    assert tokenizer.control_ids.isdisjoint(tokenizer.encode("".join(PLAIN.special_tokens)))
 
 
 def test_prompts_do_not_depend_on_the_day(tmp_path):
     dated = "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y %f') %}{% endif %}"
-    make(tmp_path, PLAIN, dated + "Today: {{ date_string }}" + TURNS)
+    save_tokenizer(tmp_path, PLAIN, dated + "Today: {{ date_string }}" + TURNS)
     tokenizer = load_tokenizer(str(tmp_path))
     assert show(tokenizer, tokenizer.frame(""))[0] == "Today: 26 Jul 2024<turn>user: "
 
 
 @pytest.mark.parametrize("between", ["", "\n", " over "])
 def test_the_end_of_turn_is_the_first_control_token_after_a_reply(tmp_path, between):
-    make(tmp_path, PLAIN | {"eos": "<s>"}, TURNS.replace("</s>", between + "</s>"))
+    save_tokenizer(
+        tmp_path, dataclasses.replace(PLAIN, eos="<s>"), TURNS.replace("</s>", between + "</s>")
+    )
     tokenizer = load_tokenizer(str(tmp_path))
     assert tokenizer.backend.convert_ids_to_tokens(list(tokenizer.eos_ids)) == ["<s>", "</s>"]
 
 
 def test_templates_by_name_use_the_default(tmp_path):
-    make(tmp_path, PLAIN | {"plain": ("<tool>",)}, {"default": TURNS, "tools": "<tool>" + TURNS})
+    save_tokenizer(
+        tmp_path,
+        dataclasses.replace(PLAIN, plain_tokens=("<tool>",)),
+        {"default": TURNS, "tools": "<tool>" + TURNS},
+    )
     tokenizer = load_tokenizer(str(tmp_path))
     assert show(tokenizer, tokenizer.frame("")) == ["<turn>user: ", "</s><turn>"]
     assert tokenizer.backend.convert_tokens_to_ids("<tool>") in tokenizer.control_ids
@@ -261,7 +271,7 @@ def test_templates_by_name_use_the_default(tmp_path):
     ],
 )
 def test_an_unusable_template_is_one_clear_line(tmp_path, template, complaint):
-    make(tmp_path, PLAIN, template)
+    save_tokenizer(tmp_path, PLAIN, template)
     with pytest.raises(ValueError, match=f"model: its chat template {complaint}") as caught:
         load_tokenizer(str(tmp_path)).frame("x")
     assert "\n" not in str(caught.value)
@@ -269,7 +279,7 @@ def test_an_unusable_template_is_one_clear_line(tmp_path, template, complaint):
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "generation_config.json"])
 def test_a_damaged_file_is_one_clear_line(tmp_path, file):
-    make(tmp_path, PLAIN, TURNS)
+    save_tokenizer(tmp_path, PLAIN, TURNS)
     (tmp_path / file).write_text("{")
     with pytest.raises(ValueError, match="model: no tokenizer could be loaded") as caught:
         load_tokenizer(str(tmp_path))

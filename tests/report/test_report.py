@@ -1,7 +1,6 @@
-"""The report: what its page says about a run whose facts are known, and that nothing in it obeys what models wrote."""
+"""The report: what its page says about a known run, and that no text of a model is interpreted."""
 
 import base64
-import doctest
 import hashlib
 import html
 import html.parser
@@ -13,10 +12,15 @@ import numpy as np
 import pytest
 
 from ccpo_jax import report
-from ccpo_jax.report import plots
+from ccpo_jax.report.load import load_run
+from ccpo_jax.report.names import agent_names
+from ccpo_jax.report.page import missing_rollouts, render_page
+from ccpo_jax.report.plots import ticks
+from ccpo_jax.report.rollout_view import rollout_view
 from ccpo_jax.rl.topology import chain, dyad
 from configs import dyad as dyad_config
 from configs import voting as voting_config
+from tests.support.errors import raises_for
 
 EVIL = [
     "<script>window.pwned = 1</script>",
@@ -153,7 +157,7 @@ def test_the_page_tells_of_the_run(run):
         "three-voters", "credit ccpo", "steps 40 of 40", "80.0 % held-out accuracy 40.0 % before training",
         "40,000 tokens decoded", "0.60 free-rider rate voter 2, mean of the last 4 steps",
         "Held-out accuracy", "Gradient norm", "Credit of voter 0", "Credit of voter 2", "Rides free", "Helps", "Gate",
-        "How ccpo pays", "Counterfactual credit, shaped by the history of contributions",
+        "How ccpo assigns credit", "Counterfactual credit, shaped by the history of contributions",
         "team without agent 2 (voter)40.037.0 – 42.080.077.0 – 82.0", "optimizer.learning_rate0.0002",
     ):  # fmt: skip
         assert expected in words, expected
@@ -163,7 +167,6 @@ def test_the_page_tells_of_the_run(run):
     assert (
         "contribution 0.08" in words and "solo 0" not in words
     )  # moments that are never moved shape nothing
-    assert doctest.testmod(plots) == (0, 2)
 
 
 def test_charts_show_the_numbers_they_are_made_of(run):
@@ -198,7 +201,7 @@ def test_charts_show_the_numbers_they_are_made_of(run):
     "low,high", [(0, 1), (-0.3, 0.7), (1e-9, 2e-9), (5, 2_000_000), (-3, -2.9), (0, 40)]
 )
 def test_ticks_are_few_and_round(low, high):
-    found = plots.ticks(low, high)
+    found = ticks(low, high)
     assert 2 <= len(found) <= 5 and low - 1e-9 <= found[0] and found[-1] <= high + 1e-9
     steps = {f"{b - a:.6g}" for a, b in zip(found, found[1:], strict=False)}
     assert len(steps) == 1 and steps.pop().strip("0.")[0] in "125"
@@ -222,7 +225,7 @@ def test_rollouts_carry_verdicts_pay_and_reasons(run):
     }  # fmt: skip
     assert nothing["why"] == (
         "The team earns 1.00 with and without it, so here it rides free. "
-        "Its credit is the mean of its 4 samples: nothing is learned from it."
+        "Its credit equals the mean of its 4 samples: nothing is learned from this sample."
     )
     assert wrong["agents"][0]["why"].startswith(
         "Without it the team earns 0.50 instead of 0.00: it hurts."
@@ -245,10 +248,10 @@ def dyad_line() -> dict:
 
 
 def test_a_dyad_with_ratings_and_solo_tries():
-    found = report.view(dyad(), dyad_line(), {})
-    (sample,) = found["samples"]
-    assert found["worlds"] == ["", "thinker"] and sample["said"][1] == [[None, 1], [None, 2]]
-    assert [(turn["who"], turn["decides"]) for turn in found["turns"]] == [
+    view = rollout_view(dyad(), dyad_line(), {})
+    (sample,) = view["samples"]
+    assert view["worlds"] == ["", "thinker"] and sample["said"][1] == [[None, 1], [None, 2]]
+    assert [(turn["who"], turn["decides"]) for turn in view["turns"]] == [
         ("thinker", False),
         ("solver", True),
     ]
@@ -257,27 +260,29 @@ def test_a_dyad_with_ratings_and_solo_tries():
     assert thinker["contribution"] == -0.5 and thinker["credit"] is None
     assert thinker["why"] == "Without it the team earns 0.50 instead of 0.00: it hurts."
     assert solver["contribution"] is None
-    assert solver["why"] == ("No world without it was decoded; its credit asks for none. "
-                             "Its credit is the advantage: it is compared with no mean.")  # fmt: skip
-    assert report.agent_names(chain(4)) == ["planner", "solver", "checker 2", "checker 3"]
+    assert solver["why"] == (
+        "No world without it was decoded; the credit estimator needs none. "
+        "Its credit is the advantage: it is not compared with a mean."
+    )
+    assert agent_names(chain(4)) == ["planner", "solver", "checker 2", "checker 3"]
 
 
 def test_reasons_name_the_baseline_of_the_run():
     line = dyad_line()
     line["samples"][0]["advantage"] = [0, -0.5]  # a credit of .25 against .75
-    _, solver = report.view(dyad(), line, {}, "surprisal")["samples"][0]["agents"]
+    _, solver = rollout_view(dyad(), line, {}, "surprisal")["samples"][0]["agents"]
     assert solver["why"].endswith(
-        "Its credit is 0.50 below that of the other prompts' samples, each weighed with how surprising it was, 0.75."
+        "Its credit is 0.50 below that of the other prompts' samples, weighted by their surprisal, 0.75."
     )
 
 
 def test_a_run_under_way_and_an_old_one_have_a_page(tmp_path):
     _, page = page_of(make_run(tmp_path, steps=1, rollouts=[]))
-    assert "This run kept no rollouts" in page.text and "Reward" in page.text
+    assert "This run logged no rollouts" in page.text and "Reward" in page.text
     (tmp_path / "rollouts.jsonl").unlink()
     (tmp_path / "metrics.jsonl").write_text(json.dumps(metrics_of(0)) + "\n" + '{"step": 1, "re')
     _, page = page_of(tmp_path)
-    assert "40.0 %" in page.text and "This run wrote no percentiles of credit" in page.text
+    assert "40.0 %" in page.text and "This run has no percentiles of credit" in page.text
 
 
 # --- what the page does not do ----------------------------------------------------------------------------------------
@@ -337,13 +342,14 @@ def test_only_the_pages_own_script_may_run_and_nothing_may_load(hostile):
     assert not re.search(r"(?i)https?://|@import|url\(", text)
 
 
-def test_long_runs_and_megabytes_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_MOST_BYTES", 500_000)
+def test_long_runs_and_megabytes_are_bounded(tmp_path):
     huge = "\u202e<" * 200_000
     rollouts = [solved(1, question=huge, text=huge, id=huge)] + [
         solved(step, question=huge) for step in range(2, 13)
     ]
-    text, page = page_of(make_run(tmp_path, rollouts=rollouts, steps=1000))
+    run = load_run(make_run(tmp_path, rollouts=rollouts, steps=1000))
+    text = render_page(run, max_bytes=500_000)
+    page = Page(text)
     assert text.count('class="box c0"') <= 20 and len(text) < 500_000 + 700_000
     assert all(
         len(line) <= 240 for chart in json.loads(page.raw["charts-json"]) for line in chart["lines"]
@@ -351,7 +357,7 @@ def test_long_runs_and_megabytes_are_bounded(tmp_path, monkeypatch):
     entries = json.loads(page.raw["rollouts-json"])["entries"]
     steps = [entry["step"] for entry in entries]
     assert steps[-1] == 12 and 2 < len(steps) < 12 and len(set(np.diff(steps))) == 1
-    assert f"{len(steps)} of 12 kept steps fit into this page" in page.text
+    assert f"{len(steps)} of 12 logged steps fit into this page" in page.text
     assert "characters left out" in entries[0]["question"]
 
 
@@ -364,28 +370,32 @@ def test_damaged_lines_are_left_out_and_counted(damage, tmp_path):
     folder = make_run(tmp_path, steps=1)
     with (folder / "rollouts.jsonl").open("a") as file:
         file.write(damage)
-    found = report.read_run(folder)
-    assert found.damaged == 1 and len(found.rollouts) == 3
-    assert "1 damaged lines of rollouts.jsonl are left out" in report.missing(found, found.rollouts)
+    run = load_run(folder)
+    assert run.damaged == 1 and len(run.rollouts) == 3
+    assert "1 damaged lines of rollouts.jsonl are left out" in missing_rollouts(run, run.rollouts)
 
 
-def test_mistakes_are_one_line(tmp_path, capsys):
-    def complaint(*arguments) -> str:
-        assert report.main([str(a) for a in arguments]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        return line
-
-    assert complaint(tmp_path / "none").startswith("error: workdir: there is no run in")
+def test_mistakes_name_the_argument(tmp_path):
+    with raises_for("workdir"):
+        report.write_report(tmp_path / "none")
     folder = make_run(tmp_path / "run")
-    assert complaint(folder, f"--out={tmp_path}/no/where.html").startswith(
-        "error: out: cannot write"
-    )
-    (folder / "result.json").write_text("{")
-    assert "result.json is damaged (JSONDecodeError(" in complaint(folder)
-    (folder / "config.json").write_text('{"topology": "ring"}')
-    assert "config.json is damaged (KeyError('ring'))" in complaint(folder)
-    (folder / "metrics.jsonl").write_text("")
-    assert "has no metrics yet" in complaint(folder)
+    with raises_for("out"):
+        report.write_report(folder, tmp_path / "no" / "where.html")
+    for file, content in (
+        ("result.json", "{"),
+        ("config.json", '{"topology": "ring"}'),
+        ("metrics.jsonl", ""),
+    ):
+        (folder / file).write_text(content)
+        with raises_for("workdir") as error:
+            report.write_report(folder)
+        assert file in str(error.value) or file == "metrics.jsonl"
+
+
+def test_the_command_line_reports_a_mistake_in_one_line(tmp_path, capsys):
+    assert report.main([str(tmp_path / "none\x1b[2J")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: workdir: ") and "\x1b" not in line
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
