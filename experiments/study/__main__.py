@@ -1,11 +1,11 @@
-"""The tiny study: which credit teaches which team, at equal decoded tokens and over several seeds.
+"""The tiny study: which credit estimator teaches which team, at equal decoded tokens, over several seeds.
 
-    python -m experiments.study --jobs=2                # every task, every method, seeds 0 to 4; resumable
-    python -m experiments.study --task=parts --print    # tables of what is there; runs nothing
+    python -m experiments.study --jobs=2                # every task and method, seeds 0 to 4; resumable
+    python -m experiments.study --task=parts --print    # tables of the finished runs; runs nothing
 
-Every run trains a team of the embedded model from the same start, with separate parameters. Runs with one seed see the
-same problems in the same order, so that methods are compared seed by seed. A run that has its result is not run again;
-one that was interrupted goes on. With --jobs the runs are spread over processes of one core each.
+Every run trains a team of the embedded model from the same start, with separate parameters per agent. Runs with the
+same seed see the same problems in the same order, so methods are compared seed by seed. A run that has its result is
+not run again; an interrupted run resumes. With --jobs the runs are spread over processes of one core each.
 """
 
 import argparse
@@ -16,72 +16,80 @@ from collections.abc import Sequence
 
 from ccpo_jax.arguments import Parser, positive, seeds
 from experiments.provenance import stop
-from experiments.study.results import as_csv, compare, finished, markdown, picture, source
+from experiments.study import results
 from experiments.study.runs import execute_all
 from experiments.study.tasks import METHODS, SEEDS, TASKS, Run, methods_of
 
 
-def main(arguments: Sequence[str]) -> int:
-    """The command line. Returns the exit status."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line, checked."""
+    methods = sorted({name for team in METHODS.values() for name in team})
     parser = Parser(
+        prog="python -m experiments.study",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--task", choices=list(TASKS), action="append", help="may be repeated; all when absent"
-    )
-    methods = sorted({name for team in METHODS.values() for name in team})
-    parser.add_argument(
-        "--method", choices=methods, action="append", help="may be repeated; all when absent"
-    )
-    parser.add_argument("--seeds", type=seeds, default=SEEDS, help="such as 0,1")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--task", choices=list(TASKS), action="append", help="repeatable; default: all tasks")
+    add("--method", choices=methods, action="append", help="repeatable; default: all methods")
+    add("--seeds", type=seeds, default=SEEDS, help="such as 0,1")
+    add(
         "--out",
         type=pathlib.Path,
         default=pathlib.Path("runs/study"),
-        help="runs and tables go here",
+        help="folder of runs and tables",
     )
-    parser.add_argument("--jobs", type=positive, default=1, help="runs at once")
-    parser.add_argument(
-        "--against", choices=methods, default="shared", help="whom the tables compare with"
-    )
-    parser.add_argument("--print", action="store_true", help="tables of what is there; run nothing")
-    typed = parser.parse_args(arguments)
-    out, tasks = typed.out.resolve(), typed.task or list(TASKS)
-    for method in typed.method or ():
-        if not any(method in methods_of(task) for task in tasks):
-            usual = ", ".join(dict.fromkeys(name for task in tasks for name in methods_of(task)))
+    add("--jobs", type=positive, default=1, help="runs at once")
+    add("--against", choices=methods, default="shared", help="the method that tables compare with")
+    add("--print", action="store_true", help="print tables of the finished runs; run nothing")
+    options = parser.parse_args(arguments)
+
+    options.task = options.task or list(TASKS)
+    compared = dict.fromkeys(name for task in options.task for name in methods_of(task))
+    for method in options.method or ():
+        if method not in compared:
             parser.error(
-                f"--method: {method!r} is not compared in {', '.join(tasks)}; use some of {usual}"
+                f"--method: {method!r} is not compared in {', '.join(options.task)}; "
+                f"use some of {', '.join(compared)}"
             )
-    wanted = [
-        Run(task, method, seed)
-        for seed in typed.seeds  # all methods with one seed before the next: an early look is a fair one
-        for task in tasks
-        for method in methods_of(task)
-        if typed.method is None or method in typed.method
-    ]
-    try:
-        failed = [] if typed.print else execute_all(wanted, out, typed.jobs)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    for task in tasks:
-        if courses := finished(task, out, typed.seeds):
-            lines, runs = compare(task, courses, typed.against)
-            (out / f"{task}.svg").write_text(picture(task, courses), encoding="utf-8")
-            table = markdown(task, lines)
-            (out / f"{task}.md").write_text(
-                f"{table}\n{source(task, courses, out)}", encoding="utf-8"
-            )
-            (out / f"{task}.csv").write_text(as_csv(runs), encoding="utf-8")
-            print(table)
-        elif typed.print:
-            print(f"{task}: no run is finished in {out / task}", file=sys.stderr)
-    for line in failed:
+    return options
+
+
+def wanted_runs(options: argparse.Namespace) -> list[Run]:
+    """The runs asked for; all methods of one seed before the next seed, so that an early look is a fair one."""
+    runs = []
+    for seed in options.seeds:
+        for task in options.task:
+            for method in methods_of(task):
+                if options.method is None or method in options.method:
+                    runs.append(Run(task, method, seed))
+    return runs
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line. Returns the exit status."""
+    options = parse(arguments)
+    out = options.out.resolve()
+
+    failures = []
+    if not options.print:
+        try:
+            failures = execute_all(wanted_runs(options), out, options.jobs)
+        except KeyboardInterrupt:
+            print("stopped; the same command resumes", file=sys.stderr)
+            return 130
+
+    for task in options.task:
+        courses = results.read_finished(task, out, options.seeds)
+        if courses:
+            print(results.write(task, courses, out, options.against))
+        elif options.print:
+            print(f"{task}: no finished run in {out / task}", file=sys.stderr)
+
+    for line in failures:
         print(f"error: {line}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -7,66 +7,85 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 class Task(NamedTuple):
-    """What a team has to learn."""
+    """What a team has to learn.
 
-    config: str  # module of configs/, its tiny preset
+    Attributes:
+      config: name of a shipped configuration; its tiny preset is used.
+      changes: fields that differ from the preset.
+      description: a few words for the table.
+      model: per agent "tiny" or a key of `teach_tiny.LESSONS`; one entry serves all agents.
+      methods: the methods compared; () = all methods of the team that need no lesson.
+    """
+
+    config: str
     changes: dict[str, Any]
-    about: str  # a few words for the table
-    model: tuple[str, ...] = (
-        "tiny",
-    )  # "tiny", or what it was taught before, a key of teach_tiny.LESSONS; per agent
-    methods: tuple[str, ...] = ()  # who is compared; () = all of the team's but those in _APART
+    description: str
+    model: tuple[str, ...] = ("tiny",)
+    methods: tuple[str, ...] = ()
 
 
 _DYAD = {"steps": 32}
+_RATED = {"steps": 32, "rating_length": 52}
+_CREDITS = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled")
 
-
-_RATED = {**_DYAD, "rating_length": 52}
-
-
-_ALONE = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled")
-
-
+# The comparison planned in results/hunt.md: `surprisal` needs no group, so it spends its samples on more prompts.
+# The two wide `shared` arms measure what that alone is worth; `mean_2x104` adds the loss that `surprisal` needs.
 _HUNT = ("shared_4x52", "shared_2x104", "mean_2x104", "surprisal")
 
-
-_APART = (
-    "sepo",
-    *_HUNT[:-1],
-)  # ratings need a lesson, and the hunt's arms are one question, asked once
-
+# Ratings need a lesson first, and the wide arms answer one question that is asked on one task only.
+_SEPARATE = ("sepo", "shared_4x52", "shared_2x104", "mean_2x104")
 
 TASKS = {
-    "voting": Task("voting", {"steps": 24}, "three voters see the same problem"),
-    "parts": Task(
-        "voting",
-        {"steps": 32, "data.train": "synthetic/parts"},
-        "one voter sees the whole problem, the other two lack its last term; who knows changes with the problem",
-        ("parts",),
+    "voting": Task(
+        config="voting",
+        changes={"steps": 24},
+        description="three voters see the same problem",
     ),
-    "dyad": Task("dyad", _DYAD, "Thinker and Solver", methods=_ALONE + _HUNT),
-    "lazy": Task("dyad", _DYAD, "a Thinker that begins by saying nothing of use", ("lazy", "tiny")),
+    "parts": Task(
+        config="voting",
+        changes={"steps": 32, "data.train": "synthetic/parts"},
+        description=(
+            "one voter sees the whole problem, the other two lack its last term; "
+            "who knows changes with the problem"
+        ),
+        model=("parts",),
+    ),
+    "dyad": Task(
+        config="dyad",
+        changes=_DYAD,
+        description="Thinker and Solver",
+        methods=_CREDITS + _HUNT,
+    ),
+    "lazy": Task(
+        config="dyad",
+        changes=_DYAD,
+        description="a Thinker that starts out writing nothing useful",
+        model=("lazy", "tiny"),
+    ),
     "misleading": Task(
-        "dyad", _DYAD, "a Thinker that begins by miscalculating", ("misleading", "tiny")
+        config="dyad",
+        changes=_DYAD,
+        description="a Thinker that starts out miscalculating",
+        model=("misleading", "tiny"),
     ),
     "rating": Task(
-        "dyad",
-        _RATED,
-        "a dyad that was taught to rate its outcomes",
-        ("rating",),
-        ("shared", "sepo"),
+        config="dyad",
+        changes=_RATED,
+        description="a dyad that was taught to rate its outcomes",
+        model=("rating",),
+        methods=("shared", "sepo"),
     ),
 }
 
-
-# Group sizes are such that all methods of a team decode the same within a few per cent: a sample of the dyad is a
-# thought and an answer, with a counterfactual one more answer, with nested and pooled K answers. The hunt: `surprisal`
-# needs no group, so it spends its samples on more prompts. What that alone is worth the two wide ones say, and what it
-# is worth with the loss that `surprisal` needs, and no division by the group's deviation, `mean_2x104`.
-_SUMMED = {
-    "credit.name": "shared", "group_size": 2, "batch_size": 104, "loss.normalize": "length", "loss.max_length": 22,
-}  # fmt: skip
-
+# Group sizes make all methods of a team decode the same number of tokens within a few per cent. A sample of the dyad
+# is a thought and an answer; a counterfactual adds one more answer, `nested` and `pooled` add K.
+_SUMMED_LOSS = {
+    "credit.name": "shared",
+    "group_size": 2,
+    "batch_size": 104,
+    "loss.normalize": "length",
+    "loss.max_length": 22,
+}
 
 METHODS = {
     "voting": {
@@ -86,30 +105,30 @@ METHODS = {
         "pooled": {"credit.name": "pooled", "credit.answers": 2, "group_size": 9},
         "shared_4x52": {"credit.name": "shared", "group_size": 4, "batch_size": 52},
         "shared_2x104": {"credit.name": "shared", "group_size": 2, "batch_size": 104},
-        "mean_2x104": _SUMMED | {"advantage.baseline": "leave_one_out"},
-        "surprisal": _SUMMED | {"advantage.baseline": "surprisal"},
-        "sepo": {"credit.name": "sepo", "group_size": 3},  # two ratings take three times as much as what they rate
+        "mean_2x104": _SUMMED_LOSS | {"advantage.baseline": "leave_one_out"},
+        "surprisal": _SUMMED_LOSS | {"advantage.baseline": "surprisal"},
+        # Two ratings take three times the tokens of what they rate.
+        "sepo": {"credit.name": "sepo", "group_size": 3},
     },
-}  # fmt: skip
+}
 
-
-_COMMON = {"log.tensorboard": False, "data.heldout": 512, "verifier.workers": 1}
+COMMON = {"log.tensorboard": False, "data.heldout": 512, "verifier.workers": 1}
 
 
 def methods_of(task: str) -> tuple[str, ...]:
     """The methods that are compared on a task."""
     return TASKS[task].methods or tuple(
-        name for name in METHODS[TASKS[task].config] if name not in _APART
+        name for name in METHODS[TASKS[task].config] if name not in _SEPARATE
     )
 
 
 class Run(NamedTuple):
-    """One training run."""
+    """One training run of the study."""
 
     task: str
     method: str
     seed: int
 
     def folder(self, out: pathlib.Path) -> pathlib.Path:
-        """Where it lives."""
+        """The run's workdir below `out`."""
         return out / self.task / self.method / f"seed-{self.seed}"

@@ -40,7 +40,7 @@ def test_methods_are_compared_at_equal_tokens_and_seed_by_seed(tmp_path):
         tmp_path / "dyad/ccpo/seed-0", [0.5, 0.75], 1000, 0.625
     )  # has decoded less: nobody is judged beyond it
     leave(tmp_path / "dyad/ccpo/seed-1", [0.5, 0.75], 1000, 0.5)
-    courses = results.finished("dyad", tmp_path, (0, 1, 2))
+    courses = results.read_finished("dyad", tmp_path, (0, 1, 2))
     lines, runs = results.compare("dyad", courses)
     assert [(run["method"], run["seed"], run["curve"]) for run in runs] == [
         ("shared", 0, 37.5), ("shared", 1, 25.0), ("ccpo", 0, 62.5), ("ccpo", 1, 62.5),
@@ -98,7 +98,7 @@ def test_every_run_is_a_configuration_that_exists():
     for task in tasks.TASKS.values():
         config = presets.preset(f"configs/{task.config}.py:tiny")
         for changes in tasks.METHODS[task.config].values():
-            config.update_from_flattened_dict(tasks._COMMON | task.changes | changes)
+            config.update_from_flattened_dict(tasks.COMMON | task.changes | changes)
 
 
 def test_lessons(tmp_path):
@@ -149,4 +149,4 @@ def test_a_mistake_is_one_line(typed, told, capsys):
 
 def test_a_table_of_nothing_says_so(tmp_path, capsys):
     assert study.main(["--task=dyad", "--print", f"--out={tmp_path}"]) == 0
-    assert capsys.readouterr().err == f"dyad: no run is finished in {tmp_path / 'dyad'}\n"
+    assert capsys.readouterr().err == f"dyad: no finished run in {tmp_path / 'dyad'}\n"
