@@ -144,7 +144,7 @@ def test_without_a_network_there_is_one_line_and_no_wait(tmp_path):
             command, cwd=ROOT, env=os.environ | nowhere, capture_output=True, text=True, timeout=100
         )
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-        assert done.stderr.startswith(f"error: {field}: ") and "cannot be reached" in done.stderr
+        assert done.stderr.startswith(f"error: {field}: ") and "is unreachable" in done.stderr
 
 
 FIELDS = sorted(cli._fields(base()))

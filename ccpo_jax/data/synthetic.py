@@ -1,6 +1,6 @@
-"""Synthetic problems for the embedded model: chains of additions and subtractions, made on demand, nothing to download.
+"""Synthetic problems for the embedded model: chains of additions and subtractions, generated on demand.
 
-A stable hash of the question decides its split, so no problem is ever in two of them, whatever the seeds.
+A stable hash of the question decides its split, so no problem is in two splits, whatever the seeds.
 """
 
 import functools
@@ -8,13 +8,16 @@ import random
 import zlib
 from collections.abc import Callable, Iterator
 
-LARGEST = 99  # every running total stays in [0, LARGEST]: at most two digits to write
-_SPLIT_OF_RESIDUE = ("test",) + ("train",) * 3 + ("pretrain",) * 4  # hash modulo 8 -> split
-SPLITS = (
-    "train",
-    "test",
-    "pretrain",
-)  # "pretrain": what the embedded model was made from, before any reinforcement
+from ccpo_jax.errors import InputError
+
+# Every running total is in [0, LARGEST_TOTAL]: at most two digits to write.
+LARGEST_TOTAL = 99
+
+# "pretrain" is what the embedded model was pretrained on, before any reinforcement learning.
+SPLITS = ("train", "test", "pretrain")
+
+# Hash of the question modulo 8 -> split.
+_SPLIT_OF_RESIDUE = ("test",) + ("train",) * 3 + ("pretrain",) * 4
 
 
 def split_of(question: str) -> str:
@@ -42,39 +45,40 @@ def chain_sum(
       split: one of `SPLITS`.
       size: number of problems, >= 1.
       seed: decides which; equal arguments give equal lists, and a longer list begins with the shorter one.
-      terms: fewest and most numbers in a chain; the count is drawn uniformly.
-      largest_term: the numbers after the first are 1 to this, in [1, 49].
+      terms: fewest and most numbers in a chain; their count is drawn uniformly.
+      largest_term: in [1, 49]; the numbers after the first are 1 to `largest_term`.
 
     Returns:
       ``[(question, gold)]``; gold is the sum in decimal digits, 0 to 99, as are all running totals.
 
     Raises:
-      ValueError: unknown split, or size below 1.
+      InputError: unknown split, or size below 1.
     """
     if split not in SPLITS:
-        raise ValueError(f"split: unknown {split!r}; use one of {', '.join(SPLITS)}")
+        raise InputError("split", f"unknown {split!r}; use one of {', '.join(SPLITS)}")
     if size < 1:
-        raise ValueError(
-            f"size: must be at least 1, received {size}; type how many problems you want"
-        )
-    found: dict[str, str] = {}
+        message = f"must be at least 1, received {size}; type how many problems you want"
+        raise InputError("size", message)
+
+    gold_of: dict[str, str] = {}
     chains = _chains(random.Random(seed), terms, largest_term)
-    while len(found) < size:
+    while len(gold_of) < size:
         question, gold = next(chains)
         if split_of(question) == split:
-            found[question] = gold
-    return list(found.items())
+            gold_of[question] = gold
+    return list(gold_of.items())
 
 
 def _chains(
     rng: random.Random, terms: tuple[int, int], largest_term: int
 ) -> Iterator[tuple[str, str]]:
+    """Endless random chains with their sums; a step that would leave the range goes the other way."""
     while True:
-        total = rng.randint(1, LARGEST)
+        total = rng.randint(1, LARGEST_TOTAL)
         text = str(total)
         for _ in range(rng.randint(*terms) - 1):
             change = rng.choice((1, -1)) * rng.randint(1, largest_term)
-            if not 0 <= total + change <= LARGEST:
+            if not 0 <= total + change <= LARGEST_TOTAL:
                 change = -change
             total += change
             text += f"{change:+d}"
@@ -82,10 +86,10 @@ def _chains(
 
 
 def hide_last_term(question: str, voters: int = 3) -> tuple[str, ...]:
-    """What each voter sees of a chain: one of them all of it, the others a "?" for its last term.
+    """What each voter sees of a chain: one voter all of it, the others a "?" for its last term.
 
-    Who is decided by a hash of the question: every voter knows a third of the problems, and the others had better say
-    that they do not know than vote for a guess.
+    A hash of the question decides which voter: each knows a third of the problems, and the others do better
+    to say that they do not know than to vote for a guess.
 
     Args:
       question: a chain from `chain_sum`.
@@ -100,11 +104,12 @@ def hide_last_term(question: str, voters: int = 3) -> tuple[str, ...]:
     return tuple(question if voter == knows else hidden for voter in range(voters))
 
 
+# (split, size, seed) -> [(question, gold)].
 TASKS: dict[str, Callable[[str, int, int], list[tuple[str, str]]]] = {
     "dyad": functools.partial(chain_sum, terms=(4, 6)),
     "voting": functools.partial(chain_sum, terms=(4, 6)),
     "parts": functools.partial(chain_sum, terms=(4, 6)),
 }
-VIEWS: dict[str, Callable[[str], tuple[str, ...]]] = {
-    "parts": hide_last_term
-}  # tasks whose agents see different things
+
+# Tasks whose agents see different texts: question -> one text per agent.
+VIEWS: dict[str, Callable[[str], tuple[str, ...]]] = {"parts": hide_last_term}

@@ -1,4 +1,4 @@
-"""Hugging Face files: models on the Hub or on disk, and tokenizers."""
+"""Hugging Face files: tokenizers with their chat templates, and models on the Hub or on disk."""
 
 from ccpo_jax.hf.tokenizer import Tokenizer, load_tokenizer
 

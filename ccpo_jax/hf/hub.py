@@ -1,55 +1,76 @@
-"""The Hugging Face Hub, asked once: what is cached is used, and without a network there is one clear line."""
+"""The Hugging Face Hub: resolve a model folder (local path, cache, or download), within seconds if offline."""
 
 import os
 import pathlib
 
-from ccpo_jax.errors import first_line
+from ccpo_jax.errors import InputError, first_line
 
-_PATIENCE = 5.0  # seconds until the Hub counts as out of reach
+# Seconds until the Hub counts as unreachable.
+_NETWORK_TIMEOUT = 5.0
 
 
 def fetch(name: str | os.PathLike, *, revision: str | None = None, weights: bool) -> pathlib.Path:
     """The folder of a model: `name` itself if it is one, else its files from the cache or the Hub.
 
     Args:
-      name: a folder, or a name on the Hub such as ``"Qwen/Qwen2.5-0.5B-Instruct"``.
+      name: a folder, ``~`` expanded, or a name on the Hub such as ``"Qwen/Qwen2.5-0.5B-Instruct"``.
       revision: branch, tag or commit of a Hub name; None = its main branch.
-      weights: the safetensors files as well, not only what describes them.
+      weights: whether the safetensors files are needed too, and not only config and tokenizer.
 
     Raises:
-      ValueError: neither a folder nor a model that the Hub can give.
+      InputError: neither a folder nor a model that can be downloaded.
     """
-    folder = pathlib.Path(name).expanduser()
+    # Unlike Path.expanduser, this leaves a "~" that stands for no home folder as it is.
+    folder = pathlib.Path(os.path.expanduser(name))
     if str(name) and folder.is_dir():
         return folder
     if not is_hub_name(str(name)):
-        raise ValueError(
-            f"model: there is no folder {str(name)!r}; type a folder with config.json, or a Hub name"
+        raise InputError(
+            "model", f"no folder {str(name)!r}; type a folder with config.json, or a Hub name"
         )
+
+    # Imported late: it is slow, and local folders do not need it.
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.jinja"]
+    if weights:
+        patterns.append("*.safetensors")
+    cached = _cached_folder(str(name), revision, patterns, required=patterns[-1 if weights else 0])
+    if cached is not None:
+        return cached
+
+    require_network("model", str(name), "a folder with config.json, tokenizer.json and safetensors")
+    try:
+        downloaded = snapshot_download(str(name), revision=revision, allow_patterns=patterns)
+    except Exception as error:
+        # An unknown name, a gated model, a lost connection: each has a type of its own.
+        raise InputError(
+            "model",
+            f"could not download {str(name)!r} from the Hub ({first_line(error)}); type a folder instead",
+        ) from error
+    return pathlib.Path(downloaded)
+
+
+def _cached_folder(
+    name: str, revision: str | None, patterns: list[str], *, required: str
+) -> pathlib.Path | None:
+    """The cached files of a model; None without one that matches `required`."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.jinja"] + ["*.safetensors"] * weights
-    options = {"revision": revision, "allow_patterns": patterns}
     try:
-        cached = pathlib.Path(snapshot_download(str(name), local_files_only=True, **options))
-        if any(
-            cached.glob(patterns[-1] if weights else patterns[0])
-        ):  # an earlier fetch may have wanted less
-            return cached
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=patterns, local_files_only=True
+        )
     except LocalEntryNotFoundError:
-        pass
-    require_network("model", str(name), "a folder with config.json, tokenizer.json and safetensors")
-    try:
-        return pathlib.Path(snapshot_download(str(name), **options))
-    except Exception as error:  # no such name, no access: each comes with its own type
-        raise ValueError(
-            f"model: the Hub did not give {str(name)!r} ({first_line(error)}); type a folder instead"
-        ) from error
+        return None
+    # An earlier download may have left the weights out.
+    is_complete = any(pathlib.Path(folder).glob(required))
+    return pathlib.Path(folder) if is_complete else None
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether `name` could be a repository on the Hub: ``owner/name`` or ``name``, and no path."""
+    """Whether `name` can be a repository on the Hub: ``owner/name`` or ``name``, and not a path."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -59,23 +80,25 @@ def is_hub_name(name: str) -> bool:
     return True
 
 
-def require_network(field: str, name: str, instead: str) -> None:
-    """Asks the Hub for a sign of life, once and without retries.
+def require_network(field: str, name: str, alternative: str) -> None:
+    """Checks that the Hub answers: one short request without retries.
 
     Args:
-      field: the configuration field that named it.
-      name: what is wanted.
-      instead: what the user can give where there is no network.
+      field: the configuration field that named what is needed.
+      name: what is needed from the Hub.
+      alternative: what the user can type where there is no network.
 
     Raises:
-      ValueError: one line, when nothing answers.
+      InputError: one line, when nothing answers.
     """
     from huggingface_hub import constants, get_session
 
     try:
-        get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
-    except Exception as error:  # offline mode, no route, no answer, no trusted certificate
-        raise ValueError(
-            f"{field}: {name!r} is wanted and {constants.ENDPOINT} cannot be reached ({type(error).__name__}); "
-            f"type {instead}"
+        get_session().head(constants.ENDPOINT, timeout=_NETWORK_TIMEOUT)
+    except Exception as error:
+        # Offline mode, no route, no answer, an untrusted certificate.
+        raise InputError(
+            field,
+            f"{name!r} is not cached and {constants.ENDPOINT} is unreachable "
+            f"({type(error).__name__}); type {alternative}",
         ) from error

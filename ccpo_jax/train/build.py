@@ -435,7 +435,10 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
         return found
 
     longest = np.max(
-        [lengths(agent, [p.seen_by(who) for p in dataset.problems]) for agent, who in readers],
+        [
+            lengths(agent, [p.prompt_text_for(who) for p in dataset.problems])
+            for agent, who in readers
+        ],
         axis=0,
     )
     fits = tuple(

@@ -149,7 +149,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
         spoken = rollout(
             team,
             weights,
-            [p.told for p in filled],
+            [p.prompt_text for p in filled],
             jax.random.fold_in(key, first),
             group_size=settings.samples,
             sampling=sampling,

@@ -96,7 +96,10 @@ def collect_rollouts(
       ``(spoken, graded, outcome, metrics)``.
     """
     began = time.perf_counter()
-    questions, key = [p.told for p in problems], jax.random.fold_in(state.key, int(state.step))
+    questions, key = (
+        [p.prompt_text for p in problems],
+        jax.random.fold_in(state.key, int(state.step)),
+    )
     judge, weights = Grader(pool, problems), publish(program, state.params)
     sampling = SamplingParams(
         temperature=config.sample.temperature,

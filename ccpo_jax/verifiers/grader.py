@@ -1,8 +1,9 @@
-"""Verdicts for a team's rollouts, asked for while other prompts still decode."""
+"""Verdicts on a team's rollouts, computed while other prompts are still decoded."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,51 +12,92 @@ from ccpo_jax.data import Problem
 from ccpo_jax.devices.distributed import all_gather_objects, sync_errors
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome
-from ccpo_jax.verifiers import Graded, Item, VerifierPool
+from ccpo_jax.verifiers.pool import VerifierPool
+from ccpo_jax.verifiers.types import Graded, Item
+
+
+class _Pending(NamedTuple):
+    """The coming verdicts on a problem: the call that computes them, and the problem's index in the call."""
+
+    call: Future[list[Graded]]
+    index: int
 
 
 class Grader:
-    """Verifies what a team says about some problems, each as soon as it is heard: while the others still decode.
+    """Verifies a team's answers to some problems, each as soon as its prompt is done.
 
-    Of several processes each verifies its share of the problems; `grade` brings the verdicts together.
+    Where several processes train together, each verifies its share of the problems; `collect` exchanges the
+    verdicts.
     """
 
     def __init__(self, pool: VerifierPool, problems: Sequence[Problem]):
-        self._pool, self._problems = pool, problems
-        self._mine = range(jax.process_index(), len(problems), jax.process_count())
-        self._verdicts: dict[int, tuple[Future, int]] = {}
-        self._thread = ThreadPoolExecutor(
-            1
-        )  # one after the other: the pool's processes work side by side
+        self._pool = pool
+        self._problems = problems
+        self._own_problems = range(jax.process_index(), len(problems), jax.process_count())
+        self._pending: dict[int, _Pending] = {}
+        # One call at a time: within a call the pool's processes already work in parallel.
+        self._thread = ThreadPoolExecutor(1)
 
     def submit(self, texts: Mapping[int, tuple[str, ...]]) -> None:
-        """Takes all answers to some of the problems, by the problem's number; numbers past the last count nowhere."""
-        known = [b for b in texts if b in self._mine]
-        items = [Item(self._problems[b].verifier, self._problems[b].gold, texts[b]) for b in known]
-        graded = self._thread.submit(self._pool.verify, items)
-        self._verdicts |= {b: (graded, place) for place, b in enumerate(known)}
+        """Starts verifying all texts on some of the problems and returns at once.
 
-    def collect(self, team: Team, spoken: Rollout) -> tuple[Outcome, Counter, list[Graded]]:
+        Args:
+          texts: number of a problem -> its texts. Numbers beyond the last problem, which pad a batch, are
+            ignored.
+        """
+        numbers = [number for number in texts if number in self._own_problems]
+        items = []
+        for number in numbers:
+            problem = self._problems[number]
+            items.append(Item(problem.verifier, problem.gold, texts[number]))
+
+        call = self._thread.submit(self._pool.verify, items)
+        for index, number in enumerate(numbers):
+            self._pending[number] = _Pending(call, index)
+
+    def collect(self, team: Team, rollout: Rollout) -> tuple[Outcome, Counter[str], list[Graded]]:
         """Waits for the last verdict.
 
+        Args:
+          team: who produced the rollout.
+          rollout: all texts that were submitted.
+
         Returns:
-          ``(outcome, counts, graded)``: the team's outcome in every world, how many answers timed out, crashed, failed
-          to parse or were not found, and the verdicts on each problem's texts in the order they were heard in.
+          ``(outcome, counts, graded)``: the team's outcome in every world; the number of texts without a
+          verdict by reason, one of `FAILURES`; and the verdicts on each problem's texts in the order of
+          `submit`.
         """
+        graded = self._all_verdicts()
+
+        samples_per_turn = [turn.samples.length.shape[1] for turn in rollout.turns]
+        borders = np.cumsum(samples_per_turn)[:-1]
+        correct = np.array([verdicts.correct for verdicts in graded], np.float32)
+        answer_id = np.array([verdicts.answer_id for verdicts in graded], np.int32)
+        team_outcome = outcome(
+            team.topology,
+            rollout,
+            np.split(correct, borders, axis=1),
+            np.split(answer_id, borders, axis=1),
+        )
+
+        counts: Counter[str] = Counter()
+        for verdicts in graded:
+            counts.update(verdicts.counts)
+        return team_outcome, counts, graded
+
+    def _all_verdicts(self) -> list[Graded]:
+        """The verdicts of all processes, by problem."""
         try:
             with sync_errors():
-                mine = [self._verdicts[b][0].result()[self._verdicts[b][1]] for b in self._mine]
+                pending = [self._pending[number] for number in self._own_problems]
+                own = [call.result()[index] for call, index in pending]
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
-        parts = all_gather_objects([list(g) for g in mine])
-        graded = [
-            Graded(*parts[b % len(parts)][b // len(parts)]) for b in range(len(self._problems))
-        ]
-        rows = [turn.samples.length.shape[1] for turn in spoken.turns]
-        borders = np.cumsum(rows)[:-1]
-        correct = np.split(np.array([g.correct for g in graded], np.float32), borders, axis=1)
-        classes = np.split(np.array([g.answer_id for g in graded], np.int32), borders, axis=1)
-        counts = Counter()
-        for g in graded:
-            counts.update(g.counts)
-        return outcome(team.topology, spoken, correct, classes), counts, graded
+
+        by_process = all_gather_objects([list(verdicts) for verdicts in own])
+        graded = []
+        for number in range(len(self._problems)):
+            # Problems were dealt out in turn, see `_own_problems`.
+            index, process = divmod(number, len(by_process))
+            graded.append(Graded(*by_process[process][index]))
+        return graded

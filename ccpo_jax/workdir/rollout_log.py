@@ -253,7 +253,7 @@ def _text_record(text: str, graded: Graded, number: int, truncated: bool) -> Tex
     elif graded.correct[number]:
         verdict = "right"
     else:
-        failure = graded.problems[number].replace("_", " ")
+        failure = graded.failures[number].replace("_", " ")
         verdict = shorten(failure, _MAX_NAME_CHARS) or "wrong"
 
     record: TextRecord = {"text": text, "verdict": verdict}

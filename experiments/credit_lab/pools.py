@@ -79,7 +79,7 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
             spoken = rollout(
                 program.team,
                 weights,
-                [p.told for p in filled],
+                [p.prompt_text for p in filled],
                 jax.random.fold_in(key, first),
                 group_size=size,
                 sampling=sampling,

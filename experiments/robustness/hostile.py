@@ -75,7 +75,7 @@ class VerifierReader:
         texts = (*earlier, text, rf"\boxed{{{reference}}}")
         (graded,) = self._pool.verify([verifiers.Item(self._name, reference, texts)])
         correct = graded.correct[-2]
-        failure = graded.problems[-2].partition(":")[0]
+        failure = graded.failures[-2].partition(":")[0]
         if not correct and not failure:
             self._earlier[kind] = text
 

@@ -24,14 +24,14 @@ from absl import app, flags
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ccpo_jax.data.synthetic import LARGEST, TASKS, chain_sum
+from ccpo_jax.data.synthetic import LARGEST_TOTAL, TASKS, chain_sum
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.models import init_params, make_policy, save
 from ccpo_jax.models.decoder import ModelConfig
 from ccpo_jax.rl.topology import dyad, voting
 from ccpo_jax.rollout import Agent, Team, outcome, prompts, rollout
 from ccpo_jax.sampler import SamplingParams
-from ccpo_jax.verifiers import extract_exact
+from ccpo_jax.verifiers.exact import extract_exact
 
 FOLDER = pathlib.Path(__file__).parents[2] / "ccpo_jax" / "assets" / "tiny"
 _OUT = flags.DEFINE_string("out", str(FOLDER), "Folder to write.")
@@ -117,7 +117,7 @@ def chain(start: int, changes: Sequence[int], slip_at: int = -1, slip: int = 0) 
     """Running totals, ``(47, [-8, 6])`` -> ("47-8=39+6=45", 45); the step `slip_at` comes out wrong by `slip`."""
     text, total = str(start), start
     for step, change in enumerate(changes):
-        total = min(max(total + change + (slip if step == slip_at else 0), 0), LARGEST)
+        total = min(max(total + change + (slip if step == slip_at else 0), 0), LARGEST_TOTAL)
         text += f"{change:+d}={total}"
     return text, total
 

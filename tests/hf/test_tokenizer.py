@@ -1,14 +1,17 @@
 """Tokenizers and chat templates in the manner of the supported families, made here without a network."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccpo_jax.hf.tokenizer import load_tokenizer
+from ccpo_jax.hf import load_tokenizer
 from ccpo_jax.rollout.prompts import PROMPTS, prefix, quote, tail, tokenize_role
 from experiments.robustness.families import FAMILIES, load_family, save_tokenizer
+from tests.support.errors import raises_for
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -207,11 +210,17 @@ def test_thinking_opens_the_block_only_when_asked(family, tmp_path):
 def test_nothing_to_load_is_one_clear_line(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(
-        ValueError, match="model: (no tokenizer could be loaded|.* cannot be reached)"
-    ) as caught:
+    with raises_for("model") as error:
         load_tokenizer(name)
-    assert "\n" not in str(caught.value)
+    assert repr(name) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_home_folders_are_expanded(tmp_path, monkeypatch):
+    save_tokenizer(tmp_path / "model", PLAIN, TURNS)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert (
+        load_tokenizer("~/model").vocab_size == load_tokenizer(str(tmp_path / "model")).vocab_size
+    )
 
 
 PLAIN = FAMILIES["no system role"]  # its control tokens, with other templates
@@ -259,28 +268,45 @@ def test_templates_by_name_use_the_default(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "template,complaint",
+    ("template", "complaint"),
     [
         (
             "{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}</s>",
-            "writes a user's words 2 times",
+            "2 times",
         ),
-        ("<turn>nothing else</s>", "writes a user's words 0 times"),
-        ("{{ raise_exception('never') }}", "writes a user's words 0 times"),
-        ("{% for m in messages %}", "is no valid jinja"),
+        ("<turn>nothing else</s>", "0 times"),
+        ("{{ raise_exception('never') }}", "0 times"),
+        ("{% for m in messages %}", "jinja"),
     ],
 )
 def test_an_unusable_template_is_one_clear_line(tmp_path, template, complaint):
     save_tokenizer(tmp_path, PLAIN, template)
-    with pytest.raises(ValueError, match=f"model: its chat template {complaint}") as caught:
+    with raises_for("model") as error:
         load_tokenizer(str(tmp_path)).frame("x")
-    assert "\n" not in str(caught.value)
+    message = str(error.value)
+    assert "chat template" in message and complaint in message and "\n" not in message
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "generation_config.json"])
 def test_a_damaged_file_is_one_clear_line(tmp_path, file):
     save_tokenizer(tmp_path, PLAIN, TURNS)
     (tmp_path / file).write_text("{")
-    with pytest.raises(ValueError, match="model: no tokenizer could be loaded") as caught:
+    with raises_for("model") as error:
         load_tokenizer(str(tmp_path))
-    assert "\n" not in str(caught.value)
+    assert repr(str(tmp_path)) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(tmp_path):
+    save_tokenizer(tmp_path, dataclasses.replace(PLAIN, eos=None), None)
+    with raises_for("model") as error:
+        load_tokenizer(str(tmp_path))
+    assert "eos_token_id" in str(error.value)
+
+
+def test_importing_the_loader_does_not_import_transformers():
+    """It takes seconds, and datasets and checkpoints on disk do not need it."""
+    program = "import sys, ccpo_jax.hf, ccpo_jax.data; print('transformers' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == "False\n"

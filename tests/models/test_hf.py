@@ -699,7 +699,7 @@ def test_names_that_lead_nowhere_without_network_are_one_clear_error(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ValueError) as caught:
         load(name)
-    complaint = "cannot be reached" if name == "some-team/some-model" else "there is no folder"
+    complaint = "is unreachable" if name == "some-team/some-model" else "no folder"
     assert (
         str(caught.value).startswith("model: ")
         and complaint in str(caught.value)

@@ -1,0 +1,82 @@
+"""A problem as agents see it, and a dataset: problems with a count of what was left out."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One problem as the agents see it.
+
+    Attributes:
+      id: name of the dataset and number of the row, from 0: "math/17".
+      question: the full text: passage, question, options.
+      gold: the reference answer; a letter where there are options.
+      verifier: a key of `ccpo_jax.verifiers.VERIFIERS`: math, choice or exact.
+      context: the passage alone; several problems may ask about the same one.
+      views: what each agent reads in place of the question; () = all agents read the question.
+    """
+
+    id: str
+    question: str
+    gold: str
+    verifier: str
+    context: str = ""
+    views: tuple[str, ...] = ()
+
+    @property
+    def prompt_text(self) -> str | tuple[str, ...]:
+        """What prompts are made of: one text that all agents read, or each agent's own."""
+        return self.views or self.question
+
+    def prompt_text_for(self, agent: int) -> str:
+        """The text that one agent reads."""
+        return self.views[agent] if self.views else self.question
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Problems, and how many rows were left out for which reason.
+
+    Attributes:
+      name: for logs and metrics.
+      problems: in the order of the source, no question twice.
+      dropped: reason -> number of rows, positive.
+    """
+
+    name: str
+    problems: tuple[Problem, ...]
+    dropped: Mapping[str, int]
+
+    def summary(self) -> str:
+        """One line for the log.
+
+        Example:
+          >>> Dataset("set", (), {"empty gold": 2}).summary()
+          'set: 0 problems (dropped: 2 empty gold)'
+        """
+        size = f"{self.name}: {len(self.problems)} problems"
+        return f"{size} (dropped: {describe_dropped(self.dropped)})" if self.dropped else size
+
+
+def describe_dropped(dropped: Mapping[str, int]) -> str:
+    """The reasons with their numbers, in alphabetical order: "2 empty gold, 1 empty question"."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+
+
+def drop_repeated_questions(
+    problems: Iterable[Problem], dropped: collections.Counter[str]
+) -> tuple[Problem, ...]:
+    """The first problem with each question; the others are counted in `dropped`."""
+    first_with: dict[str, Problem] = {}
+    for problem in problems:
+        first = first_with.setdefault(normalize_text(problem.question), problem)
+        if first is not problem:
+            dropped["duplicate question"] += 1
+    return tuple(first_with.values())
+
+
+def normalize_text(text: str) -> str:
+    """The form in which texts are compared: case and white space do not count, signs do."""
+    return " ".join(text.lower().split())

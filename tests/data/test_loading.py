@@ -1,0 +1,81 @@
+"""Datasets by name: defects, labels, unknown names, synthetic and joined sets."""
+
+import pytest
+
+from ccpo_jax.data import DATASETS, load, load_many
+from ccpo_jax.data.synthetic import TASKS, split_of
+from tests.support.errors import raises_for
+from tests.support.problems import ids, write_json
+
+
+def test_defects_are_dropped_and_counted(tmp_path):
+    rows = [("a", "1"), ("", "2"), ("b", ""), ("A ", "3"), ("c", "4"), ("d", None)]
+    found = load(write_json(tmp_path, "x.json", [{"question": q, "answer": a} for q, a in rows]))
+    assert ids(found) == ["x/0", "x/4"] and found.problems[0].gold == "1"
+    assert found.dropped == {"empty question": 1, "empty gold": 2, "duplicate question": 1}
+    assert (
+        found.summary()
+        == "x: 2 problems (dropped: 1 duplicate question, 2 empty gold, 1 empty question)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("maht", ["'maht'", "did you mean 'math'", ", ".join(DATASETS)]),
+        ("zzz", ["'zzz'", "synthetic/dyad"]),
+        ("", ["''"]),
+        ("folder/none.json", ["'folder/none.json'"]),
+        ("none.json", ["'none.json'"]),
+        ("math=none", ["'none'"]),
+        ("synthetic/chess", ["'synthetic/chess'", "synthetic/dyad"]),
+        ("synthetic/dyad/dev", ["'synthetic/dyad/dev'", "synthetic/TASK/test"]),
+    ],
+)
+def test_unknown_names(name, facts):
+    with raises_for("data.eval") as error:
+        load(name, field="data.eval")
+    message = str(error.value)
+    assert all(fact in message for fact in facts) and "\n" not in message
+
+
+def test_a_file_may_have_a_name_of_its_own(tmp_path):
+    path = write_json(tmp_path, "x=1+1.json", [{"question": "q", "answer": "1"}])
+    assert ids(load(f"math={path}")) == ["math/0"]
+    assert ids(load(path)) == ids(load_many(path)) == ["x=1+1/0"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_synthetic_sets(task):
+    found = load(f"synthetic/{task}", size=50, seed=3)
+    assert len(found.problems) == 50 and {p.verifier for p in found.problems} == {"exact"}
+    assert (
+        load(f"synthetic/{task}", size=50, seed=3)
+        == found
+        != load(f"synthetic/{task}", size=50, seed=4)
+    )
+    test = load_many(f"synthetic/{task}/test")
+    assert len(test.problems) == 1024 and {split_of(p.question) for p in test.problems} == {"test"}
+    assert {split_of(p.question) for p in found.problems} == {"train"}
+    for size in (0, -3):
+        with raises_for("data.size"):
+            load(f"synthetic/{task}", size=size)
+
+
+def test_joined_sets_share_no_question(tmp_path):
+    a = write_json(tmp_path, "a.json", [{"question": q, "answer": "1"} for q in "xy"])
+    b = write_json(tmp_path, "b.json", [{"question": q, "answer": "1"} for q in "y?yz"])
+    found = load_many(f"{a} + {b}")
+    assert ids(found) == ["a/0", "a/1", "b/1", "b/3"]
+    assert found.name == "a+b" and found.dropped == {"duplicate question": 2}
+    assert load_many((a, b)) == found
+
+
+def test_joined_sets_need_different_names(tmp_path):
+    (tmp_path / "b").mkdir()
+    a = write_json(tmp_path, "x.json", [{"question": "first", "answer": "1"}])
+    b = write_json(tmp_path / "b", "x.json", [{"question": "second", "answer": "1"}])
+    with raises_for("data.train") as error:
+        load_many(f"{a}+{b}")
+    assert "'x'" in str(error.value) and "label=FILE" in str(error.value)
+    assert ids(load_many(f"{a}+y={b}")) == ["x/0", "y/0"]

@@ -1,0 +1,154 @@
+"""Verdicts on the texts of one problem: correctness, classes of answers, failures."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccpo_jax.verifiers import FAILURES, VERIFIERS, check_gold, verify
+
+RIGHT = {"math": "4", "choice": "D", "exact": "four"}
+WRONG = {"math": "5", "choice": "E", "exact": "five"}
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_contract(name):
+    right, wrong = RIGHT[name], WRONG[name]
+    texts = [
+        f"Answer: {wrong}",
+        f"So \\boxed{{{right}}}",
+        "",
+        f"Answer: {right}\n",
+        f"\\boxed{{{wrong}}}",
+    ]
+    graded = verify(name, right, texts)
+    assert graded.correct == [False, True, False, True, False]
+    assert graded.answer_id == [0, 1, -1, 1, 0]
+    assert graded.failures == ["", "", "no_answer", "", ""]
+    assert graded.gold_failure is None and check_gold(name, right) is None
+    assert graded.counts == dict.fromkeys(FAILURES, 0) | {"no_answer": 1}
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_empty_gold_is_reported_and_never_met(name):
+    graded = verify(name, " ", ["", "Answer: ", r"\boxed{}", r"\boxed{4}", "Answer: D"])
+    assert not any(graded.correct)
+    assert graded.gold_failure == "empty" and graded.counts["gold_unparsed"] == 1
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_hostile_text_has_a_verdict_and_its_neighbour_is_unharmed(name):
+    hostile = [
+        "{" * 9000,
+        "\\boxed{" * 3000,
+        "\\boxed{" * 900 + "}" * 900,
+        "\0" * 50,
+        "\ud800",
+        "$" * 9001,
+    ]
+    hostile += [
+        "Answer:" + " " * 9000 + "x",
+        "answer is " + "*" * 9000,
+        "\\boxed{" + "9" * 9000 + "}",
+        "A)\n" * 5000,
+    ]
+    graded = verify(name, RIGHT[name], [*hostile, f"\\boxed{{{RIGHT[name]}}}"])
+    assert graded.correct == [False] * len(hostile) + [True]
+
+
+def test_only_the_last_characters_count():
+    text = r"\boxed{4}" + " " * 100
+    assert verify("math", "4", [text], max_chars=109).correct == [True]
+    assert verify("math", "4", [text], max_chars=100).correct == [False]
+
+
+def test_an_error_is_counted_with_its_reason(monkeypatch):
+    def broken(gold, answer):
+        if answer == "bad":
+            raise ArithmeticError("no such number")
+        return gold == answer
+
+    monkeypatch.setitem(VERIFIERS, "broken", VERIFIERS["exact"]._replace(equivalent=broken))
+    graded = verify("broken", "good", ["good", "bad", "bad", "other"])
+    assert graded.correct == [True, False, False, False] and graded.answer_id == [0, -1, -1, 1]
+    assert graded.failures[1] == graded.failures[2] == "failed: ArithmeticError: no such number"
+    assert graded.counts["failed"] == 2
+
+
+def test_equal_answers_are_compared_once(monkeypatch):
+    calls = []
+
+    def counting(gold, answer):
+        calls.append((gold, answer))
+        return gold == answer
+
+    monkeypatch.setitem(VERIFIERS, "counting", VERIFIERS["exact"]._replace(equivalent=counting))
+    verify("counting", "4", ["4", "Answer: 4", r"\boxed{4}", "4 "] * 16)
+    assert calls == [("4", "4")]
+
+
+SPELLINGS = [
+    ["1/2", "0.5", r"\frac12", r"$\frac{1}{2}$"],
+    ["2", "2.0", "x=2"],
+    ["3,4", r"\{4, 3\}"],
+    ["-1"],
+    ["x+1", "1+x"],
+]
+
+
+OF_SPELLING = {
+    spelling: value for value, spellings in enumerate(SPELLINGS) for spelling in spellings
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(sorted(OF_SPELLING)),
+    st.lists(st.sampled_from([*sorted(OF_SPELLING), None]), max_size=12),
+)
+def test_classes_are_the_partition_by_meaning(gold, answers):
+    graded = verify(
+        "math", gold, ["I do not know" if a is None else rf"\boxed{{{a}}}" for a in answers]
+    )
+    values = [None if a is None else OF_SPELLING[a] for a in answers]
+    assert graded.correct == [value == OF_SPELLING[gold] for value in values]
+    order = list(dict.fromkeys(value for value in values if value is not None))
+    assert graded.answer_id == [-1 if value is None else order.index(value) for value in values]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 6),
+    st.lists(st.integers(0, 6), min_size=1, max_size=10),
+    st.sets(st.tuples(*[st.integers(0, 6)] * 2)),
+)
+def test_classes_stay_a_partition_under_any_relation(gold, answers, related):
+    """Equivalence that is neither symmetric nor transitive still gives classes that agree with correctness."""
+    odd = VERIFIERS["exact"]._replace(equivalent=lambda a, b: a == b or (int(a), int(b)) in related)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(VERIFIERS, "odd", odd)
+        graded = verify("odd", str(gold), [str(a) for a in answers])
+    assert all(
+        (a == gold or (gold, a) in related) == c
+        for a, c in zip(answers, graded.correct, strict=True)
+    )
+    assert len({i for i, c in zip(graded.answer_id, graded.correct, strict=True) if c}) <= 1
+    for answer, i, c in zip(answers, graded.answer_id, graded.correct, strict=True):
+        for other, j, d in zip(answers, graded.answer_id, graded.correct, strict=True):
+            assert i != j or c == d
+            assert answer != other or i == j
+    assert list(dict.fromkeys(graded.answer_id)) == list(range(len(set(graded.answer_id))))
+
+
+def test_a_wrong_answer_never_joins_the_correct_class(monkeypatch):
+    """Answer 1 is correct and means the same as 2, but 2 is not correct: correctness decides."""
+    same = {("0", "1"), ("1", "2"), ("2", "1")}
+    monkeypatch.setitem(
+        VERIFIERS, "odd", VERIFIERS["exact"]._replace(equivalent=lambda a, b: (a, b) in same)
+    )
+    graded = verify("odd", "0", ["1", "2", "1"])
+    assert graded.correct == [True, False, True] and graded.answer_id == [0, 1, 0]
+
+
+def test_one_way_equivalence_does_not_merge_wrong_answers():
+    """As a gold, 1 accepts the equation 2x + z = 1; as an answer, the equation is something else."""
+    assert verify("math", "7", [r"\boxed{1}", r"\boxed{2x+z=1}"]).answer_id == [0, 1]

@@ -1,0 +1,252 @@
+"""The math verifier: what is extracted, what is equivalent, and real golds."""
+
+import json
+from fractions import Fraction
+
+import math_verify
+import numpy as np
+import pytest
+
+from ccpo_jax.verifiers import VERIFIERS, Item, verify
+from ccpo_jax.verifiers.math import _parse, equivalent_math
+from tests.support.verdicts import is_correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("1/2", "0.5"),
+        ("0.5", r"\frac12"),
+        (r"\frac{1}{2}", r"\dfrac{1}{2}"),
+        ("27.0", "27"),
+        ("27", "27.0"),
+        (r"\frac13", "0.333333"),
+        ("x=5", "5"),
+        ("$x=5$", "5"),
+        ("5", "x=5"),
+        ("[-2,7]", r"x \in [-2,7]"),
+        ("[1,2]", r"\left[1,2\right]"),
+        (r"1\le x\le 2", "[1,2]"),
+        (r"$\{x|-2\leq x < 1\}$", "[-2,1)"),
+        (r"(-\infty,2)\cup(3,\infty)", r"(3,\infty)\cup(-\infty,2)"),
+        (r"\{1,2\}", "2, 1"),
+        ("1,-2", "-2, 1"),
+        ("x=1 or x=2", "1, 2"),
+        (r"5\text{ cm}", "5"),
+        ("5", "5 cm"),
+        ("5", "5cm"),
+        (r"15\mbox{ cm}^2", "15"),
+        ("12", r"12 \text{ square inches}"),
+        ("40", "40 dollars"),
+        (r"90^\circ", "90"),
+        ("90", "90 degrees"),
+        ("1,234", "1234"),
+        ("1234", r"1{,}234"),
+        ("29322216", r"29,\!322,\!216"),
+        (r"\$32", "32"),
+        (r"50\%", "50"),
+        (r"50\%", "50 percent"),
+        ("4.5e33", r"4.5 \times 10^{33}"),
+        ("1e-5", "10^{-5}"),
+        ("-1./3", r"-\frac{1}{3}"),
+        ("np.arcsin(10/13)", r"\arcsin(10/13)"),
+        (r"\text{Evelyn}", "Evelyn"),
+        (r"\text{Tuesday}", "tuesday"),
+        (r"\text{(B)}", "B"),
+        ("52_8", "52_{8}"),
+        ("p - q", "-q+p"),
+        ("y=2x+3", "2x - y + 3 = 0"),
+        ("9", "3^2"),
+        (r"11\sqrt2", r"\sqrt{242}"),
+        (r"\frac{1}{3} E_{1}+\frac{2}{3} E_{2}", r"\frac{E_1+2E_2}{3}"),
+        (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\pi/2)"),
+        ("necessary but not sufficient", r"\text{necessary but not sufficient}"),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
+        ("8.24", r"\approx 8.24"),
+        ("$145$solution:", "145"),
+        ("$145$ Solution:", "145"),
+        ("$145$ worked solution:", "145"),
+        ("$x<1$answer", "x<1"),
+        ("3:1", "3 : 1"),
+        ("3:1", "6:2"),
+        ("6:2", "3:1"),
+        ("3:5", "12:20"),
+        ("2:3", r"\frac23"),
+        (r"\frac23", "2:3"),
+        ("3:4:5", "6:8:10"),
+        (r"1:\sqrt{2}", r"\sqrt{2}:2"),
+        ("1:2", "0.5:1"),
+        ("x:y=1:3", "1:3"),
+        ("05\\!:\\!00", "5:00"),
+    ],
+)
+def test_math_equivalent(gold, answer):
+    assert is_correct("math", gold, rf"We find $\boxed{{{answer}}}$.")
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("1/2", "0.51"),
+        ("27", "28"),
+        ("27", "270"),
+        ("[1,2]", "(1,2)"),
+        (r"\{1,2\}", r"\{1,2,3\}"),
+        ("x=5", "x=6"),
+        ("5", "-5"),
+        ("a + b + c", "a + b"),
+        ("a + b + c", "a"),
+        (r"\sin^2 t", r"\sin^2"),
+        ("1", r"\frac{1}{m}"),
+        (r"\frac{1}{m} t", r"\frac{1}{m}"),
+        ("2c", "2"),
+        ("5", "5 million"),
+        ("4.5e33", "4.5"),
+        (r"\text{Evelyn}", "Evan"),
+        ("i", "-i"),
+        ("p-q", "q-p"),
+        ("1,2", "1"),
+        ("1", "1, 2"),
+        ("$5$ million", "5"),
+        ("$145$solution:", "14"),
+        ("$5$ or $9$", "5"),
+        ("$x$ squared", "x"),
+        ("3:1", "3"),
+        ("3", "3:1"),
+        ("3:1", "3.0"),
+        ("m:n=9:1", "9"),
+        ("1:2", "0.5"),
+        ("3:1", "1:3"),
+        ("3:4:5", "3:4"),
+        ("3:4:5", "3:4:6"),
+        ("0:1:2", "0:1:3"),
+        ("9:24", "3:8"),
+        ("20:34", "10:17"),
+        ("05:00", "1:0"),
+        ("9:24", "9:2x"),
+    ],
+)
+def test_math_different(gold, answer):
+    assert not is_correct("math", gold, rf"We find $\boxed{{{answer}}}$.")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"\boxed{1} was wrong, it is \boxed{\frac{1}{\sqrt{2}}}.", r"\frac{1}{\sqrt{2}}"),
+        (r"\boxed{7} and later \boxed{8", "7"),
+        (r"$x=\boxed{3}$ or $\boxed{4}$", "3, 4"),
+        (r"\boxed{3}. Check: \boxed{3}", "3"),
+        (r"\boxed{\boxed{5}}", r"\boxed{5}"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"The answer is 6. So $\boxed{7}$", "7"),
+        ("The final answer is $5$. I hope it is correct.", "5"),
+        ("The answer is $x=1$ or $x=2$.", "x=1, x=2"),
+        ("The answer to this problem is: 42, since it is.", "42"),
+        ("**Answer:** 1,234 apples", "1,234"),
+        ("**Final Answer**: $$\n\\frac12\n$$", r"\frac12"),
+        ("Answer: 12 \\pi", r"12 \pi"),
+        ("Answer: 3 sqrt(2)", "3 sqrt(2)"),
+        ("16 + 2 = 18 dollars.\n#### 18", "18"),
+        ("27", "27"),
+        ("Adding up:\n$\\frac{3}{4}$", r"\frac{3}{4}"),
+        ("I have no idea, maybe 5 or so", None),
+        ("3 + 4 = 7", None),
+        (r"\boxed{}", None),
+        ("", None),
+    ],
+)
+def test_math_extracts(text, answer):
+    assert VERIFIERS["math"].extract(text) == answer
+
+
+def test_nested_box_is_read_through():
+    assert is_correct("math", "5", r"\boxed{\boxed{5}}") and is_correct("math", "5", r"\fbox{5}")
+
+
+def test_too_long_an_answer_is_not_parsed_but_still_compared_as_text():
+    long = "+".join(["x"] * 400)
+    graded = verify("math", long, [rf"\boxed{{{long}}}", rf"\boxed{{{long}+1}}"])
+    assert graded.correct == [True, False] and graded.answer_id == [0, 1] and graded.gold_failure
+
+
+def test_numbers_meet_as_the_parser_would_have_it():
+    """What is decided without parsing is what math-verify decides, also where numbers almost agree."""
+    rng = np.random.default_rng(0)
+
+    def written(value: Fraction) -> str:
+        if value.denominator == 1:
+            return str(value.numerator)
+        sign, above = "-" if value < 0 else "", abs(value.numerator)
+        forms = [
+            rf"{sign}\frac{{{above}}}{{{value.denominator}}}",
+            f"{sign}{above}/{value.denominator}",
+        ]
+        forms.append(f"{float(value):.{rng.integers(1, 9)}f}")
+        return forms[rng.integers(len(forms))]
+
+    def parsed(text: str) -> list:
+        return math_verify.parse(
+            f"$${text}$$", [math_verify.LatexExtractionConfig()], parsing_timeout=None
+        )
+
+    for _ in range(150):
+        value = Fraction(int(rng.integers(-50, 50)), int(rng.integers(1, 9)))
+        other = value + Fraction(int(rng.integers(-1, 2)), int(10 ** rng.integers(0, 8)))
+        gold, answer = written(value), written(other)
+        expected = math_verify.verify(parsed(gold), parsed(answer), timeout_seconds=None)
+        assert equivalent_math(gold, answer) == expected, (gold, answer)
+
+
+#  file, every n-th row, rows looked at, golds that are empty, golds that are no mathematics
+REAL = [
+    ("math500", 2, 250, 0, 0),
+    ("aime24", 1, 30, 0, 0),
+    ("aime25", 1, 30, 0, 0),
+    ("amc23", 1, 40, 0, 0),
+    ("minervamath", 4, 68, 0, 0),
+    ("gaokao2023en", 1, 385, 2, 1),
+    ("math_train", 20, 375, 0, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "rows", "empty", "unparsed"), REAL, ids=[row[0] for row in REAL]
+)
+def test_real_golds_meet_themselves(real_data, pool, name, stride, rows, empty, unparsed):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="reading parquet files needs pyarrow")
+    column = parquet.read_table(real_data / f"{name}.parquet", columns=["answer"])[
+        "answer"
+    ].to_pylist()
+    golds = [str(gold) for gold in column][::stride]
+    graded = pool.verify(
+        [Item("math", gold, (rf"Hence \boxed{{{gold}}}.", r"\boxed{-98765}")) for gold in golds]
+    )
+    assert len(golds) == rows
+    assert sum(g.gold_failure == "empty" for g in graded) == empty
+    assert sum(g.gold_failure is not None for g in graded) == empty + unparsed
+    for gold, g in zip(golds, graded, strict=True):
+        assert g.correct == [bool(gold), False], (gold, g)
+
+
+def test_real_golds_meet_themselves_by_meaning_too(real_data):
+    """Without the shortcut for equal words."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="reading parquet files needs pyarrow")
+    golds = parquet.read_table(real_data / "math500.parquet", columns=["answer"])[
+        "answer"
+    ].to_pylist()[1::5]
+    parsed = [_parse(gold)[1] for gold in golds]
+    assert all(math_verify.verify(p, p, timeout_seconds=None, raise_on_error=True) for p in parsed)
+
+
+def test_real_gsm8k_golds(real_data, pool):
+    lines = (real_data / "gsm8k_test.jsonl").read_text().splitlines()
+    answers = [json.loads(line)["answer"] for line in lines]
+    items = [
+        Item("math", a.rpartition("####")[2].strip(), (a, a.rpartition("####")[0])) for a in answers
+    ]
+    graded = pool.verify(items)
+    assert all(g.correct[0] and g.gold_failure is None for g in graded)
+    assert sum(g.correct[1] for g in graded) == 0, (
+        "a solution without its last line states no answer"
+    )

@@ -1,0 +1,120 @@
+"""Verification in worker processes."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+import ccpo_jax
+from ccpo_jax.verifiers import FAILURES, VERIFIERS, Graded, Item, VerifierPool, verify
+from ccpo_jax.verifiers.job import Job
+from ccpo_jax.verifiers.process_pool import ProcessPool
+from tests.support.errors import raises_for
+
+TOWER = r"\boxed{9^{9^{9^{9^{9}}}}}"
+
+
+def test_pool_agrees_with_one_process_whatever_the_number_of_workers(pool):
+    items = [
+        Item(
+            "math",
+            str(i % 7),
+            tuple(rf"\boxed{{{(i * j) % 9}}}" if j % 4 else "none" for j in range(6)),
+        )
+        for i in range(60)
+    ] + [
+        Item("choice", "B", ("Answer: A", "B", "(B)")),
+        Item("exact", "x", ("x", "y")),
+        Item("math", "", ("1",)),
+    ]
+    expected = [verify(*item) for item in items]
+    assert pool.verify(items) == expected
+    assert pool.verify(items[::-1]) == expected[::-1]
+    with VerifierPool(workers=1) as single, VerifierPool(workers=3) as triple:
+        assert single.verify(items) == triple.verify(items) == expected
+
+
+def test_no_items(pool):
+    assert pool.verify([]) == []
+    assert pool.verify([Item("math", "1", ())]) == [
+        Graded([], [], [], [], None, dict.fromkeys(FAILURES, 0))
+    ]
+
+
+def test_hanging_answer_dies_alone():
+    easy = Item("math", "4", (r"\boxed{4}", "5"))
+    hard = Item(
+        "math", "4", (r"\boxed{4}", TOWER, r"\boxed{5}", TOWER, r"\boxed{4.0}", r"\boxed{5}")
+    )
+    with VerifierPool(workers=1, time_limit=1.0) as pool:
+        before, graded, after = pool.verify([easy, hard, easy])
+    assert before == after == verify(*easy)
+    assert graded.correct == [True, False, False, False, True, False]
+    assert graded.answer_id == [0, -1, 1, -1, 0, 1]
+    assert (
+        graded.failures == ["", "timed_out", "", "timed_out", "", ""]
+        and graded.counts["timed_out"] == 2
+    )
+
+
+def test_hanging_gold_costs_one_time_limit():
+    start = time.monotonic()
+    with VerifierPool(workers=1, time_limit=1.0) as pool:
+        hanging, other = pool.verify(
+            [Item("math", "(" * 30 + "1" + ")" * 30, ("1", "2", "1")), Item("math", "1", ("1",))]
+        )
+    assert (
+        hanging.gold_failure == "timed_out"
+        and hanging.correct == [False] * 3
+        and hanging.answer_id == [0, 1, 0]
+    )
+    assert (
+        hanging.counts["gold_unparsed"] == 1
+        and hanging.counts["timed_out"] == 0
+        and other.correct == [True]
+    )
+    assert time.monotonic() - start < 15
+
+
+def test_a_worker_loads_neither_jax_nor_numpy(tmp_path, monkeypatch):
+    """Neither when it starts nor when it verifies; both would cost each worker seconds and memory."""
+    (tmp_path / "verify_and_look.py").write_text(
+        "import sys\n"
+        "from ccpo_jax.verifiers.job import verify_job\n"
+        "def verify_and_look(job, done):\n"
+        "    yield from verify_job(job, done)\n"
+        "    yield sorted({'jax', 'numpy'} & sys.modules.keys())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    texts = (r"\boxed{\frac{x}{2}}", r"\boxed{\begin{pmatrix}1\\2\end{pmatrix}}", "2:3")
+    jobs = [Job(name, "x/2", texts) for name in VERIFIERS]
+    pool = ProcessPool("verify_and_look:verify_and_look", workers=1, time_limit=20)
+    results = pool.run(jobs)
+    pool.close()
+    assert [records[-1] for records in results] == [[]] * len(jobs)
+    assert results[0][1].correct
+
+
+def test_the_programs_main_module_is_not_run_again(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from ccpo_jax.verifiers import Item, VerifierPool\n"
+        "print('run')\n"
+        "with VerifierPool(workers=2) as pool:\n"
+        "    print(pool.verify([Item('math', '1', ('1', '2'))])[0].correct)\n"
+    )
+    root = str(pathlib.Path(ccpo_jax.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split("\n") == ["run", "[True, False]", ""] and done.stderr == ""
+
+
+@pytest.mark.parametrize("field", ["workers", "time_limit", "max_chars"])
+def test_pool_arguments(field):
+    with raises_for(field):
+        VerifierPool(**{field: 0})
