@@ -1,8 +1,8 @@
 """Problems from the Hub, local files and generators: loading, splitting, batches.
 
-`load` and `load_many` read datasets by name, `parse_row` one row; `split_heldout` and `decontaminate` keep
-training and test problems apart; `batch_at` is the batch of a step. A dataset from the Hub is one line in
-`hub_datasets.DATASETS`, a generator one in `synthetic.TASKS`.
+`load` and `load_many` read datasets by name, `parse_row` one row; `split_heldout` and
+`decontaminate` keep training and test problems apart; `batch_at` is the batch of a step. A dataset
+from the Hub is one line in `hub_datasets.DATASETS`, a generator one in `synthetic.TASKS`.
 """
 
 from ccpo_jax.data.batches import batch_at

@@ -1,4 +1,4 @@
-"""The batch of a step as a pure function, so that there is no iterator whose state must be saved."""
+"""The batch of a step as a pure function: there is no iterator whose state must be saved."""
 
 import functools
 import math
@@ -15,8 +15,9 @@ T = TypeVar("T")
 def batch_at(problems: Sequence[T], seed: int, step: int, batch_size: int) -> list[T]:
     """The batch of a step.
 
-    Epochs follow one another without a gap, each a fresh permutation of all problems. A batch may begin in
-    one epoch and end in the next and still has no problem twice. Only a set smaller than the batch repeats.
+    Epochs follow one another without a gap, each a fresh permutation of all problems. A batch may
+    begin in one epoch and end in the next and still has no problem twice. Only a set smaller than
+    the batch repeats.
 
     Args:
       problems: the training set, not empty.
@@ -53,11 +54,11 @@ def batch_at(problems: Sequence[T], seed: int, step: int, batch_size: int) -> li
 
 @functools.lru_cache(maxsize=2)
 def epoch_order(count: int, seed: int, epoch: int, batch_size: int) -> np.ndarray:
-    """Order of an epoch, int64 [count], in which the batch begun in the epoch before repeats nothing.
+    """Order of an epoch, int64 [count]; the batch begun in the epoch before repeats nothing.
 
-    That batch has fewer than `batch_size` problems in either epoch, so it is enough to move the ones it
-    already has to the end of the first `batch_size` of this epoch. Which ones those are follows from the
-    epochs since the last one that began with a batch of its own.
+    That batch has fewer than `batch_size` problems in either epoch, so it is enough to move the
+    ones it already has to the end of the first `batch_size` of this epoch. Which ones those are
+    follows from the epochs since the last one that began with a batch of its own.
     """
     period = batch_size // math.gcd(count, batch_size)
     order = np.empty(0, np.int64)
@@ -75,7 +76,8 @@ def epoch_order(count: int, seed: int, epoch: int, batch_size: int) -> np.ndarra
 def _shuffle(count: int, seed: int, epoch: int) -> np.ndarray:
     """A permutation, int64 [count], by sorting raw Philox words.
 
-    Their stream is fixed by definition; that of `numpy.random.Generator` may change between versions.
+    Their stream is fixed by definition; that of `numpy.random.Generator` may change between
+    versions.
     """
     key = np.array([seed % 2**64, epoch], np.uint64)
     return np.random.Philox(key=key).random_raw(count).argsort(kind="stable")

@@ -1,4 +1,4 @@
-"""From the columns of a row to a problem: question, options, gold and views under their usual names."""
+"""From the columns of a row to a problem, under the usual names of the columns."""
 
 import re
 import string
@@ -20,29 +20,31 @@ VIEWS_COLUMN = "views"
 
 
 class UnusableRow(Exception):
-    """A row that lacks what a problem needs; the message is the reason under which it is counted."""
+    """A row that lacks what a problem needs; the message is the reason that is counted."""
 
 
 def parse_row(row: Row, *, problem_id: str = "") -> Problem:
     """Turns one row of any known kind into a problem.
 
-    A passage precedes the question. Options make it multiple choice: they follow the question as lettered
-    lines, and the gold is a letter. Otherwise the gold is the answer (after ``####`` where there is one),
-    or the last box of a solution.
+    A passage precedes the question. Options make it multiple choice: they follow the question as
+    lettered lines, and the gold is a letter. Otherwise the gold is the answer (after ``####`` where
+    there is one), or the last box of a solution.
 
     Args:
-      row: columns context or text (optional); question, problem or query; options (optional); answer,
-        correct_option, groundtruth or solution; views (optional), one text per agent to read in place of
-        all the others.
+      row: columns context or text (optional); question, problem or query; options (optional);
+        answer, correct_option, groundtruth or solution; views (optional), one text per agent to
+        read in place of all the others.
       problem_id: becomes the problem's `id`.
 
     Raises:
       UnusableRow: an empty question, an empty gold, or a gold that is none of the options.
-      InputError: a missing column or a value of the wrong type. It names the column and not the row.
+      InputError: a missing column or a value of the wrong type. It names the column and not the
+        row.
 
     Example:
-      >>> parse_row({"query": "Which?", "options": ["this", "that"], "correct_option": 1})
-      Problem(id='', question='Which?\\nA. this\\nB. that', gold='B', verifier='choice', context='', views=())
+      >>> problem = parse_row({"query": "1, 2, ?", "options": ["2", "3"], "correct_option": 1})
+      >>> problem.question, problem.gold, problem.verifier
+      ('1, 2, ?\\nA. 2\\nB. 3', 'B', 'choice')
     """
     question_column = _first_present(row, QUESTION_COLUMNS)
     gold_column = _first_present(row, GOLD_COLUMNS)
@@ -152,7 +154,7 @@ def _free_answer(gold: Any, column: str) -> str:
     text = _printable(str(gold))
     text = _last_box(text) if column == "solution" else text.rpartition("####")[2].strip()
 
-    # One formula between dollar signs, perhaps with a heading that slipped in behind it: "$145$ Solution:".
+    # One formula between dollar signs, perhaps followed by a heading: "$145$ Solution:".
     formula = re.fullmatch(r"\$\$?([^$]*[^$\\])\$\$?(?:\s*[A-Za-z]+:)?", text)
     if formula:
         text = formula[1].strip()
@@ -162,7 +164,7 @@ def _free_answer(gold: Any, column: str) -> str:
 
 
 def _last_box(solution: str) -> str:
-    """Content of the last ``\\boxed{...}`` of a worked solution; empty if there is none or it is not closed."""
+    """Content of the last ``\\boxed{...}`` of a solution, or "" if no box is closed."""
     _, box, rest = solution.rpartition("\\boxed{")
     if not box:
         return ""

@@ -54,8 +54,8 @@ def read_hub_dataset(name: str, field: str) -> Iterator[LocatedRow]:
         reason = f"{type(error).__name__}: {first_line(error)}"[:160]
         raise InputError(
             field,
-            f"cannot load {name!r} from the Hub as {source.hub} ({reason}); check the network, or type "
-            f"{local_file}",
+            f"cannot load {name!r} from the Hub as {source.hub} ({reason}); "
+            f"check the network, or type {local_file}",
         ) from error
     return (LocatedRow(f"row {number}", row) for number, row in enumerate(table))
 

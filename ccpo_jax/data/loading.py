@@ -1,4 +1,4 @@
-"""Datasets by name, from the Hub, local files or generators, with their defects dropped and counted."""
+"""Datasets by name, from the Hub, local files or generators; defects are dropped and counted."""
 
 import collections
 import difflib
@@ -25,19 +25,21 @@ def load(
     """Loads one dataset.
 
     Args:
-      name: a key of `DATASETS` (from the Hub); a file, parquet, JSON, JSON lines or LogiQA's eight-line
-        text, recognised by its content, ``~`` expanded; ``label=FILE`` to give a file a name of its own;
-        or ``synthetic/<task>``, of which ``synthetic/<task>/test`` has other problems than training sees.
+      name: a key of `DATASETS` (from the Hub); a file, parquet, JSON, JSON lines or LogiQA's
+        eight-line text, recognised by its content, ``~`` expanded; ``label=FILE`` to give a file a
+        name of its own; or ``synthetic/<task>``, of which ``synthetic/<task>/test`` has other
+        problems than training sees.
       size: synthetic sets only: number of problems; None = a size that suits the split.
       seed: synthetic sets only: decides which problems.
       field: configuration field to name in errors.
 
     Returns:
-      The problems in the order of the rows. Rows without a question or a gold and repeated questions are
-      dropped and counted.
+      The problems in the order of the rows. Rows without a question or a gold and repeated
+      questions are dropped and counted.
 
     Raises:
-      InputError: unknown name, missing or malformed file, no network, or no problem left after dropping.
+      InputError: unknown name, missing or malformed file, no network, or no problem left after
+        dropping.
 
     Example:
       >>> load("synthetic/dyad", size=2).problems[0].verifier
@@ -128,7 +130,8 @@ def _parse_rows(name: str, rows: Iterable[LocatedRow], field: str, *, origin: st
         reasons = describe_dropped(dropped) or "no rows"
         raise InputError(
             field,
-            f"{origin} has no problem with a question and an answer ({reasons}); type another name or file",
+            f"{origin} has no problem with a question and an answer ({reasons}); "
+            "type another name or file",
         )
     return Dataset(name, unique, dict(dropped))
 

@@ -14,9 +14,9 @@ from ccpo_jax.errors import InputError
 def split_heldout(dataset: Dataset, size: int, seed: int) -> tuple[Dataset, Dataset]:
     """Splits off problems that select the best checkpoint.
 
-    The choice depends on the texts and the seed alone, not on the order of the rows. No passage is asked
-    about in both parts: training problems about a held-out passage are dropped and counted. (Of the last
-    passage held out, that may be some of its problems only.)
+    The choice depends on the texts and the seed alone, not on the order of the rows. No passage is
+    asked about in both parts: training problems about a held-out passage are dropped and counted.
+    (Of the last passage held out, that may be some of its problems only.)
 
     Args:
       dataset: problems, no question twice.
@@ -63,17 +63,18 @@ def split_heldout(dataset: Dataset, size: int, seed: int) -> tuple[Dataset, Data
 def decontaminate(train: Dataset, tests: Sequence[Dataset], *, similarity: float = 1.0) -> Dataset:
     """Removes from a training set what a test set asks.
 
-    A training problem is removed if its passage, or its question where there is none, is word for word in
-    a test set. With a similarity below 1 a passage is also removed if it shares that fraction of its words
-    with one of a test set, such as another translation of it. Passages made from templates share words
-    too, so use this only for passages that were written one by one: at 0.5 it finds in LogiQA 2.0 dev what
-    LogiQA test contains, but in LogicalDeduction it would find everything.
+    A training problem is removed if its passage, or its question where there is none, is word for
+    word in a test set. With a similarity below 1 a passage is also removed if it shares that
+    fraction of its words with one of a test set, such as another translation of it. Passages made
+    from templates share words too, so use this only for passages that were written one by one: at
+    0.5 it finds in LogiQA 2.0 dev what LogiQA test contains, but in LogicalDeduction it would find
+    everything.
 
     Args:
       train: problems to train on.
       tests: sets that will be reported on.
-      similarity: in (0, 1]; two passages count as the same when at least this fraction of the words of
-        either are words of both.
+      similarity: in (0, 1]; two passages count as the same when at least this fraction of the words
+        of either are words of both.
 
     Returns:
       `train` with fewer problems, and the number dropped.
@@ -136,7 +137,7 @@ def _keep_only(dataset: Dataset, kept: tuple[Problem, ...], reason: str) -> Data
 
 
 def _passage(problem: Problem) -> str:
-    """What problems that belong together share: the passage, or the question where there is none."""
+    """What related problems share: the passage, or the question where there is none."""
     return normalize_text(problem.context or problem.question)
 
 

@@ -1,4 +1,4 @@
-"""Synthetic problems for the embedded model: chains of additions and subtractions, generated on demand.
+"""Synthetic problems for the embedded model: chains of additions and subtractions.
 
 A stable hash of the question decides its split, so no problem is in two splits, whatever the seeds.
 """
@@ -44,7 +44,8 @@ def chain_sum(
     Args:
       split: one of `SPLITS`.
       size: number of problems, >= 1.
-      seed: decides which; equal arguments give equal lists, and a longer list begins with the shorter one.
+      seed: decides which; equal arguments give equal lists, and a longer list begins with the
+        shorter one.
       terms: fewest and most numbers in a chain; their count is drawn uniformly.
       largest_term: in [1, 49]; the numbers after the first are 1 to `largest_term`.
 
@@ -72,7 +73,7 @@ def chain_sum(
 def _chains(
     rng: random.Random, terms: tuple[int, int], largest_term: int
 ) -> Iterator[tuple[str, str]]:
-    """Endless random chains with their sums; a step that would leave the range goes the other way."""
+    """Endless random chains with their sums; a term that would leave the range changes its sign."""
     while True:
         total = rng.randint(1, LARGEST_TOTAL)
         text = str(total)
@@ -88,8 +89,8 @@ def _chains(
 def hide_last_term(question: str, voters: int = 3) -> tuple[str, ...]:
     """What each voter sees of a chain: one voter all of it, the others a "?" for its last term.
 
-    A hash of the question decides which voter: each knows a third of the problems, and the others do better
-    to say that they do not know than to vote for a guess.
+    A hash of the question decides which voter it is. Each knows a third of the problems, and the
+    others do better to say that they do not know than to vote for a guess.
 
     Args:
       question: a chain from `chain_sum`.

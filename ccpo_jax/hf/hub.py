@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: resolve a model folder (local path, cache, or download), within seconds if offline."""
+"""Resolve a model folder: local path, cache, or download from the Hugging Face Hub."""
 
 import os
 import pathlib
@@ -46,7 +46,8 @@ def fetch(name: str | os.PathLike, *, revision: str | None = None, weights: bool
         # An unknown name, a gated model, a lost connection: each has a type of its own.
         raise InputError(
             "model",
-            f"could not download {str(name)!r} from the Hub ({first_line(error)}); type a folder instead",
+            f"could not download {str(name)!r} from the Hub ({first_line(error)}); "
+            "type a folder instead",
         ) from error
     return pathlib.Path(downloaded)
 

@@ -1,8 +1,8 @@
 """Hugging Face tokenizers and chat templates, with one rule: text never becomes a control token.
 
-The chat template is rendered around a placeholder, and the control tokens it writes are live. Problems and
-messages are tokenized separately, every control token in them as ordinary text, so nothing that an agent or
-a dataset writes can end a turn or open another role's.
+The chat template is rendered around a placeholder, and the control tokens it writes are live.
+Problems and messages are tokenized separately, every control token in them as ordinary text, so
+nothing that an agent or a dataset writes can end a turn or open another role's.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import jinja2
 from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.hf import hub
 
-# Stands for the user's words in a rendered template. Without blanks at its ends, which templates trim.
+# Stands for the user's words in a rendered template. Nothing in it that a template would trim.
 _PLACEHOLDER = "PLACEHOLDERofTHEtext"
 
 # Llama's own default. Its newer templates would write today's date, and no run could be repeated.
@@ -27,7 +27,9 @@ _DATE = "26 Jul 2024"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A tokenizer with its chat template. Compared and hashed by identity: load it once per checkpoint.
+    """A tokenizer with its chat template.
+
+    Compared and hashed by identity, so load it once per checkpoint.
 
     Attributes:
       backend: a fast tokenizer of transformers.
@@ -48,7 +50,7 @@ class Tokenizer:
 
     @functools.cached_property
     def control_ids(self) -> frozenset[int]:
-        """Ids that structure a conversation: every special token, and every added token in the template."""
+        """Ids that structure a conversation: special tokens, and added tokens in the template."""
         # One template, or several by name.
         template = str(self.backend.chat_template or "")
         return frozenset(
@@ -75,7 +77,7 @@ class Tokenizer:
         )["input_ids"]
 
     def _spell_out(self, ids: list[int]) -> list[int]:
-        """Replaces control tokens by their letters: the backend splits only those that are marked special."""
+        """Replaces control tokens by their letters: the backend splits special tokens only."""
         present = self.control_ids.intersection(ids)
         if not present:
             return ids
@@ -108,13 +110,16 @@ class Tokenizer:
         return [token_id for token_id in ids if token_id not in self.control_ids]
 
     def frame(self, system: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Live ids of the chat template before and after the user's words, the start of the reply included.
+        """Live ids of the chat template before and after the user's words.
 
-        Where the template has no system role, the system text opens the user turn. Models without a template
-        (base models) get the system text, a blank line, the user's words and "Answer:".
+        What follows them includes the start of the reply.
+
+        Where the template has no system role, the system text opens the user turn. Models without a
+        template (base models) get the system text, a blank line, the user's words and "Answer:".
 
         Raises:
-          InputError: the template is not valid jinja, or does not write the user's words exactly once.
+          InputError: the template is not valid jinja, or does not write the user's words exactly
+            once.
         """
         if self.backend.chat_template is None:
             bos = () if self.backend.bos_token_id is None else (self.backend.bos_token_id,)
@@ -159,7 +164,7 @@ class Tokenizer:
         return tuple(self.backend(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def end_of_turn_id(self) -> int | None:
-        """The first control token that the template writes after an assistant's words; None if there is none."""
+        """The first control token that the template writes after an assistant's words, or None."""
         if self.backend.chat_template is None:
             return None
         turns = [
@@ -185,8 +190,8 @@ def load_tokenizer(
 ) -> Tokenizer:
     """Loads a tokenizer with everything that can end a response.
 
-    End tokens are the tokenizer's own, those of generation_config.json, and what the chat template writes
-    after an assistant's turn.
+    End tokens are the tokenizer's own, those of generation_config.json, and what the chat template
+    writes after an assistant's turn.
 
     Args:
       path_or_hub_name: a folder in Hugging Face format, ``~`` expanded, or a Hub name.
@@ -194,15 +199,17 @@ def load_tokenizer(
       thinking: see `Tokenizer`.
 
     Raises:
-      InputError: nothing there, no network, no fast tokenizer, an unusable chat template, or no end token.
+      InputError: nothing there, no network, no fast tokenizer, an unusable chat template, or no end
+        token.
     """
-    # transformers advises in every run to install torch, unless this is set before its first import.
+    # Without this, transformers advises in every run to install torch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import PreTrainedTokenizerFast
 
     folder = hub.fetch(path_or_hub_name, revision=revision, weights=False)
     try:
-        # This class reads tokenizer.json as it is; AutoTokenizer would rebuild it as its model_type's own.
+        # This class reads tokenizer.json as it is; AutoTokenizer would rebuild it as its
+        # model_type's own.
         backend: Any = PreTrainedTokenizerFast.from_pretrained(folder)
         generation_ends = _generation_ends(folder / "generation_config.json")
         # Some damaged files show only in use.
@@ -212,7 +219,8 @@ def load_tokenizer(
         raise InputError(
             "model",
             f"no tokenizer could be loaded from {path_or_hub_name!r} ({first_line(error)}); type "
-            "--config.model=FOLDER with tokenizer.json and config.json, or a Hub name where there is a network",
+            "--config.model=FOLDER with tokenizer.json and config.json, or a Hub name where there "
+            "is a network",
         ) from error
 
     tokenizer = Tokenizer(backend, pad_id=0, eos_ids=(), thinking=thinking)
@@ -221,14 +229,15 @@ def load_tokenizer(
     if not eos_ids:
         raise InputError(
             "model",
-            f"{path_or_hub_name!r} has no end token; add eos_token_id to its generation_config.json",
+            f"{path_or_hub_name!r} has no end token; "
+            "add eos_token_id to its generation_config.json",
         )
     pad_id = eos_ids[0] if backend.pad_token_id is None else backend.pad_token_id
     return dataclasses.replace(tokenizer, pad_id=pad_id, eos_ids=eos_ids)
 
 
 def _turns(system: str) -> list[dict[str, str]]:
-    """A conversation with the placeholder as the user's words; without a system turn if `system` is ""."""
+    """A conversation with the placeholder as the user's words; no system turn if `system` is ""."""
     user = {"role": "user", "content": _PLACEHOLDER}
     return [{"role": "system", "content": system}, user] if system else [user]
 
@@ -240,7 +249,8 @@ def _split_at_placeholder(rendered: str | None) -> tuple[str, str]:
         times = max(len(pieces) - 1, 0)
         raise InputError(
             "model",
-            f"its chat template writes the user's words {times} times; use a template that writes them once",
+            f"its chat template writes the user's words {times} times; "
+            "use a template that writes them once",
         )
     return pieces[0], pieces[1]
 
@@ -255,6 +265,7 @@ def _generation_ends(file: pathlib.Path) -> list[int]:
     ends = ends if isinstance(ends, list) else [ends]
     if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
         raise ValueError(
-            f"eos_token_id in {file.name} must be a token id or a list of them, received {ends!r:.60}"
+            f"eos_token_id in {file.name} must be a token id or a list of them, "
+            f"received {ends!r:.60}"
         )
     return ends

@@ -1,9 +1,9 @@
 """Verdicts on answers: what a text answers, whether that is right, and which answers agree.
 
-One file per verifier (`math`, `choice`, `exact`); `registry` names them. `verify` checks the texts of
-one problem in this process; `VerifierPool` checks many problems in worker processes, with a time limit
-for each answer. A worker imports this package, so it must load neither jax nor numpy: `Grader`, which
-needs both, is imported by its full name, `ccpo_jax.verifiers.grader`.
+One file per verifier (`math`, `choice`, `exact`); `registry` names them. `verify` checks the texts
+of one problem in this process; `VerifierPool` checks many problems in worker processes, with a time
+limit for each answer. A worker imports this package, so it must load neither jax nor numpy:
+`Grader`, which needs both, is imported by its full name, `ccpo_jax.verifiers.grader`.
 """
 
 from ccpo_jax.verifiers.job import verify

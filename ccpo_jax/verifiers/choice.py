@@ -1,7 +1,7 @@
 """Multiple choice: the letter, A to G, that a text settles on.
 
-In running text a bare letter is upper case, or ends its line. The article "A" is distinguished from the
-letter by what follows it. Quantifiers are possessive as in `extraction`.
+In running text a bare letter is upper case, or ends its line. The article "A" is distinguished from
+the letter by what follows it. Quantifiers are possessive as in `extraction`.
 """
 
 import re
@@ -15,8 +15,8 @@ _OPENING_MARKUP = r"[\s*_`\"'$]*+(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{)?
 # A letter in brackets, (b) or [B]: never an article.
 _BRACKETED = r"[(\[]\s*(?P<marked>[A-Ga-g])\s*[)\]]"
 
-# A letter as an answer: bracketed; bare and B to G; bare "A" before punctuation, the end of the line or
-# "because" and its like, which no article precedes; or lower case at the end of its line.
+# A letter as an answer: bracketed; bare and B to G; bare "A" before punctuation, the end of the
+# line or "because" and its like, which no article precedes; or lower case at the end of its line.
 _LETTER = (
     rf"{_OPENING_MARKUP}(?:{_BRACKETED}|(?P<bare>[B-G](?![\w'’^\-])"
     rf"|A(?!\w)(?={_CLOSING_MARKUP}(?:[.,;:)\]!?]|$)|[\s*_]*+\n"
@@ -32,7 +32,8 @@ _FILLER = (
 
 # "The answer is B", "Answer: B", "my vote for B" and "I choose B".
 _ANNOUNCED = re.compile(
-    r"(?:(?i:\b(?:answer|choice|option|vote|conclusion)\b(?:\s+(?:here|to\s+(?:the|this)\s+question))?"
+    r"(?:(?i:\b(?:answer|choice|option|vote|conclusion)\b"
+    r"(?:\s+(?:here|to\s+(?:the|this)\s+question))?"
     r"[\s*_]*+(?:(?:is|would\s+be|must\s+be|should\s+be|will\s+be|for)\b|[:=]))"
     rf"|(?i:\b(?:choose|select|pick|vote\s+for|go\s+with)\b)){_FILLER}{_LETTER}"
 )
@@ -65,7 +66,9 @@ _SINGLE = re.compile(
 
 
 def extract_choice(text: str) -> str | None:
-    """The letter, A to G, that the text settles on: the last one boxed or announced, else one that stands alone.
+    """The letter, A to G, that the text settles on.
+
+    It is the last one boxed or announced, else one that stands alone.
 
     Example:
       >>> extract_choice("(A) fails. The answer is (B)."), extract_choice("A dog barks.")

@@ -10,14 +10,15 @@ _ANNOUNCEMENT = re.compile(r"(?i)\banswer\**\s*:\**")
 # A number in plain digits, with or without thousands commas: sign, whole part, fraction.
 _NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d*))?")
 
-# A refusal to answer. Counted as no answer: two agents that are unsure must not outvote one that knows.
+# A refusal to answer. It counts as no answer: two unsure agents must not outvote one that knows.
 _UNSURE = re.compile(r"(?i:(?:i am |i'm )?(?:unsure|not sure)|i (?:do not|don't) know)[.!]?")
 
 
 def extract_exact(text: str) -> str | None:
-    """The rest of the line after the last "Answer:", or the last box if that comes later, else the last line.
+    """The rest of the line after the last "Answer:", else the last line.
 
-    "unsure" and "I don't know" count as no answer: in a vote they abstain.
+    A box that comes later than "Answer:" takes its place. "unsure" and "I don't know" count as no
+    answer: in a vote they abstain.
     """
     answer = ""
     position = -1
@@ -34,7 +35,7 @@ def extract_exact(text: str) -> str | None:
 
 
 def equivalent_exact(gold: str, answer: str) -> bool:
-    """Whether two answers are the same but for case, white space, a final stop and the form of a number."""
+    """Whether two answers differ only in case, blanks, a final stop or the form of a number."""
     return _canonical(gold) == _canonical(answer)
 
 

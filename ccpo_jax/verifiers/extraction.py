@@ -1,4 +1,4 @@
-r"""Where a text states its answer: in its last ``\boxed{...}``, or after words such as "the answer is".
+r"""Where a text states its answer: in its last box, or after words such as "the answer is".
 
 Hostile texts must not make a pattern slow, so quantifiers are possessive (``*+``) wherever a run of
 spaces or asterisks could otherwise be divided in several ways.
@@ -11,10 +11,10 @@ from typing import NamedTuple
 # A LaTeX command that only sets the type of its text, such as \text{cm}; the group is the text.
 TEXT_COMMAND = r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
 
-# The opening of a box, an escaped character (so that \{ and \} are not taken for braces), or a brace.
+# The opening of a box, a brace, or an escaped character: \{ and \} are not braces.
 _BRACE = re.compile(r"\\f?box(?:ed)?\s*\{|\\.|[{}]", re.DOTALL)
 
-# A formula between LaTeX's delimiters: $$...$$, \[...\], \(...\) or $...$; \$ is money, no delimiter.
+# A formula between LaTeX's delimiters: $$...$$, \[...\], \(...\) or $...$, but not \$.
 _FORMULA = re.compile(
     r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$(.+?)(?<!\\)\$", re.DOTALL
 )
@@ -22,8 +22,8 @@ _FORMULA = re.compile(
 # What may stand between the formulas of one answer: "$x=1$, $x=2$ and $x=3$".
 _SEPARATOR = re.compile(r"\s*+(?:;|,\s*+(?:(?:and|or)\b)?|(?:and|or)\b)\s*+")
 
-# Words that announce an answer: "answer is", "answer to the question is:", "**Answer:**", "answer =",
-# or GSM8K's "####". At most 60 characters within one clause may stand between "answer" and "is".
+# Words that announce an answer: "answer is", "answer to this is:", "**Answer:**", "answer =", or
+# GSM8K's "####". Between "answer" and "is" may stand at most 60 characters of the same clause.
 _ANNOUNCEMENT = re.compile(r"(?i)\banswer\b(?:[^.:=\n]{0,60}?\bis\b:?|\**\s*+[:=])[\s*]*+|####\s*+")
 
 # A number as prose writes it: "-3", "$1,234.50", "3/4", "20%".
@@ -50,9 +50,10 @@ class _Box(NamedTuple):
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The content of the last ``\boxed{...}``; boxes joined by a comma, "and" or "or" are one answer.
+    r"""The content of the last ``\boxed{...}``.
 
-    Boxes that are empty or never closed do not count.
+    Boxes joined by a comma, "and" or "or" are one answer. Empty boxes and boxes that are never
+    closed do not count.
 
     Example:
       >>> last_boxed(r"not \boxed{0} but \boxed{1} and $\boxed{\frac{1}{2}}$.")
@@ -93,7 +94,9 @@ def _outer_boxes(text: str) -> list[_Box]:
 
 
 def last_stated(text: str) -> str | None:
-    """What follows the last "answer is", "Answer:" or "####"; without any, a last line of mathematics alone.
+    """What follows the last "answer is", "Answer:" or "####".
+
+    Without any of these, the last line if it is mathematics alone.
 
     Example:
       >>> last_stated("The answer is $x=1$ or $x=2$, as shown."), last_stated("Answer: 5 apples.")
@@ -141,6 +144,6 @@ def _content(formula: re.Match[str]) -> str:
 
 
 def _is_prose(phrase: str, *, min_letters: int) -> bool:
-    """Whether a phrase has a word of so many letters, apart from commands and names of functions."""
+    """Whether a phrase has a word of so many letters, besides commands and names of functions."""
     words = _FUNCTION.sub(" ", _COMMAND.sub(" ", phrase))
     return re.search(rf"[A-Za-z]{{{min_letters},}}", words) is not None

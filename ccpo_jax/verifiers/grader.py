@@ -17,7 +17,7 @@ from ccpo_jax.verifiers.types import Graded, Item
 
 
 class _Pending(NamedTuple):
-    """The coming verdicts on a problem: the call that computes them, and the problem's index in the call."""
+    """Verdicts to come: the call that computes them, and the problem's index in that call."""
 
     call: Future[list[Graded]]
     index: int
@@ -26,8 +26,8 @@ class _Pending(NamedTuple):
 class Grader:
     """Verifies a team's answers to some problems, each as soon as its prompt is done.
 
-    Where several processes train together, each verifies its share of the problems; `collect` exchanges the
-    verdicts.
+    Where several processes train together, each verifies its share of the problems; `collect`
+    exchanges the verdicts.
     """
 
     def __init__(self, pool: VerifierPool, problems: Sequence[Problem]):
@@ -42,8 +42,8 @@ class Grader:
         """Starts verifying all texts on some of the problems and returns at once.
 
         Args:
-          texts: number of a problem -> its texts. Numbers beyond the last problem, which pad a batch, are
-            ignored.
+          texts: number of a problem -> its texts. Numbers beyond the last problem, which pad a
+            batch, are ignored.
         """
         numbers = [number for number in texts if number in self._own_problems]
         items = []
@@ -63,9 +63,9 @@ class Grader:
           rollout: all texts that were submitted.
 
         Returns:
-          ``(outcome, counts, graded)``: the team's outcome in every world; the number of texts without a
-          verdict by reason, one of `FAILURES`; and the verdicts on each problem's texts in the order of
-          `submit`.
+          ``(outcome, counts, graded)``: the team's outcome in every world; the number of texts
+          without a verdict by reason, one of `FAILURES`; and the verdicts on each problem's texts
+          in the order of `submit`.
         """
         graded = self._all_verdicts()
 

@@ -18,7 +18,7 @@ class Job(NamedTuple):
 
 
 class GoldCheck(NamedTuple):
-    """The first record of a job: None, or why answers cannot be compared with the gold as intended."""
+    """The first record of a job: why answers cannot be compared with the gold, or None."""
 
     failure: str | None
 
@@ -135,7 +135,7 @@ def _verify_text(
 
 
 def _equivalent_both_ways(verifier: Verifier, first: str, second: str) -> bool:
-    """Equivalence in both directions: as a gold, 1 accepts y = 1, but y = 1 + 0x need not accept 1."""
+    """Equivalence in both directions: as a gold, 1 accepts y = 1, but not always the reverse."""
     return verifier.equivalent(first, second) and verifier.equivalent(second, first)
 
 

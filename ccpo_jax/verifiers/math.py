@@ -1,7 +1,7 @@
 r"""Mathematical answers, compared by meaning.
 
-math-verify decides; around it are the cases it gets wrong or slow: units, ratios, times of day, words,
-and plain numbers, which most answers are and which need no parser.
+math-verify decides; around it are the cases it gets wrong or slow: units, ratios, times of day,
+words, and plain numbers, which most answers are and which need no parser.
 """
 
 import functools
@@ -17,17 +17,17 @@ from sympy import Basic, MatrixBase
 
 from ccpo_jax.verifiers.extraction import TEXT_COMMAND, last_boxed, last_stated
 
-# math-verify warns when its own time limit is off. That limit is an exception raised from SIGALRM, which
-# a long step outside the interpreter never sees; the pool's timer ends the process instead.
+# math-verify warns when its own time limit is off. That limit is an exception raised from SIGALRM,
+# which a long step outside the interpreter never sees; the pool's timer ends the process instead.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 # Longer answers are compared as text and not parsed; the longest gold of the usual sets has 210.
 _MAX_PARSED_CHARS = 600
 
-# Numbers further apart than this differ within their first six decimals: math-verify need not be asked.
+# Numbers further apart than this differ within their first six decimals, math-verify's precision.
 _DIFFERENT = Fraction(1, 10**5)
 
-# `units` is off because the parser takes every final c, t, s, m, ... for a unit: a + b + c becomes "a +".
+# `units` is off: the parser takes every final c, t, s, m, ... for a unit, so a + b + c becomes a +.
 _LATEX = math_verify.LatexExtractionConfig(
     normalization_config=NormalizationConfig(
         basic_latex=True,
@@ -45,8 +45,8 @@ _RATIONAL = re.compile(
     r"|(?P<c>\d+)/(?P<d>\d+))"
 )
 
-# One term of a ratio. A point counts inside a number alone, and a letter on its own: "9:2x" is a ratio,
-# "example.com:80" is not.
+# One term of a ratio. A point counts inside a number alone, and a letter on its own: "9:2x" is a
+# ratio, "example.com:80" is not.
 _RATIO_TERM = (
     r"(?:\d|(?<=\d)\.(?=\d)|(?<![A-Za-z])[A-Za-z](?![A-Za-z.])|\\(?:frac|sqrt|pi)|[-+*/^(){}])++"
 )
@@ -58,8 +58,9 @@ _FRACTION = re.compile(r"/|\\[dt]?frac")
 # A unit in a text command at the end, power included: 15\mbox{ cm}^2.
 _TEXT_UNIT = re.compile(r"(?:\\[ ,;]|~|\s)*+" + TEXT_COMMAND + r"(?:\^(?:\d|\{\d\}))?$")
 
-# A unit in plain words at the end: an abbreviation directly behind the number, or any word of four or more
-# letters. Words that change the value ("million", "percent") and words of the formula are not units.
+# A unit in plain words at the end: an abbreviation directly behind the number, or any word of four
+# or more letters. Words that change the value ("million", "percent") and words of the formula are
+# not units.
 _WORD_UNIT = re.compile(
     r"(?<=[\d})])(?:\s*(?:mm|cm|dm|km|kg|mg|ml|ft|lbs?|oz|mph|hrs?|sq)\b"
     r"|\s+(?!percent|hundred|thousand|million|billion|dozen|pi\b|sqrt|and\b|or\b)"
@@ -105,8 +106,8 @@ def extract_math(text: str) -> str | None:
 def equivalent_math(gold: str, answer: str) -> bool:
     """Whether two answers mean the same to math-verify, or are the same words.
 
-    ``x = 5`` equals 5 and ``5 \\text{ cm}`` equals 5; numbers agree to six decimals. A ratio equals its
-    multiples and the fraction: ``2:3`` equals 4:6 and 2/3, but ``3:1`` does not equal 3.
+    ``x = 5`` equals 5 and ``5 \\text{ cm}`` equals 5; numbers agree to six decimals. A ratio equals
+    its multiples and the fraction: ``2:3`` equals 4:6 and 2/3, but ``3:1`` does not equal 3.
     """
     gold_words = _bare(gold)
     words = _bare(answer)
@@ -140,7 +141,7 @@ def _same_expressions(gold: list, answer: list) -> bool:
 
 
 def _rational(words: str) -> Fraction | None:
-    """The exact value of an integer, a decimal or a fraction of integers; None where the words are anything else."""
+    """The exact value of an integer, a decimal or a fraction of integers, else None."""
     if len(words) > _MAX_PARSED_CHARS:
         return None
     match = _RATIONAL.fullmatch(words)
@@ -152,7 +153,7 @@ def _rational(words: str) -> Fraction | None:
 
 
 def _ratio_terms(words: str) -> list[str]:
-    """The terms of a ratio, also of one behind an equals sign; none where the words are anything else."""
+    """The terms of a ratio, also of one behind an equals sign; [] for anything else."""
     ratio = words.rpartition("=")[2]
     if len(ratio) > _MAX_PARSED_CHARS or not _RATIO.fullmatch(ratio):
         return []

@@ -13,8 +13,8 @@ class VerifierPool:
     """Verifies items in worker processes, each answer within a time limit.
 
     An answer that hangs or crashes its process has no verdict and is counted; the other answers are
-    unaffected. `verify` releases the interpreter lock while it waits, so a background thread that calls
-    it overlaps with decoding.
+    unaffected. `verify` releases the interpreter lock while it waits, so a background thread that
+    calls it overlaps with decoding.
 
     Example:
       >>> with VerifierPool(workers=1) as pool:

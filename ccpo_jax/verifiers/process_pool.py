@@ -1,8 +1,8 @@
 """A process pool that isolates crashes and timeouts per task.
 
-The kill timer is in `_serve`: a kernel timer whose default action ends the process, whatever code it is
-in. A worker imports this module and the function's, and nothing of the program that made the pool: it
-starts fast, forks nothing and loads neither jax nor numpy.
+The kill timer is in `_serve`. It is a kernel timer whose default action ends the process, whatever
+code it is in. A worker imports this package and the function's module, but not the program that
+made the pool: it starts fast, forks nothing and loads neither jax nor numpy.
 """
 
 import importlib
@@ -31,8 +31,8 @@ _LOG = logging.getLogger(__name__)
 # Workers in a row that may fail to start in time before the pool gives up.
 _MAX_FAILED_STARTS = 3
 
-# Most jobs that a worker holds at a time: sending several saves round trips, holding many would leave
-# other workers idle at the end.
+# Most jobs that a worker holds at a time: sending several saves round trips, holding many would
+# leave other workers idle at the end.
 _MAX_CHUNK = 8
 
 
@@ -64,10 +64,10 @@ class ProcessPool:
     """Runs a generator function ``(job, done) -> records`` on many jobs in processes that may die.
 
     Each ``next`` of the generator is a step with its own time limit. When a step hangs or kills its
-    process, the record of that step is a `StepFailure`, and another process resumes the job with all
-    records so far as `done`. The limit is a kernel timer with its default action: it ends the process
-    whatever code it is in, also when the parent is gone, so the function must leave SIGALRM alone. A
-    process that not even the timer ends is reported, abandoned and replaced.
+    process, the record of that step is a `StepFailure`, and another process resumes the job with
+    all records so far as `done`. The limit is a kernel timer with its default action: it ends the
+    process whatever code it is in, also when the parent is gone, so the function must leave SIGALRM
+    alone. A process that not even the timer ends is reported, abandoned and replaced.
 
     Jobs and records travel through a pipe, so they must be picklable.
     """
@@ -85,13 +85,14 @@ class ProcessPool:
         """Starts the processes and returns at once.
 
         Args:
-          function: ``"module:name"`` of the function; workers import the module along this process's
-            `sys.path`.
+          function: ``"module:name"`` of the function; workers import the module along this
+            process's `sys.path`.
           workers: number of processes.
           time_limit: seconds for one step.
-          memory_limit: bytes of address space of one process (Linux only); a step that needs more crashes.
-          grace: seconds beyond its time limit after which a process counts as stalled: stopped, or stuck
-            in the kernel.
+          memory_limit: bytes of address space of one process (Linux only); a step that needs more
+            crashes.
+          grace: seconds beyond its time limit after which a process counts as stalled: stopped, or
+            stuck in the kernel.
           start_limit: seconds within which a process must have started.
 
         Raises:
@@ -110,11 +111,11 @@ class ProcessPool:
         self._workers = [_Worker(self._arguments) for _ in range(workers)]
 
     def run(self, jobs: Sequence[Any]) -> list[list[Any]]:
-        """Runs all jobs and returns the records of each, in order, however many processes there are.
+        """Runs all jobs and returns the records of each, in the order of the jobs.
 
         Raises:
-          RuntimeError: if the function itself raises, if a process cannot start or if the pool is closed.
-            The pool is closed then.
+          RuntimeError: if the function itself raises, if a process cannot start or if the pool is
+            closed. The pool is closed then.
         """
         if not self._workers:
             raise RuntimeError("the pool is closed; make a new one")
@@ -167,7 +168,7 @@ class ProcessPool:
                 worker.assign([waiting.popleft() for _ in range(size)], jobs, results)
 
     def _kill_stalled(self, finished: threading.Event) -> None:
-        """Kills processes that should have answered long ago, so that nothing waits for them forever.
+        """Kills processes that should have answered long ago, so that nothing waits for them.
 
         A thread of its own, because writing to the pipe of a process that does not read blocks.
         """
@@ -191,7 +192,7 @@ class ProcessPool:
             self._workers.pop().end(self._grace)
 
     def _replace(self, worker: "_Worker", results: list[list[Any]]) -> list[int]:
-        """Replaces a dead worker, records its failed step and returns the jobs to hand out again."""
+        """Replaces a dead worker, records its failed step and returns the jobs to repeat."""
         status = worker.end(self._grace)
 
         # A worker that dies while it starts would die again; one that starts too slowly may not.
@@ -210,7 +211,7 @@ class ProcessPool:
 
 
 class _Worker:
-    """A process, the parent's end of its pipe, and the jobs that it holds in the order it runs them."""
+    """A process, the parent's end of its pipe, and its jobs in the order in which it runs them."""
 
     def __init__(self, arguments: Sequence[str]):
         self.connection, child_end = Pipe()
@@ -263,9 +264,10 @@ class _Worker:
         return message
 
     def end(self, patience: float) -> int | None:
-        """Kills the process and returns its exit status, that of an earlier death if it was dead already.
+        """Kills the process and returns its exit status, also if it was dead already.
 
-        None if it is still there after `patience` seconds: stuck in the kernel, where no signal reaches it.
+        None if it still runs after `patience` seconds: it is stuck in the kernel, where no signal
+        reaches it.
         """
         self.connection.close()
         self.process.kill()
@@ -308,7 +310,7 @@ def _serve(
     function: Callable[[Any, Sequence[Any]], Iterable[Any]],
     time_limit: float,
 ) -> None:
-    """Runs the jobs that arrive, with the kill timer set during each step, until the parent is gone."""
+    """Runs the jobs that arrive until the parent is gone, each step under the kill timer."""
     connection.send(_Message("ready", -1, None))
     while True:
         try:

@@ -22,8 +22,8 @@ def get_verifier(name: str) -> Verifier:
 def check_gold(name: str, gold: str) -> str | None:
     """Why answers cannot be compared with a gold as intended; None when they can.
 
-    No answer equals an empty gold. A "math" gold that the parser does not understand is still compared
-    as text.
+    No answer equals an empty gold. A "math" gold that the parser does not understand is still
+    compared as text.
 
     Args:
       name: a key of `VERIFIERS`.

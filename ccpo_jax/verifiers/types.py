@@ -40,11 +40,13 @@ class Graded(NamedTuple):
 
     Attributes:
       correct: whether each text answers the problem.
-      answer_id: class of equivalent answers, numbered from 0 in order of first appearance; -1 where a
-        text has no answer.
+      answer_id: class of equivalent answers, numbered from 0 in order of first appearance; -1 where
+        a text has no answer.
       answers: the answer of each text as the text states it, None where it states none.
-      failures: "" or the reason for no verdict: one of `FAILURES`; "failed" is followed by ": the error".
-      gold_failure: None, or why the gold could not be parsed; answers were then compared with it as text.
+      failures: "" or the reason for no verdict: one of `FAILURES`; "failed" is followed by ": the
+        error".
+      gold_failure: None, or why the gold could not be parsed; answers were then compared with it as
+        text.
       counts: for each of `FAILURES` the number of texts; for "gold_unparsed" 0 or 1.
     """
 
