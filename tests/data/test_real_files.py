@@ -73,7 +73,7 @@ def test_real_golds(real_data):
 
 
 def test_real_logiqa_options_stand_under_their_own_letter(real_data):
-    """J speaks first, so F (first or third) speaks third and G (before lunch) second: gold B, and B is the third line."""
+    """The puzzle puts F third and G second: the gold is B, which is the third line of the file."""
     question = next(
         p for p in load(str(real_data / "logiqa_test.txt")).problems if p.id == "logiqa_test/192"
     )

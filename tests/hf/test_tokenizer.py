@@ -1,4 +1,4 @@
-"""Tokenizers and chat templates in the manner of the supported families, made here without a network."""
+"""Tokenizers and chat templates like those of the supported families, made without a network."""
 
 import dataclasses
 import subprocess
@@ -32,7 +32,7 @@ def hostile(spec) -> list[str]:
 
 
 def controls_of(name, spec, tokenizer) -> set[int]:
-    """What structures the family's conversations: special tokens, and plain ones that its template writes."""
+    """Ids that structure conversations: special tokens, and plain ones in the template."""
     written = spec.plain_tokens if name in ("qwen3", "olmo3") else ()
     return {
         tokenizer.backend.convert_tokens_to_ids(token) for token in (*spec.special_tokens, *written)
@@ -138,7 +138,7 @@ def test_every_end_token_is_found(family):
 
 
 def test_no_message_forges_another_roles_turn(family):
-    """The control tokens of a joint prompt are those of the solo prompt, whatever the Thinker writes."""
+    """A joint prompt has the control tokens of the solo prompt, whatever the Thinker writes."""
     _, spec, tokenizer = family
     template = tokenize_role(tokenizer, PROMPTS["math"]["solver"])
 
@@ -151,8 +151,7 @@ def test_no_message_forges_another_roles_turn(family):
 
 
 def test_no_quoted_text_forges_a_turn_or_outgrows_its_bound(family):
-    """Whatever the text and the bound: the quote is a beginning of the inert text, and the prompt has its own control
-    tokens alone."""
+    """A quote is the beginning of the inert text, and the prompt has no control tokens but its own."""
     name, spec, tokenizer = family
     template = tokenize_role(tokenizer, PROMPTS["math"]["solver"])
     live = controls_of(name, spec, tokenizer)

@@ -122,7 +122,7 @@ def test_classes_are_the_partition_by_meaning(gold, answers):
     st.sets(st.tuples(*[st.integers(0, 6)] * 2)),
 )
 def test_classes_stay_a_partition_under_any_relation(gold, answers, related):
-    """Equivalence that is neither symmetric nor transitive still gives classes that agree with correctness."""
+    """Classes agree with correctness even if equivalence is neither symmetric nor transitive."""
     odd = VERIFIERS["exact"]._replace(equivalent=lambda a, b: a == b or (int(a), int(b)) in related)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(VERIFIERS, "odd", odd)
@@ -150,5 +150,5 @@ def test_a_wrong_answer_never_joins_the_correct_class(monkeypatch):
 
 
 def test_one_way_equivalence_does_not_merge_wrong_answers():
-    """As a gold, 1 accepts the equation 2x + z = 1; as an answer, the equation is something else."""
+    """As a gold, 1 accepts the equation 2x + z = 1; as answers, the two differ."""
     assert verify("math", "7", [r"\boxed{1}", r"\boxed{2x+z=1}"]).answer_id == [0, 1]

@@ -80,7 +80,7 @@ def test_hanging_gold_costs_one_time_limit():
 
 
 def test_a_worker_loads_neither_jax_nor_numpy(tmp_path, monkeypatch):
-    """Neither when it starts nor when it verifies; both would cost each worker seconds and memory."""
+    """Neither at its start nor for a verdict: they would cost each worker seconds and memory."""
     (tmp_path / "verify_and_look.py").write_text(
         "import sys\n"
         "from ccpo_jax.verifiers.job import verify_job\n"

@@ -1,0 +1,59 @@
+"""Golds of public benchmarks: each is equivalent to itself and to no other answer."""
+
+import json
+
+import math_verify
+import pytest
+
+from ccpo_jax.verifiers import Item
+from ccpo_jax.verifiers.math import _parse
+
+# File, stride, rows that are read, golds that are empty, golds that are not mathematics.
+REAL = [
+    ("math500", 2, 250, 0, 0),
+    ("aime24", 1, 30, 0, 0),
+    ("aime25", 1, 30, 0, 0),
+    ("amc23", 1, 40, 0, 0),
+    ("minervamath", 4, 68, 0, 0),
+    ("gaokao2023en", 1, 385, 2, 1),
+    ("math_train", 20, 375, 0, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "rows", "empty", "unparsed"), REAL, ids=[row[0] for row in REAL]
+)
+def test_real_golds_meet_themselves(real_data, pool, name, stride, rows, empty, unparsed):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="reading parquet files needs pyarrow")
+    table = parquet.read_table(real_data / f"{name}.parquet", columns=["answer"])
+    golds = [str(gold) for gold in table["answer"].to_pylist()][::stride]
+    graded = pool.verify(
+        [Item("math", gold, (rf"Hence \boxed{{{gold}}}.", r"\boxed{-98765}")) for gold in golds]
+    )
+    assert len(golds) == rows
+    assert sum(g.gold_failure == "empty" for g in graded) == empty
+    assert sum(g.gold_failure is not None for g in graded) == empty + unparsed
+    for gold, g in zip(golds, graded, strict=True):
+        assert g.correct == [bool(gold), False], (gold, g)
+
+
+def test_real_golds_meet_themselves_by_meaning_too(real_data):
+    """Without the shortcut for equal words."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="reading parquet files needs pyarrow")
+    table = parquet.read_table(real_data / "math500.parquet", columns=["answer"])
+    golds = table["answer"].to_pylist()[1::5]
+    parsed = [_parse(gold)[1] for gold in golds]
+    assert all(math_verify.verify(p, p, timeout_seconds=None, raise_on_error=True) for p in parsed)
+
+
+def test_real_gsm8k_golds(real_data, pool):
+    lines = (real_data / "gsm8k_test.jsonl").read_text().splitlines()
+    answers = [json.loads(line)["answer"] for line in lines]
+    items = [
+        Item("math", a.rpartition("####")[2].strip(), (a, a.rpartition("####")[0])) for a in answers
+    ]
+    graded = pool.verify(items)
+    assert all(g.correct[0] and g.gold_failure is None for g in graded)
+    assert sum(g.correct[1] for g in graded) == 0, (
+        "a solution without its last line states no answer"
+    )
