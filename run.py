@@ -1,6 +1,8 @@
-"""`python run.py --config=configs/voting.py[:preset] [--workdir=DIR] [--mode=train|eval|sample|export]`."""
+"""The command line from a checkout: `python run.py --config=voting:tiny`; see `--help`."""
 
-from ccpo_jax.cli import start
+import sys
+
+from ccpo_jax.cli import main
 
 if __name__ == "__main__":
-    start()
+    sys.exit(main())

@@ -1,6 +1,8 @@
 """`python -m ccpo_jax` does what run.py does."""
 
-from ccpo_jax.cli import start
+import sys
+
+from ccpo_jax.cli import main
 
 if __name__ == "__main__":
-    start()
+    sys.exit(main())

@@ -1,208 +1,304 @@
-"""`python run.py --config=configs/voting.py[:preset] [--workdir=DIR] [--mode=train|eval|sample|export]`.
+"""The command line: `python run.py`, `python -m ccpo_jax` and `ccpo-jax` are this program."""
 
-One of several processes also gets `--coordinator=HOST:PORT --processes=N --process=K`, or `--coordinator=auto`.
-"""
-
-import difflib
 import gc
+import io
 import os
 import pathlib
-import re
-import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from absl import logging
 
-from ccpo_jax import modes
-from ccpo_jax.devices.distributed import abort, all_gather_objects
-from ccpo_jax.errors import InputError
+from ccpo_jax import modes, report
+from ccpo_jax.config import (
+    Config,
+    flatten,
+    from_flat,
+    help_text,
+    lookup,
+    parse,
+    parse_field,
+)
+from ccpo_jax.devices import distributed
+from ccpo_jax.errors import InputError, escape_control
+from ccpo_jax.fields import expand_home
+from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
-from ccpo_jax.workdir import default_workdir
-from ccpo_jax.workdir.workdir import load_config
+from ccpo_jax.workdir import default_workdir, load_config
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file, with an optional :preset."
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; a new one under runs/ when absent."
-)
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "Several processes: HOST:PORT of process 0, or auto."
-)
-_PROCESSES = flags.DEFINE_integer("processes", None, "Several processes: how many.")
-_PROCESS = flags.DEFINE_integer("process", None, "Several processes: which one this is, from 0.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "sample", "export"], "What to do.")
+_USAGE = """\
+usage: ccpo-jax --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.FIELD=VALUE ...]
+       ccpo-jax report WORKDIR
 
+  --config       {presets}, or the path of a file
+  --workdir      folder of the run; a new one under runs/ when left out
+  --mode         {modes}; train when left out
+  --coordinator  one of several processes: HOST:PORT of process 0, or auto
+  --processes    how many processes
+  --process      which one this is, from 0
 
-def main(argv):
-    """Hands the parsed flags to the program."""
-    if len(argv) > 1:
-        sys.exit(f"error: {argv[1]!r} is not a flag; type --config.FIELD=VALUE")
-    if _CONFIG.value is None:
-        sys.exit("error: --config is missing; type --config=configs/voting.py:tiny")
-    logging.set_verbosity(logging.WARNING)
-    sys.stdout.reconfigure(
-        errors="backslashreplace"
-    )  # models write letters that not every terminal knows
-    gc.disable()
-    from ccpo_jax.devices import distributed as processes
+Examples:
+  ccpo-jax --config=voting:tiny
+  ccpo-jax --config=voting:tiny --workdir=runs/a --config.credit.name=cross_play --config.seed=1
+  ccpo-jax --config=voting:tiny --workdir=runs/a --mode=sample
 
-    gc.freeze()  # modules live to the end: no collection needs to look through them
-    gc.enable()
-    try:
-        processes.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    flag = flags.FLAGS["config"]
-    typed = config_flags.get_override_values(flag)
-    file = config_flags.get_config_filename(flag)
-    sys.exit(run_mode(_CONFIG.value, file, _WORKDIR.value, _MODE.value, typed))
+Fields, with the values of {config}. A list is separated by commas; None gives back a field's default; a field without
+effect in the run is refused.
+
+{fields}"""
+
+_OPTIONS = ("config", "workdir", "mode", "coordinator", "processes", "process")
 
 
-def parse(argv):
-    """Parses the command line; a mistake in it is one line on stderr and exit status 2."""
-    try:
-        rest = flags.FLAGS(argv)
-        named = any(a.startswith("--config=") for a in argv)
-        path = (
-            config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
-            if named
-            else ""
-        )
-        if path and not pathlib.Path(path).is_file():
-            raise OSError(
-                f"config: there is no file {path!r}; type --config=configs/voting.py or configs/dyad.py"
-            )
-        return rest
-    except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        told = (
-            _unknown_field(argv)
-            if isinstance(error, (AttributeError, KeyError))
-            else _wrong_type(argv, error)
-        )
-        print(f"error: {(told or _first_cause(error))[:500]}", file=sys.stderr)
-        sys.exit(2)
-    except (MemoryError, RecursionError):  # of Python's own parser, which reads tuples
-        longest = max(
-            (a for a in argv if a.startswith("--config.")), key=len, default="--config"
-        ).partition("=")[0]
-        print(
-            f"error: {longest.lstrip('-')[:80]}: its value is too long or nested too deep to be read",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+class Mode(NamedTuple):
+    """What `--mode` names.
+
+    Attributes:
+      run: called with the configuration and the workdir.
+      starts_run: True: it gets a new workdir where none was typed. False: it gets the configuration that the run in
+        its workdir was started with, changed by typed fields.
+    """
+
+    run: Callable[[Config, Any], Any]
+    starts_run: bool
 
 
-def _known_fields(argv: list[str]) -> dict:
-    """Every field of the chosen configuration file with its default; nothing where there is no such file."""
-    chosen = [a.partition("=")[2] for a in argv if a.startswith("--config=")]
-    path, _, preset = chosen[-1].partition(":") if chosen else ("", "", "")
-    return (
-        _fields(runpy.run_path(path)["get_config"](preset)) if pathlib.Path(path).is_file() else {}
-    )
+class Command(NamedTuple):
+    """A command line.
+
+    Attributes:
+      config: the values of the configuration file and of typed fields, not yet checked.
+      config_name: what was typed as `--config`.
+      workdir: the run's folder, or None.
+      mode: a key of MODES.
+      typed: typed fields by their dotted name.
+      coordinator, processes, process: for one of several processes.
+    """
+
+    config: Config
+    config_name: str
+    workdir: str | None
+    mode: str
+    typed: dict[str, Any]
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
 
 
-def _unknown_field(argv: list[str]) -> str | None:
-    """Which --config.FIELD does not exist, and what was probably meant."""
-    known = _known_fields(argv)
-    for name in re.findall(r"--config\.([\w.]+)", " ".join(argv)):
-        if known and name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            return f"config.{name}: no such field; " + (
-                f"did you mean --config.{close[0]}?" if close else "see configs/base.py"
-            )
-    return None
-
-
-def _wrong_type(argv: list[str], error: Exception) -> str | None:
-    """Which --config.FIELD was given a value that it cannot hold, and what it holds by default."""
-    found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
-    known = _known_fields(argv) if found else {}
-    if not found or found[1] not in known:
-        return None
-    default = known[found[1]]
-    kind = "a value" if default is None else f"{type(default).__name__}"
-    return (
-        f"config.{found[1]}: {found[2]!r} is not of type {kind}; type a value such as {default!r}"
-    )
-
-
-def _first_cause(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next(
-        (line for line in reversed(lines) if re.match(r"ValueError: |\[Errno", line)), lines[0]
-    )
-    return told.removeprefix("ValueError: ")
-
-
-def _fields(config, prefix: str = "") -> dict:
-    found = {}
-    for name, value in config.items():
-        found |= (
-            _fields(value, f"{prefix}{name}.")
-            if hasattr(value, "items")
-            else {prefix + name: value}
-        )
-    return found
-
-
-def run_mode(
-    config: ConfigDict,
-    config_file: str,
-    workdir: str | None,
-    mode: str,
-    typed: Mapping | None = None,
-) -> int:
-    """Runs one mode of the command line.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status.
 
     Args:
-      config: the configuration file's fields, with those typed on the command line put in.
-      config_file: its path and preset, which name a new run's folder.
-      workdir: the run's folder; None = a new one (train) or the untrained models (eval, sample).
-      mode: train, eval, sample or export.
-      typed: the fields typed on the command line, flat: all that eval, sample and export change in a run's own
-        configuration.
+      arguments: without the program's name; None = those of this process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in SUBCOMMANDS:
+        return SUBCOMMANDS[arguments[0]](arguments[1:])
+    if {"-h", "--help"} & set(arguments):
+        print(usage(arguments))
+        return 0
+    _prepare_process()
+    return exit_status(lambda: _run_command(parse_command(arguments)))
+
+
+def _run_command(command: Command) -> None:
+    distributed.initialize(command.coordinator, command.processes, command.process)
+    _run(command.config, command.config_name, command.workdir, command.mode, command.typed)
+
+
+def exit_status(action: Callable[[], Any]) -> int:
+    """Calls `action` and translates exceptions: the one place that turns them into a line and an exit status.
 
     Returns:
-      The exit status: 2 after a mistake in the input, 1 where an update was not finite, each with one line on stderr;
-      130 after Ctrl-C.
+      0; 2 after a mistake in the input, 1 after an update that was not finite, each with one line on stderr; 130 after
+      Ctrl-C. Other errors are bugs and keep their traceback.
     """
-    cache = {
-        "jax_compilation_cache_dir": str(pathlib.Path.home() / ".cache" / "ccpo_jax"),
-        "jax_persistent_cache_min_compile_time_secs": 0.1,  # a run has dozens of programs that take less than a second
-    }
-    for name, value in cache.items():
-        if not os.environ.get(name.upper()):
-            jax.config.update(name, value)
     try:
-        if mode == "train":
-            train(config, workdir or all_gather_objects(default_workdir(config_file))[0])
-        else:
-            if workdir is not None:
-                config = load_config(config, workdir, typed or {})
-            {"eval": modes.evaluate_only, "sample": modes.show_samples, "export": modes.export}[
-                mode
-            ](config, workdir)
+        action()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _print_error(error)
         return 2
     except NonFiniteUpdateError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _print_error(error)
         return 1
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        abort(error)
+        # The other processes wait in a collective: an orderly exit would wait for them.
+        distributed.abort(error)
     return 0
 
 
-def start():
-    """The entry point of run.py, `python -m ccpo_jax` and the console script."""
-    app.run(main, flags_parser=parse)
+def _print_error(error: Exception) -> None:
+    print(f"error: {escape_control(str(error))}", file=sys.stderr)
+
+
+def run_mode(
+    config: Config | Mapping[str, Any],
+    config_name: str,
+    workdir: str | None,
+    mode: str,
+    typed: Mapping[str, Any] | None = None,
+) -> int:
+    """Runs one mode and returns the exit status, see `exit_status`.
+
+    Args:
+      config: a `Config`, or nested mappings of its fields such as a ConfigDict, with typed fields put in.
+      config_name: preset or file, which names a new run's folder.
+      workdir: the run's folder; None = a new one (train) or the untrained models (eval, sample).
+      mode: a key of MODES.
+      typed: the fields typed on the command line by their dotted name: all that eval, sample and export change in a
+        run's own configuration.
+    """
+    return exit_status(lambda: _run(config, config_name, workdir, mode, typed or {}))
+
+
+def _run(
+    config: Config | Mapping[str, Any],
+    config_name: str,
+    workdir: str | None,
+    mode: str,
+    typed: Mapping[str, Any],
+) -> None:
+    _use_compilation_cache()
+    chosen = MODES[mode]
+    if chosen.starts_run or workdir is None:
+        config = parse(config, typed)
+    else:
+        config = load_config(workdir, typed)
+    if chosen.starts_run and workdir is None:
+        # Processes may see different clocks: the first one's folder serves all.
+        workdir = distributed.all_gather_objects(default_workdir(config_name))[0]
+    chosen.run(config, workdir)
+
+
+# --- arguments ---------------------------------------------------------------------------------------------------
+
+
+def parse_command(arguments: Sequence[str]) -> Command:
+    """Reads a command line.
+
+    Raises:
+      InputError: an unknown option or field, or a value of another type.
+    """
+    options = _read_options(arguments)
+    typed = {
+        name.removeprefix("config."): parse_field(name.removeprefix("config."), text)
+        for name, text in options.items()
+        if name.startswith("config.")
+    }
+    name = options.get("config")
+    if name is None:
+        raise InputError("config", "is missing; type --config=voting:tiny")
+    mode = options.get("mode", "train")
+    if mode not in MODES:
+        raise InputError("mode", f"{mode!r:.80} is unknown; use one of {', '.join(MODES)}")
+    workdir = options.get("workdir")
+    return Command(
+        from_flat(flatten(load_preset(name)) | typed),
+        name,
+        None if workdir is None else expand_home(workdir),
+        mode,
+        typed,
+        options.get("coordinator"),
+        _as_number(options, "processes"),
+        _as_number(options, "process"),
+    )
+
+
+def _read_options(arguments: Sequence[str]) -> dict[str, str]:
+    """Option -> text, for ``--name=value``, ``--name value``, and ``--config.FIELD`` alone where it is a switch."""
+    options: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--"):
+            raise InputError(
+                "arguments",
+                f"{argument!r:.80} is not an option; type --config.FIELD=VALUE, see --help",
+            )
+        name, equals, text = argument.removeprefix("--").partition("=")
+        is_field = name.startswith("config.")
+        if not is_field and name not in _OPTIONS:
+            raise InputError(f"--{name:.80}", "no such option; see --help")
+        if not equals:
+            is_switch = is_field and lookup(name.removeprefix("config.")).kind is bool
+            if not is_switch and not rest:
+                raise InputError(f"--{name:.80}", "has no value; type --NAME=VALUE")
+            text = "True" if is_switch else rest.pop(0)
+        options[name] = text
+    return options
+
+
+def _as_number(options: Mapping[str, str], name: str) -> int | None:
+    if name not in options:
+        return None
+    try:
+        return int(options[name])
+    except ValueError as error:
+        raise InputError(name, f"received {options[name]!r:.80}; type --{name}=NUMBER") from error
+
+
+def usage(arguments: Sequence[str] = ()) -> str:
+    """The text of `--help`: every field, with the values of the configuration that was typed beside it."""
+    shown, config = "the defaults", Config()
+    try:
+        name = _read_options([text for text in arguments if text not in ("-h", "--help")])["config"]
+        shown, config = name, parse(load_preset(name))
+    except (InputError, KeyError):
+        # Help is for those whose command line is not right yet.
+        pass
+    return _USAGE.format(
+        presets=", ".join(PRESETS),
+        modes=", ".join(MODES),
+        config=shown,
+        fields=help_text(config),
+    )
+
+
+# --- the process -------------------------------------------------------------------------------------------------
+
+
+def _prepare_process() -> None:
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Models write letters that not every terminal knows.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    _keep_modules_out_of_collections()
+
+
+def _keep_modules_out_of_collections() -> None:
+    """Freezes what the imports made: it lives to the end, and every full collection would walk through all of it."""
+    gc.freeze()
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, unless the environment decides about it."""
+    settings = {
+        "jax_compilation_cache_dir": str(pathlib.Path.home() / ".cache" / "ccpo_jax"),
+        # A run has dozens of programs that compile in less than jax's threshold of a second.
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }
+    for name, value in settings.items():
+        if not os.environ.get(name.upper()):
+            jax.config.update(name, value)
+
+
+# A mode is added here.
+MODES: dict[str, Mode] = {
+    "train": Mode(train, starts_run=True),
+    "eval": Mode(modes.evaluate_only, starts_run=False),
+    "sample": Mode(modes.show_samples, starts_run=False),
+    "export": Mode(modes.export, starts_run=False),
+}
+
+# Programs of their own: name -> main(arguments) -> exit status.
+SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "report": report.main,
+}

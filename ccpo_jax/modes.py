@@ -1,5 +1,6 @@
 """What a run is good for besides training: evaluate it, read what the team writes, export it."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 
 from ccpo_jax import models
+from ccpo_jax.config import parse
 from ccpo_jax.devices.distributed import is_main_process, print_main, sync_errors
 from ccpo_jax.devices.sharding import batch_sharding, fetch
 from ccpo_jax.errors import InputError, as_input_error, escape_control
@@ -24,6 +26,7 @@ from ccpo_jax.workdir import accuracy_rows, accuracy_table, open_checkpoints
 def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[Run, tuple, int]:
     """(program, parameters, step): the best checkpoint of `workdir`, else the untrained models."""
     with as_input_error():
+        config = parse(config)
         with sync_errors():
             program = build(config)
         folder = pathlib.Path(workdir or "", "checkpoints")
@@ -44,6 +47,7 @@ def trained_or_loaded(config, workdir: str | None, *, required: bool) -> tuple[R
 
 def evaluate_only(config, workdir: str | None) -> dict[str, float]:
     """Evaluates the best checkpoint of a workdir, or the untrained models, on held-out problems and test sets."""
+    config = parse(config)
     program, params, step = trained_or_loaded(config, workdir, required=False)
     sets = heldout_set(program) | test_sets(program)
     if not sets:
@@ -51,7 +55,7 @@ def evaluate_only(config, workdir: str | None) -> dict[str, float]:
             "data.heldout",
             "there is nothing to evaluate; type --config.data.eval=SET, or data.heldout > 0",
         )
-    with VerifierPool(**config.verifier) as pool:
+    with VerifierPool(**dataclasses.asdict(config.verifier)) as pool:
         metrics = evaluation(program, config, params, pool, sets)
     for prefix, dataset in sets.items():
         rows = accuracy_rows(metrics, prefix, program.team.topology)
@@ -62,6 +66,7 @@ def evaluate_only(config, workdir: str | None) -> dict[str, float]:
 
 def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     """Prints a few held-out problems with every message, verdict, contribution and rating."""
+    config = parse(config)
     program, params, step = trained_or_loaded(config, workdir, required=False)
     team, pad = program.team, config.eval.batch_size
     chosen = list((program.datasets.heldout.problems or program.datasets.train.problems)[:problems])
@@ -72,11 +77,11 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
     sampling = SamplingParams(
         temperature=config.sample.temperature,
         top_p=config.sample.top_p,
-        max_concurrent=config.sample.rows,
+        max_concurrent=config.sample.max_concurrent,
         sharding=sharding,
     )
     ablated = team.topology.ablated
-    with VerifierPool(**config.verifier) as pool:
+    with VerifierPool(**dataclasses.asdict(config.verifier)) as pool:
         judge = Grader(pool, asked)
         spoken = rollout(
             team,

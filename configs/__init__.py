@@ -1,1 +1,1 @@
-"""Configurations: data only. `run.py --config=configs/NAME.py[:preset]` reads them; no library imports."""
+"""Configuration files: the package's presets by their path; a place for your own."""

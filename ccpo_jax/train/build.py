@@ -2,20 +2,18 @@
 
 import dataclasses
 import functools
-import importlib.util
 import inspect
-import math
 import pathlib
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax import data, models
+from ccpo_jax.config import parse
 from ccpo_jax.devices.sharding import (
-    RULES,
     Layout,
     batch_sharding,
     make_layout,
@@ -70,22 +68,27 @@ def lookup(table: dict, name: str, field: str):
     return table[name]
 
 
-def accepted_kwargs(function: Callable, section: dict) -> dict:
+def section_values(section) -> dict[str, Any]:
+    """The fields of a section, of a Config or of a ConfigDict."""
+    return vars(section) if dataclasses.is_dataclass(section) else dict(section.items())
+
+
+def accepted_kwargs(function: Callable, section) -> dict[str, Any]:
     """The entries of a configuration section that `function` takes as keyword-only hyper-parameters."""
     names = inspect.signature(function).parameters
-    return {name: value for name, value in section.items() if name in names}
+    return {name: value for name, value in section_values(section).items() if name in names}
 
 
 def build(config) -> Run:
     """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work begins.
 
     Args:
-      config: a `ConfigDict` with the fields of configs/base.py.
+      config: a `Config`, or nested mappings of its fields such as a ConfigDict.
 
     Raises:
       ValueError: one line naming the field, what was received and what to type instead.
     """
-    check_numbers(config)
+    config = parse(config)
     topology = make_topology(config)
     constructor = lookup(CREDITS, config.credit.name, "credit.name")
     credit = make_credit(
@@ -110,11 +113,11 @@ def build(config) -> Run:
     datasets = split(full, tests, config)
     evaluation = EvalSettings(
         samples=config.eval.samples,
-        temperature=config.sample.temperature,
-        top_p=config.sample.top_p,
+        temperature=_first(config.eval.temperature, config.sample.temperature),
+        top_p=_first(config.eval.top_p, config.sample.top_p),
         batch_size=config.eval.batch_size,
         greedy=config.eval.greedy,
-        rows=config.sample.rows,
+        rows=config.sample.max_concurrent,
     )
     return Run(
         team,
@@ -132,11 +135,14 @@ def build(config) -> Run:
     )
 
 
+def _first(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
 def make_topology(config) -> Topology:
     """The team's topology."""
     constructor = lookup(TOPOLOGIES, config.topology, "topology")
-    asked = {name: config[name] for name in ("num_agents", "tie", "graph", "decision")}
-    return constructor(**accepted_kwargs(constructor, asked))
+    return constructor(**accepted_kwargs(constructor, config.team))
 
 
 def make_update(config, layout: Layout) -> UpdateConfig:
@@ -153,13 +159,12 @@ def make_update(config, layout: Layout) -> UpdateConfig:
         temperature=config.sample.temperature,
         mini_batches=mini_batches,
         rescore=mini_batches > 1 and config.compute_dtype != "float32",
-        skip_silent=config.trainer.skip_silent,
     )
 
 
 def make_optimizer(config) -> AdamW:
     """One optimizer, used for every parameter set."""
-    return AdamW(**config.optimizer)
+    return AdamW(**section_values(config.optimizer))
 
 
 def make_loss(config) -> LossConfig:
@@ -167,7 +172,7 @@ def make_loss(config) -> LossConfig:
     function = lookup(LOSSES, config.loss.name, "loss.name")
     hyper = {k: v for k, v in accepted_kwargs(function, config.loss).items() if v is not None}
     for name in ("clip_low", "clip_high", "dual_clip", "max_length"):
-        if config.loss[name] is not None and name not in hyper:
+        if getattr(config.loss, name) is not None and name not in hyper:
             raise ValueError(
                 f"loss.{name}: {config.loss.name!r} does not take it; leave it out, or type another loss.name"
             )
@@ -176,7 +181,7 @@ def make_loss(config) -> LossConfig:
         hyper=tuple(sorted(hyper.items())),
         on_policy=config.trainer.mini_batches == 1,
         entropy_bonus=config.loss.entropy_bonus,
-        logits_chunk=config.trainer.chunk,
+        logits_chunk=config.trainer.logits_chunk,
     )
 
 
@@ -277,15 +282,13 @@ def check_shapes(
 def load_problems(config) -> tuple[data.Dataset, list[data.Dataset]]:
     """Everything to train on, and the test sets."""
 
-    def load(names: str, field: str, **how) -> data.Dataset:
+    def load(names: tuple[str, ...], field: str, **how) -> data.Dataset:
         return run_with_timeout(
             config.load_time_limit, field, lambda: data.load_many(names, field=field, **how)
         )
 
     full = load(config.data.train, "data.train", size=config.data.size or None, seed=config.seed)
-    return full, [
-        load(name.strip(), "data.eval") for name in config.data.eval.split(",") if name.strip()
-    ]
+    return full, [load((name,), "data.eval") for name in config.data.eval]
 
 
 def split(full: data.Dataset, tests: list[data.Dataset], config) -> Datasets:
@@ -309,9 +312,7 @@ def load_team(
     config, topology: Topology, credit: CreditEstimator, layout: Layout
 ) -> tuple[Team, tuple, tuple[str, ...]]:
     """(team, P network configurations, P sources): everything about the agents but their parameters."""
-    names = [
-        str(TINY) if name.strip() == "tiny" else name.strip() for name in config.model.split(",")
-    ]
+    names = [str(TINY) if name == "tiny" else name for name in config.model]
     sets = 1 if config.shared_policy else topology.num_agents
     if len(names) not in (1, sets):
         raise ValueError(
@@ -364,7 +365,8 @@ def load_team(
         agents.append(agent(role, speaker, hears, lengths[turn]))
     raters = enumerate(topology.agent_roles) if credit.needs.ratings else ()
     raters = [
-        agent(f"rate_{role}", k, [*roles, "verdict"], config.rating_length) for k, role in raters
+        agent(f"rate_{role}", k, [*roles, "verdict"], config.credit.rating_length)
+        for k, role in raters
     ]
     team = Team(topology, tuple(agents), config.prompt_length, tuple(raters))
     return team, tuple(networks[name] for name in names), tuple(names)
@@ -455,82 +457,3 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
     return dataclasses.replace(
         dataset, problems=fits, dropped={**dataset.dropped, "prompt too long": over}
     )
-
-
-def check_numbers(config) -> None:
-    """Values that would otherwise fail late or not at all."""
-    for field, value in _numbers(config):
-        power = (
-            31 if isinstance(value, int) else 127
-        )  # int32 and float32; infinity is a bound that never binds
-        if value != value or 2**power <= abs(value) < math.inf:
-            raise ValueError(
-                f"{field}: must be a number of less than 2**{power}, received {value!r:.40}; see configs/base.py"
-            )
-    for allowed, words, fields in _RANGES:
-        for field in fields.split():
-            value = _field(config, field)
-            if value is not None and not allowed(value):
-                raise ValueError(f"{field}: must be {words}, received {value}; see configs/base.py")
-    for field, values in _ONE_OF.items():
-        lookup(dict.fromkeys(values), _field(config, field), field)
-    if not config.response_length or not all(
-        isinstance(n, int) and n > 0 for n in config.response_length
-    ):
-        raise ValueError(
-            f"response_length: must hold token counts of at least 1, received {config.response_length!s:.80}; "
-            "type --config.response_length='(2048,)'"
-        )
-    if config.batch_size % config.trainer.mini_batches:
-        raise ValueError(
-            f"trainer.mini_batches: {config.trainer.mini_batches} does not divide batch_size={config.batch_size}"
-        )
-    if config.log.wandb and importlib.util.find_spec("wandb") is None:
-        raise ValueError(
-            "log.wandb: the wandb package is missing; type pip install wandb, or leave log.wandb out"
-        )
-
-
-def _numbers(section, prefix: str = "") -> Iterator[tuple[str, int | float]]:
-    """Every number of the configuration with its dotted name."""
-    for name, value in section.items():
-        if hasattr(value, "items"):
-            yield from _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float):
-            yield prefix + name, value
-
-
-def _field(config, dotted: str):
-    return functools.reduce(getattr, dotted.split("."), config)
-
-
-# (what is allowed, in words, fields); a field that is None has no value to check
-_RANGES = (
-    (lambda x: x >= 0, "at least 0",
-     "steps eval_every checkpoint_every data.heldout data.size eval.limit optimizer.warmup_steps "
-     "load_time_limit optimizer.weight_decay loss.entropy_bonus loss.clip_high credit.eta credit.weight "
-     "journal.problems"),
-    (lambda x: x >= 1, "at least 1",
-     "batch_size prompt_length solo_samples keep_last trainer.micro_batch trainer.pack_length trainer.mini_batches "
-     "trainer.period trainer.chunk sample.chunk sample.rows eval.samples eval.batch_size verifier.workers "
-     "rating_length verifier.max_chars mesh.fsdp mesh.model loss.max_length credit.min_samples "
-     "journal.every journal.chars"),
-    (lambda x: x >= 2, "at least 2", "group_size"),
-    (lambda x: 1 <= x <= 100, "from 1 to 100", "num_agents"),
-    (lambda x: x > 0, "above 0",
-     "credit.alpha sample.temperature optimizer.learning_rate optimizer.grad_clip verifier.time_limit"),
-    (lambda x: 0 < x <= 1, "in (0, 1]", "sample.top_p data.similarity"),
-    (lambda x: 0 <= x < 1, "in [0, 1)", "optimizer.b1 optimizer.b2 credit.decay loss.clip_low"),
-    (lambda x: x > 1, "above 1", "loss.dual_clip"),
-    (lambda x: x <= 86_400, "at most 86400, a day", "verifier.time_limit"),
-    (lambda x: x <= 1000, "at most 1000", "verifier.workers"),
-)  # fmt: skip
-_ONE_OF = {
-    "trainer.schedule": ("alternate", "simultaneous"),
-    "trainer.remat": models.REMAT,
-    "attention": models.ATTENTION,
-    "mesh.rules": RULES,
-    "data.overlong": ("error", "drop"),
-    "trainer.not_finite": ("stop", "skip"),
-    "compute_dtype": ("float32", "bfloat16"),
-}

@@ -11,6 +11,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
+from ccpo_jax.config import Config, fields_to_lower, get
 from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.packing import TrainSequence
@@ -92,17 +93,8 @@ class NonFiniteGuard:
             print_main(f"\nwarning: {line}", file=sys.stderr)
 
 
-# What to lower where a phase does not fit, most effective first.
-_LOWER = {
-    "rollout": ("sample.rows", "group_size", "batch_size", "response_length"),
-    "update": ("trainer.micro_batch", "trainer.pack_length", "trainer.chunk"),
-    "evaluation": ("eval.batch_size", "sample.rows", "response_length"),
-    "loading": ("model",),
-}
-
-
 @contextlib.contextmanager
-def explain_oom(phase: str, config) -> Iterator[None]:
+def explain_oom(phase: str, config: Config) -> Iterator[None]:
     """Says which field to lower where a phase of the program does not fit the device's memory, or the host's.
 
     Args:
@@ -118,9 +110,7 @@ def explain_oom(phase: str, config) -> Iterator[None]:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         where = "host" if isinstance(error, MemoryError) else "device"
-        values = {
-            name: functools.reduce(getattr, name.split("."), config) for name in _LOWER[phase]
-        }
+        values = {name: get(config, name) for name in fields_to_lower(phase)}
         first, *_ = values
         received = ", ".join(f"{name}={value}" for name, value in values.items())
         raise InputError(

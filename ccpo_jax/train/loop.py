@@ -1,16 +1,18 @@
 """The program. One step is `train_step`; the rest starts, records and ends a run."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from ccpo_jax import data
+from ccpo_jax.config import Config, parse
 from ccpo_jax.devices.distributed import (
     all_gather_objects,
     first_nonempty,
@@ -40,18 +42,18 @@ from ccpo_jax.workdir import (
     open_checkpoints,
     write_atomically,
 )
-from ccpo_jax.workdir.workdir import check_same_config, compare_config, save_config
+from ccpo_jax.workdir.run_config import check_same_config, compare_config, save_config
 
 _EVALUATION = (
     2**31 - 1
 )  # folded into the run's key for evaluations: no training step has this number
 
 
-def train(config: ConfigDict, workdir: str) -> dict[str, float]:
+def train(config: Config | Mapping[str, Any], workdir: str) -> dict[str, float]:
     """Trains a team; resumes by itself where `workdir` holds checkpoints.
 
     Args:
-      config: fields of configs/base.py.
+      config: a `Config`, or nested mappings of its fields such as a ConfigDict.
       workdir: holds config.json, metrics.jsonl, rollouts.jsonl, TensorBoard files and checkpoints/.
 
     Returns:
@@ -66,6 +68,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
     with contextlib.ExitStack() as held:
         stopping = held.enter_context(Stopping())
         with as_input_error():
+            config = parse(config)
             check_same_config(config, workdir)
             held.enter_context(lock_workdir(workdir))
             with sync_errors():
@@ -97,7 +100,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
             checkpoints,
             writing(workdir, start, config) as writer,
             journaling(workdir, start, config, program.team.topology) as journal,
-            VerifierPool(**config.verifier) as pool,
+            VerifierPool(**dataclasses.asdict(config.verifier)) as pool,
         ):
             metrics, asked = {}, ""
             if start == 0 and not first_nonempty(stopping.asked):
@@ -153,7 +156,9 @@ def writing(workdir: str, start: int, config):
     """The run's metrics, in the first process; the others write nothing."""
     if not is_main_process():
         return NullWriter()
-    return MetricsWriter(workdir, resume_step=start, total_steps=config.steps, **config.log)
+    return MetricsWriter(
+        workdir, resume_step=start, total_steps=config.steps, **dataclasses.asdict(config.log)
+    )
 
 
 def journaling(workdir: str, start: int, config, topology: Topology):
@@ -165,8 +170,8 @@ def journaling(workdir: str, start: int, config, topology: Topology):
         topology,
         resume_step=start,
         total_steps=config.steps,
-        problems=config.journal.problems,
-        every=config.journal.every,
+        problems=config.rollout_log.problems,
+        every=config.rollout_log.every,
     )
 
 

@@ -104,8 +104,8 @@ def collect_rollouts(
     sampling = SamplingParams(
         temperature=config.sample.temperature,
         top_p=config.sample.top_p,
-        decode_chunk=config.sample.chunk,
-        max_concurrent=config.sample.rows,
+        decode_chunk=config.sample.decode_chunk,
+        max_concurrent=config.sample.max_concurrent,
         sharding=batch_sharding(program.layout.mesh, program.layout.decode),
     )
     with explain_oom("rollout", config):
@@ -117,7 +117,7 @@ def collect_rollouts(
             group_size=config.group_size,
             sampling=sampling,
             ablated=masked_worlds(credit, program.team.topology),
-            masked_samples=config.solo_samples,
+            masked_samples=config.credit.solo_samples,
             answers_per_text=credit.needs.answers_per_text,
             on_prompt_done=judge.submit,
         )

@@ -6,6 +6,12 @@ from ccpo_jax.workdir.checkpoint import Checkpoints, open_checkpoints
 from ccpo_jax.workdir.disk_errors import as_disk_error
 from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter
 from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch
+from ccpo_jax.workdir.run_config import (
+    check_same_config,
+    compare_config,
+    load_config,
+    save_config,
+)
 from ccpo_jax.workdir.workdir import default_workdir, lock_workdir
 
 __all__ = [
@@ -17,8 +23,12 @@ __all__ = [
     "accuracy_rows",
     "accuracy_table",
     "as_disk_error",
+    "check_same_config",
+    "compare_config",
     "default_workdir",
+    "load_config",
     "lock_workdir",
     "open_checkpoints",
+    "save_config",
     "write_atomically",
 ]

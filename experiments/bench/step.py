@@ -1,18 +1,19 @@
 """Benchmark of whole training steps."""
 
 import dataclasses
-import importlib
 import statistics
 
 import jax
 
 from ccpo_jax import models
+from ccpo_jax.config import flatten, from_flat, parse
 from ccpo_jax.learner.update import (
     AdamW,
     PackingConfig,
     UpdateConfig,
     jitted_accumulate,
 )
+from ccpo_jax.presets import load_preset
 from ccpo_jax.sampler.generate import compiled
 from experiments.bench.roofline import Work, multiplied
 from experiments.bench.workloads import (
@@ -39,15 +40,14 @@ def bench_step(args) -> dict:
     from ccpo_jax.verifiers import VerifierPool
 
     name = "voting" if args.topology == "single" else args.topology
-    module = importlib.import_module(f"configs.{name}")
     if args.model is None:
-        config = module.get_config("tiny")
+        config = parse(load_preset(f"{name}:tiny"))
         program = build(config)
     else:
-        config, program = random_program(module.get_config(""), args, name)
+        config, program = random_program(load_preset(name), args, name)
     state, lines = initial_state(program, config), []
     steps = 2 * args.repeats
-    with VerifierPool(**config.verifier) as pool:
+    with VerifierPool(**dataclasses.asdict(config.verifier)) as pool:
         for _ in range(steps):
             state, metrics = train_step(program, config, state, pool)
             lines.append(metrics)
@@ -85,19 +85,16 @@ def random_program(config, args, topology: str):
     args.topology = topology
     network_config, params = network(args.model)
     stop = stop_tokens(network_config, args)
-    config.batch_size, config.group_size, config.solo_samples = (
-        args.prompts,
-        args.samples,
-        args.solo_samples,
-    )
+    config.batch_size = args.prompts
+    config.group_size = args.samples
+    config.credit.solo_samples = args.solo_samples
     config.credit.name = "ccpo" if args.solo else "shared"
     config.shared_policy = True
     config.trainer.schedule = "simultaneous"
-    config.compute_dtype, config.sample.rows, config.sample.chunk = (
-        dtype_of(args).name,
-        args.rows,
-        args.chunk,
-    )
+    config.compute_dtype = dtype_of(args).name
+    config.sample.max_concurrent = args.rows
+    config.sample.decode_chunk = args.chunk
+    config = from_flat(flatten(config))
     policy = models.make_policy(
         network_config, compute_dtype=dtype_of(args), remat=args.remat, attention=args.attention
     )
@@ -121,7 +118,7 @@ def random_program(config, args, topology: str):
         setup.make_advantage(config, credit),
         UpdateConfig(
             dataclasses.replace(setup.make_loss(config), logits_chunk=args.logits),
-            AdamW(**config.optimizer),
+            AdamW(**dataclasses.asdict(config.optimizer)),
             PackingConfig(args.pack_length, args.micro_batch, batch_sharding(layout.mesh)),
             temperature=config.sample.temperature,
             skip_silent=False,

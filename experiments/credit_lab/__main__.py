@@ -16,7 +16,6 @@ import argparse
 import datetime
 import os
 import pathlib
-import runpy
 import shlex
 import sys
 from collections.abc import Sequence
@@ -36,21 +35,17 @@ from experiments.provenance import commit
 
 def real_team(args) -> tuple[str, TabularTeam, str]:
     """The pool of a run's best checkpoint, or of a configuration's untrained models: its name, itself, its size."""
+    from ccpo_jax.config import parse
     from ccpo_jax.modes import trained_or_loaded
+    from ccpo_jax.presets import load_preset
     from ccpo_jax.train.build import make_topology
-    from ccpo_jax.workdir.workdir import load_config
-    from configs.base import base
+    from ccpo_jax.workdir.run_config import load_config
     from experiments.credit_lab.pools import check, sample_pool
 
     if args.workdir:
-        config = load_config(base(), args.workdir, {})
+        config = load_config(args.workdir, {})
     else:
-        path, _, preset = args.config.partition(":")
-        if not pathlib.Path(path).is_file():
-            raise ValueError(
-                f"config: there is no file {path!r:.200}; type --config=configs/dyad.py:tiny"
-            )
-        config = runpy.run_path(path)["get_config"](preset)
+        config = parse(load_preset(args.config))
     check(make_topology(config))
     program, params, step = trained_or_loaded(config, args.workdir, required=False)
     problems = (program.datasets.heldout.problems or program.datasets.train.problems)[

@@ -64,14 +64,14 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
     sampling = SamplingParams(
         temperature=config.sample.temperature,
         top_p=config.sample.top_p,
-        max_concurrent=config.sample.rows or _ROWS_AT_ONCE,
+        max_concurrent=config.sample.max_concurrent or _ROWS_AT_ONCE,
         sharding=sharding,
     )
     at_once = sharding.num_devices * min(
         _PROMPTS_AT_ONCE, ceil_div(len(problems), sharding.num_devices)
     )
     read = _dyad_words if reading else _voters_words
-    with VerifierPool(**config.verifier) as pool:
+    with VerifierPool(**vars(config.verifier)) as pool:
         for first in range(0, len(problems), at_once):
             chosen = list(problems[first : first + at_once])
             filled = chosen + chosen[:1] * (at_once - len(chosen))  # one compiled shape

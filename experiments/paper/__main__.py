@@ -18,11 +18,12 @@ import argparse
 import pathlib
 import signal
 import sys
-from ast import literal_eval
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ccpo_jax.arguments import Parser, seeds
+from ccpo_jax.config import parse_field
+from ccpo_jax.errors import InputError
 from experiments.paper.results import as_csv, markdown, read_row
 from experiments.paper.rows import TABLES, listing, tables
 from experiments.paper.runs import configuration, launch, run_rows
@@ -62,9 +63,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]
                 f"{word!r:.80} is not an option; fields of all rows are typed as --config.FIELD=VALUE"
             )
         try:
-            typed[name] = literal_eval(value)
-        except (ValueError, SyntaxError):
-            typed[name] = value
+            typed[name] = parse_field(name, value)
+        except InputError as error:
+            parser.error(str(error))
     return options, typed
 
 

@@ -15,8 +15,9 @@ the caches of the responses that decode at once come on top, and what they leave
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ccpo_jax.config import Config
 from ccpo_jax.data import DATASETS
 from ccpo_jax.rl.credit import make_credit
 from ccpo_jax.rl.topology import agent_masks, variants
@@ -77,16 +78,16 @@ class Forecast(NamedTuple):
     total: float  # seconds
 
 
-def reckon(config: Any) -> Forecast:
+def reckon(config: Config) -> Forecast:
     """The forecast for one run.
 
     Args:
-      config: fields of configs/base.py.
+      config: a run.
 
     Raises:
       ValueError: a model whose size is not in `SIZES`.
     """
-    names = [name.strip() for name in config.model.split(",")]
+    names = list(config.model)
     if unknown := [name for name in names if name not in SIZES]:
         raise ValueError(
             f"model: the size of {unknown[0]!r} is not known here; add it to SIZES in this file"
@@ -139,7 +140,7 @@ def reckon(config: Any) -> Forecast:
         (largest(step, config.batch_size) for step in spoken), key=lambda call: call[1]
     )
     ratings = (
-        [(size, config.rating_length, config.group_size) for size in sizes]
+        [(size, config.credit.rating_length, config.group_size) for size in sizes]
         if credit.needs.ratings
         else []
     )
@@ -158,7 +159,7 @@ def reckon(config: Any) -> Forecast:
         call = decoding(asked, config.eval.batch_size, largest(asked, config.eval.batch_size)[1])
         return call * math.ceil(problems / config.eval.batch_size)
 
-    tests = sum(evaluation(PROBLEMS.get(name.strip(), 0)) for name in config.data.eval.split(","))
+    tests = sum(evaluation(PROBLEMS.get(name, 0)) for name in config.data.eval)
     between = config.steps // config.eval_every if config.eval_every else 1
     evaluate = 2 * tests + (1 + between if config.steps else 1) * evaluation(config.data.heldout)
     total = config.steps * (decode + learn) + evaluate
@@ -194,7 +195,7 @@ def forecast(jobs: Sequence[tuple]) -> str:
         source = ", ".join(
             f"{n} ({DATASETS[n].hub} on the Hub)" if n in DATASETS else n for n in _sets(config)
         )
-        if config.model == "tiny":
+        if config.model == ("tiny",):
             model, machine, duration = (
                 "the embedded one",
                 "2 CPU cores",
@@ -203,7 +204,7 @@ def forecast(jobs: Sequence[tuple]) -> str:
         else:
             known = reckon(config)
             hours += known.devices * known.total / 3600
-            model = f"{config.model} on the Hugging Face Hub"
+            model = f"{', '.join(config.model)} on the Hugging Face Hub"
             machine = (
                 f"{known.devices} x 80 GB GPU; on each {known.memory / 1e9:.3g} GB for parameters and optimizer, "
                 f"{known.caches / 1e9:.3g} GB for the caches of {known.rows} responses{_advice(known)}"
@@ -231,16 +232,16 @@ def _advice(known: Forecast) -> str:
     if known.caches <= room:
         return ""
     fitting = int(known.rows * room / known.caches)
-    enough = f"add --config.sample.rows={fitting} or more devices" if fitting > 0 else "add devices"
+    enough = (
+        f"add --config.sample.max_concurrent={fitting} or more devices"
+        if fitting > 0
+        else "add devices"
+    )
     return f": more than fits, {enough}"
 
 
 def _sets(config) -> list[str]:
-    return [
-        name.strip()
-        for name in f"{config.data.train},{config.data.eval}".split(",")
-        if name.strip()
-    ]
+    return list(config.data.train + config.data.eval)
 
 
 def _typed(row, config) -> str:

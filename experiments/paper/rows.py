@@ -13,7 +13,7 @@ class Row(NamedTuple):
     """One line of a table; one for each of its test sets."""
 
     name: str  # table/model/team
-    config: str  # configuration file and preset, as `run.py --config` takes them
+    config: str  # preset, as `run.py --config` takes them
     overrides: dict[str, Any]  # fields that differ from the preset
     seeds: tuple[int, ...]
     figures: dict[str, float | None]  # test set -> the paper's figure in percent; None = not given
@@ -54,8 +54,10 @@ _TINY = {"steps": 30}  # may be typed over
 _OWN = ("seed", "credit.name")  # may never be
 
 
+# Ratings of the embedded model are short.
+_RATING = {"paper": {}, "tiny": {"credit.rating_length": 56}}
 _TINY_GSPO = {"credit.name": "ccpo_event", "loss.name": "gspo", "loss.clip_low": 3e-4, "loss.clip_high": 4e-4,
-              "trainer.mini_batches": 2, "rating_length": 56}  # fmt: skip
+              "trainer.mini_batches": 2}  # fmt: skip
 
 
 def tables(scale: str) -> dict[str, Table]:
@@ -92,7 +94,7 @@ def _math500(scale: str) -> Table:
             rows.append(
                 _team(
                     f"math500/{model}/{method}",
-                    f"configs/dyad.py{_PRESET[model]}",
+                    f"dyad{_PRESET[model]}",
                     scale,
                     method,
                     figure,
@@ -110,7 +112,7 @@ def _gspo(scale: str) -> Table:
         "shared": _SHARED | {"advantage.normalize_std": False},
         "shared-equal": _SHARED | {"advantage.normalize_std": False},
         "ccpo": {},
-        "sepo": {"credit.name": "sepo"},
+        "sepo": {"credit.name": "sepo"} | _RATING[scale],
     }
     for model, sets in (_GSPO if scale == "paper" else nothing).items():
         for method, changes in methods.items():
@@ -118,7 +120,7 @@ def _gspo(scale: str) -> Table:
             figures = {name: None if column is None else row[column] for name, row in sets.items()}
             overrides = (_TINY_GSPO if scale == "tiny" else {}) | changes
             run = {"run": f"dyad-tiny-gspo-{method}"} if scale == "tiny" else {}
-            config = f"configs/dyad.py{_EVENT[model]}"
+            config = f"dyad{_EVENT[model]}"
             rows.append(
                 _team(
                     f"gspo/{model}/{method}",
@@ -138,7 +140,7 @@ def _ablation(scale: str) -> Table:
     for model, (full, removed) in (
         _REMOVED if scale == "paper" else {"tiny": (None, None)}
     ).items():
-        config = f"configs/dyad.py{_PRESET[model]}"
+        config = f"dyad{_PRESET[model]}"
         for method, changes in (
             ("untrained", {}),
             ("shared-equal", {"overrides": _SHARED}),
@@ -158,7 +160,7 @@ def _logiqa(scale: str) -> Table:
     rows = []
     for model in ("qwen2.5-1.5b", "qwen2.5-7b", "llama3.1-8b") if scale == "paper" else ("tiny",):
         for method in ("untrained", "shared-equal", "ccpo"):
-            config, changes = f"configs/voting.py{_PRESET[model]}", {"samples": 1.0}
+            config, changes = f"voting{_PRESET[model]}", {"samples": 1.0}
             changes |= {"overrides": _SHARED} if method == "shared-equal" else {}
             figure = {"logiqa_test": None}
             rows.append(_team(f"logiqa/{model}/{method}", config, scale, method, figure, **changes))

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ccpo_jax.config import Config, flatten, from_flat, parse
+from ccpo_jax.fields import as_text
+from ccpo_jax.presets import load_preset
 from experiments.paper.rows import _OWN, _TINY, Row
-from experiments.presets import preset
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -31,43 +33,37 @@ def changed_fields(row: Row, typed: dict[str, Any], seed: int) -> dict[str, Any]
         changes["steps"] = 0
     if row.samples != 1.0:
         changes["group_size"] = math.ceil(
-            row.samples * typed.get("group_size", preset(row.config).group_size)
+            row.samples * typed.get("group_size", load_preset(row.config).group_size)
         )
     return changes
 
 
-def configuration(row: Row, typed: dict[str, Any], seed: int):
+def configuration(row: Row, typed: dict[str, Any], seed: int) -> Config:
     """The row's whole configuration.
 
     Raises:
-      ValueError: a typed field does not exist or cannot hold its value.
+      InputError: a typed field does not exist, cannot hold its value, or has no effect in the row's run.
     """
-    config = preset(row.config).lock()
-    for name, value in changed_fields(row, typed, seed).items():
-        try:
-            config.update_from_flattened_dict({name: value})
-        except (KeyError, AttributeError, TypeError) as error:
-            raise ValueError(
-                f"config.{name}: {value!r:.60} cannot be put there ({type(error).__name__}); see configs/base.py"
-            ) from error
-    return config
+    fields = flatten(load_preset(row.config)) | changed_fields(row, typed, seed)
+    return parse(from_flat(fields), typed)
 
 
 def command(row: Row, typed: dict[str, Any], seed: int, workdir: pathlib.Path) -> list[str]:
     """What runs the row, as one would type it beside run.py."""
     fields = [
-        f"--config.{name}={value}" for name, value in changed_fields(row, typed, seed).items()
+        f"--config.{name}={as_text(value)}"
+        for name, value in changed_fields(row, typed, seed).items()
     ]
     return ["run.py", f"--config={row.config}", f"--workdir={workdir.resolve()}", *fields]
 
 
-def finished(workdir: pathlib.Path, config) -> bool:
+def finished(workdir: pathlib.Path, config: Config) -> bool:
     """Whether the run in `workdir` has its result.
 
     Raises:
       ValueError: it is the result of another configuration.
     """
-    from ccpo_jax.workdir.workdir import compare_config
+    from ccpo_jax.workdir.run_config import compare_config
 
     compare_config(config, str(workdir))
     if not (workdir / "result.json").is_file():

@@ -123,14 +123,14 @@ class Killer(NamedTuple):
 
 def _train(workdir: str, changes: dict[str, Any]) -> None:
     """Starts or resumes the run in `workdir` and trains to its end, in a process of its own."""
-    from configs import voting
+    from ccpo_jax.presets import voting
 
     log = os.open(f"{workdir}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     config = voting.get_config("tiny")
     config.update_from_flattened_dict(changes)
-    sys.exit(cli.run_mode(config, "configs/voting.py:tiny", workdir, "train"))
+    sys.exit(cli.run_mode(config, "voting:tiny", workdir, "train"))
 
 
 def _wait_for_step(
@@ -218,7 +218,7 @@ def chaos(
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ccpo_jax.train", "configs.voting"])
+    context.set_forkserver_preload(["ccpo_jax.train", "ccpo_jax.presets.voting"])
     killer = Killer(context, CHANGES | {"steps": steps})
 
     started_at = time.monotonic()

@@ -29,12 +29,12 @@ from typing import Any, NamedTuple
 
 from ccpo_jax import verifiers
 from ccpo_jax.arguments import Parser, positive
+from ccpo_jax.config import Config
 from ccpo_jax.data import Dataset, Problem
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import Agent, Team, prompts, ratings
 from ccpo_jax.train import build
-from configs.base import base
 from experiments.robustness.families import FAMILIES, load_family
 from experiments.robustness.hostile_texts import KINDS, hostile_texts
 
@@ -138,7 +138,7 @@ def _fits_as_problem(team: Team, text: str) -> bool:
 
 def teams(folder: str) -> Iterator[tuple[str, Team]]:
     """Yields ``(name, dyad)`` for every family's and the embedded tokenizer, at paper lengths."""
-    config = base()
+    config = Config()
     dyad = TOPOLOGIES["dyad"]()
     tokenizers = {
         name: load_family(os.path.join(folder, name), family) for name, family in FAMILIES.items()
@@ -214,7 +214,7 @@ class Tally:
 
 def attack(seed: int, count: int) -> dict[str, Any]:
     """Sends `count` texts through all readers. Returns the report."""
-    limits = {name: value for name, value in base().verifier.items() if name != "workers"}
+    limits = {"time_limit": Config().verifier.time_limit}
     characters = 0
     with (
         tempfile.TemporaryDirectory() as folder,

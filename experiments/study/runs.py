@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 
 from ccpo_jax import cli
-from experiments.presets import preset
+from ccpo_jax.presets import load_preset
 from experiments.provenance import commit
 from experiments.study.tasks import COMMON, METHODS, TASKS, Run
 from experiments.study.teach_tiny import teach
@@ -33,8 +33,8 @@ def execute(run: Run, out: pathlib.Path) -> tuple[Run, int]:
     jax.clear_caches()
 
     task = TASKS[run.task]
-    config_name = f"configs/{task.config}.py:tiny"
-    config = preset(config_name)
+    config_name = f"{task.config}:tiny"
+    config = load_preset(config_name)
     config.update_from_flattened_dict(changed_fields(run, out))
 
     folder = run.folder(out)
@@ -57,7 +57,7 @@ def changed_fields(run: Run, out: pathlib.Path) -> dict:
         models.append(name if name == "tiny" else str(out / "lessons" / name))
 
     changes = COMMON | task.changes | METHODS[task.config][run.method]
-    return changes | {"seed": run.seed, "model": ",".join(models)}
+    return changes | {"seed": run.seed, "model": tuple(models)}
 
 
 def execute_all(runs: Sequence[Run], out: pathlib.Path, jobs: int) -> list[str]:

@@ -25,7 +25,7 @@ class Task(NamedTuple):
 
 
 _DYAD = {"steps": 32}
-_RATED = {"steps": 32, "rating_length": 52}
+_RATED = {"steps": 32}
 _CREDITS = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled")
 
 # The comparison planned in results/hunt.md: `surprisal` needs no group, so it spends its samples on more prompts.
@@ -108,7 +108,7 @@ METHODS = {
         "mean_2x104": _SUMMED_LOSS | {"advantage.baseline": "leave_one_out"},
         "surprisal": _SUMMED_LOSS | {"advantage.baseline": "surprisal"},
         # Two ratings take three times the tokens of what they rate.
-        "sepo": {"credit.name": "sepo", "group_size": 3},
+        "sepo": {"credit.name": "sepo", "credit.rating_length": 52, "group_size": 3},
     },
 }
 

@@ -33,7 +33,7 @@ FIELDS = {
     "verifier.time_limit": 60.0,
     "log.tensorboard": False,
     "optimizer.learning_rate": 1e-2,
-    "trainer.skip_silent": False,
+    "loss.entropy_bonus": 1e-3,
 }
 SPLIT = {"mesh.fsdp": 2, "mesh.model": 2}
 

@@ -6,9 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ccpo_jax.config import flatten, from_flat, parse
 from ccpo_jax.hf.tokenizer import load_tokenizer
+from ccpo_jax.presets import load_preset
 from ccpo_jax.rollout import ratings
-from experiments import presets
 from experiments.study import results, tasks
 
 study = pytest.importorskip("experiments.study.__main__", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip  # noqa: E501
@@ -96,9 +97,9 @@ def test_every_line_of_a_picture_has_the_colour_of_its_name():
 
 def test_every_run_is_a_configuration_that_exists():
     for task in tasks.TASKS.values():
-        config = presets.preset(f"configs/{task.config}.py:tiny")
+        preset = flatten(load_preset(f"{task.config}:tiny"))
         for changes in tasks.METHODS[task.config].values():
-            config.update_from_flattened_dict(tasks.COMMON | task.changes | changes)
+            parse(from_flat(preset | tasks.COMMON | task.changes | changes))
 
 
 def test_lessons(tmp_path):

@@ -43,7 +43,7 @@ def brief(steps: int, **changes):
             "steps": steps, "shared_policy": True, "batch_size": 2, "group_size": 4, "response_length": (16,),
             "data.size": 100, "data.heldout": 4, "eval.samples": 4, "eval.batch_size": 2, "eval_every": 0,
             "checkpoint_every": 0, "verifier.workers": 1, "trainer.micro_batch": 2, "log.tensorboard": False,
-            "trainer.skip_silent": False,
+            "loss.entropy_bonus": 1e-3,
         } | changes
     )  # fmt: skip
     return config
@@ -187,7 +187,7 @@ def test_a_full_or_read_only_disk_is_one_line(code, tmp_path):
 
 
 @pytest.mark.parametrize("phase, field", [
-    ("rollout", "sample.rows"), ("update", "trainer.micro_batch"), ("evaluation", "eval.batch_size"), ("loading", "model"),
+    ("rollout", "sample.max_concurrent"), ("update", "trainer.micro_batch"), ("evaluation", "eval.batch_size"), ("loading", "model"),
 ])  # fmt: skip
 def test_memory_that_runs_out_names_the_field_to_lower(phase, field):
     for error in (MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")):

@@ -30,7 +30,7 @@ def small(name: str, **changes):
             "steps": 2, "batch_size": 8, "group_size": 4, "data.size": 300,
             "data.heldout": 16,
             "eval.batch_size": 16, "verifier.workers": 1, "log.tensorboard": False,
-            "journal.problems": 8, "journal.every": 2,
+            "rollout_log.problems": 8, "rollout_log.every": 2,
         } | changes
     )  # fmt: skip
     return config
@@ -123,7 +123,7 @@ def test_what_was_said_agrees_with_the_metrics_and_stands_in_the_report(finished
 def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
     """Also where nothing was kept of what was said."""
     name, whole = finished
-    silent = {"journal.problems": 0}
+    silent = {"rollout_log.problems": 0}
     train.train(small(name, steps=2, checkpoint_every=2, **silent), str(tmp_path))
     train.train(small(name, steps=4, checkpoint_every=2), str(tmp_path))
     mine, theirs = lines_of(tmp_path), lines_of(whole)

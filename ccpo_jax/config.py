@@ -1,0 +1,1027 @@
+"""Every field of a run, declared once: its default, meaning, allowed values, and where it has an effect.
+
+`python -m ccpo_jax.config` prints docs/configuration.md, which is made from these declarations; so are the checks, the
+command line's `--help`, what a resumed run may change, and what to lower where memory runs out.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from ccpo_jax.errors import InputError
+from ccpo_jax.fields import (
+    Condition,
+    Field,
+    as_text,
+    check_value,
+    convert,
+    field,
+    fields_of,
+    from_text,
+    help_entry,
+    table_row,
+)
+
+# --- where a field has an effect ---------------------------------------------------------------------------------
+
+# The library's own; what a table of the library gains from outside may take any field of its section.
+TOPOLOGIES = ("dyad", "voting", "chain", "debate", "graph")
+CREDITS = (
+    "shared",
+    "magrpo",
+    "individual",
+    "ccpo",
+    "ccpo_event",
+    "sepo",
+    "difference",
+    "agent_norm",
+    "cross_play",
+    "shapley",
+    "nested",
+    "pooled",
+)
+LOSSES = ("grpo", "gspo", "reinforce_pp")
+
+# Credits that bring a baseline of their own.
+_OWN_BASELINE = ("nested", "pooled")
+
+
+def _only(
+    name: str, known: Collection[str], values: tuple[str, ...], read: Callable[[Any], str]
+) -> Condition:
+    """One of the library's choices. A choice that the library does not know may take the field."""
+    words = values[0] if len(values) == 1 else f"{', '.join(values[:-1])} or {values[-1]}"
+    return Condition(
+        f"{name}={words}",
+        (name,),
+        lambda config: read(config) in values or read(config) not in known,
+    )
+
+
+def _topology(*values: str) -> Condition:
+    return _only("topology", TOPOLOGIES, values, lambda config: config.topology)
+
+
+def _credit(*values: str) -> Condition:
+    return _only("credit.name", CREDITS, values, lambda config: config.credit.name)
+
+
+def _loss(*values: str) -> Condition:
+    return _only("loss.name", LOSSES, values, lambda config: config.loss.name)
+
+
+def baseline(config: "Config") -> str:
+    """The baseline that a run's advantages have: its own choice, else what follows from its loss and credit."""
+    if config.advantage.baseline is not None:
+        return config.advantage.baseline
+    if config.loss.name == "reinforce_pp" or config.credit.name in _OWN_BASELINE:
+        return "none"
+    return "group"
+
+
+def _on_hub(config: "Config") -> bool:
+    return any(name != "tiny" and not os.path.isdir(name) for name in config.model)
+
+
+def _generates_problems(config: "Config") -> bool:
+    return any(name.startswith("synthetic/") for name in config.data.train)
+
+
+_VOTES = Condition(
+    "topology=voting or debate, or graph with team.decision=vote",
+    ("topology", "team.decision"),
+    lambda config: (
+        config.topology in ("voting", "debate")
+        or config.topology not in TOPOLOGIES
+        or config.topology == "graph"
+        and config.team.decision == "vote"
+    ),
+)
+_FROM_HUB = Condition("a model from the Hub", ("model",), _on_hub)
+_OTHER_MODEL = Condition(
+    "a model other than tiny", ("model",), lambda config: any(n != "tiny" for n in config.model)
+)
+_SYNTHETIC = Condition("a synthetic/... set to train on", ("data.train",), _generates_problems)
+_ALTERNATE = Condition(
+    "trainer.schedule=alternate",
+    ("trainer.schedule",),
+    lambda config: config.trainer.schedule == "alternate",
+)
+_SEVERAL_UPDATES = Condition(
+    "trainer.mini_batches above 1; at 1 the ratio is 1",
+    ("trainer.mini_batches",),
+    lambda config: config.trainer.mini_batches > 1,
+    typed_only=True,
+)
+_NORMALIZE_LENGTH = Condition(
+    "loss.normalize=length", ("loss.normalize",), lambda config: config.loss.normalize == "length"
+)
+_GROUP_BASELINE = Condition(
+    "baseline group",
+    ("advantage.baseline", "loss.name", "credit.name"),
+    lambda config: baseline(config) == "group",
+)
+_SOLO_ANSWERS = Condition(
+    "credit.name=ccpo, agent_norm or pooled, or nested with credit.solo_weight above 0",
+    ("credit.name", "credit.solo_weight"),
+    lambda config: (
+        config.credit.name not in CREDITS
+        or config.credit.name in ("ccpo", "agent_norm", "pooled")
+        or config.credit.name == "nested"
+        and config.credit.solo_weight > 0
+    ),
+)
+_MASKED_WORLDS = Condition(
+    "a credit that reads masked worlds (ccpo, ccpo_event, difference, agent_norm, shapley, nested with "
+    "credit.solo_weight above 0) in a team whose members read each other (dyad, chain, debate or graph)",
+    ("credit.name", "topology"),
+    lambda config: (
+        config.topology != "voting"
+        and (
+            config.credit.name not in CREDITS
+            or config.credit.name in ("ccpo", "ccpo_event", "difference", "agent_norm", "shapley")
+            or config.credit.name == "nested"
+            and config.credit.solo_weight > 0
+        )
+    ),
+)
+_EVALUATES = Condition(
+    "data.heldout above 0 or a data.eval",
+    ("data.heldout", "data.eval"),
+    lambda config: config.data.heldout > 0 or bool(config.data.eval),
+    typed_only=True,
+)
+_HELD_OUT = Condition(
+    "data.heldout above 0",
+    ("data.heldout",),
+    lambda config: config.data.heldout > 0,
+    typed_only=True,
+)
+_TEST_SETS = Condition(
+    "a data.eval", ("data.eval",), lambda config: bool(config.data.eval), typed_only=True
+)
+_LOGS_ROLLOUTS = Condition(
+    "rollout_log.problems above 0",
+    ("rollout_log.problems",),
+    lambda config: config.rollout_log.problems > 0,
+    typed_only=True,
+)
+
+# --- the fields --------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class TeamConfig:
+    """The team, where its topology leaves a choice."""
+
+    num_agents: int = field(
+        3,
+        "agents; in a chain one plans, one solves and the others check",
+        at_least=1,
+        at_most=100,
+        applies=_topology("voting", "chain", "debate"),
+        on_resume="fixed",
+    )
+    tie: str = field(
+        "expected",
+        "reward of a tied vote: its expectation, wrong, or the first answer's",
+        choices=("expected", "wrong", "first"),
+        applies=_VOTES,
+    )
+    graph: str = field(
+        "planner solver(0) solver(0) checker(1,2)",
+        "turns in their order, separated by blanks: role, role(turns it reads) or role@agent(turns it reads)",
+        applies=_topology("graph"),
+        on_resume="fixed",
+    )
+    decision: str = field(
+        "last",
+        "the team's answer: that of the last agent present, or a vote of all last turns",
+        choices=("last", "vote"),
+        applies=_topology("graph"),
+        on_resume="fixed",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CreditConfig:
+    """What each agent is rewarded for."""
+
+    name: str = field("ccpo", "credit estimator", choices=CREDITS, extensible=True)
+    alpha: float = field(1.0, "slope inside tanh", above=0, applies=_credit("ccpo"))
+    eta: float = field(1.0, "slope of the history gate", at_least=0, applies=_credit("ccpo"))
+    decay: float = field(
+        0.99, "decay of the running moments per step", at_least=0, below=1, applies=_SOLO_ANSWERS
+    )
+    eps: float = field(
+        1e-6,
+        "added to a standard deviation before division",
+        above=0,
+        applies=_credit("ccpo", "agent_norm", "pooled"),
+    )
+    min_samples: int = field(
+        10, "values seen before shaping begins", at_least=1, applies=_credit("ccpo", "agent_norm")
+    )
+    weight: float = field(
+        0.2, "weight of the event bonus (lambda)", at_least=0, applies=_credit("ccpo_event")
+    )
+    soft: bool = field(
+        False,
+        "bonus (joint - solo) / 2 instead of the three-valued event",
+        applies=_credit("ccpo_event"),
+    )
+    own: float = field(
+        0.3,
+        "weight of a role's rating of itself",
+        at_least=0,
+        at_most=1,
+        applies=_credit("sepo"),
+    )
+    praise: float = field(
+        0.2,
+        "weight of the shares where the team was right",
+        at_least=0,
+        below=1,
+        applies=_credit("sepo"),
+    )
+    blame: float = field(
+        0.2,
+        "weight of the shares where the team was wrong",
+        at_least=0,
+        below=1,
+        applies=_credit("sepo"),
+    )
+    answers: int = field(
+        4, "answers per thought (K)", at_least=2, applies=_credit("nested", "pooled")
+    )
+    solo_weight: float = field(
+        0.0,
+        "share of solo answers in agent 0's baseline; above 0 they are decoded",
+        at_least=0,
+        at_most=1,
+        applies=_credit("nested"),
+    )
+    scaled: bool = field(
+        True, "divide by the standard deviation of the prompt's rewards", applies=_credit("pooled")
+    )
+    rating_length: int = field(256, "most tokens of a rating", at_least=1, applies=_credit("sepo"))
+    solo_samples: int | None = field(
+        None,
+        "samples per prompt in each masked world that is decoded",
+        none_means="group_size",
+        at_least=1,
+        applies=_MASKED_WORLDS,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AdvantageConfig:
+    """How credit becomes an advantage."""
+
+    baseline: str | None = field(
+        None,
+        "what is subtracted from credit: the mean of the group, the mean of its other samples, nothing, or the mean "
+        "of the other prompts weighted by surprisal (needs loss.normalize=length)",
+        none_means="group, but none with loss reinforce_pp and with credits that have a baseline of their own",
+        choices=("group", "leave_one_out", "none", "surprisal"),
+    )
+    normalize_std: bool | None = field(
+        None,
+        "divide by the standard deviation of the group",
+        none_means="True, but False with credit ccpo_event, sepo, magrpo and agent_norm, made for centred advantages",
+        applies=_GROUP_BASELINE,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The policy-gradient loss."""
+
+    name: str = field("grpo", "loss", choices=LOSSES, extensible=True)
+    clip_low: float | None = field(
+        None,
+        "the probability ratio is clipped below 1 - clip_low",
+        none_means="the loss's own default",
+        at_least=0,
+        below=1,
+        applies=_SEVERAL_UPDATES,
+    )
+    clip_high: float | None = field(
+        None,
+        "the probability ratio is clipped above 1 + clip_high",
+        none_means="the loss's own default",
+        at_least=0,
+        applies=_SEVERAL_UPDATES,
+    )
+    ratio: str = field(
+        "sequence",
+        "ratio of each token, or of the whole sequence (length-normalised, the paper's first version)",
+        choices=("token", "sequence"),
+        applies=_loss("grpo"),
+    )
+    dual_clip: float | None = field(
+        None,
+        "bound on the ratio of negative advantages",
+        none_means="no bound",
+        above=1,
+        applies=_loss("grpo") & _SEVERAL_UPDATES,
+    )
+    normalize: str = field(
+        "sequence",
+        "mean over sequences, over tokens, or division by loss.max_length (Dr. GRPO)",
+        choices=("sequence", "token", "length"),
+        applies=_loss("grpo"),
+    )
+    max_length: int | None = field(
+        None,
+        "divisor in tokens",
+        none_means="not set",
+        at_least=1,
+        applies=_loss("grpo") & _NORMALIZE_LENGTH,
+    )
+    entropy_bonus: float = field(0.0, "weight of the mean token entropy", at_least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """How responses are sampled in training."""
+
+    temperature: float = field(1.0, "softmax temperature", above=0)
+    top_p: float = field(
+        1.0,
+        "probability mass that is sampled from; below 1 it biases the probability ratio",
+        above=0,
+        at_most=1,
+    )
+    decode_chunk: int = field(
+        32,
+        "decode steps between checks for finished responses; changes no token",
+        at_least=1,
+        on_resume="free",
+    )
+    max_concurrent: int | None = field(
+        None,
+        "responses decoded at once, the others wait; changes no token",
+        none_means="all",
+        at_least=1,
+        on_resume="free",
+        lower_for={"rollout": 1, "evaluation": 2},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerConfig:
+    """How parameters are updated."""
+
+    schedule: str = field(
+        "alternate",
+        "one agent at a time, or all in every step",
+        choices=("alternate", "simultaneous"),
+    )
+    period: int = field(
+        10, "steps before the next agent's turn, agent 0 first", at_least=1, applies=_ALTERNATE
+    )
+    mini_batches: int = field(
+        1, "optimizer steps per batch of rollouts; divides batch_size", at_least=1
+    )
+    pack_length: int = field(
+        2048,
+        "tokens of a packed row: a prompt once, then its responses; longer ones lengthen it",
+        at_least=1,
+        lower_for={"update": 2},
+    )
+    micro_batch: int = field(
+        8,
+        "packed rows per gradient computation; changes memory, not results",
+        at_least=1,
+        lower_for={"update": 1},
+    )
+    not_finite: str = field(
+        "stop",
+        "what follows an update that was left out because a number was not finite",
+        choices=("stop", "skip"),
+        on_resume="free",
+    )
+    remat: str = field(
+        "full",
+        "what the backward pass computes again to save memory, most to nothing",
+        choices=("full", "attention", "dots", "none"),
+    )
+    logits_chunk: int = field(
+        2048,
+        "response tokens whose logits exist at once",
+        at_least=1,
+        lower_for={"update": 3},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW behind a clip of the global norm."""
+
+    learning_rate: float = field(1e-6, "learning rate after warm-up", above=0)
+    warmup_steps: int = field(0, "optimizer steps of linear warm-up, counted per agent", at_least=0)
+    b1: float = field(0.9, "decay of the first moment", at_least=0, below=1)
+    b2: float = field(0.999, "decay of the second moment", at_least=0, below=1)
+    eps: float = field(1e-8, "added to the root of the second moment", above=0)
+    weight_decay: float = field(0.01, "decoupled weight decay", at_least=0)
+    grad_clip: float = field(1.0, "largest global norm of a gradient", above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Problems to train on and to report on."""
+
+    train: tuple[str, ...] = field(
+        ("math",),
+        "training sets, joined: names of datasets, files, label=FILE, or synthetic/TASK",
+        on_resume="fixed",
+        is_path=True,
+    )
+    eval: tuple[str, ...] = field(
+        ("math500",), "test sets, likewise; they never select a checkpoint", is_path=True
+    )
+    heldout: int = field(
+        256,
+        "problems split off the training set; they select the best checkpoint",
+        at_least=0,
+        on_resume="fixed",
+    )
+    size: int = field(
+        0,
+        "problems to generate; 0 = the set's own size",
+        at_least=0,
+        applies=_SYNTHETIC,
+        on_resume="fixed",
+    )
+    similarity: float = field(
+        1.0,
+        "training passages that share this fraction of their words with a test set's are dropped",
+        above=0,
+        at_most=1,
+        applies=_TEST_SETS,
+        on_resume="fixed",
+    )
+    overlong: str = field(
+        "error",
+        "what happens to problems whose prompt exceeds prompt_length",
+        choices=("error", "drop"),
+        on_resume="fixed",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifierConfig:
+    """The processes that check answers."""
+
+    workers: int = field(2, "processes", at_least=1, at_most=1000, on_resume="free")
+    time_limit: float = field(
+        5.0, "seconds for one answer, then its process is killed", above=0, at_most=86_400
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Evaluation on held-out problems and test sets."""
+
+    samples: int = field(
+        4,
+        "sampled answers per problem, k of avg@k and maj@k",
+        at_least=1,
+        applies=_EVALUATES,
+    )
+    temperature: float | None = field(
+        None,
+        "softmax temperature",
+        none_means="that of sample.temperature",
+        above=0,
+        applies=_EVALUATES,
+    )
+    top_p: float | None = field(
+        None,
+        "probability mass that is sampled from",
+        none_means="that of sample.top_p",
+        above=0,
+        at_most=1,
+        applies=_EVALUATES,
+    )
+    batch_size: int = field(
+        64,
+        "problems per call",
+        at_least=1,
+        applies=_EVALUATES,
+        lower_for={"evaluation": 1},
+    )
+    greedy: bool = field(True, "also evaluate at temperature 0", applies=_EVALUATES)
+    limit: int = field(0, "problems per test set; 0 = all", at_least=0, applies=_TEST_SETS)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How devices share the work."""
+
+    data: int = field(-1, "replicas; -1 = all devices left over", at_least=-1, on_resume="free")
+    fsdp: int = field(1, "parameter shards", at_least=1, on_resume="free")
+    model: int = field(
+        1,
+        "tensor-parallel shards; heads are split only where it divides the number of key/value heads",
+        at_least=1,
+        on_resume="free",
+    )
+    rules: str = field(
+        "default",
+        "which mesh axes split which array axes",
+        choices=("default", "replicated_decode"),
+        extensible=True,
+        on_resume="free",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    """Where metrics go besides metrics.jsonl."""
+
+    tensorboard: bool = field(True, "write TensorBoard files", on_resume="free")
+    wandb: bool = field(
+        False, "log to Weights & Biases; needs the wandb package and an account", on_resume="free"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutLogConfig:
+    """rollouts.jsonl: the messages of some steps, which the report shows."""
+
+    problems: int = field(
+        3, "problems of a step that are logged; 0 = none", at_least=0, on_resume="free"
+    )
+    every: int = field(
+        25,
+        "steps between two that are logged, more in runs of over 5000 steps; step 1 always is",
+        at_least=1,
+        applies=_LOGS_ROLLOUTS,
+        on_resume="free",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run."""
+
+    seed: int = field(
+        0, "decides data order and sampling; same seed, same metrics", on_resume="fixed"
+    )
+    steps: int = field(
+        1000, "training steps, one batch of rollouts each", at_least=0, on_resume="free"
+    )
+    topology: str = field(
+        "dyad",
+        "who speaks when and reads whom",
+        choices=TOPOLOGIES,
+        extensible=True,
+        on_resume="fixed",
+    )
+    model: tuple[str, ...] = field(
+        ("Qwen/Qwen2.5-1.5B-Instruct",),
+        "Hub names or folders, tiny = the embedded model; one for all agents, or one per agent",
+        on_resume="fixed",
+        lower_for={"loading": 1},
+        is_path=True,
+    )
+    revision: str | None = field(
+        None,
+        "revision on the Hub",
+        none_means="the default branch",
+        applies=_FROM_HUB,
+        on_resume="fixed",
+    )
+    shared_policy: bool = field(False, "one set of parameters plays every role", on_resume="fixed")
+    compute_dtype: str = field(
+        "bfloat16",
+        "type of activations; master weights stay float32",
+        choices=("float32", "bfloat16"),
+    )
+    attention: str = field(
+        "auto",
+        "attention kernels: fused (one NVIDIA GPU or TPU, in bfloat16), xla (anywhere), or fused if that runs",
+        choices=("auto", "fused", "xla"),
+    )
+    prompt_style: str = field(
+        "math", "role prompts", choices=("math", "choice", "tiny"), extensible=True
+    )
+    thinking: bool = field(
+        False, "Qwen3: let the model open a think block of its own", applies=_OTHER_MODEL
+    )
+    prompt_length: int = field(
+        1024,
+        "most tokens of a problem's prompt, messages excluded",
+        at_least=1,
+        on_resume="fixed",
+    )
+    response_length: tuple[int, ...] = field(
+        (2048, 2048),
+        "most tokens of a response; one number, or one per agent or per turn",
+        at_least=1,
+        lower_for={"rollout": 4, "evaluation": 3},
+    )
+    group_size: int = field(4, "samples per prompt (G)", at_least=2, lower_for={"rollout": 2})
+    batch_size: int = field(64, "prompts per step (B)", at_least=1, lower_for={"rollout": 3})
+    eval_every: int = field(
+        50,
+        "steps between held-out evaluations; 0 = only before and after",
+        at_least=0,
+        applies=_HELD_OUT,
+        on_resume="free",
+    )
+    checkpoint_every: int = field(
+        50, "steps between checkpoints; 0 = only at the end", at_least=0, on_resume="free"
+    )
+    keep_last: int = field(
+        3, "newest checkpoints kept; the best is kept besides", at_least=1, on_resume="free"
+    )
+    allow_changes: bool = field(
+        False,
+        "resume a run that had other values; the differences are shown either way",
+        on_resume="free",
+    )
+    load_time_limit: float = field(
+        3600.0,
+        "seconds in which each dataset and each model must have been loaded; 0 = no limit",
+        at_least=0,
+        on_resume="free",
+    )
+    team: TeamConfig = TeamConfig()
+    credit: CreditConfig = CreditConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    loss: LossConfig = LossConfig()
+    sample: SampleConfig = SampleConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    data: DataConfig = DataConfig()
+    verifier: VerifierConfig = VerifierConfig()
+    eval: EvalConfig = EvalConfig()
+    mesh: MeshConfig = MeshConfig()
+    log: LogConfig = LogConfig()
+    rollout_log: RolloutLogConfig = RolloutLogConfig()
+
+
+FIELDS: dict[str, Field] = {entry.name: entry for entry in fields_of(Config)}
+SECTIONS: dict[str, type] = {
+    entry.name: entry.type
+    for entry in dataclasses.fields(Config)
+    if isinstance(entry.type, type) and dataclasses.is_dataclass(entry.type)
+}
+
+# --- names of earlier versions -----------------------------------------------------------------------------------
+
+MOVED = {
+    "num_agents": "team.num_agents",
+    "tie": "team.tie",
+    "graph": "team.graph",
+    "decision": "team.decision",
+    "rating_length": "credit.rating_length",
+    "solo_samples": "credit.solo_samples",
+    "sample.chunk": "sample.decode_chunk",
+    "sample.rows": "sample.max_concurrent",
+    "trainer.chunk": "trainer.logits_chunk",
+    "journal.problems": "rollout_log.problems",
+    "journal.every": "rollout_log.every",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Removed:
+    """A field of an earlier version that became a constant.
+
+    Attributes:
+      reason: why it is gone, after "was removed: ".
+      constant: its value from now on. None = it never changed a result, so any value of an old run is read.
+    """
+
+    reason: str
+    constant: Any = None
+
+
+_ONE_RULE = "was removed: --config.mesh.rules names a whole set of rules"
+REMOVED = {
+    "sample.stack_agents": Removed("was removed: agents of one architecture always share a call"),
+    "trainer.skip_silent": Removed("was removed: sequences of advantage 0 are always left out"),
+    "journal.chars": Removed("was removed: texts are always shortened to 2000 characters"),
+    "verifier.max_chars": Removed("was removed: it is always 20000", 20_000),
+    "mesh.train.batch": Removed(_ONE_RULE, "data+fsdp"),
+    "mesh.train.hidden": Removed(_ONE_RULE, "fsdp"),
+    "mesh.train.vocab": Removed(_ONE_RULE, "model"),
+    "mesh.train.heads": Removed(_ONE_RULE, "model"),
+    "mesh.train.ffn": Removed(_ONE_RULE, "model"),
+    "mesh.decode.batch": Removed(_ONE_RULE, "data+fsdp"),
+    "mesh.decode.hidden": Removed(_ONE_RULE, ""),
+    "mesh.decode.vocab": Removed(_ONE_RULE, "model"),
+    "mesh.decode.heads": Removed(_ONE_RULE, "model"),
+    "mesh.decode.ffn": Removed(_ONE_RULE, "model"),
+}
+
+
+def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a run of an earlier version, flat, under today's names.
+
+    Raises:
+      InputError: a field that is gone held a value that changes results.
+    """
+    fields = {}
+    for name, value in saved.items():
+        if name in REMOVED:
+            constant = REMOVED[name].constant
+            if constant is not None and value != constant:
+                message = f"{REMOVED[name].reason}; this run had {value!r:.60}; use the version that made it"
+                raise InputError(name, message)
+            continue
+        if name == "data.train" and isinstance(value, str) and not os.path.exists(value):
+            value = [part.strip() for part in value.split("+")]
+        fields[MOVED.get(name, name)] = value
+    return fields
+
+
+# --- from mappings and text to a Config --------------------------------------------------------------------------
+
+
+def get(config: Config, name: str) -> Any:
+    """The value of a field by its dotted name."""
+    value = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value, of a Config or of nested mappings."""
+    if isinstance(tree, Config):
+        return {name: get(tree, name) for name in FIELDS}
+    flat = {}
+    for name, value in tree.items():
+        # Sections are one level deep, two in earlier versions; what is deeper is a value, and wrong.
+        if hasattr(value, "items") and prefix.count(".") < 2:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def from_flat(flat: Mapping[str, Any]) -> Config:
+    """A Config of values by dotted name, of the right types; what is absent or None has its default.
+
+    Raises:
+      InputError: an unknown field, or a value of another type.
+    """
+    values: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for name, value in flat.items():
+        section, _, last = lookup(name).name.rpartition(".")
+        target = sections[section] if section else values
+        target[last] = convert(FIELDS[name], value)
+    for name, section_type in SECTIONS.items():
+        values[name] = section_type(**sections[name])
+    return Config(**values)
+
+
+def lookup(name: str) -> Field:
+    """A field by its dotted name.
+
+    Raises:
+      InputError: there is no such field; the message says where it moved, or what was probably meant.
+    """
+    if name in FIELDS:
+        return FIELDS[name]
+    if name in MOVED:
+        raise InputError(name, f"is now {MOVED[name]}; type --config.{MOVED[name]}=VALUE")
+    if name in REMOVED:
+        raise InputError(name, f"{REMOVED[name].reason}; leave it out")
+    if name in SECTIONS:
+        inside = next(entry for entry in FIELDS if entry.startswith(f"{name}."))
+        raise InputError(
+            name, f"is a section; type one of its fields, such as --config.{inside}=VALUE"
+        )
+    shown = name[:80]
+    close = _closest(name)
+    hint = f"did you mean --config.{close}?" if close else "see --help"
+    raise InputError(shown, f"no such field; {hint}")
+
+
+def _closest(name: str) -> str | None:
+    """The field that was probably meant: one of the same last part, else of a similar name."""
+    last = name.rpartition(".")[2]
+    for entry in FIELDS:
+        if entry.rpartition(".")[2] == last and last != "name":
+            return entry
+    loose = difflib.get_close_matches(name[:80], [*FIELDS], n=1, cutoff=0.4)
+    return loose[0] if loose else None
+
+
+def parse_field(name: str, text: str) -> Any:
+    """The value of one field as typed on the command line; "None" gives back its default.
+
+    Raises:
+      InputError: no such field, or text of another type.
+    """
+    return from_text(lookup(name), text)
+
+
+def parse(config: Any, typed: Collection[str] = ()) -> Config:
+    """The typed configuration, checked.
+
+    Args:
+      config: a Config, or nested mappings such as a ConfigDict; what is absent or None has its default.
+      typed: names of fields that were typed on the command line; they must have an effect even at their default.
+
+    Raises:
+      InputError: unknown field, wrong type, value out of range, or a field without effect in this run.
+    """
+    made = config if isinstance(config, Config) else from_flat(flatten(config))
+    check(made, typed)
+    return made
+
+
+def check(config: Config, typed: Collection[str] = ()) -> None:
+    """Checks every value, how values fit together, and that every field that was set has an effect.
+
+    Raises:
+      InputError: the first that does not.
+    """
+    for name, entry in FIELDS.items():
+        check_value(entry, get(config, name))
+    _check_lists(config)
+    for name in FIELDS:
+        if name in typed or get(config, name) != FIELDS[name].default:
+            _check_effect(config, name, typed=name in typed)
+    if config.batch_size % config.trainer.mini_batches:
+        raise InputError(
+            "trainer.mini_batches",
+            f"{config.trainer.mini_batches} does not divide batch_size={config.batch_size}; use a divisor",
+        )
+    if config.log.wandb and importlib.util.find_spec("wandb") is None:
+        raise InputError(
+            "log.wandb",
+            "the wandb package is missing; type pip install wandb, or leave log.wandb out",
+        )
+
+
+def _check_lists(config: Config) -> None:
+    for name in ("model", "response_length", "data.train"):
+        if not get(config, name):
+            default = as_text(FIELDS[name].default)
+            raise InputError(name, f"is empty; type --config.{name}={default}")
+    for name in config.data.train + config.data.eval:
+        if "+" in name and not name.startswith(("/", ".")) and not os.path.exists(name):
+            where = "data.train" if name in config.data.train else "data.eval"
+            raise InputError(
+                where,
+                f"received {name!r:.80}; lists are separated by commas, such as --config.{where}=a,b",
+            )
+
+
+def has_effect(config: Config, name: str) -> bool:
+    """Whether a field has an effect in a run."""
+    condition = FIELDS[name].applies
+    return condition is None or condition.holds(config)
+
+
+def _check_effect(config: Config, name: str, *, typed: bool) -> None:
+    condition = FIELDS[name].applies
+    if condition is None or condition.holds(config) or condition.typed_only and not typed:
+        return
+    context = ", ".join(
+        f"{other}={get(config, other)!r:.60}" for other in dict.fromkeys(condition.reads)
+    )
+    raise InputError(
+        name,
+        f"applies only with {condition.words}; received {get(config, name)!r:.60} with {context}; leave it out",
+    )
+
+
+def reset_unused(config: Config) -> Config:
+    """A run that an earlier version recorded: it accepted fields without effect; here they have their default."""
+    unused = {
+        name: entry.default
+        for name, entry in FIELDS.items()
+        if entry.applies is not None
+        and not entry.applies.typed_only
+        and not entry.applies.holds(config)
+    }
+    return from_flat(flatten(config) | unused)
+
+
+# --- what the declarations are used for --------------------------------------------------------------------------
+
+
+def defaults() -> dict[str, Any]:
+    """Every field's default by its dotted name."""
+    return {name: entry.default for name, entry in FIELDS.items()}
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """Nested values for config.json: every field that has an effect, or that was set."""
+    tree: dict[str, Any] = {}
+    for name, entry in FIELDS.items():
+        value = get(config, name)
+        if value == entry.default and not has_effect(config, name):
+            continue
+        section, _, last = name.rpartition(".")
+        target = tree.setdefault(section, {}) if section else tree
+        target[last] = list(value) if isinstance(value, tuple) else value
+    return tree
+
+
+def fields_to_lower(phase: str) -> tuple[str, ...]:
+    """The fields to lower where a phase runs out of memory, most effective first.
+
+    Args:
+      phase: rollout, update, evaluation or loading.
+
+    Example:
+      >>> fields_to_lower("update")
+      ('trainer.micro_batch', 'trainer.pack_length', 'trainer.logits_chunk')
+    """
+    ranked = [
+        (entry.lower_for[phase], name) for name, entry in FIELDS.items() if phase in entry.lower_for
+    ]
+    return tuple(name for _, name in sorted(ranked))
+
+
+def changes(old: Config, new: Config) -> list[str]:
+    """Fields in which two runs differ and that a resumed run may not simply change."""
+    return [
+        name
+        for name, entry in FIELDS.items()
+        if entry.on_resume != "free" and get(old, name) != get(new, name)
+    ]
+
+
+def help_text(values: Config = Config()) -> str:
+    """Every field as `--help` shows it, with its value in `values`."""
+    blocks = []
+    for title, entries in _by_section():
+        blocks.append(f"{title}\n")
+        for entry in entries:
+            blocks.append(help_entry(entry, as_text(get(values, entry.name))))
+        blocks.append("")
+    return "\n".join(blocks)
+
+
+def _by_section() -> Iterator[tuple[str, list[Field]]]:
+    yield "The run", [entry for name, entry in FIELDS.items() if "." not in name]
+    for section, section_type in SECTIONS.items():
+        title = f"{section}: {(section_type.__doc__ or '').rstrip('.')}"
+        yield title, [entry for name, entry in FIELDS.items() if name.startswith(f"{section}.")]
+
+
+_MARKDOWN_HEAD = """\
+# Configuration
+
+<!-- Written by `python -m ccpo_jax.config --write`; edit the declarations in ccpo_jax/config.py instead. -->
+
+A configuration file is a Python file with a function `get_config(preset)` that returns a `ConfigDict`; it starts from
+`ccpo_jax.presets.base.base()`, which has every field at its default. `--config=voting:tiny` names a preset that comes
+with the package, `--config=my_run.py:preset` a file.
+
+On the command line `--config.FIELD=VALUE` sets a field over the file's value.
+
+- `None` gives back the field's default, also where the file sets another value.
+- A list is separated by commas: `--config.model=tiny,tiny`, `--config.response_length=18,22`. In Python it is a tuple.
+  A path with a comma in it is taken whole where it exists, or inside a tuple: `--config.data.train="('a,b.jsonl',)"`.
+- `~` is the home directory in every path.
+- A field that has no effect in this run is refused, with the condition under which it would have one. Column "has an
+  effect" states it.
+- Column "resumed run" says whether a run that continues in its workdir may have another value.
+"""
+
+
+def markdown() -> str:
+    """The content of docs/configuration.md."""
+    blocks = [_MARKDOWN_HEAD]
+    for title, entries in _by_section():
+        section, _, description = title.partition(": ")
+        heading = f"## {section}\n\n{description}.\n" if description else f"## {section}\n"
+        rows = "\n".join(table_row(entry) for entry in entries)
+        columns = "| field | default | meaning | allowed | has an effect | resumed run |"
+        blocks.append(f"{heading}\n{columns}\n|---|---|---|---|---|---|\n{rows}\n")
+    blocks.append("## Names of earlier versions\n")
+    blocks.append(
+        "A typed old name is refused and says where it moved; `config.json` of an old run is read.\n"
+    )
+    moved = [f"| `{old}` | `{new}` |" for old, new in MOVED.items()]
+    removed = [
+        f"| `{old}` | {entry.reason.removeprefix('was removed: ')} |"
+        for old, entry in REMOVED.items()
+    ]
+    blocks.append("\n".join(["| then | now |", "|---|---|", *moved, *removed]) + "\n")
+    return "\n".join(blocks)
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv[1:]:
+        with open("docs/configuration.md", "w", encoding="utf-8") as page:
+            page.write(markdown())
+    else:
+        print(markdown(), end="")

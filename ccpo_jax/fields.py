@@ -1,0 +1,390 @@
+"""How a configuration field is declared, read from text, checked and described; the fields are in `config.py`."""
+
+import ast
+import dataclasses
+import math
+import os
+import textwrap
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from ccpo_jax.errors import InputError
+
+OnResume = Literal["free", "asks", "fixed"]
+
+# What a resumed run may do with a field, in the words of the documentation.
+ON_RESUME: dict[OnResume, str] = {
+    "free": "may change",
+    "asks": "may change with `allow_changes=True`",
+    "fixed": "may change with `allow_changes=True`; fixed for `eval`, `sample` and `export`",
+}
+
+# Longer text cannot be a list of names or numbers; Python's parser needs memory for it.
+_LONGEST_LIST = 10_000
+
+_TRUE = ("true", "t", "1", "yes", "on")
+_FALSE = ("false", "f", "0", "no", "off")
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """What a run must be like for a field to have an effect.
+
+    Attributes:
+      words: completes "applies only with ...".
+      reads: dotted names of the fields that decide; errors show their values.
+      holds: whether a configuration meets it.
+      typed_only: True where the shipped presets set the field for all their runs. Then it is refused only where it
+        was typed on the command line.
+    """
+
+    words: str
+    reads: tuple[str, ...]
+    holds: Callable[[Any], bool]
+    typed_only: bool = False
+
+    def __and__(self, other: "Condition") -> "Condition":
+        return Condition(
+            f"{self.words} and {other.words}",
+            self.reads + other.reads,
+            lambda config: self.holds(config) and other.holds(config),
+            self.typed_only or other.typed_only,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The range of a number; None = no limit on that side."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+
+    def contain(self, value: float) -> bool:
+        """Whether a number lies in the range. NaN does not."""
+        return (
+            value == value
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    @property
+    def words(self) -> str:
+        """The range as a phrase; "" where there is no limit.
+
+        Example:
+          >>> Limits(at_least=0, below=1).words, Limits(above=1).words
+          ('in [0, 1)', 'above 1')
+        """
+        low = self.at_least if self.above is None else self.above
+        high = self.at_most if self.below is None else self.below
+        if low is not None and high is not None:
+            opening = "[" if self.above is None else "("
+            closing = "]" if self.below is None else ")"
+            return f"in {opening}{low:g}, {high:g}{closing}"
+        if low is not None:
+            return f"at least {low:g}" if self.above is None else f"above {low:g}"
+        if high is not None:
+            return f"at most {high:g}" if self.below is None else f"below {high:g}"
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of the configuration.
+
+    Attributes:
+      name: dotted, such as ``sample.temperature``.
+      kind: the type of its values: bool, int, float, str, or a tuple of int or str.
+      optional: whether None is a value of its own; it stands for `none_means`.
+      default: the value of a run that does not set it.
+      help: what it is, with its unit.
+      none_means: what None stands for.
+      limits: the range of its number, or of each number of its list.
+      choices: allowed values; () = any.
+      extensible: whether other values than `choices` can exist, because a table of the library has more.
+      applies: when it has an effect; None = always.
+      on_resume: whether a resumed run may change it.
+      lower_for: phase of a step -> rank among the fields to lower where that phase runs out of memory.
+      is_path: whether it may hold a path, in which ``~`` is expanded.
+    """
+
+    name: str
+    kind: Any
+    optional: bool
+    default: Any
+    help: str
+    none_means: str
+    limits: Limits
+    choices: tuple[str, ...]
+    extensible: bool
+    applies: Condition | None
+    on_resume: OnResume
+    lower_for: Mapping[str, int]
+    is_path: bool
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it holds a tuple."""
+        return typing.get_origin(self.kind) is tuple
+
+    @property
+    def element(self) -> type:
+        """The type of a value, or of a list's elements."""
+        return typing.get_args(self.kind)[0] if self.is_list else self.kind
+
+    @property
+    def kind_words(self) -> str:
+        """Its type in words."""
+        noun = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+        if self.is_list:
+            return "a list of whole numbers" if self.element is int else "a list of names"
+        return noun[self.kind]
+
+    def example(self) -> str:
+        """A value as one would type it."""
+        if self.choices:
+            return self.choices[0]
+        if self.default is not None:
+            return as_text(self.default) or "NAME"
+        return {int: "64", float: "1.0"}.get(self.element, "NAME")
+
+
+def field(
+    default: Any,
+    help: str,
+    *,
+    none_means: str = "",
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+    extensible: bool = False,
+    applies: Condition | None = None,
+    on_resume: OnResume = "asks",
+    lower_for: Mapping[str, int] | None = None,
+    is_path: bool = False,
+) -> Any:
+    """Declares a field of a section; see `Field` for the arguments."""
+    facts = {
+        "help": help,
+        "none_means": none_means,
+        "limits": Limits(at_least, above, at_most, below),
+        "choices": tuple(choices),
+        "extensible": extensible,
+        "applies": applies,
+        "on_resume": on_resume,
+        "lower_for": dict(lower_for or {}),
+        "is_path": is_path,
+    }
+    return dataclasses.field(default=default, metadata=facts)
+
+
+def fields_of(section: type, prefix: str = "") -> Iterator[Field]:
+    """The fields of a dataclass and of its sections, in the order of their declaration."""
+    for entry in dataclasses.fields(section):
+        name = prefix + entry.name
+        if dataclasses.is_dataclass(entry.type):
+            assert isinstance(entry.type, type)
+            yield from fields_of(entry.type, f"{name}.")
+            continue
+        kinds = [kind for kind in typing.get_args(entry.type) if kind is not type(None)]
+        optional = type(None) in typing.get_args(entry.type)
+        kind = kinds[0] if optional else entry.type
+        yield Field(name, kind, optional, entry.default, **entry.metadata)
+
+
+def as_text(value: Any) -> str:
+    """A value as one types it on the command line.
+
+    Example:
+      >>> as_text(("tiny", "a/b")), as_text((18, 22)), as_text(0.5)
+      ('tiny,a/b', '18,22', '0.5')
+    """
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def from_text(entry: Field, text: str) -> Any:
+    """The value that a text on the command line stands for; "None" gives back the default.
+
+    Raises:
+      InputError: it is not of the field's type.
+    """
+    if text == "None":
+        return entry.default
+    if entry.is_list:
+        return convert(entry, text)
+    try:
+        if entry.kind is bool:
+            return _as_bool(text)
+        return entry.kind(text)
+    except ValueError as error:
+        raise _wrong_type(entry, text) from error
+
+
+def _as_bool(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+def convert(entry: Field, value: Any) -> Any:
+    """A value as the field holds it: lists become tuples, whole numbers floats, and ``~`` the home directory.
+
+    Raises:
+      InputError: it is not of the field's type.
+    """
+    if value is None:
+        return entry.default
+    if entry.is_list:
+        return tuple(_convert_element(entry, item) for item in _as_list(entry, value))
+    return _convert_element(entry, value)
+
+
+def _convert_element(entry: Field, value: Any) -> Any:
+    kind = entry.element
+    if kind is float and type(value) is int:
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _wrong_type(entry, value) from error
+    if type(value) is not kind:
+        raise _wrong_type(entry, value)
+    return expand_home(value) if entry.is_path else value
+
+
+def _as_list(entry: Field, value: Any) -> list:
+    """The elements of a list, or of its text: ``a,b``, ``(18, 22)``, or one path that exists, commas and all."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if not isinstance(value, str):
+        return [value]
+    if len(value) > _LONGEST_LIST:
+        raise _wrong_type(entry, value)
+    text = value.strip()
+    if text.startswith(("(", "[")):
+        return _literal_list(entry, text)
+    if entry.is_path and _exists(text):
+        return [text]
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if entry.element is str:
+        return parts
+    try:
+        return [int(part) for part in parts]
+    except ValueError as error:
+        raise _wrong_type(entry, value) from error
+
+
+def _literal_list(entry: Field, text: str) -> list:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise _wrong_type(entry, text) from error
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.exists(os.path.expanduser(path))
+    except ValueError:
+        # A null character, or letters that no file name can have.
+        return False
+
+
+def expand_home(path: str) -> str:
+    """``~/a`` and ``label=~/a`` with the home directory in place of ``~``."""
+    label, equals, rest = path.partition("=")
+    if equals and rest.startswith("~") and not path.startswith("~"):
+        return f"{label}={os.path.expanduser(rest)}"
+    return os.path.expanduser(path)
+
+
+def _wrong_type(entry: Field, value: Any) -> InputError:
+    example = f"--config.{entry.name}={entry.example()}"
+    return InputError(
+        entry.name, f"must be {entry.kind_words}, received {value!r:.80}; type {example:.100}"
+    )
+
+
+def check_value(entry: Field, value: Any) -> None:
+    """Checks range and choices of a value that has its type.
+
+    Raises:
+      InputError: it is out of range or unknown.
+    """
+    if value is None:
+        return
+    elements = value if entry.is_list else (value,)
+    default = f"the default is {as_text(entry.default)}"
+    for element in elements:
+        if isinstance(element, int | float) and not isinstance(element, bool):
+            _check_magnitude(entry, element)
+            if not entry.limits.contain(element):
+                message = f"must be {entry.limits.words}, received {as_text(value):.80}; {default}"
+                raise InputError(entry.name, message)
+    if entry.choices and not entry.extensible and value not in entry.choices:
+        known = ", ".join(entry.choices)
+        raise InputError(entry.name, f"{value!r:.80} is unknown; use one of {known}")
+
+
+def _check_magnitude(entry: Field, value: int | float) -> None:
+    """Devices hold numbers in 32 bits. Infinity is a bound that never binds."""
+    power = 31 if isinstance(value, int) else 127
+    if value != value or 2**power <= abs(value) < math.inf:
+        raise InputError(
+            entry.name,
+            f"must be a number of less than 2**{power}, received {value!r:.40}; "
+            f"the default is {as_text(entry.default)}",
+        )
+
+
+# --- descriptions ------------------------------------------------------------------------------------------------
+
+
+def allowed_words(entry: Field) -> str:
+    """Allowed values in words."""
+    if entry.kind is bool:
+        return "True or False"
+    if entry.choices:
+        return " | ".join(entry.choices) + (", or one of your own" if entry.extensible else "")
+    words = entry.kind_words
+    if entry.limits.words:
+        words = (
+            f"{words} {entry.limits.words}"
+            if not entry.is_list
+            else f"{words}, each {entry.limits.words}"
+        )
+    return words
+
+
+def help_entry(entry: Field, default: str) -> str:
+    """The lines of `--help` about a field."""
+    sentences = [f"{entry.help}; {allowed_words(entry)}."]
+    if entry.none_means:
+        sentences.append(f"None: {entry.none_means}.")
+    if entry.applies is not None:
+        sentences.append(f"Applies with {entry.applies.words}.")
+    body = textwrap.fill(" ".join(sentences), 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return f"  --config.{entry.name}={default}\n{body}"
+
+
+def table_row(entry: Field) -> str:
+    """The line of docs/configuration.md about a field."""
+    default = as_text(entry.default) or '""'
+    meaning = entry.help + (f" (None: {entry.none_means})" if entry.none_means else "")
+    applies = "always" if entry.applies is None else f"with {entry.applies.words}"
+    cells = (f"`{entry.name}`", f"`{default}`", meaning, allowed_words(entry), applies)
+    resume = ON_RESUME[entry.on_resume].split(";")[0]
+    if entry.on_resume == "fixed":
+        resume += " (fixed for `eval`, `sample`, `export`)"
+    escaped = [cell.replace("|", "\\|") for cell in (*cells, resume)]
+    return "| " + " | ".join(escaped) + " |"

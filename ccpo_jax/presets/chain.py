@@ -1,0 +1,39 @@
+"""Chain: one agent plans, one solves, one checks; everyone is paid for what the team loses without it.
+
+    python run.py --config=chain[:preset]
+
+| preset | what it is | hardware | duration | figure |
+|---|---|---|---|---|
+| (none) | three agents of Qwen2.5-1.5B-Instruct, MATH 7.5k, MATH500 and four more test sets | 1x 80 GB GPU | not run | none published |
+| tiny | the embedded model, synthetic arithmetic | 2 CPU cores | see README | see README |
+
+`--config.team.num_agents=4` adds a second checker. Worlds that mask the planner or the solver decode anew what comes after
+it: `ccpo` and `difference` take six texts a sample where `shared` takes three.
+"""
+
+from ml_collections import ConfigDict
+
+from ccpo_jax.presets.base import base, choose, tiny
+
+MODELS = {
+    "": ("Qwen/Qwen2.5-1.5B-Instruct",),
+    "tiny": ("tiny",),
+}
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """The configuration of a preset."""
+    config = base()
+    config.topology = "chain"
+    config.model = choose(MODELS, "chain", preset)
+    config.response_length = (2048,)
+    # 10 epochs of 7,500 problems
+    config.steps = 1170
+    config.data.train = ("math",)
+    config.data.eval = ("math500", "aime25", "amc23", "gaokao2023en", "minervamath")
+    if preset == "tiny":
+        config = tiny(config)
+        config.data.train = ("synthetic/dyad",)
+        config.response_length = (18, 22, 22)
+        config.steps = 40
+    return config

@@ -1,0 +1,162 @@
+"""A run's config.json: written once, compared with the command that resumes the run, read by the other modes."""
+
+import json
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ccpo_jax.config import (
+    FIELDS,
+    Config,
+    changes,
+    flatten,
+    from_flat,
+    get,
+    parse,
+    reset_unused,
+    to_json,
+    upgrade,
+)
+from ccpo_jax.devices.distributed import (
+    all_gather_objects,
+    is_main_process,
+    print_main,
+    sync_errors,
+)
+from ccpo_jax.errors import InputError
+from ccpo_jax.workdir.atomic_write import write_atomically
+
+
+def check_same_config(config: Config, workdir: str) -> None:
+    """Checks that all processes of a run were started alike.
+
+    Raises:
+      InputError: another workdir or another configuration here than in the first process.
+    """
+    here = flatten(config) | {"workdir": workdir}
+    first = all_gather_objects(here)[0]
+    with sync_errors():
+        for name in here:
+            if here[name] != first[name]:
+                raise InputError(
+                    name,
+                    f"{here[name]!r:.80} here, {first[name]!r:.80} in the first process; start all "
+                    "processes with the same command",
+                )
+
+
+def compare_config(config: Config, workdir: str) -> None:
+    """Prints the fields in which the run in `workdir` differs from this configuration.
+
+    Raises:
+      InputError: fields that change results differ and ``allow_changes`` is off, or config.json is damaged.
+    """
+    path = _config_path(workdir)
+    if not path.exists():
+        return
+    saved = _read_config(path)
+    changed = changes(saved, config)
+    if not changed:
+        return
+
+    print_main(f"--- {path}\n+++ this command", file=sys.stderr)
+    for name in changed:
+        print_main(f"-{name} = {get(saved, name)!r:.200}", file=sys.stderr)
+        print_main(f"+{name} = {get(config, name)!r:.200}", file=sys.stderr)
+    if config.allow_changes:
+        return
+
+    differences = [
+        f"{name} was {get(saved, name)!r:.60} and is {get(config, name)!r:.60}"
+        for name in changed[:4]
+    ]
+    if len(changed) > 4:
+        differences.append(f"and {len(changed) - 4} more fields")
+    raise InputError(
+        "config",
+        f"{workdir} contains a run with a different configuration: {', '.join(differences)}; use another "
+        "--workdir, or type --config.allow_changes=True to resume it with the new values",
+    )
+
+
+def save_config(config: Config, workdir: str, step: int) -> None:
+    """Writes config.json; one with other values is kept as config-until-step-<step>.json."""
+    if not is_main_process():
+        return
+    path = _config_path(workdir)
+    if path.exists() and changes(_read_config(path), config):
+        kept = path.with_name(f"config-until-step-{step}.json")
+        write_atomically(kept, path.read_text(encoding="utf-8"))
+    write_atomically(path, json.dumps(to_json(config), indent=1))
+
+
+def load_config(workdir: str, typed: Mapping[str, Any]) -> Config:
+    """The configuration of the run in `workdir`, changed by the fields typed on the command line.
+
+    Args:
+      workdir: of a run.
+      typed: dotted name -> value.
+
+    Raises:
+      InputError: no run there, a damaged config.json, or a typed field on which the run's parameters or its held-out
+        problems depend.
+    """
+    path = _config_path(workdir)
+    if not path.is_file():
+        raise InputError(
+            "workdir", f"there is no run in {workdir}; type the --workdir of a training run"
+        )
+    saved = _read_config(path)
+    for name, value in typed.items():
+        if FIELDS[name].on_resume == "fixed" and value != get(saved, name):
+            raise InputError(
+                name,
+                f"the run in {workdir} was trained with {get(saved, name)!r:.80}; leave out --config.{name}",
+            )
+    return parse(flatten(saved) | dict(typed), typed)
+
+
+def _config_path(workdir: str) -> pathlib.Path:
+    return pathlib.Path(workdir, "config.json")
+
+
+def _read_config(path: pathlib.Path) -> Config:
+    """The configuration in a config.json, also of an earlier version.
+
+    Raises:
+      InputError: it is damaged, or has a field that this version does not read.
+    """
+    saved = upgrade(flatten(_read_object(path)))
+    for name in saved:
+        if name not in FIELDS:
+            raise InputError(
+                "config",
+                f"{path} has a field {name!r:.80} that this version does not know; restore it",
+            )
+        if saved[name] is None and not FIELDS[name].optional:
+            raise InputError("config", f"{path} has {name}=null, which is invalid; restore it")
+    try:
+        return reset_unused(from_flat(saved))
+    except InputError as error:
+        raise InputError(
+            "config", f"{path} has an invalid {error.field}={saved[error.field]!r:.60}; restore it"
+        ) from error
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            "workdir", f"cannot read {path} ({error.strerror}); type another --workdir"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            "config", f"{path} is damaged ({type(error).__name__}); restore it"
+        ) from error
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise InputError("config", f"{path} is damaged ({kind} instead of an object); restore it")
+    return content

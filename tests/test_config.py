@@ -1,0 +1,401 @@
+"""The table of fields: what each accepts and refuses, where it has an effect, and what is made from it."""
+
+import dataclasses
+import inspect
+import json
+import pathlib
+
+import pytest
+
+from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES, models
+from ccpo_jax import config as table
+from ccpo_jax.config import FIELDS, MOVED, REMOVED, Config, flatten, from_flat, get, parse
+from ccpo_jax.devices.sharding import RULES
+from ccpo_jax.errors import InputError
+from ccpo_jax.fields import ON_RESUME, as_text
+from ccpo_jax.presets import load_preset
+from ccpo_jax.rollout.prompts import PROMPTS
+from tests.support.errors import raises_for
+
+pytestmark = pytest.mark.fast
+
+ROOT = pathlib.Path(__file__).parents[1]
+every_field = pytest.mark.parametrize("name", FIELDS)
+
+
+def accepted(name: str):
+    """A value that the field can hold and that is not its default."""
+    field = FIELDS[name]
+    if field.choices:
+        others = [choice for choice in field.choices if choice != field.default]
+        value = others[0] if others else field.default
+    elif field.kind is bool:
+        value = not field.default
+    elif field.element is str:
+        value = "synthetic/dyad" if name.startswith("data.") else "voter voter"
+    elif name in VALUES:
+        value = VALUES[name]
+    else:
+        value = 0.25 if field.element is float else 8
+    return (value,) if field.is_list else value
+
+
+# Where 8 or 0.25 is out of range.
+VALUES = {"loss.dual_clip": 3.0}
+
+# A run in which the field has an effect, besides the default run.
+NEEDED = {
+    "team.num_agents": {"topology": "voting"},
+    "team.tie": {"topology": "voting"},
+    "team.graph": {"topology": "graph"},
+    "team.decision": {"topology": "graph"},
+    "credit.weight": {"credit.name": "ccpo_event"},
+    "credit.soft": {"credit.name": "ccpo_event"},
+    "credit.own": {"credit.name": "sepo"},
+    "credit.praise": {"credit.name": "sepo"},
+    "credit.blame": {"credit.name": "sepo"},
+    "credit.rating_length": {"credit.name": "sepo"},
+    "credit.answers": {"credit.name": "nested"},
+    "credit.solo_weight": {"credit.name": "nested"},
+    "credit.scaled": {"credit.name": "pooled"},
+    "loss.clip_low": {"trainer.mini_batches": 2},
+    "loss.clip_high": {"trainer.mini_batches": 2},
+    "loss.dual_clip": {"trainer.mini_batches": 2},
+    "loss.max_length": {"loss.normalize": "length"},
+    "data.size": {"data.train": ("synthetic/dyad",)},
+}
+# A run in which it has none.
+WITHOUT = {
+    "team.num_agents": {},
+    "team.tie": {"topology": "chain"},
+    "team.graph": {},
+    "team.decision": {},
+    "credit.alpha": {"credit.name": "shared"},
+    "credit.eta": {"credit.name": "shared"},
+    "credit.decay": {"credit.name": "nested"},
+    "credit.eps": {"credit.name": "difference"},
+    "credit.min_samples": {"credit.name": "pooled"},
+    "credit.weight": {},
+    "credit.soft": {},
+    "credit.own": {},
+    "credit.praise": {},
+    "credit.blame": {},
+    "credit.rating_length": {},
+    "credit.answers": {},
+    "credit.solo_weight": {},
+    "credit.scaled": {},
+    "credit.solo_samples": {"topology": "voting"},
+    "advantage.normalize_std": {"advantage.baseline": "leave_one_out"},
+    "loss.clip_low": {},
+    "loss.clip_high": {},
+    "loss.dual_clip": {"loss.name": "gspo", "trainer.mini_batches": 2},
+    "loss.ratio": {"loss.name": "gspo"},
+    "loss.normalize": {"loss.name": "reinforce_pp"},
+    "loss.max_length": {},
+    "trainer.period": {"trainer.schedule": "simultaneous"},
+    "data.size": {},
+    "data.similarity": {"data.eval": ()},
+    "eval.samples": {"data.eval": (), "data.heldout": 0},
+    "eval.temperature": {"data.eval": (), "data.heldout": 0},
+    "eval.top_p": {"data.eval": (), "data.heldout": 0},
+    "eval.batch_size": {"data.eval": (), "data.heldout": 0},
+    "eval.greedy": {"data.eval": (), "data.heldout": 0},
+    "eval.limit": {"data.eval": ()},
+    "eval_every": {"data.heldout": 0},
+    "rollout_log.every": {"rollout_log.problems": 0},
+    "revision": {"model": ("tiny",)},
+    "thinking": {"model": ("tiny",)},
+}
+
+
+def without_wandb(fields: dict) -> dict:
+    """The package of log.wandb is not installed everywhere."""
+    return {name: value for name, value in fields.items() if name != "log.wandb"}
+
+
+@every_field
+def test_every_field_takes_what_it_allows_and_has_an_effect_somewhere(name):
+    fields = without_wandb(NEEDED.get(name, {}) | {name: accepted(name)})
+    config = parse(from_flat(fields), {name} - {"log.wandb"})
+    assert get(config, name) == fields.get(name, False)
+    assert parse(json.loads(json.dumps(table.to_json(config)))) == config
+
+
+@every_field
+def test_every_field_refuses_another_type(name):
+    field = FIELDS[name]
+    wrong = {"a": 1}
+    with raises_for(name):
+        from_flat({name: wrong})
+    if field.element is not str:
+        with raises_for(name):
+            table.parse_field(name, "x1")
+
+
+@every_field
+def test_every_range_and_choice_is_checked(name):
+    field = FIELDS[name]
+    limits = field.limits
+    refused = []
+    if field.choices and not field.extensible:
+        refused.append("none such")
+    if field.element in (int, float):
+        refused.append(2**31 if field.element is int else 2.0**127)
+        number = field.element
+        refused += [number(low - 1) for low in [limits.at_least] if low is not None]
+        refused += [number(low) for low in [limits.above] if low is not None]
+        refused += [number(high + 1) for high in [limits.at_most] if high is not None]
+        refused += [number(high) for high in [limits.below] if high is not None]
+    if field.element is float:
+        refused.append(float("nan"))
+    for value in refused:
+        with raises_for(name):
+            parse(from_flat({name: (value,) if field.is_list else value}))
+
+
+@every_field
+def test_none_gives_back_the_default(name):
+    assert table.parse_field(name, "None") == FIELDS[name].default
+    assert from_flat({name: None}) == Config()
+
+
+@every_field
+def test_a_value_is_typed_as_it_is_shown(name):
+    value = accepted(name)
+    assert table.parse_field(name, as_text(value)) == value
+
+
+def test_every_condition_is_tried():
+    conditional = {name for name, field in FIELDS.items() if field.applies is not None}
+    assert set(WITHOUT) == conditional
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_field_without_effect_is_refused(name):
+    """Typed, at any value; set in a file, where it differs from its default."""
+    condition = FIELDS[name].applies
+    for value in (accepted(name), FIELDS[name].default):
+        with raises_for(name) as error:
+            parse(from_flat(WITHOUT[name] | {name: value}), {name})
+        assert condition.words in str(error.value)
+        for other in condition.reads:
+            assert other in str(error.value)
+    config = from_flat(WITHOUT[name] | {name: accepted(name)})
+    if condition.typed_only:
+        parse(config)
+    else:
+        with raises_for(name):
+            parse(config)
+        assert table.reset_unused(config) == from_flat(WITHOUT[name])
+    unset = parse(from_flat(WITHOUT[name]))
+    assert name not in flatten(table.to_json(unset))
+
+
+# --- the table and the library agree -----------------------------------------------------------------------------
+
+
+def options(function) -> set[str]:
+    """What a constructor takes besides arrays and the team."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.default is not p.empty} - {"totals"}
+
+
+def fields_with_effect(section: str, **changes) -> set[str]:
+    config = from_flat(changes)
+    names = [name for name in FIELDS if name.startswith(f"{section}.")]
+    return {name.split(".")[1] for name in names if table.has_effect(config, name)}
+
+
+@pytest.mark.parametrize("credit", CREDITS)
+def test_credit_fields_are_what_the_estimators_take(credit):
+    ours = fields_with_effect("credit", **{"credit.name": credit, "credit.solo_weight": 0.5})
+    of_the_program = {"name", "solo_samples"} | ({"rating_length"} if credit == "sepo" else set())
+    assert ours - of_the_program == options(CREDITS[credit])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_fields_are_what_the_losses_take(loss):
+    changes = {"loss.name": loss, "trainer.mini_batches": 2, "loss.normalize": "length"}
+    ours = fields_with_effect("loss", **changes)
+    assert ours - {"name", "entropy_bonus"} == options(LOSSES[loss])
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_team_fields_are_what_the_topologies_take(topology):
+    ours = fields_with_effect("team", **{"topology": topology, "team.decision": "vote"})
+    assert ours == set(inspect.signature(TOPOLOGIES[topology]).parameters)
+
+
+def test_choices_are_those_of_the_library():
+    assert FIELDS["topology"].choices == tuple(TOPOLOGIES)
+    assert FIELDS["credit.name"].choices == tuple(CREDITS)
+    assert FIELDS["loss.name"].choices == tuple(LOSSES)
+    assert FIELDS["prompt_style"].choices == tuple(PROMPTS)
+    assert set(FIELDS["trainer.remat"].choices) == set(models.REMAT)
+    assert FIELDS["attention"].choices == models.ATTENTION
+    assert FIELDS["mesh.rules"].choices == tuple(RULES)
+
+
+def test_an_estimator_from_outside_may_take_any_field_of_its_section():
+    parse({"credit": {"name": "karma", "alpha": 2.0, "answers": 3}})
+    parse({"loss": {"name": "hinge", "ratio": "token"}})
+
+
+# --- lists and paths ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text,value",
+    [
+        ("18,22", (18, 22)),
+        ("(18, 22)", (18, 22)),
+        ("[18,22]", (18, 22)),
+        ("7", (7,)),
+        ("(7,)", (7,)),
+    ],
+)
+def test_a_list_of_numbers_has_one_spelling_or_pythons(text, value):
+    assert table.parse_field("response_length", text) == value
+    assert from_flat({"response_length": text}).response_length == value
+
+
+@pytest.mark.parametrize("field", ["model", "data.train", "data.eval"])
+def test_a_list_of_names_is_separated_by_commas(field):
+    assert table.parse_field(field, "a, b") == ("a", "b")
+    assert table.parse_field(field, "('a,b', 'c=d')") == ("a,b", "c=d")
+    assert get(from_flat({field: ["a", "b"]}), field) == ("a", "b")
+
+
+def test_the_old_spelling_of_a_list_says_how_to_type_it():
+    with raises_for("data.train") as error:
+        parse({"data": {"train": "synthetic/a+synthetic/b"}})
+    assert "separated by commas" in str(error.value)
+
+
+def test_a_path_may_have_commas_equals_signs_and_a_home_directory(tmp_path, monkeypatch):
+    odd = tmp_path / "a,b=c.jsonl"
+    odd.write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for field in ("model", "data.train", "data.eval"):
+        assert table.parse_field(field, str(odd)) == (str(odd),)
+        assert table.parse_field(field, "~/a,b=c.jsonl") == (str(odd),)
+        assert table.parse_field(field, "x,~/y") == ("x", str(tmp_path / "y"))
+        assert get(from_flat({field: ("~/y",)}), field) == (str(tmp_path / "y"),)
+    assert table.parse_field("data.train", "mine=~/y") == (f"mine={tmp_path}/y",)
+
+
+@pytest.mark.parametrize("name", ["model", "response_length", "data.train"])
+def test_a_list_that_may_not_be_empty(name):
+    with raises_for(name):
+        parse(from_flat({name: ()}))
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*MOVED, *REMOVED])
+def test_an_old_name_says_where_it_went(name):
+    with raises_for(name) as error:
+        table.lookup(name)
+    if name in MOVED:
+        assert MOVED[name] in FIELDS and MOVED[name] in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "typo,meant",
+    [
+        ("credit.nmae", "credit.name"),
+        ("temperature", "sample.temperature"),
+        ("stepz", "steps"),
+        ("sample.topp", "sample.top_p"),
+        ("batchsize", "batch_size"),
+    ],
+)
+def test_a_typo_is_told_what_was_meant(typo, meant):
+    with raises_for(typo) as error:
+        table.parse_field(typo, "1")
+    assert f"--config.{meant}?" in str(error.value)
+
+
+def test_a_section_is_no_field():
+    with raises_for("credit"):
+        table.lookup("credit")
+
+
+def test_other_checks_between_fields():
+    with raises_for("trainer.mini_batches"):
+        parse({"trainer": {"mini_batches": 3}})
+    parse({"trainer": {"mini_batches": 4}})
+
+
+def test_wandb_needs_its_package(monkeypatch):
+    monkeypatch.setattr(table.importlib.util, "find_spec", lambda name: None)
+    with raises_for("log.wandb"):
+        parse({"log": {"wandb": True}})
+
+
+# --- what is made from the table ---------------------------------------------------------------------------------
+
+
+def test_an_old_runs_fields_are_read():
+    """As commit 1f33ea8 wrote them: old names, old lists, and fields without effect recorded as true."""
+    old = flatten(load_preset("dyad:tiny"))
+    saved = {
+        **{name: value for name, value in old.items() if name not in MOVED.values()},
+        "model": "tiny",
+        "data.train": "synthetic/dyad+synthetic/voting",
+        "data.eval": "",
+        "num_agents": 5,
+        "graph": "nonsense((",
+        "sample.rows": 7,
+        "sample.chunk": 16,
+        "sample.stack_agents": False,
+        "trainer.skip_silent": False,
+        "verifier.max_chars": 20_000,
+        "mesh.decode.hidden": "",
+    }
+    config = table.reset_unused(from_flat(table.upgrade(saved)))
+    assert parse(config) is config
+    assert config.data.train == ("synthetic/dyad", "synthetic/voting") and config.data.eval == ()
+    assert config.sample.max_concurrent == 7 and config.sample.decode_chunk == 16
+    assert config.team == table.TeamConfig()
+
+
+@pytest.mark.parametrize(
+    "name,value", [("verifier.max_chars", 100), ("mesh.decode.hidden", "fsdp")]
+)
+def test_an_old_value_that_no_field_holds_any_more_is_refused(name, value):
+    with raises_for(name):
+        table.upgrade({name: value})
+
+
+def test_every_field_is_in_help_and_in_the_documentation():
+    text, page = table.help_text(), table.markdown()
+    for name, field in FIELDS.items():
+        assert f"  --config.{name}={as_text(field.default)}\n" in text
+        assert f"| `{name}` |" in page
+        assert field.help and not field.help.endswith(".") and field.help in page
+        assert field.on_resume in ON_RESUME
+        assert not field.optional or field.none_means
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_documentation_is_up_to_date():
+    page = ROOT / "docs" / "configuration.md"
+    assert page.read_text(encoding="utf-8") == table.markdown(), (
+        "docs/configuration.md is stale; run: python -m ccpo_jax.config --write"
+    )
+
+
+def test_sections_are_hashable_values():
+    assert hash(Config()) == hash(Config()) and Config() == from_flat({})
+    assert dataclasses.replace(Config(), steps=3) != Config()
+
+
+def test_fields_to_lower_exist_in_every_phase():
+    for phase in ("rollout", "update", "evaluation", "loading"):
+        assert table.fields_to_lower(phase)
+
+
+def test_errors_are_input_errors():
+    assert issubclass(InputError, ValueError)

@@ -1,0 +1,111 @@
+"""Presets: every one is a run that would start, names only what exists, and is described in its file's own table."""
+
+import importlib
+
+import pytest
+
+from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES, make_credit
+from ccpo_jax.config import FIELDS, flatten, parse
+from ccpo_jax.data import DATASETS
+from ccpo_jax.data.synthetic import TASKS
+from ccpo_jax.presets import PRESETS, load_preset
+from ccpo_jax.presets.base import base
+from ccpo_jax.rollout.prompts import PROMPTS
+from ccpo_jax.train.build import (
+    make_advantage,
+    make_loss,
+    make_optimizer,
+    make_topology,
+    response_lengths,
+)
+from tests.support.errors import raises_for
+
+pytestmark = pytest.mark.fast
+
+FILES = tuple(PRESETS)
+ALL = [
+    (name, preset)
+    for name in FILES
+    for preset in importlib.import_module(f"ccpo_jax.presets.{name}").MODELS
+]
+
+
+@pytest.mark.parametrize("name,preset", ALL)
+def test_every_preset_is_a_run(name, preset):
+    content = load_preset(f"{name}:{preset}")
+    assert set(flatten(content)) == set(FIELDS)
+    config = parse(content)
+    topology = make_topology(config)
+    assert config.topology == name and config.topology in TOPOLOGIES
+    assert config.credit.name in CREDITS and config.loss.name in LOSSES
+    assert set(topology.roles) <= set(PROMPTS[config.prompt_style])
+    assert len(response_lengths(config.response_length, topology)) == len(topology.roles)
+    known = set(DATASETS) | {f"synthetic/{task}" for task in TASKS}
+    assert {*config.data.train, *config.data.eval} <= known
+    credit = make_credit(config.credit.name, topology)
+    make_loss(config)
+    make_advantage(config, credit)
+    make_optimizer(config)
+
+
+@pytest.mark.parametrize("name,preset", ALL)
+def test_every_preset_has_its_row(name, preset):
+    text = importlib.import_module(f"ccpo_jax.presets.{name}").__doc__
+    assert f"| {preset or '(none)'} |" in text
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_preset_is_a_name_or_a_file(name):
+    by_name = flatten(load_preset(f"{name}:tiny"))
+    assert flatten(load_preset(f"configs/{name}.py:tiny")) == by_name
+    assert flatten(load_preset(name)) != by_name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_unknown_preset_lists_the_known_ones(name):
+    with raises_for("config") as error:
+        load_preset(f"{name}:huge")
+    assert "'huge'" in str(error.value) and "tiny" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["votin", "none.py", "", "\x00.py", "x" * 5000 + ".py", "a.py:b"])
+def test_a_name_that_is_nothing_is_refused(name):
+    with raises_for("config"):
+        load_preset(name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["import nothing_of_that_name", "def get_config(preset): return 1 / 0", "x = 1", "def ("],
+)
+def test_a_file_that_makes_no_configuration_is_refused_in_one_line(content, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(content)
+    with raises_for("config") as error:
+        load_preset(str(path))
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_of_ones_own_starts_from_base(tmp_path):
+    path = tmp_path / "a,b=c" / "mine.py"
+    path.parent.mkdir()
+    path.write_text(
+        "from ccpo_jax.presets.base import base\n"
+        "def get_config(preset=''):\n"
+        "    config = base()\n"
+        "    config.model = 'tiny,tiny'\n"
+        "    config.steps = 7 if preset == 'long' else 3\n"
+        "    return config\n"
+    )
+    config = parse(load_preset(f"{path}:long"))
+    assert config.model == ("tiny", "tiny") and config.steps == 7
+    assert parse(load_preset(str(path))).steps == 3
+
+
+def test_base_has_every_field_and_no_other():
+    config = base()
+    assert flatten(config) == {name: field.default for name, field in FIELDS.items()}
+    with pytest.raises(AttributeError):
+        config.stepz = 3
+    with pytest.raises(TypeError):
+        config.steps = "many"
