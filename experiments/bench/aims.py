@@ -135,7 +135,7 @@ def possible(predicting: bool) -> None:
     if not predicting and (here := backend()) != "gpu":
         raise ValueError(
             f"these aims are a GPU's, and jax finds a {here} here; --predict reckons them, other devices are in "
-            "PERFORMANCE.md"
+            "docs/performance-logbook.md"
         )
 
 

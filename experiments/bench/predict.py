@@ -29,7 +29,7 @@ from experiments.bench.roofline import Rates, decode_work, train_work
 
 H200 = Rates(
     copy_bytes_per_second=3.75e12, matmul_flops_per_second=644e12
-)  # measured 2026-11-26, see PERFORMANCE.md
+)  # measured 2026-11-26, see docs/performance-logbook.md
 _DTYPE = jnp.dtype(jnp.bfloat16)
 
 
@@ -41,7 +41,7 @@ class Reached(NamedTuple):
 
 
 ALLOWED = Reached(1.0, 1.0)
-MEASURED = Reached(0.60, 0.86)  # on an H200, 2026-11-26, see PERFORMANCE.md
+MEASURED = Reached(0.60, 0.86)  # on an H200, 2026-11-26, see docs/performance-logbook.md
 
 
 class Allowed(NamedTuple):

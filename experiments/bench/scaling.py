@@ -1,6 +1,6 @@
 """How large a dyad fits where: its programs compiled ahead of time for machines that are not here.
 
-    python -m experiments.bench.scaling                        # everything below, into SCALING.md
+    python -m experiments.bench.scaling                        # everything below, into docs/scaling.md
     python -m experiments.bench.scaling --only=qwen2.5-7b      # one model's lines alone, printed
 
 What has been compiled is kept in experiments/scaling.json and not compiled again; remove the file to begin anew.
@@ -331,7 +331,7 @@ One training step of a dyad as in the paper ({prompts} prompts, {samples} though
 {solo} answers without one; prompts of {prompt} tokens, responses of {response}; bfloat16 compute, float32 parameters,
 AdamW), compiled ahead of time for simulated meshes with abstract parameters. Gigabytes (10^9 bytes) on each device.
 "sets" are the parameter sets: two for separate agents, one where they share their parameters. "rows" are the responses
-that decode at once (`sample.rows`). A gradient computation takes one packed row of {packed} tokens per part of the
+that decode at once (`sample.max_concurrent`). A gradient computation takes one packed row of {packed} tokens per part of the
 batch (`trainer.micro_batch=1`, `trainer.remat=full`). Of the meshes tried, the one that leaves most memory free.
 
 ## A 7B-shaped and a 70B-shaped dyad
@@ -372,7 +372,7 @@ Made by `python -m experiments.bench.scaling`, jax {jax}, on {date}, two busy CP
 
 
 def report() -> str:
-    """The text of SCALING.md."""
+    """The text of docs/scaling.md."""
     shown = [line(name, machine, shared=False) for machine in MACHINES for name in SHOWN]
     found = {
         (m.name, shared): largest(m, shared=shared) for shared in (False, True) for m in MACHINES
@@ -398,7 +398,7 @@ def main() -> None:
     p.add_argument(
         "--shared", action="store_true", help="those with one set of parameters for both roles"
     )
-    p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("SCALING.md"))
+    p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/scaling.md"))
     args = p.parse_args()
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK])
     jax.config.update("jax_platforms", "cpu")
