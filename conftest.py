@@ -1,0 +1,50 @@
+"""Which tests belong to the fast lane, and which to the experiments: decided by their path.
+
+`pytest -m fast` looks at the files of the fast lane alone. It has no test that compiles a network.
+"""
+
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent
+FAST = (
+    "ccpo_jax/rl",
+    "ccpo_jax/data",
+    "ccpo_jax/verifiers",
+    "tests/rl",
+    "tests/data",
+    "tests/verifiers",
+    "tests/rollout/test_prompts.py",
+    "tests/rollout/test_ratings.py",
+    "tests/test_configs.py",
+    "tests/test_layering.py",
+)
+# Enumerations of whole teams, minutes of compilation.
+SLOW = ("tests/rl/test_unbiased.py",)
+EXPERIMENTS = ("tests/experiments",)
+
+
+def _within(path: pathlib.Path, places: tuple[str, ...]) -> bool:
+    """Whether `path` is one of `places` or lies in one of them."""
+    return any(path.is_relative_to(ROOT / place) for place in places)
+
+
+def _is_fast(path: pathlib.Path) -> bool:
+    return _within(path, FAST) and not _within(path, SLOW)
+
+
+def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) -> bool | None:
+    """With `-m fast` alone, no other file is imported: importing all tests takes longer than running these."""
+    if config.option.markexpr == "fast" and collection_path.suffix == ".py":
+        return not _is_fast(collection_path) or None
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sets the markers."""
+    for item in items:
+        if _is_fast(item.path):
+            item.add_marker(pytest.mark.fast)
+        if _within(item.path, EXPERIMENTS):
+            item.add_marker(pytest.mark.experiments)
