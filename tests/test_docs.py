@@ -133,8 +133,8 @@ def test_flags_of_experiments_exist(words):
     "page,words", OTHERS, ids=lambda value: value if isinstance(value, str) else " ".join(value)
 )
 def test_other_commands_name_known_programs(page, words):
-    if words[:2] == ["python", "-m"]:
-        assert words[2] in ("pytest", "venv", "build")
+    if words[1:2] == ["-m"]:
+        assert importlib.util.find_spec(words[2]) is not None
     elif words[0] == "python":
         assert (ROOT / words[1]).is_file()
     else:
