@@ -18,6 +18,7 @@ from ccpo_jax import cli, config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES += sorted((ROOT / "experiments").rglob("README.md"))
 # Results with dates: they name commands and files of their time.
 LOGBOOK = ROOT / "docs/performance-logbook.md"
 PROGRAMS = (["python", "run.py"], ["python", "-m", "ccpo_jax"], ["ccpo-jax"])
