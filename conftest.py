@@ -20,8 +20,16 @@ FAST = (
     "tests/test_configs.py",
     "tests/test_layering.py",
 )
-# Enumerations of whole teams, minutes of compilation.
-SLOW = ("tests/rl/test_unbiased.py",)
+SLOW = (
+    # Enumerations of whole teams: minutes of compilation.
+    "tests/rl/test_unbiased.py",
+    # Processes that hang and die.
+    "tests/verifiers/test_pool.py",
+    "tests/verifiers/test_process_pool.py",
+    # Files of real data, where they are present.
+    "tests/verifiers/test_real_golds.py",
+    "tests/data/test_real_files.py",
+)
 EXPERIMENTS = ("tests/experiments",)
 
 
