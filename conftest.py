@@ -17,12 +17,14 @@ FAST = (
     "tests/verifiers",
     "tests/rollout/test_prompts.py",
     "tests/rollout/test_ratings.py",
-    "tests/test_configs.py",
+    "tests/test_config.py",
+    "tests/test_presets.py",
     "tests/test_layering.py",
 )
 SLOW = (
     # Enumerations of whole teams: minutes of compilation.
     "tests/rl/test_unbiased.py",
+    "tests/rl/test_unbiased_readers.py",
     # Processes that hang and die.
     "tests/verifiers/test_pool.py",
     "tests/verifiers/test_process_pool.py",

@@ -1,0 +1,117 @@
+"""What pip installs can train: the wheel, built from the sdist, in an environment outside the checkout."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CARRIED = (
+    "ccpo_jax configs docs experiments tests CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE MANIFEST.in README.md "
+    "conftest.py mkdocs.yml pyproject.toml requirements.txt requirements-test.txt run.py"
+).split()
+
+
+def run(*command: str | pathlib.Path, cwd: pathlib.Path) -> str:
+    """Runs a command that sees nothing of the checkout; its output."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory) -> pathlib.Path:
+    """A folder with the sdist of a copy of the checkout, and the wheel that is built from that sdist."""
+    folder = tmp_path_factory.mktemp("packages")
+    copy = folder / "source"
+    copy.mkdir()
+    skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in CARRIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=skip)
+        else:
+            shutil.copy(ROOT / name, copy / name)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, copy, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(packages, tmp_path_factory) -> pathlib.Path:
+    """The bin folder of a fresh environment: the wheel, and this environment's packages for what it depends on."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=packages)
+    paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
+    (wheel,) = packages.glob("*.whl")
+    python = folder / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=packages)
+    # A path in a .pth file comes after the environment's own packages, and .pth files over there are not read:
+    # an editable install of the checkout stays invisible.
+    ours = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")}
+    (pathlib.Path(paths["purelib"]) / "dependencies.pth").write_text("\n".join(sorted(ours)))
+    return folder / "bin"
+
+
+def test_the_wheel_trains(environment, tmp_path):
+    where = run(
+        environment / "python", "-c", "import ccpo_jax; print(ccpo_jax.__file__)", cwd=tmp_path
+    )
+    assert environment.parent in pathlib.Path(where.strip()).parents
+    small = "--config.steps=2 --config.data.heldout=16 --config.eval.batch_size=16".split()
+    run(environment / "ccpo-jax", "--config=voting:tiny", "--workdir=run", *small, cwd=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert lines[1]["decoded_tokens"] > 0
+    run(environment / "ccpo-jax", "report", "run", cwd=tmp_path)
+    assert (tmp_path / "run/report.html").stat().st_size > 10_000
+
+
+def test_the_wheel_is_typed_and_licensed(packages, tmp_path):
+    (wheel,) = packages.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path, "zip")
+    assert (tmp_path / "ccpo_jax/py.typed").is_file()
+    (info,) = tmp_path.glob("*.dist-info")
+    assert (info / "licenses/LICENSE").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"ccpo_jax", info.name}
+
+
+def test_the_sdist_holds_what_a_contributor_needs(packages):
+    (sdist,) = packages.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for name in CARRIED:
+        assert name in names, name
+    for name in (
+        "tests/conftest.py",
+        "docs/figures/teams.svg",
+        "experiments/study/results/hunt.md",
+    ):
+        assert name in names, name
+
+
+def test_requirements_are_the_extras():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+
+    def listed(name: str) -> set[str]:
+        lines = (ROOT / name).read_text().splitlines()
+        return {line for line in lines if re.match(r"\w", line)}
+
+    assert listed("requirements.txt") == set(project["dependencies"]) | set(extras["train"])
+    assert listed("requirements-test.txt") == set(extras["test"])
