@@ -105,14 +105,14 @@ _FROM_HUB = Condition("a model from the Hub", ("model",), _on_hub)
 _OTHER_MODEL = Condition(
     "a model other than tiny", ("model",), lambda config: any(n != "tiny" for n in config.model)
 )
-_SYNTHETIC = Condition("a synthetic/... set to train on", ("data.train",), _generates_problems)
+_SYNTHETIC = Condition("a synthetic/... set in data.train", ("data.train",), _generates_problems)
 _ALTERNATE = Condition(
     "trainer.schedule=alternate",
     ("trainer.schedule",),
     lambda config: config.trainer.schedule == "alternate",
 )
 _SEVERAL_UPDATES = Condition(
-    "trainer.mini_batches above 1; at 1 the ratio is 1",
+    "trainer.mini_batches above 1 (at 1 the ratio is 1)",
     ("trainer.mini_batches",),
     lambda config: config.trainer.mini_batches > 1,
     typed_only=True,
@@ -121,7 +121,7 @@ _NORMALIZE_LENGTH = Condition(
     "loss.normalize=length", ("loss.normalize",), lambda config: config.loss.normalize == "length"
 )
 _GROUP_BASELINE = Condition(
-    "baseline group",
+    "advantage.baseline=group, which is what None stands for with most losses and credits",
     ("advantage.baseline", "loss.name", "credit.name"),
     lambda config: baseline(config) == "group",
 )
@@ -150,7 +150,7 @@ _MASKED_WORLDS = Condition(
     ),
 )
 _EVALUATES = Condition(
-    "data.heldout above 0 or a data.eval",
+    "data.heldout above 0 or a test set in data.eval",
     ("data.heldout", "data.eval"),
     lambda config: config.data.heldout > 0 or bool(config.data.eval),
     typed_only=True,
@@ -162,7 +162,10 @@ _HELD_OUT = Condition(
     typed_only=True,
 )
 _TEST_SETS = Condition(
-    "a data.eval", ("data.eval",), lambda config: bool(config.data.eval), typed_only=True
+    "a test set in data.eval",
+    ("data.eval",),
+    lambda config: bool(config.data.eval),
+    typed_only=True,
 )
 _LOGS_ROLLOUTS = Condition(
     "rollout_log.problems above 0",
@@ -301,7 +304,7 @@ class AdvantageConfig:
 class LossConfig:
     """The policy-gradient loss."""
 
-    name: str = field("grpo", "loss", choices=LOSSES, extensible=True)
+    name: str = field("grpo", "policy-gradient loss", choices=LOSSES, extensible=True)
     clip_low: float | None = field(
         None,
         "the probability ratio is clipped below 1 - clip_low",
@@ -338,7 +341,7 @@ class LossConfig:
     )
     max_length: int | None = field(
         None,
-        "divisor in tokens",
+        "what the sum over a response is divided by, in tokens",
         none_means="not set",
         at_least=1,
         applies=_loss("grpo") & _NORMALIZE_LENGTH,
@@ -478,7 +481,7 @@ class DataConfig:
 class VerifierConfig:
     """The processes that check answers."""
 
-    workers: int = field(2, "processes", at_least=1, at_most=1000, on_resume="free")
+    workers: int = field(2, "worker processes", at_least=1, at_most=1000, on_resume="free")
     time_limit: float = field(
         5.0, "seconds for one answer, then its process is killed", above=0, at_most=86_400
     )
@@ -668,6 +671,9 @@ class Config:
     rollout_log: RolloutLogConfig = RolloutLogConfig()
 
 
+# Phases of the program that may run out of memory.
+PHASES = ("loading", "rollout", "update", "evaluation")
+
 FIELDS: dict[str, Field] = {entry.name: entry for entry in fields_of(Config)}
 SECTIONS: dict[str, type] = {
     entry.name: entry.type
@@ -705,22 +711,22 @@ class Removed:
     constant: Any = None
 
 
-_ONE_RULE = "was removed: --config.mesh.rules names a whole set of rules"
+_RULES_BY_NAME = Removed("was removed: --config.mesh.rules names a whole set of rules")
 REMOVED = {
     "sample.stack_agents": Removed("was removed: agents of one architecture always share a call"),
     "trainer.skip_silent": Removed("was removed: sequences of advantage 0 are always left out"),
     "journal.chars": Removed("was removed: texts are always shortened to 2000 characters"),
     "verifier.max_chars": Removed("was removed: it is always 20000", 20_000),
-    "mesh.train.batch": Removed(_ONE_RULE, "data+fsdp"),
-    "mesh.train.hidden": Removed(_ONE_RULE, "fsdp"),
-    "mesh.train.vocab": Removed(_ONE_RULE, "model"),
-    "mesh.train.heads": Removed(_ONE_RULE, "model"),
-    "mesh.train.ffn": Removed(_ONE_RULE, "model"),
-    "mesh.decode.batch": Removed(_ONE_RULE, "data+fsdp"),
-    "mesh.decode.hidden": Removed(_ONE_RULE, ""),
-    "mesh.decode.vocab": Removed(_ONE_RULE, "model"),
-    "mesh.decode.heads": Removed(_ONE_RULE, "model"),
-    "mesh.decode.ffn": Removed(_ONE_RULE, "model"),
+    "mesh.train.batch": _RULES_BY_NAME,
+    "mesh.train.hidden": _RULES_BY_NAME,
+    "mesh.train.vocab": _RULES_BY_NAME,
+    "mesh.train.heads": _RULES_BY_NAME,
+    "mesh.train.ffn": _RULES_BY_NAME,
+    "mesh.decode.batch": _RULES_BY_NAME,
+    "mesh.decode.hidden": _RULES_BY_NAME,
+    "mesh.decode.vocab": _RULES_BY_NAME,
+    "mesh.decode.heads": _RULES_BY_NAME,
+    "mesh.decode.ffn": _RULES_BY_NAME,
 }
 
 
@@ -991,10 +997,22 @@ On the command line `--config.FIELD=VALUE` sets a field over the file's value.
 - A list is separated by commas: `--config.model=tiny,tiny`, `--config.response_length=18,22`. In Python it is a tuple.
   A path with a comma in it is taken whole where it exists, or inside a tuple: `--config.data.train="('a,b.jsonl',)"`.
 - `~` is the home directory in every path.
-- A field that has no effect in this run is refused, with the condition under which it would have one. Column "has an
-  effect" states it.
-- Column "resumed run" says whether a run that continues in its workdir may have another value.
+- A field that has no effect in the run is refused, with the condition under which it would have one: the column
+  "applies".
+- The column "may change" says whether a run that resumes in its workdir may have another value: freely, or with
+  `--config.allow_changes=True`. The modes `eval`, `sample` and `export` take a run's own values; what is typed beside
+  them changes those, except for the fields marked so.
 """
+
+
+_MEMORY_HEAD = """\
+## When memory runs out
+
+The error names the phase of the program. Lower these fields, the most effective first; `model` means a smaller one, or
+more devices with `mesh.fsdp`.
+
+| phase | fields |
+|---|---|"""
 
 
 def markdown() -> str:
@@ -1004,17 +1022,21 @@ def markdown() -> str:
         section, _, description = title.partition(": ")
         heading = f"## {section}\n\n{description}.\n" if description else f"## {section}\n"
         rows = "\n".join(table_row(entry) for entry in entries)
-        columns = "| field | default | meaning | allowed | has an effect | resumed run |"
+        columns = "| field | default | meaning | allowed | applies | may change |"
         blocks.append(f"{heading}\n{columns}\n|---|---|---|---|---|---|\n{rows}\n")
+    blocks.append(f"{_MEMORY_HEAD}\n")
+    for phase in PHASES:
+        names = ", ".join(f"`{name}`" for name in fields_to_lower(phase))
+        blocks[-1] += f"| {phase} | {names} |\n"
     blocks.append("## Names of earlier versions\n")
     blocks.append(
         "A typed old name is refused and says where it moved; `config.json` of an old run is read.\n"
     )
     moved = [f"| `{old}` | `{new}` |" for old, new in MOVED.items()]
-    removed = [
-        f"| `{old}` | {entry.reason.removeprefix('was removed: ')} |"
-        for old, entry in REMOVED.items()
-    ]
+    reasons: dict[str, list[str]] = {}
+    for old, entry in REMOVED.items():
+        reasons.setdefault(entry.reason.removeprefix("was removed: "), []).append(f"`{old}`")
+    removed = [f"| {', '.join(names)} | {reason} |" for reason, names in reasons.items()]
     blocks.append("\n".join(["| then | now |", "|---|---|", *moved, *removed]) + "\n")
     return "\n".join(blocks)
 

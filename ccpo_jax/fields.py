@@ -13,11 +13,11 @@ from ccpo_jax.errors import InputError
 
 OnResume = Literal["free", "asks", "fixed"]
 
-# What a resumed run may do with a field, in the words of the documentation.
+# Whether a resumed run may have another value, in the words of the documentation.
 ON_RESUME: dict[OnResume, str] = {
-    "free": "may change",
-    "asks": "may change with `allow_changes=True`",
-    "fixed": "may change with `allow_changes=True`; fixed for `eval`, `sample` and `export`",
+    "free": "yes",
+    "asks": "with `allow_changes`",
+    "fixed": "with `allow_changes`; not by other modes",
 }
 
 # Longer text cannot be a list of names or numbers; Python's parser needs memory for it.
@@ -355,24 +355,24 @@ def allowed_words(entry: Field) -> str:
     if entry.kind is bool:
         return "True or False"
     if entry.choices:
-        return " | ".join(entry.choices) + (", or one of your own" if entry.extensible else "")
-    words = entry.kind_words
-    if entry.limits.words:
-        words = (
-            f"{words} {entry.limits.words}"
-            if not entry.is_list
-            else f"{words}, each {entry.limits.words}"
-        )
-    return words
+        return f"one of {', '.join(entry.choices)}"
+    if not entry.limits.words:
+        return entry.kind_words
+    each = "each " if entry.is_list else ""
+    return f"{entry.kind_words}, {each}{entry.limits.words}"
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def help_entry(entry: Field, default: str) -> str:
     """The lines of `--help` about a field."""
-    sentences = [f"{entry.help}; {allowed_words(entry)}."]
+    sentences = [f"{_capitalized(entry.help)}.", f"{_capitalized(allowed_words(entry))}."]
     if entry.none_means:
         sentences.append(f"None: {entry.none_means}.")
     if entry.applies is not None:
-        sentences.append(f"Applies with {entry.applies.words}.")
+        sentences.append(f"Applies only with {entry.applies.words}.")
     body = textwrap.fill(" ".join(sentences), 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return f"  --config.{entry.name}={default}\n{body}"
 
@@ -383,8 +383,5 @@ def table_row(entry: Field) -> str:
     meaning = entry.help + (f" (None: {entry.none_means})" if entry.none_means else "")
     applies = "always" if entry.applies is None else f"with {entry.applies.words}"
     cells = (f"`{entry.name}`", f"`{default}`", meaning, allowed_words(entry), applies)
-    resume = ON_RESUME[entry.on_resume].split(";")[0]
-    if entry.on_resume == "fixed":
-        resume += " (fixed for `eval`, `sample`, `export`)"
-    escaped = [cell.replace("|", "\\|") for cell in (*cells, resume)]
+    escaped = [cell.replace("|", "\|") for cell in (*cells, ON_RESUME[entry.on_resume])]
     return "| " + " | ".join(escaped) + " |"

@@ -1,6 +1,7 @@
 """Where every preset starts: the defaults of `ccpo_jax.config`, and what several presets change."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
@@ -16,7 +17,7 @@ def base() -> ConfigDict:
         config[section] = ConfigDict()
     for name, field in FIELDS.items():
         section, _, last = name.rpartition(".")
-        target = config[section] if section else config
+        target: Any = config[section] if section else config
         if field.is_list:
             target[last] = FieldReference(field.default, field_type=object)
         elif field.optional:
