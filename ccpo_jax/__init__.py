@@ -1,48 +1,61 @@
 """Counterfactual credit for teams of language models.
 
-The mathematics is here and needs jax and numpy alone. Models, sampling, rollouts and training are submodules
-(`ccpo_jax.models`, `ccpo_jax.sampler`, `ccpo_jax.rollout`, `ccpo_jax.train`, ...) that are imported by name.
+The mathematics, `ccpo_jax.rl`, is exported here and needs jax and numpy alone. Models, sampling,
+rollouts and training are subpackages that are imported by name: `ccpo_jax.models`,
+`ccpo_jax.sampler`, `ccpo_jax.rollout`, `ccpo_jax.train`.
 """
 
-from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
-from ccpo_jax.rl.credit import CREDITS, make_credit
-from ccpo_jax.rl.losses import (
-    LOSSES,
-    batch_totals,
-    gspo_loss,
-    policy_gradient_loss,
-    reinforce_pp_loss,
-)
-from ccpo_jax.rl.moments import init_moments, standardize, update_moments
-from ccpo_jax.rl.rewards import (
-    contribution,
-    cross_play_contribution,
-    event_bonus,
-    gated_reward,
-    history_gate,
-    sepo_reward,
-    shape_contribution,
-    shapley_value,
-    vote_reward,
-)
-from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks, team_reward
-from ccpo_jax.rl.types import (
-    BatchTotals,
-    CCPOState,
-    CreditEstimator,
-    Outcome,
-    Policy,
-    RunningMoments,
-    Samples,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ccpo_jax.rl import (
+        CREDITS,
+        LOSSES,
+        TOPOLOGIES,
+        Baseline,
+        BatchTotals,
+        CCPOState,
+        CreditEstimator,
+        Needs,
+        Outcome,
+        Policy,
+        RunningMoments,
+        Samples,
+        Topology,
+        agent_masks,
+        batch_totals,
+        contribution,
+        cross_play_contribution,
+        event_bonus,
+        gated_reward,
+        group_advantage,
+        gspo_loss,
+        history_gate,
+        init_moments,
+        leave_one_out_advantage,
+        make_credit,
+        policy_gradient_loss,
+        reinforce_pp_loss,
+        sepo_reward,
+        shape_contribution,
+        shapley_value,
+        standardize,
+        surprisal_advantage,
+        team_reward,
+        update_moments,
+        vote_reward,
+    )
 
 __all__ = [
     "CREDITS",
     "LOSSES",
     "TOPOLOGIES",
+    "Baseline",
     "BatchTotals",
     "CCPOState",
     "CreditEstimator",
+    "Needs",
     "Outcome",
     "Policy",
     "RunningMoments",
@@ -71,3 +84,17 @@ __all__ = [
     "update_moments",
     "vote_reward",
 ]
+
+
+# Names are resolved on first use (PEP 562), so that a process which uses none, such as a verifier
+# worker, loads neither jax nor numpy.
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        value = getattr(importlib.import_module("ccpo_jax.rl"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'ccpo_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,1 +1,73 @@
-"""The mathematics: rewards, credit, advantages and losses, in jax and numpy alone."""
+"""Ring 1, the mathematics: rewards, credit, advantages and losses, in jax and numpy alone."""
+
+from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
+from ccpo_jax.rl.credit import CREDITS, make_credit
+from ccpo_jax.rl.losses import (
+    LOSSES,
+    batch_totals,
+    gspo_loss,
+    policy_gradient_loss,
+    reinforce_pp_loss,
+)
+from ccpo_jax.rl.moments import init_moments, standardize, update_moments
+from ccpo_jax.rl.rewards import (
+    contribution,
+    cross_play_contribution,
+    event_bonus,
+    gated_reward,
+    history_gate,
+    sepo_reward,
+    shape_contribution,
+    shapley_value,
+    vote_reward,
+)
+from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks, team_reward
+from ccpo_jax.rl.types import (
+    Baseline,
+    BatchTotals,
+    CCPOState,
+    CreditEstimator,
+    Needs,
+    Outcome,
+    Policy,
+    RunningMoments,
+    Samples,
+)
+
+__all__ = [
+    "CREDITS",
+    "LOSSES",
+    "TOPOLOGIES",
+    "Baseline",
+    "BatchTotals",
+    "CCPOState",
+    "CreditEstimator",
+    "Needs",
+    "Outcome",
+    "Policy",
+    "RunningMoments",
+    "Samples",
+    "Topology",
+    "agent_masks",
+    "batch_totals",
+    "contribution",
+    "cross_play_contribution",
+    "event_bonus",
+    "gated_reward",
+    "group_advantage",
+    "gspo_loss",
+    "history_gate",
+    "init_moments",
+    "leave_one_out_advantage",
+    "make_credit",
+    "policy_gradient_loss",
+    "reinforce_pp_loss",
+    "sepo_reward",
+    "shape_contribution",
+    "shapley_value",
+    "standardize",
+    "surprisal_advantage",
+    "team_reward",
+    "update_moments",
+    "vote_reward",
+]

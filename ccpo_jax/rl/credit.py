@@ -1,16 +1,19 @@
-"""Credit estimators: who gets paid what for one batch of rollouts, as (init, update) pairs.
+"""Credit estimators: each agent's reward for one batch of rollouts, as (init, update) pairs.
 
-The credit ``[A, B, G]`` of an estimator is each agent's reward for its own policy gradient, in all of its turns;
-`group_advantage` or `leave_one_out_advantage` turns it into advantages. State is carried by the caller; estimators
-without memory carry (). What an estimator needs decoded besides the team's own answers (masked worlds, several answers
-per thought) and how its credit is best centred stand in its `CreditEstimator` and hold unless the run says otherwise.
-One that remembers nothing also says what it is ``over`` a team of which fewer agents are masked: a step that trains
-some agents alone does not decode worlds that mask the others.
+The credit ``[A, B, G]`` of an estimator is each agent's reward for its own policy gradient, in all
+of its turns; `group_advantage` or `leave_one_out_advantage` turns it into advantages. The caller
+carries the state; estimators without one carry (). A `CreditEstimator` also declares what it needs
+from the rollout (masked worlds, several answers per text, ratings) and how its credit is best
+centred.
+
+What each estimator's gradient climbs is stated under "Gradient" and tested by enumeration of small
+tabular teams: those that state E[R] are unbiased for it, the others climb another objective.
 """
 
 import dataclasses
 import functools
 import inspect
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -32,23 +35,18 @@ from ccpo_jax.rl.rewards import (
     vote_reward,
 )
 from ccpo_jax.rl.topology import Topology, agent_masks, all_subsets, is_chain, texts_per_sample
-from ccpo_jax.rl.types import (
-    Array,
-    Baseline,
-    CCPOState,
-    CreditEstimator,
-    Needs,
-    Outcome,
-)
+from ccpo_jax.rl.types import Array, Baseline, CCPOState, CreditEstimator, Needs, Outcome
 
 _CENTRED = Baseline(normalize_std=False)
 _OWN_BASELINE = Baseline(kind="none")
+
 _MOST_AGENTS = 10  # 2**10 subsets
-_MOST_TEXTS = 64  # per sample: beyond it an estimator would spend a step on one prompt
+# Per sample of the team: beyond it an estimator would spend a step on one prompt.
+_MOST_TEXTS = 64
 
 
 def make_credit(name: str, topology: Topology, **hyper) -> CreditEstimator:
-    """Builds a credit estimator by name and says clearly what is wrong with a name or a hyper-parameter.
+    """Builds a credit estimator by name.
 
     Args:
       name: a key of CREDITS.
@@ -59,7 +57,8 @@ def make_credit(name: str, topology: Topology, **hyper) -> CreditEstimator:
       The estimator.
 
     Raises:
-      ValueError: if the name or a hyper-parameter is unknown, out of range, or the estimator does not fit the team.
+      InputError: `credit.name`, if it is unknown or does not fit the team; `credit.<name>`, if a
+        hyper-parameter is unknown or out of range.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
@@ -67,28 +66,32 @@ def make_credit(name: str, topology: Topology, **hyper) -> CreditEstimator:
       (0,)
     """
     if name not in CREDITS:
-        raise ValueError(
-            f"credit.name: {name!r} is unknown; use one of {', '.join(map(repr, CREDITS))}"
+        raise InputError(
+            "credit.name", f"{name!r} is unknown; use one of {', '.join(map(repr, CREDITS))}"
         )
     known = list(inspect.signature(CREDITS[name]).parameters)[1:]
     for key in hyper:
         if key not in known:
-            raise ValueError(
-                f"credit.{key}: {name!r} has no such hyper-parameter; use {', '.join(known) or 'none'}"
+            raise InputError(
+                f"credit.{key}",
+                f"{name!r} has no such hyper-parameter; use {', '.join(known) or 'none'}",
             )
     return CREDITS[name](topology, **hyper)
 
 
 def shared(topology: Topology) -> CreditEstimator:
-    """The team's reward for everyone: ``c_k = R``. The baseline of every table.
+    """The team's reward for every agent: ``c_k = R``.
 
-    Unbiased for E[R], and blind to who contributed: the luck of every agent is in every agent's gradient.
+    Choose it as the baseline of every comparison: it fits every team and decodes nothing more. It
+    is blind to who contributed, so the luck of every agent is noise in every agent's gradient.
+
+    Gradient: that of E[R].
 
     Args:
       topology: any team.
 
     Returns:
-      CreditEstimator without state or masked worlds.
+      An estimator without state.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
@@ -99,21 +102,25 @@ def shared(topology: Topology) -> CreditEstimator:
     def update(state, outcome):
         return jnp.stack([_team_reward(outcome)] * topology.num_agents), state
 
-    return CreditEstimator(_stateless, update)
+    return CreditEstimator(_no_state, update)
 
 
 def magrpo(topology: Topology) -> CreditEstimator:
-    """The team's reward against one baseline that all agents share, the mean of the group: ``c_k = R - mean_g R``.
+    """The team's reward, centred by the group's mean and not divided by its deviation: ``c_k = R``.
 
-    That is `shared` without division by the group's standard deviation: the gradient of E[R], times (G - 1) / G.
+    Choose it to compare with MAGRPO. It is `shared` without the division by the group's standard
+    deviation; the advantage R - mean_g R is the same for all agents.
 
-    Reference: arXiv:2508.04652 (MAGRPO), its advantage; Deviation: one reward at the end of a rollout, none per turn.
+    Gradient: that of E[R], times (G - 1) / G.
+
+    Reference: arXiv:2508.04652 (MAGRPO), its advantage. Deviation: one reward at the end of a
+    rollout, none per turn.
 
     Args:
       topology: any team.
 
     Returns:
-      CreditEstimator without state or masked worlds; its credit is R, the advantage subtracts the mean.
+      An estimator without state.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
@@ -124,28 +131,33 @@ def magrpo(topology: Topology) -> CreditEstimator:
 
 
 def individual(topology: Topology) -> CreditEstimator:
-    """Every voter is paid for its own answer: ``c_k = correct_k``. Trains soloists, not a team.
+    """Every voter's own correctness: ``c_k = correct_k``.
+
+    Choose it to see what a team gains over agents trained alone: it optimises individual, not team,
+    accuracy.
+
+    Gradient: that of each agent's own expected correctness.
 
     Args:
       topology: a team that votes.
 
     Returns:
-      CreditEstimator without state or masked worlds.
+      An estimator without state.
 
     Raises:
-      ValueError: if the team does not vote, so that not every agent has an answer of its own.
+      InputError: `credit.name`, if the team does not vote: not every agent then has an answer.
 
     Example:
       >>> from ccpo_jax.rl.topology import voting
       >>> individual(voting()).needs.ablated
       ()
     """
-    _require_vote("individual", topology)
+    _require_team(topology.decision == "vote", "individual", topology, "a team that votes")
 
     def update(state, outcome):
         return jnp.moveaxis(jnp.asarray(outcome.correct[0], jnp.float32), -1, 0), state
 
-    return CreditEstimator(_stateless, update)
+    return CreditEstimator(_no_state, update)
 
 
 def ccpo(
@@ -157,46 +169,57 @@ def ccpo(
     eps: float = 1e-6,
     min_samples: int = 10,
 ) -> CreditEstimator:
-    """Counterfactual credit, shaped by the history of contributions.
+    """The paper's counterfactual credit: contributions, shaped by their history.
 
-    Dyad, with D = J - S (joint minus solo reward) and the gate g of `history_gate`:
+    Choose it to reproduce arXiv:2603.21563. In the dyad, with D = J - S (joint minus solo reward)
+    and the gate g of `history_gate`:
 
         thinker: tanh(alpha * z(D)),        solver: g * z(J) + (1 - g) * z(S).
 
-    Any other team, with Delta_k the reward lost when agent k is masked: ``tanh(alpha * z(Delta_k))``, one set of
-    statistics for all agents. The statistics from before the step shape the step and are updated afterwards; until
-    `min_samples` values were seen, contributions (and the Solver's joint reward) pass unshaped.
+    In any other team, with Delta_k the reward lost when agent k is masked,
 
-    Reference: arXiv:2603.21563. Deviation: voting follows the paper's text, its released code has none; chains, debates
-    and other graphs are ours and are treated like voting.
+        agent k: tanh(alpha * z(Delta_k)),
+
+    with one set of statistics for all agents. The statistics from before the step shape the step
+    and are updated afterwards. Until `min_samples` values were seen, the credit is the raw
+    contribution (for the Solver the joint reward).
+
+    Gradient: not that of E[R]. For fixed statistics each agent climbs the expectation of its shaped
+    reward, a surrogate: `tanh` bounds large contributions, and z makes the average contribution of
+    the past, not a contribution of 0, the zero of credit.
+
+    Reference: arXiv:2603.21563. Deviation: voting follows the paper's text, its released code has
+    none; chains, debates and other graphs are ours and are treated like voting.
 
     Args:
       topology: the dyad, or a team whose agents can all be masked.
-      alpha: slope of the shaping.
-      eta: steepness of the gate; the dyad alone has one.
+      alpha: slope of the shaping, above 0.
+      eta: steepness of the gate; used in the dyad alone.
       decay: weight of the past in the statistics, in [0, 1).
-      eps: added to standard deviations.
+      eps: added to standard deviations, at least 0.
       min_samples: values to see before shaping starts.
 
     Returns:
-      CreditEstimator whose state is a CCPOState; only the dyad fills more of it than `delta`.
+      An estimator whose state is a CCPOState; teams other than the dyad use its `delta` alone.
 
     Raises:
-      ValueError: if some agent cannot be masked and the team is no dyad, or `decay` is out of range.
+      InputError: `credit.name`, if the team does not fit; `credit.decay` or `credit.eps`, if out of
+        range.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
       >>> int(ccpo(dyad()).init().delta.count)
       0
     """
-    everyone = set(topology.ablated) == set(range(topology.num_agents))
-    _require(
-        everyone or _is_dyad(topology),
+    all_masked = set(topology.ablated) == set(range(topology.num_agents))
+    _require_team(
+        all_masked or _is_dyad(topology),
         "ccpo",
         topology,
         "the dyad or a team whose agents can all be masked",
     )
     _require_decay(decay)
+    _require_eps(eps)
 
     def init():
         return CCPOState(init_moments(), init_moments(), init_moments())
@@ -204,20 +227,20 @@ def ccpo(
     def update(state, outcome):
         delta = _contributions(topology, outcome)
         ready = state.delta.count >= min_samples
-        credit = jnp.where(
-            ready, shape_contribution(delta, state.delta, alpha=alpha, eps=eps), delta
-        )
+        shaped = shape_contribution(delta, state.delta, alpha=alpha, eps=eps)
+        credit = jnp.where(ready, shaped, delta)
         credit = credit[np.argsort(topology.ablated)]
         new = state._replace(delta=update_moments(state.delta, delta, decay=decay))
-        if _is_dyad(topology):
-            joint, solo = jnp.asarray(outcome.reward[:2], jnp.float32)
-            solver = jnp.where(ready, gated_reward(joint, solo, state, eta=eta, eps=eps), joint)
-            credit = jnp.stack([credit[0], solver])
-            new = new._replace(
-                joint=update_moments(state.joint, joint, decay=decay),
-                solo=update_moments(state.solo, solo, decay=decay),
-            )
-        return credit, new
+        if not _is_dyad(topology):
+            return credit, new
+
+        joint, solo = jnp.asarray(outcome.reward[:2], jnp.float32)
+        solver = jnp.where(ready, gated_reward(joint, solo, state, eta=eta, eps=eps), joint)
+        new = new._replace(
+            joint=update_moments(state.joint, joint, decay=decay),
+            solo=update_moments(state.solo, solo, decay=decay),
+        )
+        return jnp.stack([credit[0], solver]), new
 
     def metrics(state):
         named = {}
@@ -230,36 +253,43 @@ def ccpo(
 
 
 def ccpo_event(topology: Topology, *, weight: float = 0.2, soft: bool = False) -> CreditEstimator:
-    """Signed reward plus an event bonus for the Thinker: ``c_0 = J + weight * bonus``, ``c_1 = J``, with J in {-1, +1}.
+    """The signed team reward, and for the Thinker a bonus where it reversed the usual outcome.
 
-    Made for centred advantages (`group_advantage` with normalize_std=False) and the GSPO loss; dividing by the standard
-    deviation of the group would cancel the bonus.
+    Choose it to reproduce the later versions of arXiv:2603.21563. With J in {-1, +1} and the bonus
+    of `event_bonus`,
+
+        c_0 = J + weight * bonus,      c_1 = J.
+
+    Made for centred advantages (`group_advantage` with normalize_std=False) and the GSPO loss;
+    dividing by the standard deviation of the group would cancel the bonus.
+
+    Gradient: the Solver's is that of E[J]. The Thinker's is that of E[J] too, with prompts weighted
+    by how clear their solo outcome is.
 
     Reference: arXiv:2603.21563, event bonus of the later versions.
 
     Args:
       topology: the dyad.
       weight: lambda, size of the bonus.
-      soft: bonus (J - b) / 2 in place of the event, see `event_bonus`.
+      soft: bonus (J - b) / 2 instead of the event, see `event_bonus`.
 
     Returns:
-      CreditEstimator without state. Credit is in [-1 - weight, 1 + weight].
+      An estimator without state. Credit is in [-1 - weight, 1 + weight].
 
     Raises:
-      ValueError: if the team is not the dyad.
+      InputError: `credit.name`, if the team is not the dyad.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
       >>> ccpo_event(dyad()).needs.ablated
       (0,)
     """
-    _require(_is_dyad(topology), "ccpo_event", topology, "the dyad")
-
+    _require_team(_is_dyad(topology), "ccpo_event", topology, "the dyad")
     return _ccpo_event(topology, weight, soft)
 
 
 def _ccpo_event(topology: Topology, weight: float, soft: bool) -> CreditEstimator:
-    """`ccpo_event` of a dyad whose Thinker may be left unmasked: its bonus is then 0."""
+    """`ccpo_event` of a dyad whose Thinker may be left unmasked: the bonus is then 0."""
 
     def update(state, outcome):
         _require_worlds(1 + len(topology.ablated), outcome)
@@ -271,47 +301,56 @@ def _ccpo_event(topology: Topology, weight: float, soft: bool) -> CreditEstimato
         return _ccpo_event(_masking_only(topology, agents), weight, soft)
 
     needs = Needs(ablated=topology.ablated)
-    return CreditEstimator(_stateless, update, needs, _CENTRED, restrict)
+    return CreditEstimator(_no_state, update, needs, _CENTRED, restrict)
 
 
 def sepo(
     topology: Topology, *, own: float = 0.3, praise: float = 0.2, blame: float = 0.2
 ) -> CreditEstimator:
-    """Both roles say who brought about the outcome, and share a part of it accordingly, see `sepo_reward`.
+    """The signed team reward, adjusted by how much both roles say each contributed.
 
-    After the verdict each role splits the outcome between Thinker and Solver; ``c_k = R + praise * w_k`` where the team
-    was right and ``R - blame * w_k`` where it was wrong, with R in {-1, +1} and w_k the role's share less the group's
-    mean share. What a role says about itself counts `own`, what its partner says 1 - own. Made for centred advantages.
-    The ratings themselves are not trained on: a role that is paid by its own word would learn to praise itself.
+    Choose it where the agents can judge their own work; it decodes two ratings per sample and no
+    masked world. After the verdict each role rates the shares of Thinker and Solver in the outcome.
+    With R in {-1, +1} and w_k the role's share minus the group's mean share,
 
-    Reference: SEPO, from the authors of arXiv:2603.21563. Deviation: `sepo_reward` states the formula; that ratings are
-    not trained is ours.
+        c_k = R + praise * w_k where the team was right,      c_k = R - blame * w_k where it was
+        wrong.
+
+    A role's rating of itself has the weight `own`, its partner's 1 - own. Made for centred
+    advantages. Ratings themselves are not trained on: a role whose credit depends on its own rating
+    would learn to praise itself.
+
+    Gradient: not that of E[R]; the ratings tilt it, and it is as good as the raters.
+
+    Reference: SEPO, from the authors of arXiv:2603.21563. Deviation: the formula is that of
+    `sepo_reward`; that ratings are not trained on is ours.
 
     Args:
       topology: the dyad.
-      own: weight of a role's word about itself, in [0, 1].
+      own: weight of a role's rating of itself, in [0, 1].
       praise: lambda where the team was right, in [0, 1): below 1 the verdict decides the sign.
       blame: lambda where it was wrong, likewise.
 
     Returns:
-      CreditEstimator without state; needs ratings, and no masked world.
+      An estimator without state that needs ratings.
 
     Raises:
-      ValueError: if the team is not the dyad, or a hyper-parameter is out of range.
+      InputError: `credit.name`, if the team is not the dyad; `credit.own`, `credit.praise` or
+        `credit.blame`, if out of range.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
       >>> sepo(dyad()).needs.ratings
       True
     """
-    _require(_is_dyad(topology), "sepo", topology, "the dyad")
-    for name, value, fits, words in (
-        ("own", own, 0.0 <= own <= 1.0, "in [0, 1]"),
-        ("praise", praise, 0.0 <= praise < 1.0, "in [0, 1)"),
-        ("blame", blame, 0.0 <= blame < 1.0, "in [0, 1)"),
-    ):
-        if not fits:
-            raise ValueError(f"credit.{name}: must be {words}, received {value}; use {name}=0.2")
+    _require_team(_is_dyad(topology), "sepo", topology, "the dyad")
+    if not 0.0 <= own <= 1.0:
+        raise InputError("credit.own", f"must be in [0, 1], received {own}; use credit.own=0.3")
+    for name, value in (("praise", praise), ("blame", blame)):
+        if not 0.0 <= value < 1.0:
+            raise InputError(
+                f"credit.{name}", f"must be in [0, 1), received {value}; use credit.{name}=0.2"
+            )
 
     def update(state, outcome):
         if outcome.shares is None:
@@ -319,19 +358,23 @@ def sepo(
                 "outcome.shares",
                 "'sepo' needs both agents' ratings, received None; collect ratings",
             )
-        thinker, solver = jnp.asarray(outcome.shares, jnp.float32)
+        by_thinker, by_solver = jnp.asarray(outcome.shares, jnp.float32)
         reward = 2.0 * _team_reward(outcome) - 1.0
-        return jnp.stack(
-            sepo_reward(reward, thinker, solver, eta=own, credit=praise, blame=blame)
-        ), state
+        thinker, solver = sepo_reward(
+            reward, by_thinker, by_solver, eta=own, credit=praise, blame=blame
+        )
+        return jnp.stack([thinker, solver]), state
 
-    return CreditEstimator(_stateless, update, Needs(ratings=True), _CENTRED)
+    return CreditEstimator(_no_state, update, Needs(ratings=True), _CENTRED)
 
 
 def difference(topology: Topology) -> CreditEstimator:
-    """Raw contribution: ``c_k = R - R_without_k``; an agent that cannot be masked gets R.
+    """The raw contribution: ``c_k = R - R_without_k``; an agent that is never masked gets R.
 
-    Unbiased for E[R], because the reward without an agent does not depend on what that agent wrote.
+    Choose it for unbiased credit per agent at the price of one masked world per agent (free in a
+    vote). An agent that changes nothing gets 0, one that harms the team less than 0.
+
+    Gradient: that of E[R], because the reward without an agent does not depend on its own text.
 
     Reference: arXiv:2603.21563 without its shaping; known as the difference reward.
 
@@ -339,7 +382,7 @@ def difference(topology: Topology) -> CreditEstimator:
       topology: any team.
 
     Returns:
-      CreditEstimator without state.
+      An estimator without state.
 
     Example:
       >>> from ccpo_jax.rl.topology import voting
@@ -349,43 +392,49 @@ def difference(topology: Topology) -> CreditEstimator:
 
     def update(state, outcome):
         delta = _contributions(topology, outcome)
-        world = {agent: index for index, agent in enumerate(topology.ablated)}
-        agents = range(topology.num_agents)
-        return jnp.stack(
-            [delta[world[k]] if k in world else _team_reward(outcome) for k in agents]
-        ), state
+        credit = []
+        for agent in range(topology.num_agents):
+            if agent in topology.ablated:
+                credit.append(delta[topology.ablated.index(agent)])
+            else:
+                credit.append(_team_reward(outcome))
+        return jnp.stack(credit), state
 
     def restrict(agents):
         return difference(_masking_only(topology, agents))
 
     needs = Needs(ablated=topology.ablated)
-    return CreditEstimator(_stateless, update, needs, restrict=restrict)
+    return CreditEstimator(_no_state, update, needs, restrict=restrict)
 
 
 def agent_norm(
     topology: Topology, *, decay: float = 0.99, eps: float = 1e-6, min_samples: int = 10
 ) -> CreditEstimator:
-    """Contributions on each agent's own scale: ``c_k = (Delta_k - mean_k) / sd_k``, with running moments per agent.
+    """Contributions on each agent's own scale: ``c_k = (Delta_k - mean_k) / sd_k``.
 
-    An agent that seldom changes the outcome has small contributions; on a common scale the others' gradients drown
-    its own. Delta_k is the credit of `difference`. The moments from before the step shape the step, so the gradient is
-    that of E[R], times 1 / sd_k; until `min_samples` values were seen, contributions pass as they are.
+    Choose it where some agents change the outcome far less often than others: on a common scale
+    their small contributions drown in the others' gradients. Delta_k is the credit of `difference`;
+    mean_k and sd_k are running moments of agent k. The moments from before the step shape the step;
+    until `min_samples` values were seen, the credit is the raw contribution.
 
-    Reference: arXiv:2602.08847 (Dr. MAS), normalisation per agent. Deviation: it normalises the shared reward over
-    the samples of a group; here every agent speaks in every sample, so that would be `shared`. Contributions differ
-    between agents, and running moments keep the gradient unbiased.
+    Gradient: that of E[R], times 1 / sd_k for agent k.
+
+    Reference: arXiv:2602.08847 (Dr. MAS), normalisation per agent. Deviation: it normalises the
+    shared reward over the samples of a group; here every agent speaks in every sample, so that
+    would be `shared`. Contributions differ between agents, and running moments keep the direction
+    of each agent's gradient unbiased.
 
     Args:
       topology: any team.
       decay: weight of the past in the moments, in [0, 1).
-      eps: added to standard deviations.
+      eps: added to standard deviations, at least 0.
       min_samples: values per agent to see before normalising.
 
     Returns:
-      CreditEstimator whose state is a RunningMoments with an axis of agents.
+      An estimator whose state is a RunningMoments of ``[A]`` fields.
 
     Raises:
-      ValueError: if `decay` is out of range.
+      InputError: `credit.decay` or `credit.eps`, if out of range.
 
     Example:
       >>> from ccpo_jax.rl.topology import voting
@@ -393,6 +442,7 @@ def agent_norm(
       (3,)
     """
     _require_decay(decay)
+    _require_eps(eps)
     raw = difference(topology)
 
     def init():
@@ -402,7 +452,8 @@ def agent_norm(
         delta, _ = raw.update((), outcome)
         scaled = jax.vmap(functools.partial(standardize, eps=eps))(delta, state)
         credit = jnp.where(state.count[0] >= min_samples, scaled, delta)
-        return credit, jax.vmap(functools.partial(update_moments, decay=decay))(state, delta)
+        new = jax.vmap(functools.partial(update_moments, decay=decay))(state, delta)
+        return credit, new
 
     def metrics(state):
         named = {}
@@ -415,53 +466,67 @@ def agent_norm(
 
 
 def cross_play(topology: Topology) -> CreditEstimator:
-    """Contribution of a vote averaged over all teams its group can form, see `cross_play_contribution`.
+    """The contribution to a vote, averaged over all teams its group can form.
+
+    Choose it for independent voters: same expectation as `difference`, never more variance, and
+    nothing more to decode. See `cross_play_contribution` for the equation.
+
+    Gradient: that of E[R].
 
     Deviation: not in arXiv:2603.21563.
 
     Args:
-      topology: a team that votes.
+      topology: a team whose members vote without reading each other.
 
     Returns:
-      CreditEstimator without state; it re-tallies votes itself and reads no masked world.
+      An estimator without state; it counts votes again itself and reads no masked world.
 
     Raises:
-      ValueError: if the team does not vote.
+      InputError: `credit.name`, if the team does not fit.
 
     Example:
       >>> from ccpo_jax.rl.topology import voting
       >>> cross_play(voting()).needs.ablated
       ()
     """
-    _require_voters("cross_play", topology)
+    _require_team(
+        _votes_independently(topology),
+        "cross_play",
+        topology,
+        "a team whose members vote without reading each other",
+    )
 
     def update(state, outcome):
-        return cross_play_contribution(
-            outcome.answer_id[0], outcome.correct[0], tie=topology.tie
-        ), state
+        answer_id, correct = outcome.answer_id[0], outcome.correct[0]
+        return cross_play_contribution(answer_id, correct, tie=topology.tie), state
 
-    return CreditEstimator(_stateless, update)
+    return CreditEstimator(_no_state, update)
 
 
 def shapley(topology: Topology) -> CreditEstimator:
-    """Exact Shapley value of every agent, from the team's reward in all 2**A subsets, see `shapley_value`.
+    """Every agent's exact Shapley value, from the team's reward in all 2**A subsets of agents.
 
-    Voters who do not read each other are re-tallied: nothing more is decoded. In other teams every subset is a masked
-    world, and what it changes is decoded: 3 texts a sample in the dyad (as for `difference`), 7 in a chain of three, 15
-    in a debate of three. Agent k climbs the mean reward, over all orders of joining, of the team it has just joined, as
-    far as it read there what it really read: in the dyad the Thinker half the team's reward and half its own text's
+    Choose it where credit has to add up to the team's reward, and agents can stand in for each
+    other. See `shapley_value` for the equation. Independent voters are counted again: nothing more
+    is decoded. In other teams every subset is a masked world, and texts that it changes are
+    decoded: 3 texts per sample in the dyad (as for `difference`), 7 in a chain of three, 15 in a
+    debate of three.
+
+    Gradient: not that of E[R]. Agent k climbs the expected reward of the team it has just joined,
+    averaged over all orders of joining, and only where its inputs in that coalition equal its
+    factual inputs. In the dyad the Thinker climbs half the team's reward and half its own
     correctness, the Solver half the team's reward.
 
-    Deviation: not in arXiv:2603.21563.
+    Reference: Shapley, A value for n-person games (1953). Deviation: not in arXiv:2603.21563.
 
     Args:
-      topology: any team that takes at most 64 texts a sample in all worlds and has at most 10 agents.
+      topology: a team of at most 10 agents and 64 texts per sample in all worlds together.
 
     Returns:
-      CreditEstimator without state.
+      An estimator without state.
 
     Raises:
-      ValueError: if the team is too large.
+      InputError: `credit.name`, if the team is too large.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad, voting
@@ -470,76 +535,87 @@ def shapley(topology: Topology) -> CreditEstimator:
     """
     agents = topology.num_agents
     if agents > _MOST_AGENTS:
-        raise ValueError(
-            f"credit.name: 'shapley' looks at 2**{agents} subsets, more than 2**{_MOST_AGENTS}; "
-            f"use num_agents={_MOST_AGENTS} at most, or credit.name='difference'"
+        raise InputError(
+            "credit.name",
+            f"'shapley' needs 2**{agents} subsets, more than 2**{_MOST_AGENTS}; use at most "
+            f"{_MOST_AGENTS} agents, or credit.name='difference'",
         )
     subsets = all_subsets(agents)
     masks = agent_masks(agents, subsets)
-    if _retallied(topology):
 
-        def update(state, outcome):
+    # World w masks the agents whose bits are set in w: in reverse order, it keeps them.
+    if _votes_independently(topology):
+
+        def update_votes(state, outcome):
             present = masks[:, None, None]
             reward = vote_reward(
                 outcome.answer_id[0], outcome.correct[0], present, tie=topology.tie
             )
-            return shapley_value(
-                reward[::-1]
-            ), state  # world w masks the agents of w: from behind, it holds them
+            return shapley_value(reward[::-1]), state
 
-        return CreditEstimator(_stateless, update)
+        return CreditEstimator(_no_state, update_votes)
 
     texts = texts_per_sample(topology, masks)
     if texts > _MOST_TEXTS:
-        raise ValueError(
-            f"credit.name: 'shapley' of this team takes {texts} texts a sample, more than {_MOST_TEXTS}; "
-            "use fewer agents, or credit.name='difference'"
+        raise InputError(
+            "credit.name",
+            f"'shapley' decodes {texts} texts per sample of this team, more than {_MOST_TEXTS}; "
+            "use fewer agents, or credit.name='difference'",
         )
 
     def update(state, outcome):
         _require_worlds(1 + len(subsets), outcome)
         return shapley_value(outcome.reward[::-1]), state
 
-    return CreditEstimator(_stateless, update, Needs(ablated=subsets))
+    return CreditEstimator(_no_state, update, Needs(ablated=subsets))
 
 
 def nested(
     topology: Topology, *, answers: int = 4, solo_weight: float = 0.0, decay: float = 0.99
 ) -> CreditEstimator:
-    """Several answers per thought: every agent of a chain is compared with what else could have been said there.
+    """Several answers per text: every text is compared with other texts for the same input.
 
-    Agent d of a chain speaks G K^d times, each of its texts is read by K texts of the next agent. With v(y) the mean
-    reward of all samples that grew from a text y,
+    Choose it where the noise of later agents hides the quality of a thought; a sample costs 1 + K
+    texts in the dyad, so compare at equal decoded tokens. Agent d of a chain speaks G K^d times,
+    and K texts of the next agent answer each of its texts. With v(y) the mean reward of all samples
+    that grew from a text y,
 
-        c_d(y) = v(y) - mean of v over the other texts that answer the same words,
+        c_d(y) = v(y) - mean of v over the other texts for the same input,
 
-    the other G - 1 thoughts for agent 0, the other K - 1 answers to the same thought for its reader. So a thought is
-    judged by K answers, and the luck of an answer does not touch the thought's neighbours. Unbiased for E[R].
+    that is, over the other G - 1 thoughts for agent 0, and over the other K - 1 answers to the same
+    thought for its reader. So K answers judge a thought, and the luck of one answer does not reach
+    other thoughts.
 
-    Solo answers (the team without agent 0) tell how hard a prompt is without costing a thought. As a control variate
-    their mean, plus the running mean by which the team is ahead of them, takes the share `solo_weight` of agent 0's
-    baseline. It pays where G is small: with G = 2 the other thought alone is a poor baseline.
+    Solo answers (the team without agent 0) measure how hard a prompt is, without another thought.
+    As a control variate, their mean plus the running mean of joint minus solo reward makes up the
+    part `solo_weight` of agent 0's baseline. It pays where G is small: with G = 2 the other thought
+    alone is a poor baseline.
 
-    Deviation: not in arXiv:2603.21563. A sample costs 1 + K texts in the dyad: compare at equal decoded tokens.
+    Gradient: that of E[R].
+
+    Deviation: not in arXiv:2603.21563.
 
     Args:
       topology: the dyad, or a chain.
       answers: K, at least 2.
-      solo_weight: share of the solo answers in agent 0's baseline, in [0, 1]; above 0 they are decoded.
-      decay: weight of the past in the running mean.
+      solo_weight: weight of the solo answers in agent 0's baseline, in [0, 1]; above 0 they are
+        decoded.
+      decay: weight of the past in the running mean, in [0, 1).
 
     Returns:
-      CreditEstimator that is its own baseline. Its state is () or, with solo answers, RunningMoments.
+      An estimator whose credit is centred already. Its state is (), or with solo answers the
+      RunningMoments of joint minus solo reward.
 
     Raises:
-      ValueError: if the team is no chain, or a hyper-parameter is out of range.
+      InputError: `credit.name`, if the team is not a chain; `credit.answers`, `credit.solo_weight`
+        or `credit.decay`, if out of range.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
       >>> nested(dyad(), answers=2).needs.answers_per_text
       2
     """
-    _require(
+    _require_team(
         is_chain(topology),
         "nested",
         topology,
@@ -547,58 +623,61 @@ def nested(
     )
     _require_decay(decay)
     agents = topology.num_agents
-    if answers < 2:
-        raise ValueError(
-            f"credit.answers: 'nested' compares answers, at least 2, received {answers}; use answers=4"
-        )
-    if answers ** (agents - 1) > _MOST_TEXTS:
-        raise ValueError(
-            f"credit.answers: {answers} answers to everything said make {answers ** (agents - 1)} samples of a chain "
-            f"of {agents}, more than {_MOST_TEXTS}; use answers=2 or fewer agents"
-        )
+    _require_answers(answers, agents)
     if not 0.0 <= solo_weight <= 1.0:
-        raise ValueError(
-            f"credit.solo_weight: must be in [0, 1], received {solo_weight}; use solo_weight=0.5"
+        raise InputError(
+            "credit.solo_weight",
+            f"must be in [0, 1], received {solo_weight}; use credit.solo_weight=0.5",
         )
 
-    def advantages(reward):
-        """``[B, L]`` -> ``[A, B, L]``: every sample has the advantage of the texts it grew from."""
-        batch, leaves = reward.shape
-        group = leaves // answers ** (agents - 1)
-        found = []
-        for depth in range(agents):
-            siblings = group if depth == 0 else answers
-            value = reward.reshape(batch, -1, siblings, answers ** (agents - 1 - depth)).mean(
-                axis=-1
-            )
-            own = leave_one_out_advantage(value).reshape(batch, -1)
-            found.append(jnp.repeat(own, leaves // own.shape[1], axis=1))
-        return jnp.stack(found)
+    def update(state, outcome):
+        return _nested_advantages(_team_reward(outcome), agents, answers), state
 
     if solo_weight == 0.0:
-
-        def update(state, outcome):
-            return advantages(_team_reward(outcome)), state
-
-        return CreditEstimator(_stateless, update, Needs(answers_per_text=answers), _OWN_BASELINE)
+        needs = Needs(answers_per_text=answers)
+        return CreditEstimator(_no_state, update, needs, _OWN_BASELINE)
 
     def update_with_solo(state, outcome):
         _require_worlds(2, outcome)
         joint, solo = jnp.asarray(outcome.reward, jnp.float32)
-        credit = advantages(joint)
-        thought = joint.reshape(len(joint), -1, answers ** (agents - 1)).mean(axis=-1)
+        credit = _nested_advantages(joint, agents, answers)
+
+        samples_per_thought = answers ** (agents - 1)
+        thought = joint.reshape(len(joint), -1, samples_per_thought).mean(axis=-1)
         expected = solo.mean(axis=1, keepdims=True) + state.mean
-        against_solo = jnp.repeat(thought - expected, answers ** (agents - 1), axis=1)
+        against_solo = jnp.repeat(thought - expected, samples_per_thought, axis=1)
         first = (1.0 - solo_weight) * credit[0] + solo_weight * against_solo
-        return jnp.concatenate([first[None], credit[1:]]), update_moments(
-            state, joint - solo, decay=decay
-        )
+
+        new = update_moments(state, joint - solo, decay=decay)
+        return jnp.concatenate([first[None], credit[1:]]), new
 
     def metrics(state):
         return {"nested/gain": state.mean}
 
     needs = Needs(ablated=((0,),), answers_per_text=answers)
     return CreditEstimator(init_moments, update_with_solo, needs, _OWN_BASELINE, metrics=metrics)
+
+
+def _nested_advantages(reward: Array, agents: int, answers: int) -> Array:
+    """``[B, G K^(A-1)] -> [A, B, G K^(A-1)]``: every sample has the advantages of its texts."""
+    batch, samples = reward.shape
+    group = samples // answers ** (agents - 1)
+    credit = []
+    for depth in range(agents):
+        siblings = group if depth == 0 else answers
+        samples_per_text = answers ** (agents - 1 - depth)
+        value = reward.reshape(batch, -1, siblings, samples_per_text).mean(axis=-1)
+        advantage = leave_one_out_advantage(value).reshape(batch, -1)
+        credit.append(jnp.repeat(advantage, samples // advantage.shape[1], axis=1))
+    return jnp.stack(credit)
+
+
+class PooledState(NamedTuple):
+    """State of the `pooled` credit: running means of two variances of the reward."""
+
+    count: Array  # type: ignore[assignment] # shape=(), dtype=int32, prompts seen; 0 = none yet
+    between: Array  # shape=(), dtype=float32, between the success rates of thoughts
+    within: Array  # shape=(), dtype=float32, between the answers to one thought
 
 
 def pooled(
@@ -609,49 +688,58 @@ def pooled(
     scaled: bool = True,
     eps: float = 1e-6,
 ) -> CreditEstimator:
-    """Several answers per thought, and for each answer the baseline that both kinds of others make together.
+    """Several answers per thought, each compared with a weighted mean of two kinds of others.
 
-    The Thinker's credit is that of `nested`. The Solver's answer k to thought g is compared with the K - 1 other
-    answers to its thought, which share the thought's luck but are few, and with the answers to the other thoughts,
-    which are many but had other thoughts to go by. Shrinkage weighs the two by what they are worth,
+    Choose it instead of `nested` in the dyad when K is small; a sample costs 1 + K texts, so
+    compare at equal decoded tokens. The Thinker's credit is that of `nested`. The Solver's answer k
+    to thought g is compared with the K - 1 other answers to its thought, which share the thought's
+    luck but are few, and with the answers to the other thoughts, which are many but had other
+    inputs. Shrinkage weighs the two by their precision,
 
-        c_gk = R_gk - w * mean_{j != k} R_gj - (1 - w) * mean_{h != g} v_h,    w = t / (t + s / (K - 1)),
+        c_gk = R_gk - w * mean_{j != k} R_gj - (1 - w) * mean_{h != g} v_h,
+        w = t / (t + s / (K - 1)),
 
-    with t the variance between thoughts (of their true success rates) and s that between answers to one thought, both
-    running means over prompts from the steps before this one (w = 1/2 in the first). No baseline holds the answer it is
-    for, so without `scaled` the gradient is exactly that of E[R]. With it, both agents' credit is divided by the
-    deviation of the prompt's rewards, as `group_advantage` does.
+    with t the variance between thoughts (of their true success rates) and s the variance between
+    answers to one thought, both running means over prompts from the steps before this one (w = 1/2
+    in the first). Where t is small the Solver learns from all G K answers, where it is large from
+    its own thought's.
 
-    Where t is small the Solver learns from all G K answers, where it is large from its own thought's; K = 2 then costs
-    little. Deviation: not in arXiv:2603.21563. A sample costs 1 + K texts: compare at equal decoded tokens.
+    Gradient: that of E[R] with scaled=False, because no baseline holds the answer it is for. With
+    `scaled` (the default) not that of E[R]: both agents' credit is divided by the deviation of the
+    prompt's rewards, as `group_advantage` does, which re-weights prompts.
+
+    Deviation: not in arXiv:2603.21563.
 
     Args:
       topology: the dyad.
       answers: K, at least 2.
-      decay: weight of the past in the running means.
+      decay: weight of the past in the running means, in [0, 1).
       scaled: divide by the standard deviation of the prompt's rewards.
-      eps: added to the deviation.
+      eps: added to the deviation, at least 0.
 
     Returns:
-      CreditEstimator that is its own baseline. Its state is a PooledState.
+      An estimator whose credit is centred already. Its state is a PooledState.
 
     Raises:
-      ValueError: if the team is no dyad, or a hyper-parameter is out of range.
+      InputError: `credit.name`, if the team is not the dyad; `credit.answers`, `credit.decay` or
+        `credit.eps`, if out of range.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
       >>> float(pooled(dyad()).init().between)
       0.0
     """
-    _require(_is_dyad(topology), "pooled", topology, "the dyad")
-    plain = nested(topology, answers=answers, decay=decay)
+    _require_team(_is_dyad(topology), "pooled", topology, "the dyad")
+    _require_decay(decay)
+    _require_eps(eps)
+    _require_answers(answers, topology.num_agents)
 
     def init():
         return PooledState(jnp.int32(0), jnp.float32(0.0), jnp.float32(0.0))
 
     def update(state, outcome):
-        (thinker, against_siblings), _ = plain.update((), outcome)
         reward = _team_reward(outcome)
+        thinker, against_siblings = _nested_advantages(reward, 2, answers)
 
         # Every answer against the mean of the answers to the other thoughts.
         trees = reward.reshape(len(reward), -1, answers)
@@ -660,11 +748,11 @@ def pooled(
         other_thoughts = (value.sum(axis=-1, keepdims=True) - value) / others
         against_thoughts = reward - jnp.repeat(other_thoughts, answers, axis=1)
 
-        # The weight comes from the steps before this one: it must not depend on this step's answers.
+        # The weight must not depend on this step's answers, or the baselines would.
         between_past = jnp.maximum(state.between, 0.0)
         within_past = jnp.maximum(state.within, 0.0)
-        spread = between_past + within_past / (answers - 1)
-        weight = jnp.where(state.count == 0, 0.5, between_past / jnp.maximum(spread, eps))
+        total = between_past + within_past / (answers - 1)
+        weight = jnp.where(state.count == 0, 0.5, between_past / jnp.maximum(total, eps))
         solver = weight * against_siblings + (1.0 - weight) * against_thoughts
 
         credit = jnp.stack([thinker, solver])
@@ -672,7 +760,8 @@ def pooled(
             deviation = reward.std(axis=-1, ddof=1, keepdims=True)
             credit = jnp.where(deviation > eps, credit / (deviation + eps), 0.0)
 
-        # The variance of the thoughts' means holds 1/K of the answers' variance; without it one prompt may be negative.
+        # The variance of the thoughts' means holds 1/K of the answers' variance. Without that part
+        # it may come out negative for one prompt.
         within = trees.var(axis=-1, ddof=1).mean(axis=-1)
         between = value.var(axis=-1, ddof=1) - within / answers
         past = jnp.where(state.count == 0, 0.0, decay)
@@ -690,25 +779,12 @@ def pooled(
     return CreditEstimator(init, update, needs, _OWN_BASELINE, metrics=metrics)
 
 
-class PooledState(NamedTuple):
-    """State of the `pooled` credit: running means of two variances of the reward."""
-
-    count: Array  # type: ignore[assignment] # shape=(), dtype=int32, prompts seen; 0 = none yet
-    between: Array  # shape=(), dtype=float32, between the success rates of thoughts
-    within: Array  # shape=(), dtype=float32, between the answers to one thought
-
-
-def _masking_only(topology: Topology, agents: tuple[int, ...]) -> Topology:
-    """The same team, of which only `agents` have a masked world."""
-    ablated = tuple(agent for agent in topology.ablated if agent in agents)
-    return dataclasses.replace(topology, ablated=ablated)
-
-
-def _stateless() -> tuple[()]:
+def _no_state() -> tuple[()]:
     return ()
 
 
 def _team_reward(outcome: Outcome) -> Array:
+    """``[B, G]``: the team's reward in the factual world."""
     return jnp.asarray(outcome.reward[0], jnp.float32)
 
 
@@ -718,47 +794,69 @@ def _contributions(topology: Topology, outcome: Outcome) -> Array:
     return contribution(outcome.reward)
 
 
-def _require_worlds(expected: int, outcome: Outcome) -> None:
-    worlds = outcome.reward.shape[0]
-    if worlds != expected:  # an index beyond the end would be clamped, not refused
-        raise ValueError(
-            f"outcome.reward: needs {expected} worlds, received {worlds}; decode the masked worlds too"
-        )
+def _masking_only(topology: Topology, agents: tuple[int, ...]) -> Topology:
+    """The same team, of which only `agents` have a masked world."""
+    ablated = tuple(agent for agent in topology.ablated if agent in agents)
+    return dataclasses.replace(topology, ablated=ablated)
 
 
 def _is_dyad(topology: Topology) -> bool:
     return topology.decision == "last" and topology.num_agents == 2 and topology.ablated == (0,)
 
 
-def _retallied(topology: Topology) -> bool:
-    """Whether masking changes no text: the votes of those who read nobody are only counted anew."""
+def _votes_independently(topology: Topology) -> bool:
+    """Whether masking an agent changes no text, because voters read nobody."""
     return topology.decision == "vote" and not any(topology.reads)
+
+
+def _require_worlds(expected: int, outcome: Outcome) -> None:
+    # An index beyond the end of a traced array would be clamped, not refused.
+    worlds = outcome.reward.shape[0]
+    if worlds != expected:
+        raise InputError(
+            "outcome.reward",
+            f"needs {expected} worlds, received {worlds}; decode the masked worlds too",
+        )
+
+
+def _require_team(fits: bool, name: str, topology: Topology, need: str) -> None:
+    if not fits:
+        raise InputError(
+            "credit.name",
+            f"{name!r} needs {need}, received topology {topology.name!r}; "
+            "use 'shared' or 'difference', which fit every team, or another topology",
+        )
+
+
+def _require_answers(answers: int, agents: int) -> None:
+    if answers < 2:
+        raise InputError(
+            "credit.answers",
+            f"must be at least 2, to compare answers, received {answers}; use credit.answers=4",
+        )
+    samples = answers ** (agents - 1)
+    if samples > _MOST_TEXTS:
+        raise InputError(
+            "credit.answers",
+            f"{answers} answers to every text make {samples} samples of a chain of {agents}, more "
+            f"than {_MOST_TEXTS}; use credit.answers=2 or fewer agents",
+        )
 
 
 def _require_decay(decay: float) -> None:
     if not 0.0 <= decay < 1.0:
-        raise ValueError(f"credit.decay: must be in [0, 1), received {decay}; use decay=0.99")
-
-
-def _require(fits: bool, name: str, topology: Topology, need: str) -> None:
-    if not fits:
-        raise ValueError(
-            f"credit.name: {name!r} needs {need}, received topology {topology.name!r}; "
-            "use 'shared' or 'difference', which fit every team, or another topology"
+        raise InputError(
+            "credit.decay", f"must be in [0, 1), received {decay}; use credit.decay=0.99"
         )
 
 
-def _require_vote(name: str, topology: Topology) -> None:
-    _require(topology.decision == "vote", name, topology, "a team that votes")
+def _require_eps(eps: float) -> None:
+    if not eps >= 0.0:
+        raise InputError("credit.eps", f"must be at least 0, received {eps}; use credit.eps=1e-6")
 
 
-def _require_voters(name: str, topology: Topology) -> None:
-    _require(
-        _retallied(topology), name, topology, "a team whose members vote without reading each other"
-    )
-
-
-CREDITS = {
+# The estimator of config field credit.name.
+CREDITS: dict[str, Callable[..., CreditEstimator]] = {
     "shared": shared,
     "magrpo": magrpo,
     "individual": individual,

@@ -1,11 +1,12 @@
-"""Diagnostics of a training step: what the team's rollouts and its credit look like."""
+"""Statistics of one training step's credit, for metrics.jsonl."""
 
 import numpy as np
 
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Outcome
 
-PERCENTS = (5, 25, 50, 75, 95)  # percentiles of credit, as a box plot draws them
+# Percentiles of credit, as a box plot draws them.
+PERCENTS = (5, 25, 50, 75, 95)
 
 
 def diagnostics(
@@ -16,55 +17,79 @@ def diagnostics(
     *,
     known: HostArray | None = None,
 ) -> dict[str, float]:
-    """Statistics of one step's credit.
+    """Statistics of one step's credit, and of the contributions behind it.
 
-    For agent k, Delta_k is the team's reward minus its reward without k. help and hurt rates: Delta_k above or below 0;
-    free-rider rate: among samples the team got right, those with Delta_k <= 0; pivotal rate (voting): Delta_k not 0.
-    They are left out where the masked worlds were not decoded; the free-rider rate also where the team got nothing
-    right. Leak rate: how often an agent that reads nobody and is followed by others states the right answer itself.
+    Of the credit of agent k: mean, variance and percentiles, and the share of silent groups, in
+    which no sample has an advantage.
+
+    Of its contribution, Delta_k = the team's reward minus its reward without k: help and hurt rates
+    (Delta_k above or below 0), the free-rider rate (Delta_k <= 0 among the samples that the team
+    got right), and in a vote the pivotal rate (Delta_k not 0). They are left out where the masked
+    world was not decoded; the free-rider rate also where the team got nothing right.
+
+    The leak rate is how often an agent that reads nobody, and is followed by others, states the
+    right answer itself.
 
     Args:
       outcome: fields ``[W, B, G(, A)]``.
-      credit: ``[A, B, G]``; a value that is not finite shows in the mean and variance of its agent.
+      credit: ``[A, B, G]``. A value that is not finite makes its agent's mean and variance not
+        finite, so that it shows.
       advantage: ``[A, B, G]``.
       topology: the team.
-      known: ``[A]`` bool, False = the step did not compute this agent's credit, which is then left out; None = all are
-        known.
-    """
-    credit = np.asarray(credit)
-    advantage = np.asarray(advantage)
-    reward = np.asarray(outcome.reward)
-    found: dict[str, float] = {}
+      known: ``[A]`` bool, False = the step did not compute this agent's credit, which is left out;
+        None = all are known.
 
-    agents = range(topology.num_agents) if known is None else np.flatnonzero(known)
-    for agent in agents:
-        with np.errstate(invalid="ignore"):  # infinite credit has no variance: it shows as NaN
-            found[f"credit/mean/{agent}"] = float(credit[agent].mean())
-            found[f"credit/var/{agent}"] = float(credit[agent].var())
-            percentiles = np.percentile(credit[agent], PERCENTS)
-        for percent, value in zip(PERCENTS, percentiles, strict=True):
-            found[f"credit/percentile_{percent}/{agent}"] = float(value)
-        found[f"credit/silent_groups/{agent}"] = float((advantage[agent] == 0).all(axis=-1).mean())
+    Returns:
+      ``credit/<statistic>/<agent>`` -> value; rates are in [0, 1], credit in the unit of its
+      estimator.
+
+    Example:
+      >>> from ccpo_jax.rl.topology import agent_masks, voting
+      >>> team, nothing = voting(2), np.zeros((3, 1, 1, 2))
+      >>> outcome = Outcome(np.array([[[1.0]], [[0.0]], [[1.0]]]), nothing, nothing, agent_masks(2))
+      >>> metrics = diagnostics(outcome, np.ones((2, 1, 1)), np.zeros((2, 1, 1)), team)
+      >>> metrics["credit/help_rate/0"], metrics["credit/free_rider_rate/1"]
+      (1.0, 1.0)
+    """
+    reward = np.asarray(outcome.reward)
+    metrics = _credit_statistics(np.asarray(credit), np.asarray(advantage), known)
 
     right = reward[0] > 0.5
     for world, mask in enumerate(np.asarray(outcome.agent_mask)[1:], 1):
+        # A world that masks several agents is no single agent's.
         if mask.sum() != topology.num_agents - 1:
-            continue  # a world that masks several agents is nobody's own
+            continue
         agent = int(np.argmin(mask))
         delta = reward[0] - reward[world]
-        found[f"credit/help_rate/{agent}"] = float((delta > 0).mean())
-        found[f"credit/hurt_rate/{agent}"] = float((delta < 0).mean())
+        metrics[f"credit/help_rate/{agent}"] = float((delta > 0).mean())
+        metrics[f"credit/hurt_rate/{agent}"] = float((delta < 0).mean())
         if right.any():
-            found[f"credit/free_rider_rate/{agent}"] = float((delta[right] <= 0).mean())
+            metrics[f"credit/free_rider_rate/{agent}"] = float((delta[right] <= 0).mean())
         if topology.decision == "vote":
-            found[f"credit/pivotal_rate/{agent}"] = float((delta != 0).mean())
-    for agent, turn in enumerate(topology.final_turns):
-        if (
-            topology.decision == "last"
-            and not topology.reads[turn]
-            and turn < max(topology.final_turns)
-        ):
-            found[f"credit/leak_rate/{agent}"] = float(
-                np.asarray(outcome.correct)[0, ..., agent].mean()
-            )
-    return found
+            metrics[f"credit/pivotal_rate/{agent}"] = float((delta != 0).mean())
+
+    if topology.decision == "last":
+        correct = np.asarray(outcome.correct)[0]
+        for agent, turn in enumerate(topology.final_turns):
+            if not topology.reads[turn] and turn < max(topology.final_turns):
+                metrics[f"credit/leak_rate/{agent}"] = float(correct[..., agent].mean())
+    return metrics
+
+
+def _credit_statistics(
+    credit: HostArray, advantage: HostArray, known: HostArray | None
+) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for agent in range(len(credit)):
+        if known is not None and not known[agent]:
+            continue
+        # Infinite credit has no variance: NumPy warns, and the metric is NaN.
+        with np.errstate(invalid="ignore"):
+            metrics[f"credit/mean/{agent}"] = float(credit[agent].mean())
+            metrics[f"credit/var/{agent}"] = float(credit[agent].var())
+            percentiles = np.percentile(credit[agent], PERCENTS)
+        for percent, value in zip(PERCENTS, percentiles, strict=True):
+            metrics[f"credit/percentile_{percent}/{agent}"] = float(value)
+        silent = (advantage[agent] == 0).all(axis=-1)
+        metrics[f"credit/silent_groups/{agent}"] = float(silent.mean())
+    return metrics

@@ -2,19 +2,14 @@
 
 Axis legend, one order everywhere:
 
-    W  worlds (world 0 is factual, world w > 0 masks one agent or several)
-    B  prompts in a batch
-    G  samples per prompt
-    R  samples that share a prompt's prefix, of one or several worlds
-    K  answers per text of a chain; a prompt then has G * K^(A-1) samples of the whole team, and so has its axis G
-    A  agents
-    T  response tokens
-    L  prompt tokens
-    V  vocabulary
-    N  flattened sequences
-    P  parameter sets (1 = one shared policy, A = one per agent)
+    W  worlds (world 0 is factual, world w > 0 masks one agent or several) B  prompts in a batch G
+    samples per prompt R  samples that share a prompt's prefix, of one or several worlds K  answers
+    per text of a chain; a prompt then has G * K^(A-1) samples of the whole team, and so has its
+    axis G A  agents T  response tokens L  prompt tokens V  vocabulary N  flattened sequences P
+    parameter sets (1 = one shared policy, A = one per agent)
 
-Outcomes are ``[W, B, G, A]``, rewards ``[W, B, G]``, credit ``[A, B, G]``. In every mask True means keep.
+Outcomes are ``[W, B, G, A]``, rewards ``[W, B, G]``, credit ``[A, B, G]``. In every mask True means
+keep.
 """
 
 import dataclasses
@@ -29,7 +24,8 @@ HostArray = np.ndarray  # in host memory
 
 
 class RunningMoments(NamedTuple):
-    """Running mean and variance of one scalar quantity, or of several: all fields have one shape."""
+    """Running mean and variance of one scalar quantity, or of several: all fields have one
+    shape."""
 
     count: Array  # type: ignore[assignment] # shape=(), dtype=int32, values seen; 0 = none yet
     mean: Array  # shape=(), dtype=float32, exponential moving average of batch means
@@ -51,11 +47,11 @@ class Outcome(NamedTuple):
     reward: Array | HostArray
     # shape=[W, B, G, A], dtype=float32, in [0, 1]: each agent's own answer is right.
     correct: Array | HostArray
-    # shape=[W, B, G, A], dtype=int32: equivalence class of each answer within its prompt, -1 = no answer.
+    # shape=[W, B, G, A], dtype=int32: class of each answer within its prompt, -1 = no answer.
     answer_id: Array | HostArray
     # shape=[W, A], dtype=bool: True = the agent is present; row 0 is all True.
     agent_mask: Array | HostArray
-    # shape=[A, B, G, 2], dtype=float32: the shares of Thinker and Solver in the factual outcome, as each agent rates it.
+    # shape=[A, B, G, 2], dtype=float32: shares of Thinker and Solver, as each agent rates them.
     shares: Array | HostArray | None = None
     # shape=[A, B, G], dtype=float32, in nats: minus the log-likelihood of each agent's responses.
     surprisal: Array | HostArray | None = None
@@ -66,7 +62,8 @@ class Needs:
     """What a credit estimator asks of a rollout besides the team's own responses.
 
     Attributes:
-      ablated: agents that each masked world masks, one agent or several, see `agent_masks`; () = no masked world.
+      ablated: agents that each masked world masks, one agent or several, see `agent_masks`; () = no
+        masked world.
       answers_per_text: K, how many readers each text of a chain has.
       ratings: both agents of a dyad rate each factual outcome, see `Outcome.shares`.
     """
@@ -81,7 +78,8 @@ class Baseline:
     """How an estimator's credit becomes an advantage, unless the run says otherwise.
 
     Attributes:
-      kind: "group" = the mean of the group; "none" = the credit has its baseline subtracted already.
+      kind: "group" = the mean of the group; "none" = the credit has its baseline subtracted
+        already.
       normalize_std: divide by the group's standard deviation.
     """
 
@@ -91,17 +89,20 @@ class Baseline:
 
 @dataclasses.dataclass(frozen=True)
 class CreditEstimator:
-    """A credit estimator: an (init, update) pair, and what it asks of the rollout and of the advantage.
+    """A credit estimator: an (init, update) pair, and what it asks of the rollout and of the
+    advantage.
 
     Attributes:
       init: ``() -> state``, a pytree; () where nothing is carried from step to step.
       update: ``(state, outcome) -> (credit [A, B, G], new state)``, pure.
       needs: what the rollout has to hold.
       baseline: how its credit is centred and scaled by default.
-      restrict: ``(agents) -> the same credit with masked worlds of these agents alone``: a step that trains some agents
-        does not decode worlds that mask the others. The credit of the others is then meaningless. None = an estimator
-        that needs all its worlds in every step, such as one with a state.
-      metrics: ``(state) -> {name: [] array}``, the state as it stands in metrics.jsonl. None = nothing to show.
+      restrict: ``(agents) -> the same credit with masked worlds of these agents alone``: a step
+        that trains some agents does not decode worlds that mask the others. The credit of the
+        others is then meaningless. None = an estimator that needs all its worlds in every step,
+        such as one with a state.
+      metrics: ``(state) -> {name: [] array}``, the state as it stands in metrics.jsonl. None =
+        nothing to show.
     """
 
     init: Callable[[], Any]
@@ -113,10 +114,12 @@ class CreditEstimator:
 
 
 class Policy(NamedTuple):
-    """The seam between the sampler or trainer and a network: functions only, so that tests pass a stub.
+    """The seam between the sampler or trainer and a network: functions only, so that tests pass a
+    stub.
 
-    ``params`` are the trained float32 master parameters, ``weights`` the decoding layout that `publish` makes of them.
-    A cache is a pytree of arrays ``[B, R, ...]``; its layout is private to the network.
+    ``params`` are the trained float32 master parameters, ``weights`` the decoding layout that
+    `publish` makes of them. A cache is a pytree of arrays ``[B, R, ...]``; its layout is private to
+    the network.
     """
 
     # (params) -> weights, once per update
@@ -138,12 +141,13 @@ class Policy(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What samples attend to besides the cache they write: read by every decode step, never copied."""
+    """What samples attend to besides the cache they write: read by every decode step, never
+    copied."""
 
     prefix: Any  # cache of [B, 1, ...], shared by all samples of a prompt, right-padded
     prefix_length: Array  # shape=[B], dtype=int32, slots of `prefix` in use
-    tails: tuple = ()  # caches of [B, r, ...], left-padded, each for the next r samples; () = no tail
-    tail_starts: tuple = ()  # shape=[B, r], dtype=int32 for each, first slot in use
+    tails: tuple = ()  # caches of [B, r, ...], left-padded, each for the next r samples
+    tail_starts: tuple = ()  # shape=[B, r], dtype=int32 for each tail, first slot in use
 
 
 class Samples(NamedTuple):
