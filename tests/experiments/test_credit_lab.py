@@ -22,14 +22,14 @@ from experiments.credit_lab.comparison import study
 from experiments.credit_lab.evidence import gather, spearman, summarise
 from experiments.credit_lab.interval_plot import interval_plot
 from experiments.credit_lab.tabular import random_team, replaced, truth
-from tests.rl.test_unbiased import (
-    moments_of,
-    play,
-    played_gradients,
+from tests.support.enumeration import (
+    enumerate_groups,
+    gradient_estimates,
+    logit_tables,
+    mean_and_variance,
     rated_dyad,
     rated_gradients,
     softmax,
-    tables_of,
     team_gradient,
 )
 
@@ -37,8 +37,8 @@ TEAMS = {"dyad": dyad(), "chain": chain(3), "debate": debate(2), "voting": votin
 
 
 def two_words(team, seed=0) -> tabular.TabularTeam:
-    """The team that `play` of test_unbiased enumerates: word 0 is right, word 1 is wrong."""
-    tables = tables_of(team, 2, agent_masks(team.num_agents, all_subsets(team.num_agents)), seed)
+    """The team that `enumerate_groups` enumerates: word 0 is right, word 1 is wrong."""
+    tables = logit_tables(team, 2, agent_masks(team.num_agents, all_subsets(team.num_agents)), seed)
     turns = range(len(team.roles))
     right, label, wrong = np.float32([[1, 0]]), np.array([[0, 1]]), np.array([1])
     same = (tuple(x for _ in turns) for x in (right, label, wrong, (1.0, 1.0)))
@@ -55,8 +55,8 @@ def test_truth_is_what_enumeration_finds(team):
     team = TEAMS[team]
     known = truth(two_words(team))
     single = tuple((k,) for k in range(team.num_agents))
-    played = play(team, single)
-    reward = played.outcome.reward[..., 0] @ played.probability
+    groups = enumerate_groups(team, single)
+    reward = groups.outcome.reward[..., 0] @ groups.probability
     np.testing.assert_allclose(known.reward[0], reward[0], atol=1e-6)
     np.testing.assert_allclose(known.contribution[:, 0], reward[0] - reward[1:], atol=1e-6)
     np.testing.assert_allclose(
@@ -113,7 +113,9 @@ def enumerated(team, name: str) -> Case:
     if name == "sepo":
         rated = rated_dyad(np.concatenate([tables.tables[0, ()], tables.tables[1, (True,)][0]]))
         raters = np.zeros((2, 1, 2, 2, len(tabular.SPLITS)))
-        raters[..., [1, 8]] = rated.leans[:, None]  # where the two splits stand among the nine
+        raters[..., [1, 8]] = rated.odds_of_split[
+            :, None
+        ]  # where the two splits stand among the nine
         credit = np.asarray(estimator.update((), rated.outcome)[0])
         gradients, probability = rated_gradients(rated, np.asarray(leave_one_out_advantage(credit)))
         return Case(
@@ -125,23 +127,23 @@ def enumerated(team, name: str) -> Case:
             true,
         )
     needs = estimator.needs
-    played = play(team, needs.ablated, group=2, answers=needs.answers_per_text)
+    groups = enumerate_groups(team, needs.ablated, group=2, answers=needs.answers_per_text)
     state = estimator.init()
     if state != ():  # what it remembers of many groups
         drawn = np.random.default_rng(0).choice(
-            len(played.probability), 20000, p=played.probability
+            len(groups.probability), 20000, p=groups.probability
         )
-        before = Outcome(*(x[:, drawn] for x in played.outcome[:3]), played.outcome.agent_mask)
+        before = Outcome(*(x[:, drawn] for x in groups.outcome[:3]), groups.outcome.agent_mask)
         state = jax.jit(estimator.update)(state, before)[1]
     advantage = "none" if estimator.baseline.kind == "none" else "leave_one_out"
-    gradients = played_gradients(team, estimator, played, advantage, state)
-    credit, _ = jax.jit(estimator.update)(state, played.outcome)
-    return Case(tables, estimator, np.asarray(credit), gradients, played.probability, true)
+    gradients = gradient_estimates(team, estimator, groups, advantage, state)
+    credit, _ = jax.jit(estimator.update)(state, groups.outcome)
+    return Case(tables, estimator, np.asarray(credit), gradients, groups.probability, true)
 
 
 def figures_of(case: Case) -> dict:
     """The lab's figures, exactly."""
-    mean, variance = moments_of(case.gradients, case.probability)
+    mean, variance = mean_and_variance(case.gradients, case.probability)
     onto, power = mean @ case.true, case.true @ case.true
     found = {("team", "scale"): onto / power, ("team", "variance"): variance}
     found["team", "bias"] = 1 - onto**2 / (mean @ mean * power)

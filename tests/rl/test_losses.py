@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ccpo_jax import LOSSES, batch_totals, gspo_loss, policy_gradient_loss, reinforce_pp_loss
+from tests.support.errors import raises_for
 
 VARIANTS = {
     **LOSSES,
@@ -334,16 +335,13 @@ def test_batch_totals():
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "options, field",
     [
-        ({"ratio": "word"}, "loss.ratio: 'word' is unknown; use 'token' or 'sequence'"),
-        (
-            {"normalize": "row"},
-            "loss.normalize: 'row' is unknown; use 'sequence', 'token' or 'length'",
-        ),
-        ({"normalize": "length"}, "loss.max_length: received None"),
+        ({"ratio": "word"}, "loss.ratio"),
+        ({"normalize": "row"}, "loss.normalize"),
+        ({"normalize": "length"}, "loss.max_length"),
     ],
 )
-def test_unknown_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_unknown_options_are_refused(options, field):
+    with raises_for(field):
         policy_gradient_loss(*batch(), **options)

@@ -20,6 +20,8 @@ from ccpo_jax.rl.topology import (
     variants,
     voting,
 )
+from tests.support.enumeration import conversation
+from tests.support.errors import raises_for
 
 CHAIN = Topology(
     "chain", roles=("a", "b", "c"), reads=((), (0,), (1,)), ablated=(0, 1), decision="last"
@@ -72,13 +74,6 @@ def test_team_reward_shape_range_and_jit(team):
     )
 
 
-def said(team, turn, present):
-    """What a turn says in a world, as the tree of everything that led to it."""
-    return turn, tuple(
-        said(team, t, present) for t in team.reads[turn] if present[team.speakers[t]]
-    )
-
-
 @every_team
 def test_worlds_share_a_text_exactly_where_the_same_was_said_before(team):
     """Over all subsets of agents: equal conversations are decoded once, different ones apart, the absent not at all."""
@@ -90,7 +85,7 @@ def test_worlds_share_a_text_exactly_where_the_same_was_said_before(team):
         there = [world for world in range(len(masks)) if masks[world, speaker]]
         assert set(representative) <= set(there)
         for one, other in itertools.combinations(there, 2):
-            same = said(team, turn, masks[one]) == said(team, turn, masks[other])
+            same = conversation(team, turn, masks[one]) == conversation(team, turn, masks[other])
             assert (variant[one] == variant[other]) == same, (turn, masks[one], masks[other])
 
 
@@ -108,23 +103,27 @@ def test_the_named_teams_are_graphs():
     "line", ["", "planner solver(0", "solver(a)", "planner, solver", "a @0(0)"]
 )
 def test_a_graph_that_cannot_be_read_says_how_to_write_one(line):
-    with pytest.raises(ValueError, match="graph: .* type role, role.turns it reads. or role@agent"):
+    with raises_for("team.graph"):
         graph(line)
 
 
 @pytest.mark.parametrize(
-    "line, message",
+    "line, turn",
     [
-        ("planner solver(1)", "topology: turn 1 reads turn 1; a turn reads earlier turns, 0 to 0"),
-        ("planner(1)", "topology: turn 0 reads turn 1; the first turn can read none"),
-        ("planner solver(0) checker(5)", "topology: turn 2 reads turn 5"),
-        ("planner solver@2(0)", "topology: speakers .* skip a number"),
+        ("planner solver(1)", "turn 1 reads turn 1"),
+        ("planner(1)", "turn 0 reads turn 1"),
+        ("planner solver(0) checker(5)", "turn 2 reads turn 5"),
+        ("planner solver@2(0)", "(0, 2)"),
     ],
 )
-def test_impossible_graphs_name_the_turn(line, message):
-    with pytest.raises(ValueError, match=message):
+def test_impossible_graphs_name_the_turn(line, turn):
+    with raises_for("topology") as error:
         graph(line)
-    with pytest.raises(ValueError, match="decision: 'boss' is unknown; use one of 'last', 'vote'"):
+    assert turn in str(error.value)
+
+
+def test_unknown_decisions_are_refused():
+    with raises_for("team.decision"):
         graph(decision="boss")
 
 
@@ -144,14 +143,14 @@ def test_world_w_of_all_subsets_masks_the_bits_of_w():
 
 @pytest.mark.parametrize("agent", [-1, 3, (0, 3)])
 def test_agent_masks_names_what_is_wrong(agent):
-    with pytest.raises(ValueError, match=f"ablated: agent {np.max(agent)} .*use agents 0 to 2"):
+    with raises_for("ablated"):
         agent_masks(3, (agent,))
 
 
 def test_voting_names_what_is_wrong():
-    with pytest.raises(ValueError, match="num_agents.*received 1"):
+    with raises_for("team.num_agents"):
         voting(1)
-    with pytest.raises(ValueError, match="tie: 'coin'.*'expected', 'wrong', 'first'"):
+    with raises_for("team.tie"):
         voting(3, tie="coin")
 
 

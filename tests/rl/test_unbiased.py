@@ -5,10 +5,8 @@ its probability, so that expectations and variances are exact up to float32. Ans
 """
 
 import dataclasses
-import functools
 import itertools
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +27,19 @@ from ccpo_jax import (
 )
 from ccpo_jax.rl.credit import PooledState
 from ccpo_jax.rl.topology import all_subsets, chain, debate, dyad, graph, voting
-from tests.rl.test_topology import said
+from tests.support.enumeration import (
+    ADVANTAGES,
+    enumerate_groups,
+    gradient_estimates,
+    mean_and_variance,
+    ordered_groups,
+    rated_dyad,
+    rated_gradients,
+    reward_gradient,
+    softmax,
+    split_by_turn,
+    team_gradient,
+)
 
 STATE = CCPOState(
     *(
@@ -37,33 +47,11 @@ STATE = CCPOState(
         for m, v in ((0.1, 0.2), (0.6, 0.2), (0.4, 0.2))
     )
 )
-ADVANTAGES = {
-    "none": lambda credit: credit,
-    "leave_one_out": leave_one_out_advantage,
-    "group": group_advantage,
-    "centred": functools.partial(group_advantage, normalize_std=False),
-}
 VOTERS = {
     "two voters, four answers": (2, (0, 1, 2, -1)),
     "three voters, three answers": (3, (0, 1, 2)),
 }
 voters = pytest.mark.parametrize("agents, answers", VOTERS.values(), ids=VOTERS)
-
-
-def softmax(logits):
-    weight = np.exp(logits)
-    return weight / weight.sum(-1, keepdims=True)
-
-
-def groups_of(options, group):
-    """``[B, G, ...]``: every ordered group of `group` rows of `options`."""
-    return options[np.array(list(itertools.product(range(len(options)), repeat=group)))]
-
-
-def moments_of(gradients, probability):
-    """Mean and summed variance over the enumerated groups, axis 0."""
-    mean = np.tensordot(probability, gradients, 1)
-    return mean, float(np.tensordot(probability, np.square(gradients - mean), 1).sum())
 
 
 def credit_of(name, team, outcome):
@@ -105,7 +93,7 @@ def rewards_of(agents, answers, present=None):
 def voting_gradients(name, agents, answers, *, group=1, advantage="none", seed=0):
     """Gradient estimates ``[B, A, M]`` for every group of samples, and the probability ``[B]`` of each."""
     probability = softmax(logits_of(agents, answers, seed))
-    samples = groups_of(choices_of(agents, answers), group)  # [B, G, A]
+    samples = ordered_groups(choices_of(agents, answers), group)  # [B, G, A]
     masks = agent_masks(agents)
     answer_id = np.broadcast_to(np.array(answers)[samples], (len(masks), *samples.shape))
     correct = (answer_id == 0).astype(np.float32)
@@ -126,7 +114,9 @@ def voting_gradients(name, agents, answers, *, group=1, advantage="none", seed=0
 def test_voting_estimators_are_unbiased_for_the_team_reward(
     name, group, advantage, agents, answers
 ):
-    mean, _ = moments_of(*voting_gradients(name, agents, answers, group=group, advantage=advantage))
+    mean, _ = mean_and_variance(
+        *voting_gradients(name, agents, answers, group=group, advantage=advantage)
+    )
     expected = policy_gradient(logits_of(agents, answers), rewards_of(agents, answers))
     assert np.abs(expected).max() > 0.02
     np.testing.assert_allclose(mean, expected, atol=1e-6)
@@ -136,7 +126,7 @@ def test_voting_estimators_are_unbiased_for_the_team_reward(
 @pytest.mark.parametrize("group, advantage", [(1, "none"), (2, "leave_one_out")])
 def test_shapley_climbs_the_reward_of_partly_assembled_teams(group, advantage, agents, answers):
     """Objective of agent k: the reward of the team that has just been joined by k, over all orders of joining."""
-    mean, _ = moments_of(
+    mean, _ = mean_and_variance(
         *voting_gradients("shapley", agents, answers, group=group, advantage=advantage)
     )
     orders = list(itertools.permutations(range(agents)))
@@ -154,7 +144,7 @@ def test_shapley_climbs_the_reward_of_partly_assembled_teams(group, advantage, a
 @voters
 @pytest.mark.parametrize("group, advantage", [(1, "none"), (2, "leave_one_out")])
 def test_individual_climbs_each_voters_own_accuracy(group, advantage, agents, answers):
-    mean, _ = moments_of(
+    mean, _ = mean_and_variance(
         *voting_gradients("individual", agents, answers, group=group, advantage=advantage)
     )
     for agent in range(agents):
@@ -167,7 +157,7 @@ def test_individual_climbs_each_voters_own_accuracy(group, advantage, agents, an
 @pytest.mark.parametrize("group, advantage", [(1, "none"), (2, "leave_one_out")])
 def test_ccpo_climbs_its_shaped_contribution(group, advantage, agents, answers):
     """Objective of agent k: the mean of tanh(z(Delta_k)) under the statistics carried in; not the team's reward."""
-    mean, _ = moments_of(
+    mean, _ = mean_and_variance(
         *voting_gradients("ccpo", agents, answers, group=group, advantage=advantage)
     )
     for agent in range(agents):
@@ -183,7 +173,9 @@ def test_ccpo_climbs_its_shaped_contribution(group, advantage, agents, answers):
 @pytest.mark.parametrize("name", ["shared", "difference", "cross_play"])
 def test_centring_without_std_only_shrinks(name, agents, answers):
     """The mean over the group includes the sample itself: (G - 1) / G of the gradient, here one half."""
-    mean, _ = moments_of(*voting_gradients(name, agents, answers, group=2, advantage="centred"))
+    mean, _ = mean_and_variance(
+        *voting_gradients(name, agents, answers, group=2, advantage="centred")
+    )
     expected = policy_gradient(logits_of(agents, answers), rewards_of(agents, answers)) / 2
     np.testing.assert_allclose(mean, expected, atol=1e-6)
 
@@ -191,7 +183,7 @@ def test_centring_without_std_only_shrinks(name, agents, answers):
 @pytest.mark.parametrize("p", [0.02, 0.1, 0.3, 0.5, 0.9])
 def test_dividing_by_the_group_deviation_weights_prompts(p):
     """One agent, right with probability p, G = 4: the gradient p(1-p), times the weight its docstring states."""
-    reward = groups_of(np.array([0.0, 1.0]), 4)
+    reward = ordered_groups(np.array([0.0, 1.0]), 4)
     probability = np.where(reward > 0, p, 1 - p).prod(-1)
     mean = probability @ (np.asarray(group_advantage(reward)) * (reward - p)).mean(-1)
     weight = 3 / 2 - (3 - 3 / 2 * math.sqrt(3)) * p * (1 - p)
@@ -201,7 +193,7 @@ def test_dividing_by_the_group_deviation_weights_prompts(p):
 def test_dividing_by_the_group_deviation_turns_the_gradient():
     """Three rewards, G = 2: only the order of two rewards counts, so 0.1 is worth as much as 1."""
     reward, probability = np.array([0.0, 0.1, 1.0]), np.array([0.5, 0.3, 0.2])
-    samples = groups_of(np.arange(3), 2)
+    samples = ordered_groups(np.arange(3), 2)
     weight = probability[samples].prod(-1)[:, None, None] * (np.eye(3)[samples] - probability) / 2
     exact = probability * (reward - probability @ reward)
     unbiased = (np.asarray(leave_one_out_advantage(reward[samples]))[..., None] * weight).sum(
@@ -218,8 +210,8 @@ def test_dividing_by_the_group_deviation_turns_the_gradient():
 def test_cross_play_never_has_more_variance_than_difference(agents, answers, seed, advantage):
     """Provable: it is the difference reward averaged over all pairings of the same samples."""
     options = {"group": 2, "advantage": advantage, "seed": seed}
-    _, cross_play = moments_of(*voting_gradients("cross_play", agents, answers, **options))
-    _, difference = moments_of(*voting_gradients("difference", agents, answers, **options))
+    _, cross_play = mean_and_variance(*voting_gradients("cross_play", agents, answers, **options))
+    _, difference = mean_and_variance(*voting_gradients("difference", agents, answers, **options))
     assert cross_play < 0.99 * difference
 
 
@@ -231,7 +223,7 @@ def test_variance_on_these_teams_falls_from_shared_to_difference_to_cross_play(
     """True here, not a theorem: a reward without k that is rarely near the team's can cost more than it removes."""
     variance = {}
     for name in ("shared", "difference", "cross_play"):
-        _, variance[name] = moments_of(
+        _, variance[name] = mean_and_variance(
             *voting_gradients(name, agents, answers, group=2, advantage=advantage)
         )
         record_property(f"variance of {name}", variance[name])
@@ -259,7 +251,7 @@ def dyad_true_gradient(correct):
 def dyad_gradients(name, *, group=1, advantage="none"):
     """Gradient estimates ``[B, 2 + M, M]`` and the probability ``[B]`` of every group of (thought, joint, solo)."""
     table = softmax(DYAD)
-    samples = groups_of(
+    samples = ordered_groups(
         np.array(list(itertools.product(range(THOUGHTS), range(ANSWERS), range(ANSWERS)))), group
     )
     thought, joint, solo = np.moveaxis(samples, -1, 0)
@@ -283,7 +275,7 @@ def dyad_gradients(name, *, group=1, advantage="none"):
 @pytest.mark.parametrize("group, advantage", [(1, "none"), (2, "none"), (2, "leave_one_out")])
 @pytest.mark.parametrize("name", ["shared", "difference"])
 def test_dyad_estimators_are_unbiased_for_the_team_reward(name, group, advantage):
-    mean, _ = moments_of(*dyad_gradients(name, group=group, advantage=advantage))
+    mean, _ = mean_and_variance(*dyad_gradients(name, group=group, advantage=advantage))
     expected = dyad_true_gradient(np.arange(ANSWERS) == 0)
     assert np.abs(expected[:-1]).max(axis=1).min() > 1e-3 and (expected[-1] == 0).all()
     np.testing.assert_allclose(mean, expected, atol=1e-6)
@@ -291,7 +283,7 @@ def test_dyad_estimators_are_unbiased_for_the_team_reward(name, group, advantage
 
 def test_ccpo_event_weights_prompts_by_how_sure_the_solo_outcome_is():
     """Solver: the gradient of J in {-1, 1}. Thinker: times 1 + 0.1 * P(b != 0); G = 2 ties when the solos disagree."""
-    mean, _ = moments_of(*dyad_gradients("ccpo_event", group=2, advantage="leave_one_out"))
+    mean, _ = mean_and_variance(*dyad_gradients("ccpo_event", group=2, advantage="leave_one_out"))
     expected = 2 * dyad_true_gradient(np.arange(ANSWERS) == 0)
     solo = softmax(DYAD)[-1][0]
     expected[0] *= 1 + 0.1 * (solo**2 + (1 - solo) ** 2)
@@ -300,7 +292,7 @@ def test_ccpo_event_weights_prompts_by_how_sure_the_solo_outcome_is():
 
 def test_ccpo_in_the_dyad_climbs_its_shaped_rewards():
     """Thinker: mean of tanh(z(J - S)). Solver: the gate times the gradient of z(J); solo answers cancel."""
-    mean, _ = moments_of(*dyad_gradients("ccpo", group=2, advantage="leave_one_out"))
+    mean, _ = mean_and_variance(*dyad_gradients("ccpo", group=2, advantage="leave_one_out"))
     solo = softmax(DYAD)[-1][0]
     shaped = [
         (1 - solo) * np.tanh((right - 0.1) / math.sqrt(0.2))
@@ -313,65 +305,23 @@ def test_ccpo_in_the_dyad_climbs_its_shaped_rewards():
     np.testing.assert_allclose(mean[1:], expected, atol=1e-5)
 
 
-class Rated(NamedTuple):
-    """A dyad of two words whose raters say one of two splits, and every group of two that it can come out with."""
-
-    splits: list
-    leans: np.ndarray  # [rater, thought, answer, split] odds
-    single: np.ndarray  # [N, 4] thought, answer, what each rater says
-    odds: np.ndarray  # [N]
-    score: np.ndarray  # [N, 3, 2]
-    samples: np.ndarray  # [B, G] groups
-    outcome: Outcome
-
-
-def rated_dyad(table) -> Rated:
-    """From what is said, ``[3, 2]``: the thinker, and the solver after either thought."""
-    words, group = 2, 2
-    splits = [(0.2, 0.8), (0.9, 0.1)]
-    leans = np.random.default_rng(1).uniform(0.2, 0.8, (2, words, words, 2))
-    leans[..., 1] = 1 - leans[..., 0]
-    single = np.array(list(itertools.product(range(words), repeat=4)))
-    thought, answer, first, second = single.T
-    odds = table[0][thought] * table[1 + thought, answer] * leans[0][thought, answer, first]
-    odds = odds * leans[1][thought, answer, second]
-    score = np.zeros((len(single), 3, words))
-    score[:, 0] = np.eye(words)[thought] - table[0]
-    score[np.arange(len(single)), 1 + thought] = np.eye(words)[answer] - table[1 + thought]
-    samples = groups_of(np.arange(len(single)), group)
-    correct = np.stack([np.zeros(samples.shape), answer[samples] == 0], -1)[None].astype(np.float32)
-    said = np.moveaxis(np.array(splits)[single[:, 2:]], 1, 0)[:, samples]  # [rater, B, G, 2]
-    outcome = Outcome(
-        correct[..., 1], correct, np.zeros(correct.shape, int), agent_masks(2, ()), said
-    )
-    return Rated(splits, leans, single, odds, score, samples, outcome)
-
-
-def rated_gradients(rated: Rated, signal) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient estimates ``[B, 3, 2]`` of an advantage ``[2, B, G]``, and the probability ``[B]`` of each group."""
-    estimate = (
-        np.stack([signal[0], signal[1], signal[1]], -1)[..., None] * rated.score[rated.samples]
-    )
-    return estimate.mean(1), rated.odds[rated.samples].prod(1)
-
-
 def test_sepo_climbs_the_verdict_tilted_by_the_shares():
     """Two samples, ratings drawn anew for every pair of texts. The tilt of a sample is its own share less the group's
     mean share, so it climbs R + lambda (G - 1) / G * sign(R) * (w - E[w]), with E[w] held fixed."""
     rated = rated_dyad(softmax(np.random.default_rng(4).normal(0, 0.8, (3, 2))))
     single, odds, score, answer, group = (
-        rated.single,
+        rated.samples,
         rated.odds,
         rated.score,
-        rated.single[:, 1],
+        rated.samples[:, 1],
         2,
     )
     credit = np.asarray(
         make_credit("sepo", dyad(), praise=0.5, blame=0.25).update((), rated.outcome)[0]
     )
-    mean, _ = moments_of(*rated_gradients(rated, credit))
+    mean, _ = mean_and_variance(*rated_gradients(rated, credit))
 
-    view = np.array(rated.splits)[single[:, 2:]]  # [N, rater, 2]
+    view = np.array(rated.shares)[single[:, 2:]]  # [N, rater, 2]
     parts = 0.3 * view[:, 0, 0] + 0.7 * view[:, 1, 0], 0.3 * view[:, 1, 1] + 0.7 * view[:, 0, 1]
     share = parts[0] / sum(parts)
     tilt = np.where(answer == 0, 0.5, -0.25) * (share - odds @ share) / group
@@ -387,7 +337,7 @@ def test_in_the_dyad_the_solo_answer_only_adds_variance():
     """It does not depend on the thought: within a prompt, the difference is the shared reward plus noise."""
     means, variances = zip(
         *(
-            moments_of(*dyad_gradients(name, group=2, advantage="leave_one_out"))
+            mean_and_variance(*dyad_gradients(name, group=2, advantage="leave_one_out"))
             for name in ("shared", "difference")
         ),
         strict=True,
@@ -399,158 +349,6 @@ def test_in_the_dyad_the_solo_answer_only_adds_variance():
 # Teams whose members read each other: every text that could be said in every world, two or three words to choose from
 
 
-class Play(NamedTuple):
-    """Every way in which a group of samples can come out, N of them, and how likely each is."""
-
-    outcome: Outcome  # fields [W, N, L(, A)]
-    score: (
-        dict  # turn -> [N, n, ...] gradient of the log-probability of each of its n factual texts
-    )
-    probability: np.ndarray  # [N]
-    texts: int  # how many texts each of them takes
-
-
-def tables_of(team, words: int, masks, seed: int) -> dict:
-    """Logits of what a turn says after what it has read, for every set of partners that can be there."""
-    tables = {}
-    for turn, reads in enumerate(team.reads):
-        for mask in masks:
-            there = tuple(bool(mask[team.speakers[partner]]) for partner in reads)
-            rng = np.random.default_rng([seed, turn, *there])
-            tables.setdefault((turn, there), rng.normal(0, 1.0, (words,) * (sum(there) + 1)))
-    return tables
-
-
-def team_wins(team, answers: dict) -> np.ndarray:
-    """Reward of the answers of those who are there, agent -> array; word 0 is right."""
-    if team.decision == "last":
-        return (answers[max(answers, key=lambda agent: team.final_turns[agent])] == 0) * 1.0
-    votes = np.stack(list(answers.values()))
-    counts = np.stack([(votes == word).sum(0) for word in range(votes.max() + 1)])
-    winners = counts == counts.max(0)
-    return winners[0] / winners.sum(0)
-
-
-def play(team, ablated, *, group=1, answers=1, words=2, seed=0) -> Play:
-    """Enumerates a group: texts are shared between worlds exactly where the same conversation led to them."""
-    masks, everyone = agent_masks(team.num_agents, ablated), (True,) * team.num_agents
-    tables = {key: softmax(logits) for key, logits in tables_of(team, words, masks, seed).items()}
-    count = {
-        said(team, t, everyone): group * answers**t for t in range(len(team.roles))
-    }  # others: one per sample
-    cells: dict[tuple, tuple] = {}  # (conversation, sample) -> (turn, what it has read)
-    for mask in masks:
-        for turn, reads in enumerate(team.reads):
-            own = said(team, turn, mask)
-            many = count.get(own, group)
-            for sample in range(many if mask[team.speakers[turn]] else 0):
-                heard = [said(team, p, mask) for p in reads if mask[team.speakers[p]]]
-                cells[own, sample] = (
-                    turn,
-                    tuple((c, sample * count.get(c, group) // many) for c in heard),
-                )
-    place = {cell: column for column, cell in enumerate(cells)}
-    chosen = np.array(list(itertools.product(range(words), repeat=len(cells))))  # [N, cells]
-    probability, score = np.ones(len(chosen)), {t: [] for t in range(len(team.roles))}
-    likelihood = np.ones(chosen.shape)
-    for cell, (turn, heard) in cells.items():
-        there = tuple(p in [c[0] for c, _ in heard] for p in team.reads[turn])
-        context, word = tuple(chosen[:, place[h]] for h in heard), chosen[:, place[cell]]
-        table = tables[turn, there]
-        likelihood[:, place[cell]] = table[(*context, word)]
-        probability *= likelihood[:, place[cell]]
-        if cell[0] == said(team, turn, everyone):
-            gradient = np.zeros((len(chosen), *table.shape))
-            gradient[(np.arange(len(chosen)), *context)] = np.eye(words)[word] - table[context]
-            score[turn].append(gradient)
-    leaves = group * answers ** (team.num_agents - 1) if answers > 1 else group
-    shape = (len(masks), len(chosen), leaves)
-    reward, answer_id = np.zeros(shape), np.full((*shape, team.num_agents), -1)
-    for world, mask in enumerate(masks):
-        there = {
-            agent: said(team, turn, mask)
-            for agent, turn in enumerate(team.final_turns)
-            if mask[agent]
-        }
-        full = leaves if all(c in count for c in there.values()) else group
-        columns = {
-            a: [place[c, s * count.get(c, group) // full] for s in range(full)]
-            for a, c in there.items()
-        }
-        won = (
-            team_wins(team, {a: chosen[:, c] for a, c in columns.items()})
-            if there
-            else np.zeros((len(chosen), full))
-        )
-        reward[world] = won if full == leaves else won.mean(1, keepdims=True)
-        if full == leaves:
-            for agent, column in columns.items():
-                answer_id[world, ..., agent] = chosen[:, column]
-    correct = (answer_id == 0).astype(np.float32)
-    surprisal = np.zeros((team.num_agents, *shape[1:]), np.float32)
-    for turn, agent in enumerate(team.speakers):
-        own = said(team, turn, everyone)
-        surprisal[agent] -= np.log(
-            likelihood[:, [place[own, s * count[own] // leaves] for s in range(leaves)]]
-        )
-    outcome = Outcome(reward.astype(np.float32), correct, answer_id, masks, surprisal=surprisal)
-    return Play(outcome, {t: np.stack(g, 1) for t, g in score.items()}, probability, len(cells))
-
-
-def played_gradients(team, estimator, played: Play, advantage="none", state=()) -> np.ndarray:
-    """Gradient estimates ``[N, parameters]`` of the factual tables, turn after turn."""
-    credit, _ = jax.jit(estimator.update)(state, played.outcome)
-    signal = np.asarray(ADVANTAGES[advantage](credit))  # [A, N, L]
-    parts = []
-    for turn, score in played.score.items():
-        many = score.shape[1]
-        own = signal[team.speakers[turn]][:, :: signal.shape[2] // many]
-        parts.append(np.einsum("ng,ng...->n...", own, score).reshape(len(score), -1) / many)
-    return np.concatenate(parts, axis=1)
-
-
-def by_turn(team, flat: np.ndarray, words: int) -> dict[int, np.ndarray]:
-    sizes = [words ** (len(reads) + 1) for reads in team.reads]
-    return dict(enumerate(np.split(flat, np.cumsum(sizes)[:-1], axis=-1)))
-
-
-def reward_gradient(team, ablated, present, *, words=2, seed=0) -> dict[int, np.ndarray]:
-    """Turn -> exact gradient of E[reward of the world of `present`] with respect to the turn's factual table."""
-    tables = tables_of(team, words, agent_masks(team.num_agents, ablated), seed)
-    turns = [t for t, speaker in enumerate(team.speakers) if present[speaker]]
-    chosen = dict(
-        zip(
-            turns, np.array(list(itertools.product(range(words), repeat=len(turns)))).T, strict=True
-        )
-    )
-    won = team_wins(team, {a: chosen[t] for a, t in enumerate(team.final_turns) if present[a]})
-
-    def expectation(tables):
-        logs = 0.0
-        for turn in turns:
-            there = tuple(bool(present[team.speakers[partner]]) for partner in team.reads[turn])
-            heard = tuple(
-                chosen[p] for p, here in zip(team.reads[turn], there, strict=True) if here
-            )
-            logs += jax.nn.log_softmax(tables[turn, there])[(*heard, chosen[turn])]
-        return jnp.exp(logs) @ jnp.asarray(won, jnp.float32)
-
-    found = jax.jit(jax.grad(expectation))(
-        {key: jnp.asarray(table, jnp.float32) for key, table in tables.items()}
-    )
-    return {
-        turn: np.asarray(found[turn, (True,) * len(reads)]).ravel()
-        for turn, reads in enumerate(team.reads)
-    }
-
-
-def team_gradient(team, ablated, **how) -> np.ndarray:
-    """``[parameters]``: the gradient every unbiased estimator has to have."""
-    return np.concatenate(
-        list(reward_gradient(team, ablated, (True,) * team.num_agents, **how).values())
-    )
-
-
 READERS = {"dyad": dyad(), "chain": chain(3), "debate": debate(2), "graph": graph()}
 PLAYS = [(name, group) for name in READERS for group in (1, 2) if (name, group) != ("graph", 2)]
 
@@ -559,27 +357,27 @@ PLAYS = [(name, group) for name in READERS for group in (1, 2) if (name, group) 
 @pytest.mark.parametrize("name", ["shared", "magrpo", "difference"])
 def test_estimators_are_unbiased_where_agents_read_each_other(name, team, group):
     team = READERS[team]
-    played = play(team, team.ablated, group=group)
-    assert played.probability.sum() == pytest.approx(1)
-    gradients = played_gradients(
-        team, make_credit(name, team), played, "none" if group == 1 else "leave_one_out"
+    groups = enumerate_groups(team, team.ablated, group=group)
+    assert groups.probability.sum() == pytest.approx(1)
+    gradients = gradient_estimates(
+        team, make_credit(name, team), groups, "none" if group == 1 else "leave_one_out"
     )
-    mean, _ = moments_of(gradients, played.probability)
+    mean, _ = mean_and_variance(gradients, groups.probability)
     expected = team_gradient(team, team.ablated)
-    assert all(np.abs(part).max() > 3e-3 for part in by_turn(team, expected, 2).values())
+    assert all(np.abs(part).max() > 3e-3 for part in split_by_turn(team, expected, 2).values())
     np.testing.assert_allclose(mean, expected, atol=1e-6)
 
 
 def test_individual_climbs_a_debaters_own_last_words():
     """In both of its turns; the team in which the last word counts is judged by agent 1 alone."""
     team = debate(2)
-    played = play(team, team.ablated)
-    mean, _ = moments_of(
-        played_gradients(team, make_credit("individual", team), played), played.probability
+    groups = enumerate_groups(team, team.ablated)
+    mean, _ = mean_and_variance(
+        gradient_estimates(team, make_credit("individual", team), groups), groups.probability
     )
     own = reward_gradient(dataclasses.replace(team, decision="last"), team.ablated, (True, True))
     for turn in (1, 3):
-        np.testing.assert_allclose(by_turn(team, mean, 2)[turn], own[turn], atol=1e-6)
+        np.testing.assert_allclose(split_by_turn(team, mean, 2)[turn], own[turn], atol=1e-6)
 
 
 @pytest.mark.parametrize("team", ["dyad", "chain", "debate"])
@@ -589,11 +387,11 @@ def test_shapley_climbs_what_each_agent_adds_when_it_joins(team):
     subsets = all_subsets(team.num_agents)
     estimator = make_credit("shapley", team)
     assert estimator.needs.ablated == subsets
-    played = play(team, subsets)
-    credit, _ = estimator.update((), played.outcome)
-    np.testing.assert_allclose(np.sum(credit, 0), played.outcome.reward[0], atol=1e-6)
-    mean, _ = moments_of(played_gradients(team, estimator, played), played.probability)
-    found = by_turn(team, mean, 2)
+    groups = enumerate_groups(team, subsets)
+    credit, _ = estimator.update((), groups.outcome)
+    np.testing.assert_allclose(np.sum(credit, 0), groups.outcome.reward[0], atol=1e-6)
+    mean, _ = mean_and_variance(gradient_estimates(team, estimator, groups), groups.probability)
+    found = split_by_turn(team, mean, 2)
     orders = list(itertools.permutations(range(team.num_agents)))
     for agent in range(team.num_agents):
         joined = [order[: order.index(agent) + 1] for order in orders]
@@ -611,9 +409,9 @@ def test_shapley_climbs_what_each_agent_adds_when_it_joins(team):
 def test_nested_answers_are_unbiased(team, words):
     """Two thoughts, two answers to everything that was said."""
     team = READERS[team]
-    played = play(team, (), group=2, answers=2, words=words)
-    mean, _ = moments_of(
-        played_gradients(team, make_credit("nested", team, answers=2), played), played.probability
+    groups = enumerate_groups(team, (), group=2, answers=2, words=words)
+    mean, _ = mean_and_variance(
+        gradient_estimates(team, make_credit("nested", team, answers=2), groups), groups.probability
     )
     np.testing.assert_allclose(mean, team_gradient(team, (), words=words), atol=1e-6)
 
@@ -621,12 +419,12 @@ def test_nested_answers_are_unbiased(team, words):
 @pytest.mark.parametrize("between", [0.0, 0.3])
 def test_pooled_baselines_are_unbiased(between):
     state = PooledState(jnp.int32(9), jnp.float32(between), jnp.float32(0.1))
-    played = play(dyad(), (), group=2, answers=2)
-    gradients = played_gradients(
-        dyad(), make_credit("pooled", dyad(), scaled=False), played, state=state
+    groups = enumerate_groups(dyad(), (), group=2, answers=2)
+    gradients = gradient_estimates(
+        dyad(), make_credit("pooled", dyad(), scaled=False), groups, state=state
     )
     np.testing.assert_allclose(
-        moments_of(gradients, played.probability)[0], team_gradient(dyad(), ()), atol=1e-6
+        mean_and_variance(gradients, groups.probability)[0], team_gradient(dyad(), ()), atol=1e-6
     )
 
 
@@ -634,11 +432,11 @@ def test_pooled_baselines_are_unbiased(between):
 def test_solo_answers_as_a_control_variate_change_no_expectation(solo_weight):
     state = RunningMoments(jnp.int32(50), jnp.float32(0.3), jnp.float32(0.2))
     estimator = make_credit("nested", dyad(), answers=2, solo_weight=solo_weight)
-    played = play(dyad(), estimator.needs.ablated, group=2, answers=2)
-    gradients = played_gradients(dyad(), estimator, played, state=state)
-    mean, _ = moments_of(gradients, played.probability)
+    groups = enumerate_groups(dyad(), estimator.needs.ablated, group=2, answers=2)
+    gradients = gradient_estimates(dyad(), estimator, groups, state=state)
+    mean, _ = mean_and_variance(gradients, groups.probability)
     np.testing.assert_allclose(mean, team_gradient(dyad(), ((0,),)), atol=1e-6)
-    plain = played_gradients(dyad(), make_credit("nested", dyad(), answers=2), played)
+    plain = gradient_estimates(dyad(), make_credit("nested", dyad(), answers=2), groups)
     assert np.abs(gradients - plain).max() > 0.01
 
 
@@ -650,10 +448,10 @@ def test_agent_norm_climbs_the_team_reward_on_each_agents_own_scale(team):
     state = RunningMoments(
         jnp.full(len(agents), 99), jnp.asarray(0.1 * agents, jnp.float32), jnp.asarray(var)
     )
-    played = play(team, team.ablated)
-    gradients = played_gradients(team, make_credit("agent_norm", team), played, state=state)
-    found = by_turn(team, moments_of(gradients, played.probability)[0], 2)
-    for turn, expected in by_turn(team, team_gradient(team, team.ablated), 2).items():
+    groups = enumerate_groups(team, team.ablated)
+    gradients = gradient_estimates(team, make_credit("agent_norm", team), groups, state=state)
+    found = split_by_turn(team, mean_and_variance(gradients, groups.probability)[0], 2)
+    for turn, expected in split_by_turn(team, team_gradient(team, team.ablated), 2).items():
         np.testing.assert_allclose(
             found[turn], expected / np.sqrt(var[team.speakers[turn]]), atol=1e-4
         )
@@ -668,9 +466,11 @@ def test_the_surprisal_of_other_prompts_leaves_the_gradient_unbiased(name, team,
     team = READERS[team]
     estimator = make_credit(name, team)
     ablated = estimator.needs.ablated
-    here, there = (play(team, ablated, group=g, seed=seed) for seed, g in ((0, group), (1, other)))
+    here, there = (
+        enumerate_groups(team, ablated, group=g, seed=seed) for seed, g in ((0, group), (1, other))
+    )
     credits = [
-        np.asarray(estimator.update((), played.outcome)[0]) for played in (here, there)
+        np.asarray(estimator.update((), groups.outcome)[0]) for groups in (here, there)
     ]  # [A, N, G] each
     mean = 0.0
     for weight, credit, surprisal in zip(
@@ -688,7 +488,7 @@ def test_the_surprisal_of_other_prompts_leaves_the_gradient_unbiased(name, team,
             / group
             for t, score in here.score.items()
         ]
-        mean = mean + weight * moments_of(np.concatenate(parts, axis=1), here.probability)[0]
+        mean = mean + weight * mean_and_variance(np.concatenate(parts, axis=1), here.probability)[0]
     np.testing.assert_allclose(mean, team_gradient(team, ablated), atol=1e-6)
 
 
@@ -730,13 +530,13 @@ def costs(team: str, seed: int) -> dict[str, float]:
     for name, group, hyper in CASES[team]:
         estimator = make_credit(name, READERS[team], **hyper)
         ablated = estimator.needs.ablated
-        played = play(
+        groups = enumerate_groups(
             READERS[team], ablated, group=group, answers=estimator.needs.answers_per_text, seed=seed
         )
         baseline = "none" if estimator.baseline.kind == "none" else "leave_one_out"
-        gradients = played_gradients(READERS[team], estimator, played, baseline, estimator.init())
+        gradients = gradient_estimates(READERS[team], estimator, groups, baseline, estimator.init())
         label = ", ".join([f"{name} (G = {group}", *(f"{k} = {v}" for k, v in hyper.items())]) + ")"
-        found[label] = moments_of(gradients, played.probability)[1] * played.texts
+        found[label] = mean_and_variance(gradients, groups.probability)[1] * groups.num_texts
     return found
 
 
@@ -753,12 +553,14 @@ def voting_costs(seed: int) -> dict[str, float]:
     """The same of three voters with three answers; nothing but the six votes is decoded."""
     names = ("shared", "difference", "cross_play", "shapley", "individual")
     how = {"group": 2, "advantage": "leave_one_out", "seed": seed}
-    return {f"{n} (G = 2)": moments_of(*voting_gradients(n, 3, (0, 1, 2), **how))[1] for n in names}
+    return {
+        f"{n} (G = 2)": mean_and_variance(*voting_gradients(n, 3, (0, 1, 2), **how))[1]
+        for n in names
+    }
 
 
-if (
-    __name__ == "__main__"
-):  # python -m tests.test_unbiased: variance x texts, relative to the shared reward's
+# python -m tests.rl.test_unbiased prints variance x texts, relative to that of the shared reward.
+if __name__ == "__main__":
     for team in ("voting", *CASES):
         runs = [voting_costs(seed) if team == "voting" else costs(team, seed) for seed in range(8)]
         for label in runs[0]:
