@@ -43,58 +43,77 @@ def solved(
     step: int, *, question: str = "Compute 1+1.", text: str = "1+1=2;Answer: 2", id: str = "sums/7"
 ) -> dict:
     """A line of rollouts.jsonl: three voters, four samples; by hand."""
-    rewards = [[1, 0.5, 0.5, 1], [0, 0.5, 0, 0], [1, 1, 1, 1], [1 / 3, 0.5, 0, 0.5]]
     texts = [
         {"text": text, "verdict": "right", "answer": "2"},
         {"text": "Answer: 3", "verdict": "wrong", "answer": "3"},
     ]
+    samples = []
+    for reward in ([1, 0.5, 0.5, 1], [0, 0.5, 0, 0], [1, 1, 1, 1], [1 / 3, 0.5, 0, 0.5]):
+        samples.append(
+            {
+                "reward": reward,
+                "credit": [reward[0] - without for without in reward[1:]],
+                "advantage": [0.7, -0.25, 0.0],
+                "said": [[[0, 1, 0]], [[None, 1, 0]], [[0, None, 0]], [[0, 1, None]]],
+            }
+        )
     return {
-        "step": step, "id": id, "question": question, "gold": "2", "group": 4,
-        "mean_credit": [0.1, 0.2, 0.0], "masked": [[], [0], [1], [2]],
+        "step": step,
+        "id": id,
+        "question": question,
+        "gold": "2",
+        "group": 4,
+        "mean_credit": [0.1, 0.2, 0.0],
+        "masked": [[], [0], [1], [2]],
         "turns": [{"speaker": k, "role": "voter", "texts": texts} for k in range(3)],
-        "samples": [
-            {"reward": reward, "credit": [reward[0] - x for x in reward[1:]], "advantage": [0.7, -0.25, 0.0],
-             "said": [[[0, 1, 0]], [[None, 1, 0]], [[0, None, 0]], [[0, 1, None]]]}
-            for reward in rewards
-        ],
-    }  # fmt: skip
+        "samples": samples,
+    }
 
 
 def metrics_of(step: int) -> dict:
+    """A line of metrics.jsonl: an evaluation every 20 steps, training from step 1 on."""
     line = {"step": step}
     if step % 20 == 0:
-        for name in ("team_accuracy", *(f"{kind}/{k}" for kind in ("agent_accuracy", "without_agent_accuracy")
-                                        for k in range(3))):  # fmt: skip
-            value = 0.4 + step / 100
-            line |= {
-                f"eval/{name}": value,
-                f"eval/{name}/low": value - 0.03,
-                f"eval/{name}/high": value + 0.02,
-            }
+        accuracy = 0.4 + step / 100
+        line |= accuracies("team_accuracy", accuracy)
+        for agent in range(3):
+            line |= accuracies(f"agent_accuracy/{agent}", accuracy)
+            line |= accuracies(f"without_agent_accuracy/{agent}", accuracy)
     if step:
         line |= {
             "reward": 0.4 + step / 100,
             "decoded_tokens": 1000.0,
             "moments/gate": 0.5,
-            "update/grad_norm/0": None,
-        }
-        line |= {
             "moments/delta/mean": 0.08,
             "moments/delta/var": 0.25,
             "moments/joint/mean": 0,
             "moments/joint/var": 0,
         }
-        for k in range(3):
-            line |= {
-                f"credit/percentile_{p}/{k}": (p + step) / 100 - 0.5 for p in (5, 25, 50, 75, 95)
-            }
-            line |= {
-                f"credit/mean/{k}": 0.1,
-                f"credit/free_rider_rate/{k}": 0.6,
-                f"update/grad_norm/{k}": step / 7,
-            }
-            line |= {f"credit/help_rate/{k}": 0.2, f"response_length/{k}": 9.5}
+        for agent in range(3):
+            line |= agent_metrics(step, agent)
     return line
+
+
+def accuracies(name: str, value: float) -> dict:
+    return {
+        f"eval/{name}": value,
+        f"eval/{name}/low": value - 0.03,
+        f"eval/{name}/high": value + 0.02,
+    }
+
+
+def agent_metrics(step: int, agent: int) -> dict:
+    """Metrics of one voter; percentile p of its credit is (p + step) / 100 - 0.5."""
+    percentiles = {
+        f"credit/percentile_{p}/{agent}": (p + step) / 100 - 0.5 for p in (5, 25, 50, 75, 95)
+    }
+    return percentiles | {
+        f"credit/mean/{agent}": 0.1,
+        f"credit/free_rider_rate/{agent}": 0.6,
+        f"credit/help_rate/{agent}": 0.2,
+        f"response_length/{agent}": 9.5,
+        f"update/grad_norm/{agent}": step / 7,
+    }
 
 
 def make_run(folder, *, rollouts=None, steps=40, config=None):
@@ -150,23 +169,34 @@ def run(tmp_path_factory):
     return folder, *page_of(folder)
 
 
-def test_the_page_tells_of_the_run(run):
+def test_the_page_describes_the_run(run):
     _, _, page = run
     words = " ".join(page.text.split())
     for expected in (
-        "three-voters", "credit ccpo", "steps 40 of 40", "80.0 % held-out accuracy 40.0 % before training",
-        "40,000 tokens decoded", "0.60 free-rider rate voter 2, mean of the last 4 steps",
-        "Held-out accuracy", "Gradient norm", "Credit of voter 0", "Credit of voter 2", "Rides free", "Helps", "Gate",
-        "How ccpo assigns credit", "Counterfactual credit, shaped by the history of contributions",
-        "team without agent 2 (voter)40.037.0 – 42.080.077.0 – 82.0", "optimizer.learning_rate0.0002",
-    ):  # fmt: skip
+        "three-voters",
+        "credit ccpo",
+        "steps 40 of 40",
+        "80.0 % held-out accuracy 40.0 % before training",
+        "40,000 tokens decoded",
+        "0.60 free-rider rate voter 2, mean of the last 4 steps",
+        "Held-out accuracy",
+        "Gradient norm",
+        "Credit of voter 0",
+        "Credit of voter 2",
+        "Rides free",
+        "Helps",
+        "Gate",
+        "How ccpo assigns credit",
+        "Counterfactual credit, shaped by the history of contributions",
+        "team without agent 2 (voter)40.037.0 – 42.080.077.0 – 82.0",
+        "optimizer.learning_rate0.0002",
+        "moments/gate0.5weight of the joint reward",
+    ):
         assert expected in words, expected
-    assert (
-        "Ratings read" not in words and "Pivotal" not in words
-    )  # charts of metrics that the run has not
-    assert (
-        "contribution 0.08" in words and "solo 0" not in words
-    )  # moments that are never moved shape nothing
+    # Charts of metrics that the run does not have.
+    assert "Ratings read" not in words and "Pivotal" not in words
+    # Moments that never move shape nothing.
+    assert "contribution 0.08" in words and "solo 0" not in words
 
 
 def test_charts_show_the_numbers_they_are_made_of(run):
@@ -219,10 +249,12 @@ def test_rollouts_carry_verdicts_pay_and_reasons(run):
     right, wrong, free, tied = first["samples"]
     helps, _, nothing = right["agents"]
     assert helps == {
-        "contribution": 0.5, "credit": 0.5, "advantage": 0.7,
+        "contribution": 0.5,
+        "credit": 0.5,
+        "advantage": 0.7,
         "why": "Without it the team earns 0.50 instead of 1.00: it helps. "
-               "Its credit is 0.40 above the mean of its 4 samples, 0.10.",
-    }  # fmt: skip
+        "Its credit is 0.40 above the mean of its 4 samples, 0.10.",
+    }
     assert nothing["why"] == (
         "The team earns 1.00 with and without it, so here it rides free. "
         "Its credit equals the mean of its 4 samples: nothing is learned from this sample."
@@ -236,15 +268,32 @@ def test_rollouts_carry_verdicts_pay_and_reasons(run):
 
 
 def dyad_line() -> dict:
-    """A line of rollouts.jsonl: a dyad whose agents rate each other, with two answers without the Thinker."""
+    """A line of rollouts.jsonl: a dyad with ratings, and two answers without the Thinker."""
+    thought = {"text": "t", "verdict": "right"}
+    answers = [{"text": str(i), "verdict": "wrong"} for i in range(3)]
+    sample = {
+        "reward": [0, 0.5],
+        "credit": [None, 0.25],
+        "advantage": [0, 0.25],
+        "said": [[[0, 0]], [[None, 1], [None, 2]]],
+        "splits": [[0.3, 0.7], [0.5, 0.5]],
+        "ratings": ["mostly \u202e him", "even"],
+    }
     return {
-        "step": 1, "id": "a", "question": "q", "gold": "g", "views": ["see this", "and that"], "group": 1, "mean_credit": [0, 0.4], "masked": [[], [0]],
-        "turns": [{"speaker": 0, "role": "thinker", "texts": [{"text": "t", "verdict": "right"}]},
-                  {"speaker": 1, "role": "solver", "texts": [{"text": str(i), "verdict": "wrong"} for i in range(3)]}],
-        "samples": [{"reward": [0, 0.5], "credit": [None, 0.25], "advantage": [0, 0.25],
-                     "said": [[[0, 0]], [[None, 1], [None, 2]]],
-                     "splits": [[0.3, 0.7], [0.5, 0.5]], "ratings": ["mostly \u202e him", "even"]}],
-    }  # fmt: skip
+        "step": 1,
+        "id": "a",
+        "question": "q",
+        "gold": "g",
+        "views": ["see this", "and that"],
+        "group": 1,
+        "mean_credit": [0, 0.4],
+        "masked": [[], [0]],
+        "turns": [
+            {"speaker": 0, "role": "thinker", "texts": [thought]},
+            {"speaker": 1, "role": "solver", "texts": answers},
+        ],
+        "samples": [sample],
+    }
 
 
 def test_a_dyad_with_ratings_and_solo_tries():
@@ -361,11 +410,19 @@ def test_long_runs_and_megabytes_are_bounded(tmp_path):
     assert "characters left out" in entries[0]["question"]
 
 
-@pytest.mark.parametrize("damage", [
-    '{"step": 20, "id": "to', "null", '{"step": -1}', "[" * 100_000, json.dumps({"step": 3}),
-    json.dumps(solved(3) | {"turns": []}),
-    json.dumps(solved(3)).replace('"said": [[[0, 1, 0]]', '"said": [[[0, 2, 0]]'),
-], ids=lambda text: text[:24])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '{"step": 20, "id": "to',
+        "null",
+        '{"step": -1}',
+        "[" * 100_000,
+        json.dumps({"step": 3}),
+        json.dumps(solved(3) | {"turns": []}),
+        json.dumps(solved(3)).replace('"said": [[[0, 1, 0]]', '"said": [[[0, 2, 0]]'),
+    ],
+    ids=lambda text: text[:24],
+)
 def test_damaged_lines_are_left_out_and_counted(damage, tmp_path):
     folder = make_run(tmp_path, steps=1)
     with (folder / "rollouts.jsonl").open("a") as file:
@@ -466,8 +523,15 @@ def test_clicks_filter_and_open(run, open_page):
     rows.first.locator("summary").click()
     rows.first.locator(".inside").wait_for()  # a fold tells of its opening a moment later
     said = rows.first.inner_text()
-    for expected in ("The team earns 0.00", "states 3", "1+1=2;Answer: 2", "it hurts", "\u22120.50", "+0.70",
-                     "Without voter 0 the team earns 0.50; the others say the same."):  # fmt: skip
+    for expected in (
+        "The team earns 0.00",
+        "states 3",
+        "1+1=2;Answer: 2",
+        "it hurts",
+        "\u22120.50",
+        "+0.70",
+        "Without voter 0 the team earns 0.50; the others say the same.",
+    ):
         assert expected in said, expected
     for words, left in (("nowhere", 0), ("compute", 1)):
         page.locator("input[type=search]").fill(words)
@@ -492,8 +556,15 @@ def test_a_dyad_shows_solo_answers_and_ratings(tmp_path, open_page):
     page.locator("#samples summary").click()
     page.locator(".inside").wait_for()
     said = page.locator("#samples details").inner_text()
-    for expected in ("reads: see this", "reads: and that", "states the right answer", "Without thinker the team earns 0.50, the mean of 2 tries",
-                     "thinker 0.3, solver 0.7", "thinker 0.5, solver 0.5", "mostly \\u202e him"):  # fmt: skip
+    for expected in (
+        "reads: see this",
+        "reads: and that",
+        "states the right answer",
+        "Without thinker the team earns 0.50, the mean of 2 tries",
+        "thinker 0.3, solver 0.7",
+        "thinker 0.5, solver 0.5",
+        "mostly \\u202e him",
+    ):
         assert expected in said, expected
 
 
