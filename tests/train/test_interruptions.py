@@ -1,9 +1,7 @@
 """Runs that are stopped, folders in use or full, numbers that are none: said in one line, saved, and gone on from."""
 
 import dataclasses
-import errno
 import os
-import pathlib
 import signal
 import time
 
@@ -23,7 +21,6 @@ from ccpo_jax.train.guards import (
     explain_oom,
     run_with_timeout,
 )
-from ccpo_jax.workdir import as_disk_error, lock_workdir
 from configs import voting
 from tests.support.runs import first_devices, lines_of
 
@@ -152,38 +149,6 @@ def test_a_batch_is_kept_bit_for_bit_and_what_is_wrong_with_it_is_named(tmp_path
         "step 7, agent 0 (a), agent 2 (c): because, on p/1; this update" in capsys.readouterr().err
     )
     assert watch.stop == ""
-
-
-def test_a_folder_is_one_runs_at_a_time(tmp_path):
-    folder = str(tmp_path / "run")
-    with (
-        lock_workdir(folder),
-        pytest.raises(
-            ValueError, match=f"is in use by process {os.getpid()} on .*another --workdir"
-        ),
-    ):
-        with lock_workdir(folder):
-            pass
-    assert not os.path.exists(folder)  # it was made for a run that never began
-    with lock_workdir(folder):
-        pathlib.Path(folder, "config.json").write_text("{}")
-    with lock_workdir(folder):
-        pass
-    assert os.path.exists(folder)
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
-def test_a_full_or_read_only_disk_is_one_line(code, tmp_path):
-    with pytest.raises(
-        InputError, match=f"workdir: cannot write runs/x .{os.strerror(code)} at here.; mend that"
-    ):
-        with as_disk_error("runs/x"):
-            raise OSError(code, os.strerror(code), "here")
-    with (
-        pytest.raises(ConnectionError),
-        as_disk_error("runs/x"),
-    ):  # somebody else's error stays what it is
-        raise ConnectionResetError(errno.ECONNRESET, "reset")
 
 
 @pytest.mark.parametrize("phase, field", [

@@ -1,0 +1,64 @@
+"""The folder of a run: its lock, its default name, and disk errors."""
+
+import errno
+import os
+import pathlib
+
+import pytest
+
+from ccpo_jax.workdir import as_disk_error, default_workdir, lock_workdir, write_atomically
+from tests.support.errors import raises_for
+
+
+def test_a_folder_holds_one_run_at_a_time(tmp_path):
+    folder = str(tmp_path / "run")
+    with lock_workdir(folder):
+        with raises_for("workdir") as error:
+            with lock_workdir(folder):
+                pass
+    assert f"process {os.getpid()} on" in str(error.value)
+    # It was created for a run that never began.
+    assert not os.path.exists(folder)
+
+
+def test_a_folder_with_files_stays_and_can_be_locked_again(tmp_path):
+    folder = str(tmp_path / "run")
+    with lock_workdir(folder):
+        pathlib.Path(folder, "config.json").write_text("{}")
+    with lock_workdir(folder):
+        pass
+    assert os.path.exists(folder)
+
+
+def test_a_file_in_the_folders_place_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with raises_for("workdir"):
+        with lock_workdir(str(tmp_path / "file" / "run")):
+            pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_full_or_read_only_disk_is_the_users_to_fix(code):
+    with raises_for("workdir") as error:
+        with as_disk_error("runs/x"):
+            raise OSError(code, os.strerror(code), "here")
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(part in message for part in ("runs/x", os.strerror(code), "here"))
+
+
+def test_other_errors_pass_unchanged():
+    with pytest.raises(ConnectionError), as_disk_error("runs/x"):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+def test_the_default_folder_is_named_after_the_preset():
+    assert default_workdir("configs/voting.py:tiny").startswith("runs/voting-tiny-2")
+    assert default_workdir("configs/voting.py").startswith("runs/voting-2")
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path):
+    path = tmp_path / "result.json"
+    write_atomically(path, "old")
+    write_atomically(path, "new")
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["result.json"]
