@@ -14,7 +14,7 @@ MEANINGS = {
     "truncated/*": "share of a turn's responses that were cut at their limit",
     "credit/mean/*": "mean credit of an agent",
     "credit/var/*": "variance of an agent's credit",
-    "credit/percentile_*/*": "percentile of an agent's credit",
+    "credit/percentile_*/*": "percentile 5, 25, 50, 75 or 95 of an agent's credit",
     "credit/silent_groups/*": "share of problems whose samples all have advantage 0 for an agent",
     "credit/help_rate/*": "share of samples in which the team earns more with an agent",
     "credit/hurt_rate/*": "share of samples in which the team earns less with an agent",

@@ -43,6 +43,17 @@ def test_nested_carries_a_gain_not_the_thinkers(key):
     assert "Solver alone" in meaning(key, "nested")
 
 
+@pytest.mark.parametrize("name", ["pooled", "nested"])
+def test_what_they_write_today_is_not_drawn_as_an_agents(name):
+    estimator = CREDITS[name](dyad())
+    written = {
+        metric: float(value) + 0.5 for metric, value in estimator.metrics(estimator.init()).items()
+    }
+    drawn = history(name, written)
+    assert len(drawn) == len(written) > 0
+    assert not {"thinker", "solver"} & drawn.keys()
+
+
 def test_other_estimators_carry_moments_by_name_or_agent():
     assert history("ccpo", {"moments/delta/mean": 0.1}) == {"contribution": [0.1]}
     both = {"moments/0/mean": 0.1, "moments/1/mean": 0.2}

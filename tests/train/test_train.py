@@ -10,6 +10,7 @@ import pytest
 from ccpo_jax import Outcome, cli, make_credit, modes, report
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.update import jitted_accumulate
+from ccpo_jax.report.legend import meaning
 from ccpo_jax.rl.topology import voting as voters
 from ccpo_jax.sampler.generate import compiled
 from ccpo_jax.train import loop as train
@@ -288,6 +289,13 @@ def test_a_debate_trains(tmp_path):
         assert f"credit/help_rate/{agent}" in step and f"moments/{agent}/mean" in step
     assert all(step[f"response_length/{turn}"] > 0 for turn in range(6))
     assert step["update/trained_tokens/0"] > 0
+
+
+def test_the_report_knows_what_every_metric_means(finished):
+    _, workdir = finished
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        unknown = [metric for metric in json.loads(line) if not meaning(metric, "ccpo")]
+        assert not unknown, f"add {unknown} to MEANINGS in ccpo_jax/report/legend.py"
 
 
 def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
