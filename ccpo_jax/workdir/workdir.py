@@ -1,6 +1,6 @@
-"""Locks a run's folder and names a new one.
+"""A run's folder: its default name, and the lock that admits one run at a time.
 
-Of several processes the first holds the folder and writes into it; the others read.
+Of several processes the main one holds the lock and writes into the folder; the others read.
 """
 
 import contextlib
@@ -10,72 +10,78 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator
+from typing import TextIO
 
-from ccpo_jax.devices.distributed import (
-    is_main_process,
-    sync_errors,
-)
+from ccpo_jax.devices.distributed import is_main_process, sync_errors
+from ccpo_jax.errors import InputError
 from ccpo_jax.workdir.disk_errors import as_disk_error
+
+_LOCK = "lock"
 
 
 def default_workdir(config_file: str) -> str:
-    """``configs/voting.py:tiny`` -> ``runs/voting-tiny-<time>``: a new run never meets an old one by accident."""
+    """A new folder's name: ``configs/voting.py:tiny`` -> ``runs/voting-tiny-<time>``."""
     path, _, preset = config_file.partition(":")
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return str(
-        pathlib.Path("runs") / "-".join(filter(None, (pathlib.Path(path).stem, preset, stamp)))
-    )
+    parts = [pathlib.Path(path).stem, preset, datetime.datetime.now().strftime("%Y%m%d-%H%M%S")]
+    return str(pathlib.Path("runs", "-".join(part for part in parts if part)))
 
 
 @contextlib.contextmanager
 def lock_workdir(workdir: str) -> Iterator[None]:
-    """Holds the folder, made if need be, for one run. The kernel lets go with the process, however that ends.
+    """Holds the folder for one run; creates it if it does not exist.
 
-    A folder that was made here and stayed empty goes again.
+    The kernel releases the lock when the process ends, however it ends. A folder that was created
+    here and stayed empty is removed again.
 
     Raises:
-      ValueError: another run holds it, it cannot be written, or not all processes see it.
+      InputError: ``workdir``: another run holds it, it cannot be written, or not all processes see
+        it.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         with sync_errors():
             if is_main_process():
-                held.enter_context(_lock(workdir))
+                stack.enter_context(_lock(pathlib.Path(workdir)))
         with sync_errors():
-            if not pathlib.Path(workdir, "lock").is_file():
-                raise ValueError(
-                    f"workdir: {workdir} is not there; use a folder that all processes share"
+            if not pathlib.Path(workdir, _LOCK).is_file():
+                raise InputError(
+                    "workdir", f"{workdir} does not exist; use a folder that all processes share"
                 )
         yield
 
 
 @contextlib.contextmanager
-def _lock(workdir: str) -> Iterator[None]:
-    folder = pathlib.Path(workdir)
-    made = not folder.exists()
-    with as_disk_error(workdir):
+def _lock(folder: pathlib.Path) -> Iterator[None]:
+    created = not folder.exists()
+    with as_disk_error(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+", encoding="utf-8")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read(100).strip() or "another process"
-            raise ValueError(
-                f"workdir: {workdir} is in use by {holder}; wait for its end, or type another --workdir"
-            ) from error
-        except OSError as error:
-            print(
-                f"warning: {workdir} cannot be locked ({error.strerror}); start no second run there",
-                file=sys.stderr,
-            )
-        with as_disk_error(workdir):
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-            lock.flush()
+        file = (folder / _LOCK).open("a+", encoding="utf-8")
+    with file:
+        _acquire(file, folder)
+        with as_disk_error(str(folder)):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+            file.flush()
         try:
             yield
         finally:
-            if made and [path.name for path in folder.iterdir()] == ["lock"]:
-                (folder / "lock").unlink()
+            if created and [path.name for path in folder.iterdir()] == [_LOCK]:
+                (folder / _LOCK).unlink()
                 folder.rmdir()
+
+
+def _acquire(file: TextIO, folder: pathlib.Path) -> None:
+    """Locks an open file; warns where the file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read(100).strip() or "another process"
+        raise InputError(
+            "workdir",
+            f"{folder} is in use by {holder}; wait until it ends, or type another --workdir",
+        ) from error
+    except OSError as error:
+        print(
+            f"warning: {folder} cannot be locked ({error.strerror}); start no second run there",
+            file=sys.stderr,
+        )
