@@ -1,8 +1,9 @@
 """Runs of several processes: start-up, agreement, and errors that reach every process.
 
-Every process runs the whole program on the same global arrays and takes the same decisions from the same numbers.
-Parameters, caches, activations and checkpoints are divided among the processes, and so is verification, which is slow.
-A batch's texts are small, so every process holds all of them. The main process alone writes metrics and prints.
+Every process runs the whole program on the same global arrays and takes the same decisions from the
+same numbers. Parameters, caches, activations and checkpoints are divided among the processes, and
+so is verification, which is slow. A batch's texts are small, so every process holds all of them.
+The main process alone writes metrics and prints.
 """
 
 import contextlib
@@ -34,11 +35,12 @@ def initialize(
 ) -> None:
     """Connects this process with the others of its run. Call it before jax touches a device.
 
-    Without arguments and without the environment variables it does nothing: the run has one process.
+    Without arguments and without the environment variables it does nothing: the run has one
+      process.
 
     Args:
-      coordinator: HOST:PORT of process 0, or "auto" where the cluster knows all three (SLURM, Open MPI, Kubernetes,
-        Cloud TPU). None = the environment's JAX_COORDINATOR_ADDRESS.
+      coordinator: HOST:PORT of process 0, or "auto" where the cluster knows all three (SLURM, Open
+        MPI, Kubernetes, Cloud TPU). None = the environment's JAX_COORDINATOR_ADDRESS.
       num_processes: None = JAX_NUM_PROCESSES.
       process_id: of this process, from 0. None = JAX_PROCESS_ID.
 
@@ -65,7 +67,8 @@ def initialize(
                 f"received {index} of {count} processes; number them from 0 to {count - 1}",
             )
         print(
-            f"process {index} of {count}: waiting up to {_CONNECT_TIMEOUT} s for the others at {address}",
+            f"process {index} of {count}: waiting up to {_CONNECT_TIMEOUT} s for the others at "
+            f"{address}",
             file=sys.stderr,
         )
 
@@ -74,12 +77,13 @@ def initialize(
     except (RuntimeError, ValueError) as error:
         raise InputError(
             "coordinator",
-            f"cannot reach the other processes at {address or 'auto'} ({first_line(error)}); start each with "
-            "--coordinator=HOST:PORT of process 0, --processes=NUMBER and --process=INDEX",
+            f"cannot reach the other processes at {address or 'auto'} ({first_line(error)}); "
+            "start each with --coordinator=HOST:PORT of process 0, --processes=NUMBER and "
+            "--process=INDEX",
         ) from error
 
-    # Programs that XLA's CPU backend reads back from its cache have lost the order of their collectives, and the
-    # processes would exchange the wrong arrays.
+    # Programs that XLA's CPU backend reads back from its cache have lost the order of their
+    # collectives, and the processes would exchange the wrong arrays.
     if jax.default_backend() == "cpu":
         jax.config.update("jax_enable_compilation_cache", False)
 
@@ -105,14 +109,14 @@ def _integer(flag: str, value: Any, variable: str) -> int:
 def abort(error: Exception) -> NoReturn:
     """Exits immediately after a fatal error in a run of several processes.
 
-    A normal shutdown would block on the other processes. Prints one line if `error` says that another process is lost,
-    else the traceback.
+    A normal shutdown would block on the other processes. Prints one line if `error` says that
+    another process is lost, else the traceback.
     """
     if any(word in str(error) for word in _LOST_PROCESS):
         print(
             f"error: process {jax.process_index()} of {jax.process_count()}: lost another process "
-            f"({first_line(error)}); start them all again with the same command, the run resumes after its last "
-            "checkpoint",
+            f"({first_line(error)}); start them all again with the same command, the run resumes "
+            "after its last checkpoint",
             file=sys.stderr,
         )
     else:
@@ -133,7 +137,9 @@ def print_main(text: str, *, file: TextIO | None = None) -> None:
 
 
 def all_gather_objects(value: Any) -> list[Any]:
-    """The `value` of every process, in their order. Every process has to call it; with one process ``[value]``.
+    """The `value` of every process, in their order; with one process ``[value]``.
+
+    Every process has to call it.
 
     Args:
       value: anything that JSON can hold.
@@ -159,7 +165,9 @@ def first_nonempty(text: str) -> str:
 
 @contextlib.contextmanager
 def sync_errors() -> Iterator[None]:
-    """An exception in one process is raised in all, so that none waits for another. Every process has to enter it.
+    """Raises an exception of one process in all, so that none waits for another.
+
+    Every process has to enter it.
 
     Raises:
       InputError: in the processes that did not fail, with the message of the first that did.

@@ -1,4 +1,4 @@
-"""Ahead-of-time compilation: the host compiles the next programs while a TPU runs the current one."""
+"""Ahead-of-time compilation, on the host while a TPU runs an earlier program."""
 
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +9,8 @@ import jax
 # Compilations at once; the compiler starts threads of its own for each.
 _THREADS = 2
 
-# Module state, like the cache of `jax.jit`: one entry per program and argument shapes. `clear` empties both.
+# Module state, like the cache of `jax.jit`: one entry per program and argument shapes. `clear`
+# empties both.
 _executor: ThreadPoolExecutor | None = None
 _compiled: dict[Hashable, Future] = {}
 
@@ -17,18 +18,19 @@ _compiled: dict[Hashable, Future] = {}
 def worthwhile() -> bool:
     """Whether compiling in the background disturbs nothing: on TPUs alone.
 
-    On a CPU the processors are busy with the programs themselves, and a GPU's compiler times kernels on the device,
-    which must be idle meanwhile.
+    On a CPU the processors are busy with the programs themselves, and a GPU's compiler times
+    kernels on the device, which must be idle meanwhile.
     """
     return jax.default_backend() == "tpu"
 
 
 def prepare(program: Callable, *args: Any, **static: Hashable) -> None:
-    """Starts to compile a jitted program for arguments of these shapes, unless it has been prepared for them before.
+    """Starts to compile a jitted program for arguments of these shapes, once.
 
     Args:
       program: from `jax.jit`; its static arguments are keyword-only.
-      args: pytrees of arrays, or of `jax.ShapeDtypeStruct` in their place, all on the default device.
+      args: pytrees of arrays, or of `jax.ShapeDtypeStruct` in their place, all on the default
+        device.
       static: the static arguments.
     """
     global _executor
@@ -56,7 +58,7 @@ def count() -> int:
 
 
 def clear() -> None:
-    """Drops every prepared program and the threads, as `jax.clear_caches` does for jitted functions."""
+    """Drops prepared programs and the threads, as `jax.clear_caches` does for jitted functions."""
     global _executor
     _compiled.clear()
     if _executor is not None:

@@ -1,6 +1,7 @@
-"""Where arrays live: one mesh, one table of logical axes, and the rules by which mesh axes split them.
+"""Where arrays live: a mesh, a table of logical axes, and rules by which mesh axes split them.
 
-Everything else is the compiler's work: programs are jitted on global arrays and XLA inserts the collectives.
+Everything else is the compiler's work: programs are jitted on global arrays and XLA inserts the
+collectives.
 """
 
 import dataclasses
@@ -19,8 +20,8 @@ from ccpo_jax.rl.types import Array
 # Axes of the device mesh, outermost first.
 AXES = ("data", "fsdp", "model")
 
-# Logical axes of each parameter and decode weight, outermost first. "layers" is the stacked layer axis, which decode
-# weights do not have; None is never split.
+# Logical axes of each parameter and decode weight, outermost first. "layers" is the stacked layer
+# axis, which decode weights do not have; None is never split.
 LOGICAL_AXES: dict[str, tuple[str | None, ...]] = {
     "embed": ("vocab", "hidden"),
     "head": ("hidden", "vocab"),
@@ -58,8 +59,8 @@ TRAIN: AxisRules = (
     ("ffn", ("model",)),
 )
 
-# Sampling: decode weights, caches and responses. Weights are whole along fsdp, because a decode step has no time to
-# gather them.
+# Sampling: decode weights, caches and responses. Weights are whole along fsdp, because a decode
+# step has no time to gather them.
 DECODE: AxisRules = (
     ("batch", ("data", "fsdp")),
     ("hidden", ()),
@@ -87,7 +88,7 @@ class Layout:
 
     @property
     def compute(self) -> AxisRules:
-        """The training rules for parameters in use: a layer's are gathered along `hidden` while it needs them."""
+        """The training rules for parameters in use, which are gathered along `hidden`."""
         return tuple((name, () if name == "hidden" else axes) for name, axes in self.train)
 
 
@@ -100,7 +101,7 @@ def make_mesh(
     data: int = -1,
     fsdp: int = 1,
     model: int = 1,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Mesh:
     """The device mesh with axes (data, fsdp, model).
 
@@ -108,7 +109,7 @@ def make_mesh(
       data: replicas that split the batch; -1 = every device that the other axes leave.
       fsdp: shards of parameters and optimizer state; the batch is split over this axis as well.
       model: shards of heads, feed-forward and vocabulary.
-      devices: None = all devices.
+      devices: of jax; None = all devices.
 
     Raises:
       InputError: the sizes do not multiply to the number of devices.
@@ -121,14 +122,14 @@ def make_mesh(
             fitting_model = math.gcd(model, available.size // fitting_fsdp)
             raise InputError(
                 "mesh.fsdp",
-                f"{fsdp} x mesh.model={model} does not divide the {available.size} devices here; type "
-                f"--config.mesh.fsdp={fitting_fsdp} --config.mesh.model={fitting_model}",
+                f"{fsdp} x mesh.model={model} does not divide the {available.size} devices here; "
+                f"type --config.mesh.fsdp={fitting_fsdp} --config.mesh.model={fitting_model}",
             )
     if data * fsdp * model != available.size:
         raise InputError(
             "mesh.data",
-            f"{data} x mesh.fsdp={fsdp} x mesh.model={model} is not the {available.size} devices here; type "
-            "--config.mesh.data=-1 for what the other two leave",
+            f"{data} x mesh.fsdp={fsdp} x mesh.model={model} is not the {available.size} devices "
+            "here; type --config.mesh.data=-1 for what the other two leave",
         )
     return Mesh(available.reshape(data, fsdp, model), AXES, axis_types=(AxisType.Auto,) * 3)
 
@@ -153,7 +154,10 @@ def make_layout(mesh: Mesh, rules: str = "default") -> Layout:
 def partition_spec(
     mesh: Mesh, rules: AxisRules, axes: Sequence[str | None], shape: Sequence[int]
 ) -> PartitionSpec:
-    """How an array with these logical axes is split. An axis whose size the shards do not divide stays whole."""
+    """How an array with these logical axes is split.
+
+    An axis whose size the shards do not divide stays whole.
+    """
     mesh_axes = dict(rules)
 
     def split(axis: str | None, size: int) -> str | tuple[str, ...] | None:
@@ -211,10 +215,10 @@ def num_shards(sharding: Sharding | None) -> int:
 
 
 def state_sharding(mesh: Mesh, tree: Any, rules: AxisRules = TRAIN) -> Any:
-    """Shardings for parameters, decode weights and any tree that repeats their names (optimizer moments).
+    """Shardings for parameters, decode weights and trees that repeat their names (Adam's moments).
 
-    A leaf's last dictionary key says which parameter it belongs to. A leaf without one is replicated, and an axis that
-    does not divide stays whole.
+    A leaf's last dictionary key says which parameter it belongs to. A leaf without one is
+    replicated, and an axis that does not divide stays whole.
     """
 
     def leaf_sharding(path: tuple, leaf: Array) -> NamedSharding:
@@ -234,14 +238,14 @@ def _logical_axes(path: tuple, leaf: Array) -> tuple[str | None, ...]:
     return axes if len(axes) == leaf.ndim else (None,) * leaf.ndim
 
 
-# --- between the host and the devices of all processes ---------------------------------------------------------------
+# --- between the host and the devices of all processes --------------------------------------------
 
 
 def put(tree: Any, sharding: Sharding | None) -> Any:
     """Host arrays on the devices.
 
-    With several processes all hold the same arrays, `sharding` is required, and each process transfers the shards of
-    its own devices.
+    With several processes all hold the same arrays, `sharding` is required, and each process
+    transfers the shards of its own devices.
     """
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
@@ -258,7 +262,7 @@ def fetch(x: Array) -> np.ndarray:
     """An array on the host, whole in every process."""
     if x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
-    assert isinstance(x.sharding, NamedSharding)
+    assert isinstance(x.sharding, NamedSharding) and isinstance(x.sharding.mesh, Mesh)
     return np.asarray(_gather(replicated(x.sharding.mesh))(x))
 
 
@@ -272,8 +276,9 @@ def _gather(sharding: NamedSharding):
 RULES = {
     # Parameters split over fsdp and model, decode weights over model alone.
     "default": Rules(),
-    # Decode weights whole on every device and the batch split over all of them: decoding sends nothing between devices.
-    # For networks that need mesh.model to be trained but fit one device for sampling.
+    # Decode weights whole on every device and the batch split over all of them: decoding sends
+    # nothing between devices. For networks that need mesh.model to be trained but fit one device
+    # for sampling.
     "replicated_decode": Rules(
         decode=(
             ("batch", ("data", "fsdp", "model")),

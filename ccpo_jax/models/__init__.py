@@ -1,6 +1,7 @@
 """Networks: pure-JAX decoders that read and write Hugging Face checkpoints.
 
-To add a family: one line in `FAMILIES` if it differs by what `Family` can say, else an option in decoder.py first.
+To add a family: one entry in `FAMILIES` if `Family` can express it, else first an option in
+decoder.py.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ccpo_jax.errors import InputError
 from ccpo_jax.hf import hub
 from ccpo_jax.models import hf
 from ccpo_jax.models.decoder import (
@@ -40,7 +42,7 @@ __all__ = [
 def load(
     model: str | pathlib.Path,
     *,
-    dtype=jnp.float32,
+    dtype: Any = jnp.float32,
     revision: str | None = None,
     sharding: Callable[[Any], Any] | None = None,
 ) -> tuple[ModelConfig, dict[str, Any]]:
@@ -50,14 +52,15 @@ def load(
       model: folder with config.json and safetensors, or a name on the Hugging Face Hub.
       dtype: of the parameters; float32 for training.
       revision: branch, tag or commit of a Hub name; None = its main branch.
-      sharding: where to put the parameters: pytree of `jax.ShapeDtypeStruct` -> pytree of shardings, for example
-        ``functools.partial(state_sharding, mesh)``. None = the default device.
+      sharding: where to put the parameters: pytree of `jax.ShapeDtypeStruct` -> pytree of
+        shardings, for example ``functools.partial(state_sharding, mesh)``. None = the default
+        device.
 
     Returns:
       ``(config, params)``; see `decoder.parameter_shapes` for the pytree.
 
     Raises:
-      ValueError: no such model, a network that is not built here, or a checkpoint that contradicts itself.
+      InputError: no such model, an unsupported network, or a checkpoint that contradicts itself.
 
     Example:
       config, params = load("Qwen/Qwen2.5-0.5B-Instruct")
@@ -70,49 +73,57 @@ def load(
 
 def load_config(model: str | pathlib.Path, *, revision: str | None = None) -> ModelConfig:
     """The architecture of a checkpoint, without its weights. Arguments and errors as in `load`."""
-    entries = hf.read_json(hub.fetch(model, revision=revision, weights=False) / "config.json")
+    folder = hub.fetch(model, revision=revision, weights=False)
+    entries = hf.read_json(folder / "config.json")
     return hf.parse_config(entries, _family(entries.get("model_type")))
 
 
 def save(
-    folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any], *, dtype=None
+    folder: str | pathlib.Path, config: ModelConfig, params: dict[str, Any], *, dtype: Any = None
 ) -> None:
     """Writes config.json and safetensors that transformers reads.
 
     Args:
-      folder: made if absent; weights already there are replaced.
+      folder: created if absent; weights already there are replaced.
       config: fields of the config.json it was read from are kept.
       params: the pytree of `decoder.parameter_shapes`.
       dtype: float32, bfloat16 or float16 to write; None = that of ``params["embed"]``.
 
     Raises:
-      ValueError: `params` do not fit `config`, or `config` does not fit its model_type.
+      InputError: `params` do not fit `config`, or `config` does not fit its model_type.
     """
-    dtype = jnp.dtype(params["embed"].dtype if dtype is None else dtype).name
-    if dtype not in hf.DTYPES.values():
-        raise ValueError(f"dtype: received {dtype}; type one of {', '.join(hf.DTYPES.values())}")
-    meant = {
-        jax.tree_util.keystr(path): x.shape
-        for path, x in jax.tree.leaves_with_path(parameter_shapes(config))
-    }
-    given = {jax.tree_util.keystr(path): x.shape for path, x in jax.tree.leaves_with_path(params)}
-    for path in sorted(meant.keys() | given.keys()):
-        if meant.get(path) != given.get(path):
-            raise ValueError(
-                f"params{path}: shape {given.get(path)} received, config means {meant.get(path)}"
-            )
-    entries = hf.config_entries(config, _family(config.model_type), dtype)
+    name = jnp.dtype(params["embed"].dtype if dtype is None else dtype).name
+    if name not in hf.DTYPES.values():
+        raise InputError("dtype", f"received {name}; use one of {', '.join(hf.DTYPES.values())}")
+    _check_shapes(config, params)
+
+    entries = hf.config_entries(config, _family(config.model_type), name)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-    hf.write_params(folder, config, params, dtype)
+    hf.write_params(folder, config, params, name)
+
+
+def _check_shapes(config: ModelConfig, params: dict[str, Any]) -> None:
+    def shapes_by_path(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree.leaves_with_path(tree)
+        return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+
+    expected = shapes_by_path(parameter_shapes(config))
+    received = shapes_by_path(params)
+    for path in sorted(expected.keys() | received.keys()):
+        if expected.get(path) != received.get(path):
+            raise InputError(
+                f"params{path}",
+                f"received shape {received.get(path)}, config requires {expected.get(path)}",
+            )
 
 
 def _family(model_type: Any) -> Family:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise ValueError(
-            f"config.json: model_type={model_type!r:.60} is not supported; supported: {known}"
+        raise InputError(
+            "config.json.model_type",
+            f"{model_type!r:.60} is not supported; supported: {', '.join(FAMILIES)}",
         )
     return FAMILIES[model_type]
 
@@ -123,7 +134,13 @@ FAMILIES = {
     "llama": Family("LlamaForCausalLM", max_positions=2048),
     "qwen3": Family("Qwen3ForCausalLM", qk_norm=True, head_dim=128),
     "olmo3": Family(
-        "Olmo3ForCausalLM", qk_norm=True, qk_norm_whole=True, post_norm=True, full_every=4,
-        max_positions=2048, norm_eps=1e-5, rope_theta=5e5,
+        "Olmo3ForCausalLM",
+        qk_norm=True,
+        qk_norm_whole=True,
+        post_norm=True,
+        full_every=4,
+        max_positions=2048,
+        norm_eps=1e-5,
+        rope_theta=5e5,
     ),
-}  # fmt: skip
+}

@@ -1,11 +1,13 @@
-"""Decoder-only transformers as pure functions on a parameter pytree: the families differ in options alone.
+"""Decoder-only transformers as pure functions on a parameter pytree.
 
-One `layer` serves two forwards: `hidden`, whole sequences with the stacked layers scanned, for training; and `extend`,
-a few new tokens per row against caches with the layers unrolled, for sampling. What is learned and what is sampled
-therefore go through the same arithmetic.
+The families differ in options alone.
 
-Axes beyond the legend of records.py: S new tokens, D hidden size, H key/value heads, Q query heads per key/value head,
-E head size, F feed-forward size.
+One `layer` serves two forward passes: `hidden`, whole sequences with the stacked layers scanned,
+for training; and `extend`, a few new tokens per row against caches with the layers unrolled, for
+sampling. Sampling and training therefore share their arithmetic.
+
+Axes beyond the legend of `ccpo_jax.rl.types`: S new tokens, D hidden size, H key/value heads, Q
+query heads per key/value head, E head size, F feed-forward size.
 """
 
 import dataclasses
@@ -15,84 +17,112 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from ccpo_jax.devices.sharding import Layout, constrain, constrain_weights
+from ccpo_jax.errors import InputError
 from ccpo_jax.models import decode_attention, fused_attention
-from ccpo_jax.models.attention import Block, attention, packed_attention, write
-from ccpo_jax.models.rope import Scaling, rotate, rotation
+from ccpo_jax.models.attention import (
+    Block,
+    RowBlocks,
+    Window,
+    attention,
+    packed_attention,
+    write,
+)
+from ccpo_jax.models.rope import RopeScaling, apply_rope, cos_sin
 from ccpo_jax.rl.types import Array, Context, Policy
 
-# What the backward pass finds stored of a layer; it computes the rest again.
+# What a layer stores for the backward pass, which computes the rest again. "dots" stores products
+# with weights, not attention scores.
 REMAT = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "attention": jax.checkpoint_policies.save_only_these_names("attended"),
-    "dots": jax.checkpoint_policies.save_only_these_names(
-        "product"
-    ),  # products with weights, not attention scores
+    "dots": jax.checkpoint_policies.save_only_these_names("product"),
     "none": jax.checkpoint_policies.everything_saveable,
 }
 ATTENTION = ("auto", "fused", "xla")
+
+Params = dict[str, Any]
+KVCache = tuple[tuple[Array, Array], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Architecture of one network: static and hashable."""
 
-    model_type: str  # a key of models.FAMILIES
+    # A key of models.FAMILIES.
+    model_type: str
     vocab_size: int
     hidden_size: int
     num_layers: int
-    num_heads: int  # query heads
-    num_kv_heads: int  # key/value heads; each serves num_heads / num_kv_heads query heads
+    # Query heads.
+    num_heads: int
+    # Key/value heads; each serves num_heads / num_kv_heads query heads.
+    num_kv_heads: int
     head_dim: int
     ffn_size: int
     rope_theta: float = 10000.0
-    rope_scaling: Scaling = (
-        None  # of layers that see everything; those with a window are never stretched
-    )
+    # Of layers that see everything; layers with a sliding window are never scaled.
+    rope_scaling: RopeScaling = None
     norm_eps: float = 1e-6
     qkv_bias: bool = False
     o_bias: bool = False
-    qk_norm: bool = False  # RMS norm of every query and key head
-    qk_norm_whole: bool = (
-        False  # that norm is over all query heads together, and over all key heads
-    )
-    post_norm: bool = (
-        False  # the norms of a layer stand behind attention and feed-forward, not before them
-    )
-    window: int | None = None  # tokens that a query sees in a sliding layer, its own among them
-    sliding: tuple[bool, ...] = ()  # which layers slide; () = none
-    tied_embeddings: bool = False  # logits from the embedding table, no "head"
-    max_positions: int = 32768  # tokens; recorded, not enforced
-    hf_config: str = dataclasses.field(
-        default="", compare=False, repr=False
-    )  # the config.json this was read from
+    # RMS norm of every query and key head.
+    qk_norm: bool = False
+    # That norm is over all query heads together, and over all key heads.
+    qk_norm_whole: bool = False
+    # The norms of a layer stand behind attention and feed-forward, not before them.
+    post_norm: bool = False
+    # Tokens that a query sees in a sliding layer, its own among them; None = no layer slides.
+    window: int | None = None
+    # Which layers slide; () = none.
+    sliding: tuple[bool, ...] = ()
+    # Logits come from the embedding table; there is no "head".
+    tied_embeddings: bool = False
+    # Tokens; recorded, not enforced.
+    max_positions: int = 32768
+    # The config.json that this was read from.
+    hf_config: str = dataclasses.field(default="", compare=False, repr=False)
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                f"num_kv_heads: {self.num_kv_heads} does not divide num_heads={self.num_heads}"
+            raise InputError(
+                "num_kv_heads", f"{self.num_kv_heads} does not divide num_heads={self.num_heads}"
             )
         if self.head_dim % 2:
-            raise ValueError(
-                f"head_dim: rotary embeddings turn pairs, received the odd size {self.head_dim}"
+            raise InputError(
+                "head_dim", f"rotary embeddings rotate pairs, received the odd size {self.head_dim}"
             )
         if len(self.sliding) not in (0, self.num_layers) or any(self.sliding) != bool(self.window):
-            raise ValueError(
-                f"sliding: {len(self.sliding)} entries, {sum(self.sliding)} of them true, for "
-                f"{self.num_layers} layers and window={self.window}; a window and layers that slide belong together"
+            raise InputError(
+                "sliding",
+                f"{len(self.sliding)} entries, {sum(self.sliding)} of them true, for "
+                f"{self.num_layers} layers and window={self.window}; a window needs sliding "
+                "layers, and sliding layers need a window",
             )
 
 
-def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
-    """The parameter pytree as `jax.ShapeDtypeStruct`, float32; layers are stacked on axis 0, kernels are [in, out]."""
+def parameter_shapes(config: ModelConfig) -> Params:
+    """The parameter pytree as `jax.ShapeDtypeStruct`, float32.
+
+    Layers are stacked on axis 0; kernels are [in, out].
+    """
     d, f, e = config.hidden_size, config.ffn_size, config.head_dim
-    queries, keys = config.num_heads * e, config.num_kv_heads * e
+    queries = config.num_heads * e
+    keys = config.num_kv_heads * e
     layer_shapes = {
-        "attn_norm": (d,), "q": (d, queries), "k": (d, keys), "v": (d, keys), "o": (queries, d),
-        "mlp_norm": (d,), "gate": (d, f), "up": (d, f), "down": (f, d),
-    }  # fmt: skip
+        "attn_norm": (d,),
+        "q": (d, queries),
+        "k": (d, keys),
+        "v": (d, keys),
+        "o": (queries, d),
+        "mlp_norm": (d,),
+        "gate": (d, f),
+        "up": (d, f),
+        "down": (f, d),
+    }
     if config.qkv_bias:
         layer_shapes |= {"q_bias": (queries,), "k_bias": (keys,), "v_bias": (keys,)}
     if config.o_bias:
@@ -100,7 +130,8 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
     if config.qk_norm:
         layer_shapes |= {"q_norm": (queries if config.qk_norm_whole else e,)}
         layer_shapes |= {"k_norm": (keys if config.qk_norm_whole else e,)}
-    shapes = {
+
+    shapes: Params = {
         "embed": (config.vocab_size, d),
         "layers": {name: (config.num_layers, *shape) for name, shape in layer_shapes.items()},
         "final_norm": (d,),
@@ -114,99 +145,119 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
     )
 
 
-def init_params(config: ModelConfig, key: Array) -> dict[str, Any]:
-    """Random float32 parameters: kernels and embeddings normal with deviation 0.02, norms one, biases zero."""
+def init_params(config: ModelConfig, key: Array) -> Params:
+    """Random float32 parameters.
+
+    Kernels and embeddings are normal with deviation 0.02, norms one, biases zero.
+    """
     shapes, tree = jax.tree.flatten_with_path(parameter_shapes(config))
 
-    def draw(path, shape: tuple[int, ...], key: Array) -> Array:
+    def init(path: tuple, shape: tuple[int, ...], key: Array) -> Array:
         name = path[-1].key
         if name.endswith("norm"):
             return jnp.ones(shape)
-        return jnp.zeros(shape) if name.endswith("bias") else 0.02 * jax.random.normal(key, shape)
+        if name.endswith("bias"):
+            return jnp.zeros(shape)
+        return 0.02 * jax.random.normal(key, shape)
 
     keys = jax.random.split(key, len(shapes))
     return tree.unflatten(
-        draw(path, leaf.shape, k) for (path, leaf), k in zip(shapes, keys, strict=True)
+        init(path, leaf.shape, k) for (path, leaf), k in zip(shapes, keys, strict=True)
     )
 
 
-# --- the layer -------------------------------------------------------------------------------------------------------
+# --- the layer ------------------------------------------------------------------------------------
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def project(x: Array, w: Array, along: int = 0, dtype=None) -> Array:
-    """A product with weights in the dtype of `x`; its gradients' products are in that dtype as well.
+def project(x: Array, w: Array, axis: int = 0, dtype: Any = None) -> Array:
+    """A product with weights in the dtype of `x`; its gradients are computed in that dtype too.
 
-    Left to itself, differentiation multiplies the float32 gradient of the logits in float32: a fifth of a training
-    step on a GPU, for digits that bfloat16 hidden states do not have. And it asks for the weights' gradient with its
-    axes the other way round, for which a CPU copies the gradient of every activation.
+    Plain differentiation multiplies the float32 gradient of the logits in float32: a fifth of a
+      training step on a GPU,
+    for precision that bfloat16 activations cannot use. It also computes the gradient of the weights
+    with its axes transposed, for which a CPU copies the gradient of every activation.
 
     Args:
       x: ``[..., D]``.
       w: weights, cast to the dtype of `x`; their gradient is summed in their own dtype.
-      along: the axis of `w` that is D: 0, or 1 of two.
+      axis: the axis of `w` that is D: 0, or 1 of two.
       dtype: of the result; None = that of `x`.
 
     Returns:
       ``[..., N]``, or all other axes of `w` in place of N.
     """
-    return jnp.tensordot(x, w.astype(x.dtype), (-1, along), preferred_element_type=dtype or x.dtype)
+    return jnp.tensordot(x, w.astype(x.dtype), (-1, axis), preferred_element_type=dtype or x.dtype)
 
 
-def _project_forward(x, w, along, dtype):
-    return project(x, w, along, dtype), (x, w)
+def _project_forward(
+    x: Array, w: Array, axis: int, dtype: Any
+) -> tuple[Array, tuple[Array, Array]]:
+    return project(x, w, axis, dtype), (x, w)
 
 
-def _project_backward(along, dtype, kept, gradient):
-    x, w = kept
-    added = tuple(axis for axis in range(w.ndim) if axis != along)
+def _project_backward(
+    axis: int, dtype: Any, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    x, w = saved
+    other_axes = tuple(a for a in range(w.ndim) if a != axis)
     gradient = gradient.astype(x.dtype)
-    to_x = jnp.tensordot(gradient, w.astype(x.dtype), (tuple(range(1 - w.ndim, 0)), added))
-    factors = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, *(w.shape[axis] for axis in added))
-    to_w = jnp.tensordot(
-        *(factors if along == 0 else factors[::-1]), (0, 0), preferred_element_type=w.dtype
-    )
-    return to_x, to_w
+
+    summed = tuple(range(1 - w.ndim, 0))
+    x_gradient = jnp.tensordot(gradient, w.astype(x.dtype), (summed, other_axes))
+
+    flat_x = x.reshape(-1, x.shape[-1])
+    flat_gradient = gradient.reshape(-1, *(w.shape[a] for a in other_axes))
+    factors = (flat_x, flat_gradient) if axis == 0 else (flat_gradient, flat_x)
+    w_gradient = jnp.tensordot(*factors, (0, 0), preferred_element_type=w.dtype)
+    return x_gradient, w_gradient
 
 
 project.defvjp(_project_forward, _project_backward)
 
 
 def rms_norm(x: Array, scale: Array, eps: float) -> Array:
-    """``x / sqrt(mean(x^2) + eps) * scale`` over the last axis, computed in float32, in the dtype of x."""
+    """``x / sqrt(mean(x^2) + eps) * scale`` over the last axis, in float32, cast to that of x."""
     wide = x.astype(jnp.float32)
     wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
     return (wide * scale).astype(x.dtype)
 
 
-def norm_projections(qk: Array, scale: Array, eps: float) -> Array:
-    """RMS norms of all queries of a token together and of all its keys: ``[..., H, Q + 1, E]``, the keys last."""
+def rms_norm_whole(qk: Array, scale: Array, eps: float) -> Array:
+    """RMS norms of all queries of a token together and of all its keys.
+
+    Args:
+      qk: ``[..., H, Q + 1, E]``, the keys last.
+      scale: ``[H, Q + 1, E]``.
+      eps: as in `rms_norm`.
+    """
     wide = qk.astype(jnp.float32)
     power = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-    queries = jnp.mean(power[..., :-1, :], axis=(-3, -2), keepdims=True)
-    keys = jnp.mean(power[..., -1:, :], axis=-3, keepdims=True)
-    last = (jnp.arange(qk.shape[-2]) == qk.shape[-2] - 1)[:, None]
-    return (wide * jax.lax.rsqrt(jnp.where(last, keys, queries) + eps) * scale).astype(qk.dtype)
+    query_power = jnp.mean(power[..., :-1, :], axis=(-3, -2), keepdims=True)
+    key_power = jnp.mean(power[..., -1:, :], axis=-3, keepdims=True)
+    is_key = (jnp.arange(qk.shape[-2]) == qk.shape[-2] - 1)[:, None]
+    inverse = jax.lax.rsqrt(jnp.where(is_key, key_power, query_power) + eps)
+    return (wide * inverse * scale).astype(qk.dtype)
 
 
-def fuse(config: ModelConfig, weights: dict[str, Array], dtype) -> dict[str, Array]:
-    """One layer's parameters as `layer` wants them: cast, with q, k, v and gate, up joined into one product each.
+def fuse(config: ModelConfig, weights: dict[str, Array], dtype: np.dtype) -> dict[str, Array]:
+    """One layer's parameters as `layer` needs them: cast, with q, k, v joined and gate, up joined.
 
-    Each key/value head keeps its own queries beside it (``qkv [D, H, Q + 2, E]``) and gate lies beside up
-    (``gate_up [D, 2, F]``), so that both still split over heads and over F on a mesh.
+    Each key/value head keeps its own queries beside it (``qkv [D, H, Q + 2, E]``) and gate lies
+    beside up (``gate_up [D, 2, F]``), so that both still split over heads and over F on a mesh.
     """
     w = {name: x.astype(dtype) for name, x in weights.items()}
 
-    def by_head(*names: str) -> Array:
-        parts = (w.pop(name) for name in names)
-        parts = [x.reshape(*x.shape[:-1], config.num_kv_heads, -1, config.head_dim) for x in parts]
-        return jnp.concatenate(parts, axis=-2)
+    def join_by_head(*names: str) -> Array:
+        arrays = [w.pop(name) for name in names]
+        by_head = (config.num_kv_heads, -1, config.head_dim)
+        return jnp.concatenate([x.reshape(*x.shape[:-1], *by_head) for x in arrays], axis=-2)
 
-    w["qkv"] = by_head("q", "k", "v")
+    w["qkv"] = join_by_head("q", "k", "v")
     if config.qkv_bias:
-        w["qkv_bias"] = by_head("q_bias", "k_bias", "v_bias")
+        w["qkv_bias"] = join_by_head("q_bias", "k_bias", "v_bias")
     if config.qk_norm_whole:
-        w["qk_norm"] = by_head("q_norm", "k_norm")
+        w["qk_norm"] = join_by_head("q_norm", "k_norm")
     elif config.qk_norm:
         query_norms = jnp.tile(w.pop("q_norm"), (config.num_heads // config.num_kv_heads, 1))
         w["qk_norm"] = jnp.concatenate([query_norms, w.pop("k_norm")[None]])
@@ -214,377 +265,453 @@ def fuse(config: ModelConfig, weights: dict[str, Array], dtype) -> dict[str, Arr
     return w
 
 
+# (queries [B, R, S, H, Q, E], keys [B, R, H, E, S], values [B, R, H, S, E]) -> (attention output,
+# anything to return)
+Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
+
+
 def layer(
-    config: ModelConfig, w: dict[str, Array], x: Array, turn: tuple[Array, Array], attend: Callable
-):
+    config: ModelConfig, w: dict[str, Array], x: Array, rope: tuple[Array, Array], attend: Attend
+) -> tuple[Array, Any]:
     """One transformer layer.
 
     Args:
       config: architecture.
       w: the layer's parameters from `fuse`.
       x: ``[B, R, S, D]``.
-      turn: each position's `rotation`.
-      attend: (queries [B, R, S, H, Q, E], keys [B, R, H, E, S], values [B, R, H, S, E]) -> (attended, what to pass).
+      rope: each position's `cos_sin`.
+      attend: computes the attention.
 
     Returns:
-      ``([B, R, S, D], what attend passed on)``.
+      ``([B, R, S, D], what attend returned besides)``.
     """
 
-    def norm(x: Array, name: str, here: bool) -> Array:
-        return rms_norm(x, w[name], config.norm_eps) if here else x
+    def norm(x: Array, name: str, applies: bool) -> Array:
+        return rms_norm(x, w[name], config.norm_eps) if applies else x
 
     def multiply(x: Array, name: str) -> Array:
         return checkpoint_name(project(x, w[name]), "product")
 
-    before, after = not config.post_norm, config.post_norm
-    h = norm(x, "attn_norm", before)
+    h = norm(x, "attn_norm", not config.post_norm)
     qkv = multiply(h, "qkv")
     if config.qkv_bias:
         qkv = qkv + w["qkv_bias"]
     qk, v = jnp.split(qkv, [qkv.shape[-2] - 1], axis=-2)
     if config.qk_norm:
-        qk = (norm_projections if config.qk_norm_whole else rms_norm)(
-            qk, w["qk_norm"], config.norm_eps
-        )
-    qk = rotate(qk, turn)
+        qk_norm = rms_norm_whole if config.qk_norm_whole else rms_norm
+        qk = qk_norm(qk, w["qk_norm"], config.norm_eps)
+    qk = apply_rope(qk, rope)
     q, k = jnp.split(qk, [qk.shape[-2] - 1], axis=-2)
-    k, v = jnp.moveaxis(k.squeeze(-2), 2, -1), jnp.swapaxes(v.squeeze(-2), 2, 3)
-    attended, passed = attend(q, k, v)
+    k = jnp.moveaxis(k.squeeze(-2), 2, -1)
+    v = jnp.swapaxes(v.squeeze(-2), 2, 3)
+    attended, returned = attend(q, k, v)
     out = multiply(attended.reshape(*x.shape[:-1], -1), "o")
     if config.o_bias:
         out = out + w["o_bias"]
-    x = x + norm(out, "attn_norm", after)
-    h = norm(x, "mlp_norm", before)
+    x = x + norm(out, "attn_norm", config.post_norm)
+
+    h = norm(x, "mlp_norm", not config.post_norm)
     gate_up = multiply(h, "gate_up")
-    gate, up = jnp.split(
-        gate_up, 2, axis=-2
-    )  # whose gradients are joined; those of slices would be padded and added
+    # The gradients of a split are joined; those of two slices would be padded and added.
+    gate, up = jnp.split(gate_up, 2, axis=-2)
     out = multiply((jax.nn.silu(gate) * up).squeeze(-2), "down")
-    return x + norm(out, "mlp_norm", after), passed
+    return x + norm(out, "mlp_norm", config.post_norm), returned
 
 
-# --- the policy ------------------------------------------------------------------------------------------------------
+# --- the policy -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """An architecture and the way it is computed: static and hashable."""
+
+    config: ModelConfig
+    # Of activations, caches and published weights.
+    dtype: np.dtype
+    # A key of REMAT.
+    remat: str
+    # The backend whose fused attention kernels are used, see `attention`; None = XLA alone.
+    kernel: str | None
+    # Runs a decode step by the kernels of decode_attention.py: "gpu", or "interpret" on any
+    # machine; None = XLA.
+    decode_kernel: str | None
+    # How a mesh splits parameters, decode weights, caches and rows; None = one device.
+    layout: Layout | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """``function(decoder, ...)`` as a function of the other arguments.
+
+    Equal where both are equal, unlike `functools.partial`, so that a program compiled for one
+    policy serves every equal one.
+    """
+
+    function: Callable[..., Any]
+    decoder: Decoder
+
+    @property
+    def __name__(self) -> str:
+        return self.function.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(self.decoder, *args, **kwargs)
 
 
 def make_policy(
     config: ModelConfig,
     *,
-    compute_dtype=jnp.float32,
+    compute_dtype: Any = jnp.float32,
     remat: str = "full",
     attention: str = "auto",
     layout: Layout | None = None,
 ) -> Policy:
     """The network's functions for sampler and trainer.
 
-    Equal arguments give the same `Policy` object, so that programs compiled with it as a static argument are reused.
+    Equal arguments give equal policies, so that programs compiled with one as a static argument are
+    reused.
 
     Args:
       config: architecture.
-      compute_dtype: of activations, caches and published weights; norms, rotations and softmax are float32 anyway.
-      remat: a key of REMAT: "full" recomputes each layer in the backward pass, "attention" all but what it attended to,
-        "dots" all but its products with weights, "none" nothing.
-      attention: one of ATTENTION: "fused" are the accelerator's own kernels, "xla" runs anywhere, "auto" is fused
+      compute_dtype: of activations, caches and published weights; norms, rotations and softmax are
+        always float32.
+      remat: what the backward pass recomputes: "full" each layer, "attention" each layer but its
+        attention output, "dots" all but products with weights, "none" nothing.
+      attention: "fused" uses the accelerator's own kernels, "xla" runs anywhere, "auto" is fused
         wherever that runs.
-      layout: how a mesh splits parameters, decode weights, caches and rows; None = as the compiler likes.
+      layout: how a mesh splits parameters, decode weights, caches and rows; None = one device.
 
     Returns:
       `Policy`; the functions below document its fields.
 
     Raises:
-      ValueError: for another `remat` or `attention`, or fused kernels where there are none.
+      InputError: for another `remat` or `attention`, or fused kernels where there are none.
     """
     for field, value, known in (("remat", remat, REMAT), ("attention", attention, ATTENTION)):
         if value not in known:
-            raise ValueError(
-                f"{field}: received {value!r}; use one of {', '.join(map(repr, known))}"
-            )
+            raise InputError(field, f"received {value!r}; use one of {', '.join(map(repr, known))}")
+
     dtype = jnp.dtype(compute_dtype)
     kernel = fused_attention.available(dtype) if attention != "xla" else None
     if attention == "fused" and kernel is None:
-        raise ValueError(
-            f"attention: 'fused' needs one NVIDIA GPU or TPU and bfloat16, received {jax.device_count()} devices of "
-            f"{jax.default_backend()!r} and {dtype.name}; use 'auto'"
+        raise InputError(
+            "attention",
+            "'fused' needs one NVIDIA GPU or TPU and bfloat16, received "
+            f"{jax.device_count()} devices of {jax.default_backend()!r} and {dtype.name}; "
+            "use 'auto'",
         )
-    stepping = kernel == "gpu" and decode_attention.suits(config.head_dim)
-    stepping = stepping and decode_attention.proven(
-        config.num_heads // config.num_kv_heads, config.head_dim
+
+    group = config.num_heads // config.num_kv_heads
+    fused_decode = (
+        kernel == "gpu"
+        and decode_attention.supports_head_size(config.head_dim)
+        and decode_attention.matches_xla(group, config.head_dim)
     )
-    return policy_with(config, dtype, remat, kernel, stepping, layout)
+    decode_kernel = kernel if fused_decode else None
+    return policy_of(Decoder(config, dtype, remat, kernel, decode_kernel, layout))
 
 
-@functools.lru_cache
-def policy_with(
-    config: ModelConfig,
-    dtype,
-    remat: str,
-    kernel: str | None,
-    stepping: bool,
-    layout: Layout | None,
-) -> Policy:
-    """`make_policy` where it is known what runs: whose fused `kernel`, see `attention`, and whether `decode_step`."""
+def policy_of(decoder: Decoder) -> Policy:
+    """`make_policy` where it is known which kernels run."""
     return Policy(
-        publish=functools.partial(publish, config, dtype, layout),
-        init_cache=functools.partial(init_cache, config, dtype, layout),
-        extend=functools.partial(extend, config, kernel, stepping, layout),
-        hidden=functools.partial(hidden, config, dtype, remat, kernel, layout),
+        publish=Bound(publish, decoder),
+        init_cache=Bound(init_cache, decoder),
+        extend=Bound(extend, decoder),
+        hidden=Bound(hidden, decoder),
         logits=logits,
         head=head,
-        gather=functools.partial(gather, layout),
-        # What a window leaves of a cache is read without the kernel that stops at the slots in use.
-        reads_free_slots=not stepping or bool(config.window),
+        gather=Bound(gather, decoder),
+        # The kernels of a decode step stop at the slots in use; sliding layers are computed without
+        # them.
+        reads_free_slots=not decoder.decode_kernel or bool(decoder.config.window),
     )
 
 
-def publish(
-    config: ModelConfig, dtype, layout: Layout | None, params: dict[str, Any]
-) -> dict[str, Any]:
-    """The decode layout: layers unstacked into a tuple and fused, everything cast to `dtype`, split as for decoding."""
-    layers = (
-        {name: x[i] for name, x in params["layers"].items()} for i in range(config.num_layers)
-    )
-    weights = {name: x.astype(dtype) for name, x in params.items() if name != "layers"}
-    return constrain_weights(
-        layout, "decode", weights | {"layers": tuple(fuse(config, w, dtype) for w in layers)}
-    )
+def publish(decoder: Decoder, params: Params) -> Params:
+    """Decode weights: layers unstacked into a tuple and fused, cast, split as for decoding."""
+    weights = {name: x.astype(decoder.dtype) for name, x in params.items() if name != "layers"}
+    layers = []
+    for index in range(decoder.config.num_layers):
+        layer_params = {name: x[index] for name, x in params["layers"].items()}
+        layers.append(fuse(decoder.config, layer_params, decoder.dtype))
+    return constrain_weights(decoder.layout, "decode", weights | {"layers": tuple(layers)})
 
 
-def gather(layout: Layout | None, params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with those whole along `hidden` that a pass reads again and again: all but the layers."""
-    return params | constrain_weights(
-        layout, "compute", {k: x for k, x in params.items() if k != "layers"}
-    )
+def gather(decoder: Decoder, params: Params) -> Params:
+    """The parameters, with those outside the layers gathered along `hidden`.
 
-
-def init_cache(
-    config: ModelConfig, dtype, layout: Layout | None, batch: int, rows: int, slots: int
-) -> tuple[tuple[Array, Array], ...]:
-    """An empty cache: (keys ``[B, R, H, E, slots]``, values ``[B, R, H, slots, E]``) for every layer.
-
-    So lies each as the matrix product of a decode step reads it; on CPUs keys the other way take three times as long.
+    A pass reads these many times.
     """
+    outer = {name: x for name, x in params.items() if name != "layers"}
+    return params | constrain_weights(decoder.layout, "compute", outer)
+
+
+def init_cache(decoder: Decoder, batch: int, rows: int, slots: int) -> KVCache:
+    """An empty cache for every layer: keys ``[B, R, H, E, slots]``, values ``[B, R, H, slots, E]``.
+
+    The layouts match the matrix products of a decode step; storing keys as ``[slots, E]`` is three
+    times slower on a CPU.
+    """
+    config = decoder.config
     lead = (batch, rows, config.num_kv_heads)
-    keys, values = (*lead, config.head_dim, slots), (*lead, slots, config.head_dim)
 
-    def empty(shape: tuple[int, ...]) -> Array:
-        return constrain(
-            layout, "decode", jnp.zeros(shape, dtype), "batch", None, "heads", None, None
-        )
+    def empty(*shape: int) -> Array:
+        zeros = jnp.zeros((*lead, *shape), decoder.dtype)
+        return constrain(decoder.layout, "decode", zeros, "batch", None, "heads", None, None)
 
-    return tuple((empty(keys), empty(values)) for _ in range(config.num_layers))
+    return tuple(
+        (empty(config.head_dim, slots), empty(slots, config.head_dim))
+        for _ in range(config.num_layers)
+    )
+
+
+class _Slots(NamedTuple):
+    """Which slots of its cache a row writes and sees."""
+
+    cursor: Array  # [] int32, slot of the first new token, the same for all rows
+    start: Array  # [B, R] int32, first visible slot
+    high: Array  # [B, R, S] int32, behind the last visible slot of each new token
+
+
+class _WindowMasks(NamedTuple):
+    """`Block.window` of each block, shared by all sliding layers."""
+
+    prefix: Array | None = None
+    tails: tuple[Array | None, ...] = ()
+    own: Array | None = None
 
 
 def extend(
-    config: ModelConfig,
-    kernel: str | None,
-    stepping: bool,
-    layout: Layout | None,
-    weights: dict[str, Any],
+    decoder: Decoder,
+    weights: Params,
     tokens: Array,
     positions: Array,
-    cache: tuple,
+    cache: KVCache,
     cursor: Array,
     start: Array,
     context: Context | None = None,
-) -> tuple[Array, tuple]:
-    """Appends S tokens to every row and returns what predicts the token after each.
+) -> tuple[Array, KVCache]:
+    """Appends S tokens to every row; the hidden states that predict the token after each.
 
     Args:
-      config: architecture.
-      kernel: see `attention`.
-      stepping: whether one new token per row goes through `decode_step`.
-      layout: see `make_policy`.
+      decoder: the network.
       weights: from `publish`.
       tokens: ``[B, R, S]`` int32.
       positions: ``[B, R, S]`` int32, for the rotary embedding.
       cache: from `init_cache`; the new keys and values go to slots cursor .. cursor + S - 1.
       cursor: ``[]`` int32, the same for all rows, so that a write is a slice.
-      start: ``[B, R]`` int32, first slot that the row may see: what lies before it is left padding. Where it lies after
-        the cursor, the row has gone around the end of its cache.
+      start: ``[B, R]`` int32, first slot that the row sees: what lies before it is left padding. If
+        it lies after the cursor, the row has wrapped around the end of its cache.
       context: what the rows see besides.
 
     Returns:
-      ``(hidden [B, R, S, D] after the final norm, cache)``. Hidden states of padded slots mean nothing, but are finite.
+      ``(hidden [B, R, S, D] after the final norm, cache)``. Hidden states of padded slots are
+      meaningless, but finite.
     """
+    config = decoder.config
     high = jnp.broadcast_to(cursor + 1 + jnp.arange(tokens.shape[-1]), tokens.shape)
-    x = constrain(layout, "decode", weights["embed"][tokens], "batch", None, None, None)
-    turns = _once(cursor >= 0, functools.partial(_rotations, config), positions)
-    reach = _within_reach(config, jnp.asarray(positions), cursor, cache, context)
-    one_token = stepping and tokens.shape[-1] == 1
-    extended = []
+    slots = _Slots(cursor, start, high)
+    x = constrain(decoder.layout, "decode", weights["embed"][tokens], "batch", None, None, None)
+    ropes = _compute_once(cursor >= 0, functools.partial(_layer_ropes, config), positions)
+    masks = _window_masks(config, jnp.asarray(positions), cursor, cache, context)
+    decode_kernel = decoder.decode_kernel if tokens.shape[-1] == 1 else None
+
+    new_cache = []
     for index, w in enumerate(weights["layers"]):
         slides = bool(config.sliding) and config.sliding[index]
-        near = reach if slides and reach is not None else _Near()
-        blocks = _context_blocks(context, index, near)
-        how = (config, kernel, one_token and near.own is None)
-        x, kept = _extend_layer(
-            *how, w, x, turns[slides], cache[index], cursor, start, high, blocks, near.own
+        layer_masks = masks if slides and masks is not None else _WindowMasks()
+        x, layer_cache = _extend_layer(
+            (config, decoder.kernel, decode_kernel if layer_masks.own is None else None),
+            w,
+            x,
+            ropes[slides],
+            cache[index],
+            slots,
+            _context_blocks(context, index, layer_masks),
+            layer_masks.own,
         )
-        extended.append(kept)
-    return rms_norm(x, weights["final_norm"], config.norm_eps), tuple(extended)
+        new_cache.append(layer_cache)
+    return rms_norm(x, weights["final_norm"], config.norm_eps), tuple(new_cache)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+# Jitted, so that layers with the same shapes are traced once for all of them.
+@functools.partial(jax.jit, static_argnums=0)
 def _extend_layer(
-    config: ModelConfig,
-    kernel: str | None,
-    one_token: bool,
-    w,
-    x,
-    turn,
-    cache,
-    cursor,
-    start,
-    high,
-    blocks,
-    near,
-):
-    """One layer of `extend`: jitted, so that layers of like shapes are traced once for all of them."""
+    static: tuple[ModelConfig, str | None, str | None],
+    w: dict[str, Array],
+    x: Array,
+    rope: tuple[Array, Array],
+    cache: tuple[Array, Array],
+    slots: _Slots,
+    context: tuple[RowBlocks, ...],
+    window: Array | None,
+) -> tuple[Array, tuple[Array, Array]]:
+    """One layer of `extend`; `static` holds the architecture and the kernels, as `Decoder` does."""
+    config, kernel, decode_kernel = static
 
-    def attend(q, k, v):
-        if one_token:
-            return decode_attention.decode_step(q, k, v, cache, start, cursor, blocks)
-        kept = write(cache, k, v, cursor)
-        return attention(q, (*blocks, Block(*kept, start[..., None], high, near)), kernel), kept
+    def attend(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
+        if decode_kernel:
+            interpret = decode_kernel == "interpret"
+            return decode_attention.decode_attention(
+                q, k, v, cache, slots.start, slots.cursor, context, interpret=interpret
+            )
+        new_cache = write(cache, k, v, slots.cursor)
+        own = Block(*new_cache, slots.start[..., None], slots.high, window)
+        return attention(q, (*context, own), kernel), new_cache
 
-    return layer(config, w, x, turn, attend)
+    return layer(config, w, x, rope, attend)
 
 
-def _rotations(config: ModelConfig, positions: Array) -> tuple[tuple[Array, Array], ...]:
-    """The rotation of layers that see everything, then that of sliding ones if there are any."""
+def _layer_ropes(config: ModelConfig, positions: Array) -> tuple[tuple[Array, Array], ...]:
+    """`cos_sin` of the layers that see everything, then of sliding layers if there are any."""
     scalings = (config.rope_scaling, None) if config.window else (config.rope_scaling,)
     return tuple(
-        rotation(positions, config.head_dim, config.rope_theta, scaling) for scaling in scalings
+        cos_sin(positions, config.head_dim, config.rope_theta, scaling) for scaling in scalings
     )
 
 
-class _Near(NamedTuple):
-    """What a sliding window leaves of each block, as `Block.near`."""
+def _compute_once(true: Array, f: Callable[[Array], Any], x: Array) -> Any:
+    """``f(x)`` behind a branch that is always taken.
 
-    prefix: Array | None = None
-    tails: tuple = ()
-    own: Array | None = None
-
-
-def _within_reach(
-    config: ModelConfig, positions: Array, cursor: Array, cache: tuple, context: Context | None
-) -> _Near | None:
-    """The masks that all sliding layers share; None where even the first token is within the last one's window."""
-
-    def slots(cache: tuple) -> int:
-        return cache[0][1].shape[3]
-
-    held, own = () if context is None else (context.prefix, *context.tails), slots(cache)
-    if (
-        not config.window
-        or sum(map(slots, held[:1])) + max(map(slots, held[1:]), default=0) + own <= config.window
-    ):
-        return None
-    age = (
-        cursor + jnp.arange(positions.shape[-1])[:, None] - jnp.arange(own)
-    ) % own  # a row may go around the end
-    mine = jnp.broadcast_to(age < config.window, (*positions.shape, own))
-    if context is None:
-        return _Near(own=mine)
-    first = positions[..., None] - config.window  # the last token that is out of reach
-    tails, row = [], 0
-    for tail, start in zip(context.tails, context.tail_starts, strict=True):
-        at = context.prefix_length[:, None, None] + jnp.arange(slots(tail)) - start[..., None]
-        tails.append(at[:, :, None] > first[:, row : row + start.shape[1]])
-        row += start.shape[1]
-    return _Near(jnp.arange(slots(context.prefix)) > first, tuple(tails), mine)
-
-
-def _once(true: Array, f: Callable, x: Array):
-    """``f(x)`` behind a branch that is always taken: without it XLA computes `f` again inside every layer's fusions."""
+    Without it XLA computes `f` again in the fusions of every layer.
+    """
     return jax.lax.cond(true, f, lambda x: jax.tree.map(jnp.zeros_like, jax.eval_shape(f, x)), x)
 
 
-def _context_blocks(context: Context | None, index: int, near: _Near) -> tuple:
-    """What layer `index` sees besides: the prefix for all rows of a prompt, then each row's tail."""
+def _num_slots(cache: KVCache) -> int:
+    return cache[0][1].shape[3]
+
+
+def _window_masks(
+    config: ModelConfig, positions: Array, cursor: Array, cache: KVCache, context: Context | None
+) -> _WindowMasks | None:
+    """What sliding layers see; None if every window holds all slots, so that no mask is needed."""
+    if not config.window:
+        return None
+    own_slots = _num_slots(cache)
+    total = own_slots
+    if context is not None:
+        total += _num_slots(context.prefix) + max(map(_num_slots, context.tails), default=0)
+    if total <= config.window:
+        return None
+
+    # Modulo, because a row may have wrapped around the end of its cache.
+    new_slots = cursor + jnp.arange(positions.shape[-1])
+    age = (new_slots[:, None] - jnp.arange(own_slots)) % own_slots
+    own = jnp.broadcast_to(age < config.window, (*positions.shape, own_slots))
+    if context is None:
+        return _WindowMasks(own=own)
+
+    # The last position outside the window.
+    hidden_position = positions[..., None] - config.window
+    prefix = jnp.arange(_num_slots(context.prefix)) > hidden_position
+    tails, row = [], 0
+    for tail, start in zip(context.tails, context.tail_starts, strict=True):
+        rows = slice(row, row + start.shape[1])
+        slot = jnp.arange(_num_slots(tail))
+        tail_positions = context.prefix_length[:, None, None] + slot - start[..., None]
+        tails.append(tail_positions[:, :, None] > hidden_position[:, rows])
+        row = rows.stop
+    return _WindowMasks(prefix, tuple(tails), own)
+
+
+def _context_blocks(
+    context: Context | None, index: int, masks: _WindowMasks
+) -> tuple[RowBlocks, ...]:
+    """What layer `index` sees besides its cache: the prefix of the prompt, then each row's tail."""
     if context is None:
         return ()
     end = context.prefix_length[:, None, None]
-    prefix = Block(*context.prefix[index], jnp.zeros_like(end), end, near.prefix)
+    keys, values = context.prefix[index]
+    prefix = Block(keys, values, jnp.zeros_like(end), end, masks.prefix)
     if not context.tails:
         return (prefix,)
 
-    def tail_block(tail, start, near: Array | None) -> Block:
+    tails = []
+    tail_masks = masks.tails or (None,) * len(context.tails)
+    for tail, start, mask in zip(context.tails, context.tail_starts, tail_masks, strict=True):
+        keys, values = tail[index]
         low = start[..., None]
-        return Block(*tail[index], low, jnp.full_like(low, tail[index][1].shape[3]), near)
-
-    masks = near.tails or (None,) * len(context.tails)
-    return prefix, tuple(map(tail_block, context.tails, context.tail_starts, masks))
+        tails.append(Block(keys, values, low, jnp.full_like(low, values.shape[3]), mask))
+    return prefix, tuple(tails)
 
 
 def hidden(
-    config: ModelConfig,
-    dtype,
-    remat: str,
-    kernel: str | None,
-    layout: Layout | None,
-    params: dict[str, Any],
+    decoder: Decoder,
+    params: Params,
     tokens: Array,
     positions: Array,
     segments: Array,
     parents: Array,
 ) -> Array:
-    """Hidden states of packed sequences, for training: causal, and within a segment and its parent only.
+    """Hidden states of packed sequences, for training.
+
+    Attention is causal, and within a segment and its parent only.
 
     Args:
-      config: architecture.
-      dtype: of activations.
-      remat: see `make_policy`.
-      kernel: see `attention`.
-      layout: see `make_policy`; a layer's parameters are gathered while it needs them.
+      decoder: the network; a layer's parameters are gathered over its layout while it needs them.
       params: master parameters, layers stacked.
       tokens: ``[N, S]`` int32.
       positions: ``[N, S]`` int32, at least 0.
       segments: ``[N, S]`` int32, equal numbers see each other; 0 = padding.
-      parents: ``[N, S]`` int32, a segment that is seen as well: branches of one prompt share it as their parent.
+      parents: ``[N, S]`` int32, a segment that is seen as well: branches of one prompt share it as
+        their parent.
 
     Returns:
       ``[N, S, D]`` after the final norm.
     """
-    turns = _once(positions[0, 0] >= 0, functools.partial(_rotations, config), positions[:, None])
-    windows = (
-        bool(config.window) and tokens.shape[1] > config.window
-    )  # else every window holds the whole row
+    config, dtype, layout = decoder.config, decoder.dtype, decoder.layout
+    layer_ropes = functools.partial(_layer_ropes, config)
+    ropes = _compute_once(positions[0, 0] >= 0, layer_ropes, positions[:, None])
+    # Rows no longer than the window lie within it.
+    window = config.window or None
+    if window is not None and tokens.shape[1] <= window:
+        window = None
 
-    def step(x, given):
-        weights, slides = given
+    def scan_layer(x: Array, scanned: tuple[dict[str, Array], Array | None]) -> tuple[Array, None]:
+        weights, slides = scanned
 
-        def attend(q, k, v):
-            reach = (positions, jnp.where(slides, config.window, 2**30)) if windows else None
-            attended = packed_attention(q, k, v, segments, parents, kernel, reach)
+        def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
+            limit = None
+            if window is not None:
+                limit = Window(positions, jnp.where(slides, window, 2**30))
+            attended = packed_attention(q, k, v, segments, parents, decoder.kernel, limit)
             return checkpoint_name(attended, "attended"), None
 
-        turn = turns[0]
+        rope = ropes[0]
         if slides is not None:
-            turn = jax.tree.map(functools.partial(jnp.where, slides), turns[1], turns[0])
-        cast = {name: w.astype(dtype) for name, w in weights.items()}  # first: less to gather
+            full, sliding = ropes
+            rope = jax.tree.map(lambda s, f: jnp.where(slides, s, f), sliding, full)
+        # Cast before they are gathered, so that less is sent.
+        cast = {name: w.astype(dtype) for name, w in weights.items()}
         fused = fuse(config, constrain_weights(layout, "compute", cast), dtype)
-        x, _ = layer(config, fused, x, turn, attend)
+        x, _ = layer(config, fused, x, rope, attend)
         return constrain(layout, "train", x, "batch", None, None, None), None
 
-    if remat != "none":
-        step = jax.checkpoint(step, prevent_cse=False, policy=REMAT[remat])
-    x = constrain(
-        layout, "train", params["embed"][tokens].astype(dtype)[:, None], "batch", None, None, None
-    )
-    # Where all is stored the layers are unrolled: a scan would copy everything that each of them stores.
-    given = (params["layers"], jnp.array(config.sliding) if config.window else None)
-    x, _ = jax.lax.scan(step, x, given, unroll=config.num_layers if remat == "none" else 1)
+    if decoder.remat != "none":
+        scan_layer = jax.checkpoint(scan_layer, prevent_cse=False, policy=REMAT[decoder.remat])
+    x = params["embed"][tokens].astype(dtype)[:, None]
+    x = constrain(layout, "train", x, "batch", None, None, None)
+
+    # Where everything is stored the layers are unrolled: a scan would copy what each of them
+    # stores.
+    unroll = config.num_layers if decoder.remat == "none" else 1
+    scanned = (params["layers"], jnp.array(config.sliding) if config.window else None)
+    x, _ = jax.lax.scan(scan_layer, x, scanned, unroll=unroll)
     return rms_norm(x[:, 0], params["final_norm"].astype(dtype), config.norm_eps)
 
 
-def head(params: dict[str, Any]) -> dict[str, Array]:
-    """The parameters that `logits` reads: the unembedding's table, or the embedding's where they are one."""
+def head(params: Params) -> dict[str, Array]:
+    """The parameters that `logits` reads: the unembedding, or the tied embedding table."""
     name = "head" if "head" in params else "embed"
     return {name: params[name]}
 
 
-def logits(params: dict[str, Any], hidden: Array) -> Array:
-    """``[..., V]`` float32 for hidden states ``[..., D]``; `params` are master parameters or published weights."""
+def logits(params: Params, hidden: Array) -> Array:
+    """``[..., V]`` float32 for hidden states ``[..., D]``.
+
+    `params` are master parameters or published weights.
+    """
     if "head" in params:
         return project(hidden, params["head"], 0, jnp.float32)
     return project(hidden, params["embed"], 1, jnp.float32)

@@ -17,7 +17,7 @@ from ccpo_jax.integers import ceil_div
 from ccpo_jax.learner.packing import PackedBatch, gather_sequences, pack
 from ccpo_jax.learner.update import AdamW, accumulate, apply_gradients
 from ccpo_jax.models import ModelConfig
-from ccpo_jax.models.decoder import parameter_shapes, policy_with
+from ccpo_jax.models.decoder import Decoder, parameter_shapes, policy_of
 from ccpo_jax.rl.types import BatchTotals, Policy
 from ccpo_jax.rollout import Rollout, Team, tail_groups
 from ccpo_jax.sampler.decode_loop import Decoding, Groups, Prompts, advance, begin
@@ -111,9 +111,15 @@ def _spoken(args) -> tuple[Team, Rollout]:
     )
 
 
+def _gpu_policy(config: ModelConfig, remat: str) -> Policy:
+    """`make_policy` as on a GPU with all its kernels."""
+    return policy_of(Decoder(config, _DTYPE, remat, "gpu", "gpu", None))
+
+
 def _sampling(config: ModelConfig, team: Team, spoken: Rollout) -> tuple[float, float]:
     """Seconds of the prefills and of the decode loops, one of each a stage."""
-    policy, prefill, decode = policy_with(config, _DTYPE, "none", "gpu", True, None), 0.0, 0.0
+    policy = _gpu_policy(config, "none")
+    prefill, decode = 0.0, 0.0
     weights = jax.eval_shape(policy.publish, parameter_shapes(config))
     for stage in team.stages:
         turns = [spoken.turns[turn] for turn in stage]
@@ -136,10 +142,8 @@ def _sampling(config: ModelConfig, team: Team, spoken: Rollout) -> tuple[float, 
 
 def _learning(config: ModelConfig, args, batches: Sequence[PackedBatch]) -> float:
     """Seconds of one step of the optimizer with the gradients of these micro-batches."""
-    policy, params = (
-        policy_with(config, _DTYPE, args.remat, "gpu", True, None),
-        parameter_shapes(config),
-    )
+    policy = _gpu_policy(config, args.remat)
+    params = parameter_shapes(config)
     programs, took = {}, 0.0
     for batch in batches:
         shape = batch.tokens.shape

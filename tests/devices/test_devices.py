@@ -40,7 +40,7 @@ SPLIT = {"mesh.fsdp": 2, "mesh.model": 2}
 
 @pytest.fixture(scope="module")
 def fields(tmp_path_factory) -> dict:
-    """Of a run that compiles quickly: the first layer of the embedded model, and sums whose answers it guesses."""
+    """Of a run that compiles quickly: one layer of the embedded model, and sums it can guess."""
     folder = tmp_path_factory.mktemp("fields")
 
     shutil.copytree(TINY, folder / "model")
@@ -58,7 +58,7 @@ def fields(tmp_path_factory) -> dict:
 
 
 def on_devices(monkeypatch, count: int, workdir, changes) -> list[dict]:
-    """Trains in this process on `count` devices, from the state of `workdir`. Returns its metrics."""
+    """Trains on `count` devices, from the state of `workdir`. Returns its metrics."""
     monkeypatch.setattr(jax, "devices", first_devices(count))
     config = voting.get_config("tiny")
     config.update_from_flattened_dict(changes)
@@ -117,7 +117,8 @@ def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(
 ):
     """8 -> 4 -> 1 -> 8 devices in one run's life, beside one device throughout.
 
-    2 processes x 2 devices are one x 4, and 4 processes x 1 device take over from them, then 2 devices.
+    2 processes x 2 devices are one x 4, and 4 processes x 1 device take over from them, then 2
+    devices.
     """
     close = {"rel_tol": 2e-3, "abs_tol": 2e-4}
     moved, twin = tmp_path / "moved", tmp_path / "twin"

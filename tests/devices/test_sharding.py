@@ -118,7 +118,7 @@ def test_the_host_gets_back_what_it_put():
     np.testing.assert_array_equal(fetch(put(x, replicated(mesh))), x)
 
 
-# --- what compiled programs send between devices ---------------------------------------------------------------------
+# --- what compiled programs send between devices --------------------------------------------------
 
 _COLLECTIVE = re.compile(
     r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
@@ -127,7 +127,7 @@ _SHAPE = re.compile(r"\w+\[([\d,]*)\]")
 
 
 def collectives(compiled, *, loops_only=False) -> list[tuple[str, int]]:
-    """(kind, numbers in the largest result) of each collective of a program, or of those in its loops alone."""
+    """(kind, numbers in the largest result) of each collective of a program or its loops."""
     blocks = {}
     for name, body in re.findall(
         r"^(?:ENTRY )?%?([\w.-]+) \(.*?\{\n(.*?)^\}", compiled.as_text(), re.M | re.S
@@ -159,7 +159,7 @@ def abstract(tree, shardings):
 
 
 def decode_loop(layout: Layout, rules: AxisRules | None = None):
-    """The compiled loop for 8 prompts with 2 rows each; `rules` place the weights, the layout's own by default."""
+    """The compiled loop for 8 prompts with 2 rows each; `rules` place the weights."""
     policy, mesh = make_policy(NETWORK, layout=layout), layout.mesh
     weights = jax.eval_shape(policy.publish, parameter_shapes(NETWORK))
     weights = abstract(weights, state_sharding(mesh, weights, rules or layout.decode))
@@ -191,12 +191,14 @@ def test_the_decode_loop_gathers_no_weights():
         )
     sent = collectives(program, loops_only=True)
     assert max(size for _, size in collectives(program)) < MATRIX
-    # each layer adds up what attention and feed-forward found on the devices that share its heads and its neurons
+    # each layer adds up what attention and feed-forward found on the devices that share its heads
+    # and its neurons
     assert (
         sum(kind == "all-reduce" and size >= NETWORK.hidden_size for kind, size in sent)
         >= 2 * LAYERS
     )
-    # Weights that stay as they are trained are gathered, all of them at once, before every chunk of the loop.
+    # Weights that stay as they are trained are gathered, all of them at once, before every chunk of
+    # the loop.
     _, careless = decode_loop(layout, TRAIN)
     gathered = sum(size for kind, size in collectives(careless) if kind == "all-gather")
     assert (

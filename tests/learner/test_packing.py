@@ -9,7 +9,7 @@ from ccpo_jax.learner.logprobs import response_logprobs
 from ccpo_jax.learner.packing import TrainSequence, pack
 from ccpo_jax.models import ModelConfig, init_params, make_policy
 from ccpo_jax.models import attention as attention_module
-from ccpo_jax.models.rope import Yarn
+from ccpo_jax.models.rope import YarnScaling
 
 V = 37
 
@@ -155,7 +155,7 @@ def test_nothing_to_pack():
 
 WINDOWS = {  # a sliding layer and one that sees everything, as Olmo 3 has them
     "qk_norm_whole": True, "post_norm": True, "window": 5, "sliding": (True, False),
-    "rope_scaling": Yarn(4.0, 8, 1.2, 2.0, 0.1),
+    "rope_scaling": YarnScaling(4.0, 8, 1.2, 2.0, 0.1),
 }  # fmt: skip
 
 

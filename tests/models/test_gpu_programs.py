@@ -1,4 +1,7 @@
-"""What a GPU would run, compiled for one that is not here: by `pip install 'jax[cuda13]'`, which no other test needs."""
+"""What a GPU would run, compiled without one.
+
+Needs `pip install 'jax[cuda13]'`, as no other test does.
+"""
 
 import json
 
@@ -7,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from ccpo_jax.learner.packing import PackedBatch
-from ccpo_jax.models.decoder import ModelConfig, parameter_shapes, policy_with
+from ccpo_jax.models.decoder import Decoder, ModelConfig, parameter_shapes, policy_of
 from ccpo_jax.sampler.decode_loop import Prompts
 from experiments.bench import aims, workloads
 from experiments.bench.compiled import can_compile, kernels
@@ -26,7 +29,7 @@ if not can_compile():
 
 def policy(remat="full"):
     """`make_policy` as on that GPU."""
-    return policy_with(NETWORK, jnp.dtype(jnp.bfloat16), remat, "gpu", True, None)
+    return policy_of(Decoder(NETWORK, jnp.dtype(jnp.bfloat16), remat, "gpu", "gpu", None))
 
 
 def shape(*axes, dtype=jnp.int32):
@@ -76,7 +79,10 @@ def test_a_gradient_compiles(remat):
 
 
 def test_a_gradient_has_the_operations_that_one_counts_by_hand():
-    """Three products for each weight and token, the logits of response tokens once more; attention of whole rows."""
+    """Three products for each weight and token, the logits of response tokens once more.
+
+    And the attention of whole rows.
+    """
     batch = packed()
     (rows, length), (_, used) = batch.tokens.shape, batch.source.shape
     program = gradient(policy("none"), parameter_shapes(NETWORK), batch, 256)

@@ -1,4 +1,4 @@
-"""Checkpoints in and out: what is read, what is written, and what is refused before any weight reaches a device."""
+"""Checkpoints in and out: what is read, what is written, and what is refused."""
 
 import importlib.util
 import json
@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ccpo_jax.devices.sharding import make_mesh, state_sharding
+from ccpo_jax.errors import InputError
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.models import (
     FAMILIES,
@@ -32,54 +33,139 @@ from ccpo_jax.models import (
     save,
 )
 from ccpo_jax.models.decoder import parameter_shapes
-from ccpo_jax.models.rope import RopeScaling, Yarn
+from ccpo_jax.models.rope import Llama3Scaling, YarnScaling
 from tests.support.checkpoints import CASES, VOCAB, random_tensors, torch_logits, write_checkpoint
+from tests.support.errors import raises_for
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None,
     reason="torch is not installed; transformers cannot build the network",
 )
 
-# The parts of published config.json files that shape the network, and the published parameter counts (of Olmo the sum
-# by hand: 2 x 100278 x 4096 + 32 x (4 x 4096^2 + 3 x 4096 x 11008 + 4 x 4096) + 4096).
+# The parts of published config.json files that shape the network, and the published parameter
+# counts (of Olmo the sum by hand: 2 x 100278 x 4096 + 32 x (4 x 4096^2 + 3 x 4096 x 11008 + 4 x
+# 4096) + 4096).
 PUBLISHED = {
-    "Qwen2.5-0.5B-Instruct": (494_032_768, {
-        "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 896, "intermediate_size": 4864,
-        "max_position_embeddings": 32768, "max_window_layers": 21, "num_attention_heads": 14, "num_hidden_layers": 24,
-        "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 32768,
-        "tie_word_embeddings": True, "use_sliding_window": False, "vocab_size": 151936,
-    }),
-    "Qwen2.5-7B-Instruct": (7_615_616_512, {
-        "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 3584, "intermediate_size": 18944,
-        "max_position_embeddings": 32768, "max_window_layers": 28, "num_attention_heads": 28, "num_hidden_layers": 28,
-        "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 131072,
-        "tie_word_embeddings": False, "use_sliding_window": False, "vocab_size": 152064,
-    }),
-    "Llama-3.2-1B-Instruct": (1_235_814_400, {
-        "model_type": "llama", "attention_bias": False, "head_dim": 64, "hidden_act": "silu", "hidden_size": 2048,
-        "intermediate_size": 8192, "max_position_embeddings": 131072, "mlp_bias": False, "num_attention_heads": 32,
-        "num_hidden_layers": 16, "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
-        "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
-                         "original_max_position_embeddings": 8192, "rope_type": "llama3"},
-        "rope_theta": 500000.0, "tie_word_embeddings": True, "vocab_size": 128256,
-    }),
-    "Qwen3-4B": (4_022_468_096, {
-        "model_type": "qwen3", "attention_bias": False, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2560,
-        "intermediate_size": 9728, "max_position_embeddings": 40960, "max_window_layers": 36, "num_attention_heads": 32,
-        "num_hidden_layers": 36, "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": None,
-        "rope_theta": 1000000, "sliding_window": None, "tie_word_embeddings": True, "use_sliding_window": False,
-        "vocab_size": 151936,
-    }),
-    "Olmo-3-7B-Instruct": (7_298_011_136, {
-        "model_type": "olmo3", "attention_bias": False, "hidden_act": "silu", "hidden_size": 4096,
-        "intermediate_size": 11008, "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 8,
-        "max_position_embeddings": 65536, "num_attention_heads": 32, "num_hidden_layers": 32,
-        "num_key_value_heads": 32, "rms_norm_eps": 1e-06, "rope_theta": 500000,
-        "rope_scaling": {"attention_factor": 1.2079441541679836, "beta_fast": 32, "beta_slow": 1, "factor": 8.0,
-                         "original_max_position_embeddings": 8192, "rope_type": "yarn"},
-        "sliding_window": 4096, "tie_word_embeddings": False, "vocab_size": 100278,
-    }),
-}  # fmt: skip
+    "Qwen2.5-0.5B-Instruct": (
+        494_032_768,
+        {
+            "model_type": "qwen2",
+            "hidden_act": "silu",
+            "hidden_size": 896,
+            "intermediate_size": 4864,
+            "max_position_embeddings": 32768,
+            "max_window_layers": 21,
+            "num_attention_heads": 14,
+            "num_hidden_layers": 24,
+            "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-06,
+            "rope_theta": 1000000.0,
+            "sliding_window": 32768,
+            "tie_word_embeddings": True,
+            "use_sliding_window": False,
+            "vocab_size": 151936,
+        },
+    ),
+    "Qwen2.5-7B-Instruct": (
+        7_615_616_512,
+        {
+            "model_type": "qwen2",
+            "hidden_act": "silu",
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "max_position_embeddings": 32768,
+            "max_window_layers": 28,
+            "num_attention_heads": 28,
+            "num_hidden_layers": 28,
+            "num_key_value_heads": 4,
+            "rms_norm_eps": 1e-06,
+            "rope_theta": 1000000.0,
+            "sliding_window": 131072,
+            "tie_word_embeddings": False,
+            "use_sliding_window": False,
+            "vocab_size": 152064,
+        },
+    ),
+    "Llama-3.2-1B-Instruct": (
+        1_235_814_400,
+        {
+            "model_type": "llama",
+            "attention_bias": False,
+            "head_dim": 64,
+            "hidden_act": "silu",
+            "hidden_size": 2048,
+            "intermediate_size": 8192,
+            "max_position_embeddings": 131072,
+            "mlp_bias": False,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 16,
+            "num_key_value_heads": 8,
+            "pretraining_tp": 1,
+            "rms_norm_eps": 1e-05,
+            "rope_scaling": {
+                "factor": 32.0,
+                "high_freq_factor": 4.0,
+                "low_freq_factor": 1.0,
+                "original_max_position_embeddings": 8192,
+                "rope_type": "llama3",
+            },
+            "rope_theta": 500000.0,
+            "tie_word_embeddings": True,
+            "vocab_size": 128256,
+        },
+    ),
+    "Qwen3-4B": (
+        4_022_468_096,
+        {
+            "model_type": "qwen3",
+            "attention_bias": False,
+            "head_dim": 128,
+            "hidden_act": "silu",
+            "hidden_size": 2560,
+            "intermediate_size": 9728,
+            "max_position_embeddings": 40960,
+            "max_window_layers": 36,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 36,
+            "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-06,
+            "rope_scaling": None,
+            "rope_theta": 1000000,
+            "sliding_window": None,
+            "tie_word_embeddings": True,
+            "use_sliding_window": False,
+            "vocab_size": 151936,
+        },
+    ),
+    "Olmo-3-7B-Instruct": (
+        7_298_011_136,
+        {
+            "model_type": "olmo3",
+            "attention_bias": False,
+            "hidden_act": "silu",
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 8,
+            "max_position_embeddings": 65536,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 32,
+            "num_key_value_heads": 32,
+            "rms_norm_eps": 1e-06,
+            "rope_theta": 500000,
+            "rope_scaling": {
+                "attention_factor": 1.2079441541679836,
+                "beta_fast": 32,
+                "beta_slow": 1,
+                "factor": 8.0,
+                "original_max_position_embeddings": 8192,
+                "rope_type": "yarn",
+            },
+            "sliding_window": 4096,
+            "tie_word_embeddings": False,
+            "vocab_size": 100278,
+        },
+    ),
+}
 
 
 OLMO = {
@@ -108,7 +194,7 @@ def no_device(monkeypatch):
     monkeypatch.setattr(jax, "device_put", put)
 
 
-# --- every family ----------------------------------------------------------------------------------------------------
+# --- every family ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -122,11 +208,21 @@ def test_a_family_saves_and_loads_what_it_initialises(name, tmp_path):
         "num_kv_heads": 2,
     }
     config = ModelConfig(
-        name, **sizes, head_dim=6, ffn_size=24, qkv_bias=bool(family.qkv_bias), qk_norm=family.qk_norm,
-        qk_norm_whole=family.qk_norm_whole, post_norm=family.post_norm,
-        window=3 if family.full_every else None, sliding=(True, False) if family.full_every else (),
-        rope_scaling=RopeScaling(4.0, 1.0, 4.0, 32), rope_theta=77.0, norm_eps=1e-4, tied_embeddings=name == "llama",
-    )  # fmt: skip
+        name,
+        **sizes,
+        head_dim=6,
+        ffn_size=24,
+        qkv_bias=bool(family.qkv_bias),
+        qk_norm=family.qk_norm,
+        qk_norm_whole=family.qk_norm_whole,
+        post_norm=family.post_norm,
+        window=3 if family.full_every else None,
+        sliding=(True, False) if family.full_every else (),
+        rope_scaling=Llama3Scaling(4.0, 1.0, 4.0, 32),
+        rope_theta=77.0,
+        norm_eps=1e-4,
+        tied_embeddings=name == "llama",
+    )
     params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
     save(tmp_path / "new" / "folder", config, params)
     again, read = load(str(tmp_path / "new" / "folder"))
@@ -178,7 +274,7 @@ def test_reads_what_transformers_saves_in_several_files(case, tmp_path):
     assert_equal(params, tensors)
 
 
-# --- config.json -----------------------------------------------------------------------------------------------------
+# --- config.json ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -188,7 +284,7 @@ def test_published_models_have_their_published_size(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(parameter_shapes(config))) == count
     assert config.rope_theta == entries["rope_theta"] and config.norm_eps == entries["rms_norm_eps"]
     if name == "Llama-3.2-1B-Instruct":
-        assert config.rope_scaling == RopeScaling(32.0, 1.0, 4.0, 8192)
+        assert config.rope_scaling == Llama3Scaling(32.0, 1.0, 4.0, 8192)
 
 
 def test_both_spellings_of_rope_mean_the_same():
@@ -214,12 +310,12 @@ def test_absent_fields_take_the_defaults_of_transformers():
 
 
 def test_olmo_is_read_as_transformers_reads_it():
-    """The spelling of transformers 4 and of 5, what is absent, and the attention factor that YaRN implies."""
+    """Both spellings, absent fields, and the attention factor that YaRN implies."""
     count, entries = PUBLISHED["Olmo-3-7B-Instruct"]
     config = hf.parse_config(entries, FAMILIES["olmo3"])
     assert config.sliding == (True, True, True, False) * 8 and config.window == 4096
     assert config.post_norm and config.qk_norm_whole and not config.tied_embeddings
-    assert config.rope_scaling == Yarn(8.0, 8192, 1.2079441541679836, 32.0, 1.0)
+    assert config.rope_scaling == YarnScaling(8.0, 8192, 1.2079441541679836, 32.0, 1.0)
     bare = {
         k: v
         for k, v in entries.items()
@@ -250,90 +346,63 @@ def test_sliding_windows_that_no_layer_uses_are_fine():
     parse(use_sliding_window=True, max_window_layers=0, layer_types=["full_attention"] * 2)
 
 
+def yarn(**changes):
+    return {"rope_scaling": {"rope_type": "yarn"} | changes}
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "field"),
     [
-        ({"hidden_act": "gelu"}, "hidden_act='gelu' is not supported; supported: 'silu'"),
-        ({"mlp_bias": True}, "mlp_bias=True is not supported; supported: False"),
-        (
-            {"quantization_config": {"bits": 4}},
-            "quantization_config={'bits': 4} is not supported; supported: None",
-        ),
-        (
-            {"partial_rotary_factor": 0.5},
-            "partial_rotary_factor=0.5 is not supported; supported: 1.0",
-        ),
-        (
-            {"use_sliding_window": True, "max_window_layers": 1},
-            "use_sliding_window=True is not supported",
-        ),
-        (
-            {"layer_types": ["full_attention", "sliding_attention"]},
-            "layer_types='sliding_attention' is not supported",
-        ),
-        (
-            {"rope_scaling": {"rope_type": "longrope"}},
-            "rope_scaling.rope_type='longrope' is not supported; supported: 'default', ",
-        ),
-        (
-            {"rope_scaling": {"type": "linear", "factor": 2.0}},
-            "rope_scaling.rope_type='linear' is not supported",
-        ),
+        ({"hidden_act": "gelu"}, "hidden_act"),
+        ({"mlp_bias": True}, "mlp_bias"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"use_sliding_window": True, "max_window_layers": 1}, "use_sliding_window"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "rope_scaling.rope_type"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.rope_type"),
         (
             {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
-            "low_freq_factor is missing; add it",
+            "rope_scaling.low_freq_factor",
         ),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "factor is missing; add it, a positive float"),
-        (
-            {"rope_scaling": {"rope_type": "yarn", "truncate": False}},
-            "rope_scaling.truncate=False is not supported",
-        ),
-        (
-            {"rope_scaling": {"rope_type": "yarn", "mscale": 1.0}},
-            "rope_scaling.mscale=1.0 is not supported",
-        ),
-        (
-            {"rope_scaling": {"rope_type": "yarn"}, "rope_theta": 1.0},
-            "rope_theta must be above 1 with rope_type 'yarn'",
-        ),
-        (
-            OLMO | {"layer_types": ["full_attention"]},
-            "layer_types has 1 entries for num_hidden_layers=2",
-        ),
-        (
-            OLMO | {"layer_types": ["chunked_attention"] * 2},
-            "layer_types='chunked_attention' is not supported",
-        ),
-        (
-            OLMO | {"layer_types": ..., "num_hidden_layers": 10**9},
-            "num_hidden_layers must be at most 10,000",
-        ),
-        (OLMO | {"sliding_window": 0}, "sliding_window must be a positive int, received 0"),
+        (yarn(), "rope_scaling.factor"),
+        (yarn(truncate=False), "rope_scaling.truncate"),
+        (yarn(mscale=1.0), "rope_scaling.mscale"),
+        (yarn() | {"rope_theta": 1.0}, "rope_theta"),
+        (OLMO | {"layer_types": ["full_attention"]}, "layer_types"),
+        (OLMO | {"layer_types": ["chunked_attention"] * 2}, "layer_types"),
+        (OLMO | {"layer_types": ..., "num_hidden_layers": 10**9}, "num_hidden_layers"),
+        (OLMO | {"sliding_window": 0}, "sliding_window"),
         (
             OLMO
             | {"rope_scaling": None, "rope_parameters": {"sliding_attention": {"rope_theta": 3.0}}},
-            "rope_parameters.sliding_attention={'rope_theta': 3.0} is not supported; supported: rope_type 'default' with",
+            "rope_parameters.sliding_attention",
         ),
         (
             {"rope_scaling": None, "rope_parameters": {"partial_rotary_factor": 0.5}},
-            "partial_rotary_factor=0.5",
+            "partial_rotary_factor",
         ),
-        ({"rope_theta": -1}, "rope_theta must be a positive float, received -1"),
-        ({"hidden_size": ...}, "hidden_size is missing; add it, a positive int"),
-        ({"hidden_size": "32"}, "hidden_size must be a positive int, received '32'"),
-        ({"num_hidden_layers": True}, "num_hidden_layers must be a positive int, received True"),
-        (
-            {"tie_word_embeddings": "yes"},
-            "tie_word_embeddings must be true or false, received 'yes'",
-        ),
-        ({"num_key_value_heads": 3}, "num_kv_heads: 3 does not divide num_heads=4"),
+        ({"rope_theta": -1}, "rope_theta"),
+        ({"hidden_size": ...}, "hidden_size"),
+        ({"hidden_size": "32"}, "hidden_size"),
+        ({"num_hidden_layers": True}, "num_hidden_layers"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
-def test_unsupported_options_are_named(changes, message):
-    with pytest.raises(ValueError) as caught:
+def test_unsupported_options_are_named(changes, field):
+    with raises_for(f"config.json.{field}") as error:
         parse(**changes)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
+    value = changes.get(field, ...)
+    assert value is ... or repr(value)[:20] in str(error.value) or field == "layer_types", (
+        "received"
+    )
+
+
+def test_sizes_that_do_not_fit_each_other_are_named():
+    with raises_for("num_kv_heads"):
+        parse(num_key_value_heads=3)
 
 
 def test_fields_of_the_original_config_survive(tmp_path):
@@ -353,27 +422,15 @@ def test_fields_of_the_original_config_survive(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "field"),
     [
-        (
-            {"model_type": "qwen2"},
-            "config: a qwen2 config.json means qkv_bias=True, received qkv_bias=False",
-        ),
-        (
-            {"qk_norm": True},
-            "config: a llama config.json means qk_norm=False, received qk_norm=True",
-        ),
-        (
-            {"qkv_bias": True},
-            "config: a llama config.json means o_bias=True, received o_bias=False",
-        ),
-        (
-            {"model_type": "gpt2"},
-            "model_type='gpt2' is not supported; supported: qwen2, llama, qwen3",
-        ),
+        ({"model_type": "qwen2"}, "config.qkv_bias"),
+        ({"qk_norm": True}, "config.qk_norm"),
+        ({"qkv_bias": True}, "config.o_bias"),
+        ({"model_type": "gpt2"}, "config.json.model_type"),
     ],
 )
-def test_a_config_its_family_cannot_express_is_not_saved(changes, message, tmp_path):
+def test_a_config_its_family_cannot_express_is_not_saved(changes, field, tmp_path):
     sizes = {
         "vocab_size": 9,
         "hidden_size": 8,
@@ -384,12 +441,12 @@ def test_a_config_its_family_cannot_express_is_not_saved(changes, message, tmp_p
     }
     config = ModelConfig(**({"model_type": "llama", "ffn_size": 8} | sizes | changes))
     params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), parameter_shapes(config))
-    with pytest.raises(ValueError) as caught:
+    with raises_for(field):
         save(tmp_path / "out", config, params)
-    assert message in str(caught.value) and not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists()
 
 
-# --- weights ---------------------------------------------------------------------------------------------------------
+# --- weights --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -464,10 +521,9 @@ def test_constants_and_second_copies_in_old_files_are_passed_over(tmp_path, no_d
     old = tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32)}
     old["lm_head.weight"] = old["model.embed_tokens.weight"] + 1
     folder = write_checkpoint(tmp_path, CASES["llama3_scaled"], old)
-    with pytest.raises(
-        ValueError, match="lm_head.weight .* differs from the embeddings, but config.json ties them"
-    ):
+    with raises_for("model") as error:
         load(folder)
+    assert "lm_head.weight" in str(error.value) and "tie_word_embeddings" in str(error.value)
     monkeypatch.undo()
     old["lm_head.weight"] = old["model.embed_tokens.weight"]
     assert "head" not in load(write_checkpoint(tmp_path, CASES["llama3_scaled"], old))[1]
@@ -475,27 +531,20 @@ def test_constants_and_second_copies_in_old_files_are_passed_over(tmp_path, no_d
 
 def test_parameters_that_do_not_fit_the_config_are_not_saved(tmp_path):
     config, params = load(write_checkpoint(tmp_path, CASES["qwen2_untied"]))
-    for wrong, message in (
-        (
-            {k: v for k, v in params.items() if k != "head"},
-            "params['head']: shape None received, config means (32, 50)",
-        ),
-        (
-            params | {"final_norm": np.ones(3)},
-            "params['final_norm']: shape (3,) received, config means (32,)",
-        ),
-    ):
-        with pytest.raises(ValueError) as caught:
-            save(tmp_path / "out", config, wrong)
-        assert message in str(caught.value)
-    with pytest.raises(
-        ValueError, match="dtype: received int8; type one of float32, bfloat16, float16"
-    ):
+    headless = {name: x for name, x in params.items() if name != "head"}
+    with raises_for("params['head']") as error:
+        save(tmp_path / "out", config, headless)
+    assert "(32, 50)" in str(error.value)
+    with raises_for("params['final_norm']") as error:
+        save(tmp_path / "out", config, params | {"final_norm": np.ones(3)})
+    assert "(3,)" in str(error.value) and "(32,)" in str(error.value)
+    with raises_for("dtype") as error:
         save(tmp_path / "out", config, params, dtype=jnp.int8)
+    assert "bfloat16" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
-# --- broken checkpoints ----------------------------------------------------------------------------------------------
+# --- broken checkpoints ---------------------------------------------------------------------------
 
 
 def change_tensors(change):
@@ -534,7 +583,7 @@ def without(name):
 
 
 def header_of(change):
-    """Rewrites the header of a safetensors file, which says of every tensor where in the file it lies."""
+    """Rewrites the header of a safetensors file, which says where in the file each tensor lies."""
 
     def apply(folder):
         path = folder / "model.safetensors"
@@ -571,6 +620,10 @@ def twice(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def huge_header(folder):
+    (folder / "model.safetensors").write_bytes((2**60).to_bytes(8, "little") + b"{}")
+
+
 def config_with(**changes):
     return lambda folder: (folder / "config.json").write_text(
         json.dumps(CASES["qwen2_tied"] | changes)
@@ -589,105 +642,52 @@ def number_in(value, dtype=np.float32):
 
 
 NORM = "model.norm.weight"
+# How a checkpoint is damaged -> the damage, and what the error names: a file, a tensor, a value.
+# The field is "model" unless the name begins with "config.json.".
 BROKEN = {
-    "no config": (without("config.json"), "no config.json in"),
+    "no config": (without("config.json"), "config.json"),
     "config not json": (text_in("config.json", "{"), "config.json is not valid JSON"),
-    "config not an object": (
-        text_in("config.json", "[]"),
-        "config.json holds a list, not an object",
-    ),
-    "unknown family": (
-        text_in("config.json", '{"model_type": "mamba"}'),
-        "model_type='mamba' is not supported",
-    ),
-    "no family": (
-        text_in("config.json", "{}"),
-        "model_type=None is not supported; supported: qwen2, llama, qwen3",
-    ),
-    "no weights": (
-        without("model.safetensors"),
-        "neither model.safetensors nor model.safetensors.index.json in",
-    ),
-    "pickle": (
-        pickle_only,
-        "holds pickled weights only, which are never read because they can run code",
-    ),
-    "truncated": (truncate, "model.safetensors is cut short or damaged"),
-    "not safetensors": (
-        text_in("model.safetensors", "<html>"),
-        "model.safetensors is cut short or damaged",
-    ),
-    "missing": (
-        change_tensors(lambda t: t.pop(NORM)),
-        "lacks model.norm.weight; its config.json describes another",
-    ),
-    "many missing": (
-        change_tensors(lambda t: [t.pop(k) for k in sorted(t)[:7]]),
-        "and 4 more; its config.json",
-    ),
-    "unexpected": (
-        change_tensors(lambda t: t.update({"score.weight": t[NORM]})),
-        "has unexpected score.weight",
-    ),
-    "shape": (
-        change_tensors(lambda t: t.update({NORM: t[NORM][:-1]})),
-        "model.norm.weight in",
-    ),
-    "dtype": (
-        change_tensors(lambda t: t.update({NORM: t[NORM].astype(np.int8)})),
-        "is I8; supported: F32, BF16, F16",
-    ),
-    "overlapping": (header_of(overlap), "model.safetensors is cut short or damaged"),
-    "larger than it is": (header_of(grow), "model.safetensors is cut short or damaged"),
-    "beyond its end": (header_of(beyond), "model.safetensors is cut short or damaged"),
-    "a header of 2**60 bytes": (
-        lambda folder: (folder / "model.safetensors").write_bytes(
-            (2**60).to_bytes(8, "little") + b"{}"
-        ),
-        "model.safetensors is cut short or damaged",
-    ),
+    "config not an object": (text_in("config.json", "[]"), "list"),
+    "nested a million deep": (text_in("config.json", "[" * 1_000_000), "is not valid JSON"),
+    "unknown family": (text_in("config.json", '{"model_type": "mamba"}'), "config.json.model_type"),
+    "no family": (text_in("config.json", "{}"), "config.json.model_type"),
+    "numbers without end": (config_with(vocab_size=10**30), "config.json.vocab_size"),
+    "sizes that contradict": (config_with(hidden_size=2**39), "549755813888"),
+    "layers without number": (config_with(num_hidden_layers=10**9), "num_hidden_layers=1000000000"),
+    "no weights": (without("model.safetensors"), "neither model.safetensors nor"),
+    "pickle": (pickle_only, "pickled"),
+    "truncated": (truncate, "model.safetensors is truncated or damaged"),
+    "not safetensors": (text_in("model.safetensors", "<html>"), "is truncated or damaged"),
+    "overlapping": (header_of(overlap), "is truncated or damaged"),
+    "larger than it is": (header_of(grow), "is truncated or damaged"),
+    "beyond its end": (header_of(beyond), "is truncated or damaged"),
+    "a header of 2**60 bytes": (huge_header, "is truncated or damaged"),
+    "missing": (change_tensors(lambda t: t.pop(NORM)), f"lacks {NORM};"),
+    "many missing": (change_tensors(lambda t: [t.pop(k) for k in sorted(t)[:7]]), "and 4 more"),
+    "unexpected": (change_tensors(lambda t: t.update({"score.weight": t[NORM]})), "score.weight"),
+    "shape": (change_tensors(lambda t: t.update({NORM: t[NORM][:-1]})), "(31,)"),
+    "dtype": (change_tensors(lambda t: t.update({NORM: t[NORM].astype(np.int8)})), "I8"),
     "in two files": (twice, "two files in"),
-    "NaN": (number_in(np.nan), "model.norm.weight in"),
-    "infinity": (number_in(-np.inf), "holds NaN or infinity (1 of 32 numbers); download it again"),
-    "NaN in bfloat16": (
-        number_in(np.nan, ml_dtypes.bfloat16),
-        "holds NaN or infinity (1 of 32 numbers)",
-    ),
-    "NaN in float16": (number_in(np.nan, np.float16), "holds NaN or infinity (1 of 32 numbers)"),
-    "nested a million deep": (
-        text_in("config.json", "[" * 1_000_000),
-        "config.json is not valid JSON",
-    ),
-    "layers without number": (
-        config_with(num_hidden_layers=10**9),
-        "it describes another network than its weights",
-    ),
-    "numbers without end": (
-        config_with(vocab_size=10**30),
-        "config.json: vocab_size must be below 2**40",
-    ),
-    "sizes that contradict": (config_with(hidden_size=2**39), "config.json means"),
-    "index up": (
-        index_to("../stolen.safetensors"),
-        "points outside its folder, to '../stolen.safetensors'",
-    ),
-    "index absolute": (index_to("/etc/passwd"), "points outside its folder, to '/etc/passwd'"),
-    "index parent": (index_to(".."), "points outside its folder, to '..'"),
-    "index to nothing": (index_to("gone.safetensors"), "names gone.safetensors, which is not in"),
-    "index to a number": (index_to(3), "has no weight_map from tensor to file"),
+    "NaN": (number_in(np.nan), "1 of 32 numbers"),
+    "infinity": (number_in(-np.inf), "1 of 32 numbers"),
+    "NaN in bfloat16": (number_in(np.nan, ml_dtypes.bfloat16), "1 of 32 numbers"),
+    "NaN in float16": (number_in(np.nan, np.float16), "1 of 32 numbers"),
+    "index up": (index_to("../stolen.safetensors"), "'../stolen.safetensors'"),
+    "index absolute": (index_to("/etc/passwd"), "'/etc/passwd'"),
+    "index parent": (index_to(".."), "'..'"),
+    "index to nothing": (index_to("gone.safetensors"), "gone.safetensors"),
+    "index to a number": (index_to(3), "weight_map"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_broken_checkpoints_are_refused_in_one_line(kind, tmp_path, no_device):
-    damage, message = BROKEN[kind]
+    damage, named = BROKEN[kind]
     folder = write_checkpoint(tmp_path / "model", CASES["qwen2_tied"])
     damage(folder)
-    with pytest.raises(ValueError) as caught:
+    with raises_for(named if named.startswith("config.json.") else "model") as error:
         load(folder)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
-    if kind == "shape":
-        assert "has shape (31,), config.json means (32,)" in str(caught.value)
+    assert named in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["some-team/some-model", "./no/such/folder", "/no/such/folder"])
@@ -697,18 +697,13 @@ def test_names_that_lead_nowhere_without_network_are_one_clear_error(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # the variable is read at import
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ValueError) as caught:
+    with raises_for("model") as error:
         load(name)
-    complaint = "is unreachable" if name == "some-team/some-model" else "no folder"
-    assert (
-        str(caught.value).startswith("model: ")
-        and complaint in str(caught.value)
-        and "\n" not in str(caught.value)
-    )
+    assert name in str(error.value) and "\n" not in str(error.value)
 
 
 def test_only_safetensors_and_json_are_read(tmp_path):
-    """Whatever else lies beside them, and whatever config.json asks for: no pickle is opened and no code runs."""
+    """No pickle is opened and no code runs, whatever the folder or config.json contains."""
     entries = CASES["qwen2_tied"] | {
         "auto_map": {
             "AutoConfig": "evil.Config",
@@ -761,7 +756,7 @@ def test_only_safetensors_and_json_are_read(tmp_path):
     st.integers(0, 2**32 - 1),
 )
 def test_a_random_blow_is_refused_or_leaves_finite_weights(blow, place, noise):
-    """Flipped weights cannot be told from others, but nothing crashes, and shapes and finiteness are certain."""
+    """Flipped bits of weights are not noticed, but shapes and finiteness are certain."""
     with tempfile.TemporaryDirectory() as folder:
         folder = write_checkpoint(pathlib.Path(folder), CASES["qwen2_tied"])
         path = folder / "model.safetensors"
@@ -781,8 +776,9 @@ def test_a_random_blow_is_refused_or_leaves_finite_weights(blow, place, noise):
         path.write_bytes(content)
         try:
             config, params = load(folder)
-        except ValueError as error:
-            assert str(error).startswith(("model: ", "config.json: ")) and "\n" not in str(error)
+        except InputError as error:
+            assert error.field == "model" or error.field.startswith("config.json.")
+            assert "\n" not in str(error)
             return
         expected = parameter_shapes(config)
         jax.tree.map(
@@ -800,13 +796,34 @@ def check(condition):
 @given(st.data())
 def test_whatever_config_json_holds_it_is_parsed_or_refused_in_one_line(data):
     junk = st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
-        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["rope_type", "type", "factor", "a"]), inner, max_size=2),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=5)
+        | st.just(10**400),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(["rope_type", "type", "factor", "a"]), inner, max_size=2
+            )
+        ),
         max_leaves=4,
-    )  # fmt: skip
+    )
     entries = dict(CASES[data.draw(st.sampled_from(sorted(CASES)))])
-    fields = [*entries, "rope_scaling", "rope_parameters", "layer_types", "use_sliding_window", "max_window_layers",
-              "quantization_config", "attention_bias", "head_dim", "partial_rotary_factor", "torch_dtype"]  # fmt: skip
+    fields = [
+        *entries,
+        "rope_scaling",
+        "rope_parameters",
+        "layer_types",
+        "use_sliding_window",
+        "max_window_layers",
+        "quantization_config",
+        "attention_bias",
+        "head_dim",
+        "partial_rotary_factor",
+        "torch_dtype",
+    ]
     for _ in range(data.draw(st.integers(1, 3))):
         entries[data.draw(st.sampled_from(fields))] = data.draw(junk)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Small checkpoints in Hugging Face format: one config.json per option of every family, weights from numpy alone."""
+"""Small checkpoints in Hugging Face format: a config.json per option of every family."""
 
 import inspect
 import itertools
@@ -21,58 +21,119 @@ _COMMON = {
 _LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 _YARN = {  # one frequency kept, one blended, the others slowed
-    "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "attention_factor": 1.25,
-    "beta_fast": 1.2, "beta_slow": 0.2,
-}  # fmt: skip
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 8,
+    "attention_factor": 1.25,
+    "beta_fast": 1.2,
+    "beta_slow": 0.2,
+}
 
 CASES = {
-    "qwen2_tied": _COMMON | {
-        "model_type": "qwen2", "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True,
-        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "use_sliding_window": False, "sliding_window": 4,
+    "qwen2_tied": _COMMON
+    | {
+        "model_type": "qwen2",
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+        "use_sliding_window": False,
+        "sliding_window": 4,
         "max_window_layers": 1,
     },
-    "qwen2_untied": _COMMON | {
-        "model_type": "qwen2", "num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": False,
-        "rms_norm_eps": 1e-2, "rope_theta": 100.0, "num_hidden_layers": 3,
+    "qwen2_untied": _COMMON
+    | {
+        "model_type": "qwen2",
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-2,
+        "rope_theta": 100.0,
+        "num_hidden_layers": 3,
     },
-    "llama3_scaled": _COMMON | {
-        "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 1, "tie_word_embeddings": True,
-        "rms_norm_eps": 1e-5, "rope_theta": 5e3, "max_position_embeddings": 64,
-        "rope_scaling": _LLAMA3 | {  # one frequency kept, one blended, two slowed
-            "low_freq_factor": 0.1, "high_freq_factor": 1.0, "original_max_position_embeddings": 8,
+    "llama3_scaled": _COMMON
+    | {
+        "model_type": "llama",
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 5e3,
+        "max_position_embeddings": 64,
+        "rope_scaling": _LLAMA3
+        | {  # one frequency kept, one blended, two slowed
+            "low_freq_factor": 0.1,
+            "high_freq_factor": 1.0,
+            "original_max_position_embeddings": 8,
         },
     },
-    "llama_bias": _COMMON | {
-        "model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False,
-        "rms_norm_eps": 1e-5, "attention_bias": True, "head_dim": 12,
-        "rope_parameters": _LLAMA3 | {"rope_theta": 50.0, "factor": 3.0, "original_max_position_embeddings": 16},
+    "llama_bias": _COMMON
+    | {
+        "model_type": "llama",
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-5,
+        "attention_bias": True,
+        "head_dim": 12,
+        "rope_parameters": _LLAMA3
+        | {"rope_theta": 50.0, "factor": 3.0, "original_max_position_embeddings": 16},
     },
-    "qwen3_untied": _COMMON | {
-        "model_type": "qwen3", "num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": False,
-        "rms_norm_eps": 1e-6, "head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 1e3},
+    "qwen3_untied": _COMMON
+    | {
+        "model_type": "qwen3",
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-6,
+        "head_dim": 16,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e3},
     },
-    "qwen3_bias": _COMMON | {
-        "model_type": "qwen3", "num_attention_heads": 8, "num_key_value_heads": 2, "tie_word_embeddings": True,
-        "rms_norm_eps": 1e-3, "head_dim": 6, "rope_theta": 1e4, "attention_bias": True,
+    "qwen3_bias": _COMMON
+    | {
+        "model_type": "qwen3",
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+        "rms_norm_eps": 1e-3,
+        "head_dim": 6,
+        "rope_theta": 1e4,
+        "attention_bias": True,
     },
-    "olmo3": _COMMON | {
-        "model_type": "olmo3", "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False,
-        "rms_norm_eps": 1e-5, "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"],
+    "olmo3": _COMMON
+    | {
+        "model_type": "olmo3",
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-5,
+        "sliding_window": 5,
+        "layer_types": ["sliding_attention", "full_attention"],
         "rope_parameters": {
             "full_attention": _YARN | {"rope_theta": 50.0},
             "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
         },
     },
-    "olmo3_older": _COMMON | {  # as published; every fourth layer sees everything because nothing else is said
-        "model_type": "olmo3", "num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": False,
-        "rms_norm_eps": 1e-2, "sliding_window": 3, "num_hidden_layers": 4, "head_dim": 12, "attention_bias": True,
-        "rope_theta": 500000.0, "rope_scaling": _YARN | {"beta_fast": 1.0, "beta_slow": 0.02},
+    "olmo3_older": _COMMON
+    | {  # as published; every fourth layer sees everything because nothing else is said
+        "model_type": "olmo3",
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-2,
+        "sliding_window": 3,
+        "num_hidden_layers": 4,
+        "head_dim": 12,
+        "attention_bias": True,
+        "rope_theta": 500000.0,
+        "rope_scaling": _YARN | {"beta_fast": 1.0, "beta_slow": 0.02},
     },
-}  # fmt: skip
+}
 
 
 def random_tensors(entries: dict, seed: int = 0) -> dict[str, np.ndarray]:
-    """Float32 tensors under their Hugging Face names, large enough for every option to show in the logits."""
+    """Float32 tensors by Hugging Face name, large enough for every option to show in the logits."""
     rng = np.random.default_rng(seed)
     config = hf.parse_config(entries, FAMILIES[entries["model_type"]])
     made = {}
@@ -89,7 +150,7 @@ def random_tensors(entries: dict, seed: int = 0) -> dict[str, np.ndarray]:
 def write_checkpoint(
     folder: pathlib.Path, entries: dict, tensors: dict | None = None
 ) -> pathlib.Path:
-    """A folder with config.json and model.safetensors, written by neither ccpo_jax nor transformers."""
+    """A folder with config.json and model.safetensors, written without ccpo_jax or transformers."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(entries))
     save_file(random_tensors(entries) if tensors is None else tensors, folder / "model.safetensors")
@@ -109,7 +170,10 @@ def torch_logits(folder: pathlib.Path, tokens: np.ndarray) -> np.ndarray:
 
 
 def torch_decoding(folder: pathlib.Path, tokens: np.ndarray, prompt: int) -> np.ndarray:
-    """What transformers computes in float32 for the last token of the prompt and each after it, with its own cache."""
+    """What transformers computes in float32, with its own cache.
+
+    For the last token of the prompt and each after it.
+    """
     import torch
     import transformers
 
