@@ -318,6 +318,7 @@ class LossConfig:
         "the probability ratio is clipped above 1 + clip_high",
         none_means="the loss's own default",
         at_least=0,
+        infinite=True,
         applies=_SEVERAL_UPDATES,
     )
     ratio: str = field(
@@ -331,6 +332,7 @@ class LossConfig:
         "bound on the ratio of negative advantages",
         none_means="no bound",
         above=1,
+        infinite=True,
         applies=_loss("grpo") & _SEVERAL_UPDATES,
     )
     normalize: str = field(
@@ -432,7 +434,7 @@ class OptimizerConfig:
     b2: float = field(0.999, "decay of the second moment", at_least=0, below=1)
     eps: float = field(1e-8, "added to the root of the second moment", above=0)
     weight_decay: float = field(0.01, "decoupled weight decay", at_least=0)
-    grad_clip: float = field(1.0, "largest global norm of a gradient", above=0)
+    grad_clip: float = field(1.0, "largest global norm of a gradient", above=0, infinite=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -499,9 +501,9 @@ class EvalConfig:
     )
     temperature: float | None = field(
         None,
-        "softmax temperature",
+        "softmax temperature; 0 = the most likely tokens",
         none_means="that of sample.temperature",
-        above=0,
+        at_least=0,
         applies=_EVALUATES,
     )
     top_p: float | None = field(
@@ -898,11 +900,11 @@ def _check_effect(config: Config, name: str, *, typed: bool) -> None:
     if condition is None or condition.holds(config) or condition.typed_only and not typed:
         return
     context = ", ".join(
-        f"{other}={get(config, other)!r:.60}" for other in dict.fromkeys(condition.reads)
+        f"{other}={_shown(get(config, other))}" for other in dict.fromkeys(condition.reads)
     )
     raise InputError(
         name,
-        f"applies only with {condition.words}; received {get(config, name)!r:.60} with {context}; leave it out",
+        f"applies only with {condition.words}; received {_shown(get(config, name))} with {context}; leave it out",
     )
 
 
@@ -916,6 +918,13 @@ def reset_unused(config: Config) -> Config:
         and not entry.applies.holds(config)
     }
     return from_flat(flatten(config) | unused)
+
+
+def _shown(value: Any) -> str:
+    """A value in an error: a list as it is typed."""
+    if isinstance(value, tuple):
+        return f"{as_text(value) or 'nothing':.60}"
+    return f"{value!r:.60}"
 
 
 # --- what the declarations are used for --------------------------------------------------------------------------

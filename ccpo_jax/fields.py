@@ -55,12 +55,16 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The range of a number; None = no limit on that side."""
+    """The range of a number; None = no limit on that side.
+
+    Infinity lies in it only where it stands for a bound that never binds (`infinite`).
+    """
 
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
+    infinite: bool = False
 
     def contain(self, value: float) -> bool:
         """Whether a number lies in the range. NaN does not."""
@@ -163,6 +167,7 @@ def field(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    infinite: bool = False,
     choices: Sequence[str] = (),
     extensible: bool = False,
     applies: Condition | None = None,
@@ -174,7 +179,7 @@ def field(
     facts = {
         "help": help,
         "none_means": none_means,
-        "limits": Limits(at_least, above, at_most, below),
+        "limits": Limits(at_least, above, at_most, below, infinite),
         "choices": tuple(choices),
         "extensible": extensible,
         "applies": applies,
@@ -337,9 +342,11 @@ def check_value(entry: Field, value: Any) -> None:
 
 
 def _check_magnitude(entry: Field, value: int | float) -> None:
-    """Devices hold numbers in 32 bits. Infinity is a bound that never binds."""
+    """Devices hold numbers in 32 bits."""
+    if value == math.inf and entry.limits.infinite:
+        return
     power = 31 if isinstance(value, int) else 127
-    if value != value or 2**power <= abs(value) < math.inf:
+    if value != value or abs(value) >= 2**power:
         raise InputError(
             entry.name,
             f"must be a number of less than 2**{power}, received {value!r:.40}; "
@@ -383,5 +390,5 @@ def table_row(entry: Field) -> str:
     meaning = entry.help + (f" (None: {entry.none_means})" if entry.none_means else "")
     applies = "always" if entry.applies is None else f"with {entry.applies.words}"
     cells = (f"`{entry.name}`", f"`{default}`", meaning, allowed_words(entry), applies)
-    escaped = [cell.replace("|", "\|") for cell in (*cells, ON_RESUME[entry.on_resume])]
+    escaped = [cell.replace("|", r"\|") for cell in (*cells, ON_RESUME[entry.on_resume])]
     return "| " + " | ".join(escaped) + " |"

@@ -147,7 +147,9 @@ def test_every_range_and_choice_is_checked(name):
         refused += [number(high + 1) for high in [limits.at_most] if high is not None]
         refused += [number(high) for high in [limits.below] if high is not None]
     if field.element is float:
-        refused.append(float("nan"))
+        refused += [float("nan"), -float("inf")]
+    if field.element is float and not limits.infinite:
+        refused.append(float("inf"))
     for value in refused:
         with raises_for(name):
             parse(from_flat({name: (value,) if field.is_list else value}))
