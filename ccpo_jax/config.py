@@ -897,7 +897,7 @@ def has_effect(config: Config, name: str) -> bool:
 
 def _check_effect(config: Config, name: str, *, typed: bool) -> None:
     condition = FIELDS[name].applies
-    if condition is None or condition.holds(config) or condition.typed_only and not typed:
+    if condition is None or not condition.refuses(config, typed=typed):
         return
     context = ", ".join(
         f"{other}={_shown(get(config, other))}" for other in dict.fromkeys(condition.reads)
@@ -913,9 +913,7 @@ def reset_unused(config: Config) -> Config:
     unused = {
         name: entry.default
         for name, entry in FIELDS.items()
-        if entry.applies is not None
-        and not entry.applies.typed_only
-        and not entry.applies.holds(config)
+        if entry.applies is not None and entry.applies.refuses(config, typed=False)
     }
     return from_flat(flatten(config) | unused)
 

@@ -37,20 +37,28 @@ class Condition:
       holds: whether a configuration meets it.
       typed_only: True where the shipped presets set the field for all their runs. Then it is refused only where it
         was typed on the command line.
+      parts: the conditions that this one joins, if any.
     """
 
     words: str
     reads: tuple[str, ...]
     holds: Callable[[Any], bool]
     typed_only: bool = False
+    parts: tuple["Condition", ...] = ()
 
     def __and__(self, other: "Condition") -> "Condition":
         return Condition(
             f"{self.words} and {other.words}",
             self.reads + other.reads,
             lambda config: self.holds(config) and other.holds(config),
-            self.typed_only or other.typed_only,
+            parts=(self, other),
         )
+
+    def refuses(self, config: Any, *, typed: bool) -> bool:
+        """Whether a field that was set is refused in this run, because it has no effect."""
+        if self.parts:
+            return any(part.refuses(config, typed=typed) for part in self.parts)
+        return not self.holds(config) and (typed or not self.typed_only)
 
 
 @dataclasses.dataclass(frozen=True)
