@@ -45,8 +45,8 @@ Examples:
   ccpo-jax --config=voting:tiny --workdir=runs/a --config.credit.name=cross_play --config.seed=1
   ccpo-jax --config=voting:tiny --workdir=runs/a --mode=sample
 
-Fields, with the values of {config}. A list is separated by commas; None gives back a field's default; a field without
-effect in the run is refused.
+Fields, with the values of {config}. A list is separated by commas, and empty where nothing follows
+the equals sign. None gives back a field's default. A field without effect in the run is refused.
 
 {fields}"""
 

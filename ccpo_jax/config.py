@@ -1002,6 +1002,7 @@ On the command line `--config.FIELD=VALUE` sets a field over the file's value.
 
 - `None` gives back the field's default, also where the file sets another value.
 - A list is separated by commas: `--config.model=tiny,tiny`, `--config.response_length=18,22`. In Python it is a tuple.
+  Nothing after the equals sign is an empty list: `--config.data.eval=`.
   A path with a comma in it is taken whole where it exists, or inside a tuple: `--config.data.train="('a,b.jsonl',)"`.
 - `~` is the home directory in every path.
 - A field that has no effect in the run is refused, with the condition under which it would have one: the column

@@ -34,7 +34,8 @@ def check_same_config(config: Config, workdir: str) -> None:
     Raises:
       InputError: another workdir or another configuration here than in the first process.
     """
-    here = flatten(config) | {"workdir": workdir}
+    # As it arrives from another process: tuples travel as lists.
+    here = json.loads(json.dumps(flatten(config) | {"workdir": workdir}))
     first = all_gather_objects(here)[0]
     with sync_errors():
         for name in here:
