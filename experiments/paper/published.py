@@ -1,9 +1,10 @@
 """The figures that the paper and its project page publish, in percent."""
 
-_PAGE = "the authors' project page, one sample per question; its tables have titles and no numbers"
+PAGE = "the authors' project page, one sample per question; its tables have titles and no numbers"
 
 
-_MATH500 = {  # GRPO: untrained, shared reward (ReMA), CCPO
+# GRPO: untrained, shared reward (ReMA), CCPO
+MATH500 = {
     "qwen2.5-1.5b": (54.00, 60.00, 61.00),
     "llama3.1-8b": (46.20, 51.80, 53.40),
     "qwen2.5-7b": (74.40, 75.40, 77.60),
@@ -11,7 +12,8 @@ _MATH500 = {  # GRPO: untrained, shared reward (ReMA), CCPO
 }
 
 
-_GSPO = {  # untrained, shared reward, CCPO, SEPO
+# untrained, shared reward, CCPO, SEPO
+GSPO = {
     "qwen2.5-1.5b": {
         "math500": (54.00, 57.80, 59.20, 59.20),
         "aime25": (None, 6.67, 6.67, 6.67),
@@ -29,7 +31,8 @@ _GSPO = {  # untrained, shared reward, CCPO, SEPO
 }
 
 
-_REMOVED = {  # CCPO on MATH500: the full team, agent 0 removed at inference
+# CCPO on MATH500: the full team, and agent 0 removed at inference
+REMOVED = {
     "qwen2.5-1.5b": (61.00, 56.40),
     "llama3.1-8b": (53.40, 52.00),
     "qwen2.5-7b": (77.60, 76.00),

@@ -216,21 +216,21 @@ def test_a_table_shows_our_figures_beside_the_papers(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--table=mmlu"], "invalid choice: 'mmlu'"),
-        (["--seeds=0,0"], "invalid seeds value: '0,0'"),
-        (["--seeds=a"], "invalid seeds value"),
+        (["--seeds=0,0"], "argument --seeds: received '0,0'"),
+        (["--seeds=a"], "argument --seeds: received 'a'"),
         (
             ["--bogus"],
             "'--bogus' is not an option; fields of all rows are typed as --config.FIELD=VALUE",
         ),
         (
             ["--row=nobody"],
-            "--row: there is no row 'nobody'; use one of math500/qwen2.5-1.5b/untrained",
+            "--row: no row 'nobody'; use one of math500/qwen2.5-1.5b/untrained",
         ),
         (["--config.stepz=3"], "stepz: no such field; did you mean --config.steps?"),
         (["--config.steps=many"], "steps: must be a whole number, received 'many'"),
         (
             ["--config.credit.name=nested"],
-            "config.credit.name: row math500/qwen2.5-1.5b/untrained decides about it",
+            "config.credit.name: row math500/qwen2.5-1.5b/untrained defines it",
         ),
         (["--config.seed=3"], "config.seed: row"),
     ],
@@ -331,7 +331,7 @@ def test_a_stopped_or_failed_table_goes_on_where_it_was(tmp_path, capsys):
     ]
     fate["dyad-tiny-shared-equal/seed-0"] = KeyboardInterrupt
     assert run() == 130 and started == order[:3]
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     fate["dyad-tiny-shared-equal/seed-0"] = 3
     assert run() == 1 and started == order[2:]
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
