@@ -1,6 +1,7 @@
 """README and docs: code runs, commands and fields exist, links lead somewhere, pages made from code are current."""
 
 import functools
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -190,6 +191,20 @@ def test_files_that_are_named_exist(page):
         r"`((?:ccpo_jax|tests|experiments|configs|docs)/[\w./]*)`", page.read_text(encoding="utf-8")
     ):
         assert (ROOT / name).exists(), name
+
+
+def test_names_of_the_library_page_exist():
+    page = (ROOT / "docs/library.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(ccpo_jax(?:\.\w+)+)", page)
+    ring_1 = page.partition("## Mathematics")[2].partition("## Networks")[0]
+    tables = " ".join(
+        line.split(" | ")[0] for line in ring_1.splitlines() if line.startswith("| `")
+    )
+    names += [f"ccpo_jax.{name}" for name in re.findall(r"`(\w+)[`(]", tables)]
+    assert len(names) > 25
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
 
 
 def script(path: str) -> ModuleType:
