@@ -16,7 +16,6 @@ FAST = (
     "tests/data",
     "tests/verifiers",
     "tests/rollout/test_prompts.py",
-    "tests/rollout/test_ratings.py",
     "tests/test_config.py",
     "tests/test_presets.py",
     "tests/test_layering.py",
