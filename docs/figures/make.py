@@ -228,7 +228,7 @@ def verdict(figure: Figure, y: float, who: str, sum_: str) -> None:
 def teams() -> Figure:
     """README's picture: a dyad and a vote, each with and without one agent."""
     title = "Credit is the team's reward minus its reward without the agent"
-    figure = Figure(722, title)
+    figure = Figure(696, title)
 
     figure.text(24, 34, "A Thinker and a Solver", size=26, weight=700)
     figure.text(696, 34, "team's reward", size=20, colour="soft", anchor="end")
