@@ -16,7 +16,7 @@ from ccpo_jax.errors import InputError, first_line
 
 
 class LocatedRow(NamedTuple):
-    """A row, and where it stands for error messages: "row 3" or "line 7"."""
+    """A row, and its place in the file for error messages: "row 3" or "line 7"."""
 
     location: str
     row: Row

@@ -11,7 +11,7 @@ from tests.support.errors import raises_for
 from tests.support.problems import LOGIQA
 
 
-def test_local_formats_are_told_by_content(tmp_path):
+def test_the_format_is_recognised_by_content(tmp_path):
     rows = [{"question": f"q{i}", "answer": str(i)} for i in range(3)]
     (tmp_path / "a.txt").write_text(
         "\ufeff" + "\r\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8"
@@ -21,13 +21,13 @@ def test_local_formats_are_told_by_content(tmp_path):
         pyarrow.Table.from_pylist([{**row, "level": 2} for row in rows]), tmp_path / "c.bin"
     )
     for name in ("a.txt", "b", "c.bin"):
-        found = load(str(tmp_path / name))
-        assert [(p.question, p.gold) for p in found.problems] == [
+        dataset = load(str(tmp_path / name))
+        assert [(p.question, p.gold) for p in dataset.problems] == [
             ("q0", "0"),
             ("q1", "1"),
             ("q2", "2"),
         ]
-        assert found.summary() == f"{name[0]}: 3 problems"
+        assert dataset.summary() == f"{name[0]}: 3 problems"
 
 
 def test_one_problem_alone_may_be_laid_out(tmp_path):

@@ -10,11 +10,11 @@ from tests.support.problems import ids, write_json
 
 def test_defects_are_dropped_and_counted(tmp_path):
     rows = [("a", "1"), ("", "2"), ("b", ""), ("A ", "3"), ("c", "4"), ("d", None)]
-    found = load(write_json(tmp_path, "x.json", [{"question": q, "answer": a} for q, a in rows]))
-    assert ids(found) == ["x/0", "x/4"] and found.problems[0].gold == "1"
-    assert found.dropped == {"empty question": 1, "empty gold": 2, "duplicate question": 1}
+    dataset = load(write_json(tmp_path, "x.json", [{"question": q, "answer": a} for q, a in rows]))
+    assert ids(dataset) == ["x/0", "x/4"] and dataset.problems[0].gold == "1"
+    assert dataset.dropped == {"empty question": 1, "empty gold": 2, "duplicate question": 1}
     assert (
-        found.summary()
+        dataset.summary()
         == "x: 2 problems (dropped: 1 duplicate question, 2 empty gold, 1 empty question)"
     )
 
@@ -47,16 +47,16 @@ def test_a_file_may_have_a_name_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_synthetic_sets(task):
-    found = load(f"synthetic/{task}", size=50, seed=3)
-    assert len(found.problems) == 50 and {p.verifier for p in found.problems} == {"exact"}
+    dataset = load(f"synthetic/{task}", size=50, seed=3)
+    assert len(dataset.problems) == 50 and {p.verifier for p in dataset.problems} == {"exact"}
     assert (
         load(f"synthetic/{task}", size=50, seed=3)
-        == found
+        == dataset
         != load(f"synthetic/{task}", size=50, seed=4)
     )
     test = load_many(f"synthetic/{task}/test")
     assert len(test.problems) == 1024 and {split_of(p.question) for p in test.problems} == {"test"}
-    assert {split_of(p.question) for p in found.problems} == {"train"}
+    assert {split_of(p.question) for p in dataset.problems} == {"train"}
     for size in (0, -3):
         with raises_for("data.size"):
             load(f"synthetic/{task}", size=size)
@@ -65,10 +65,10 @@ def test_synthetic_sets(task):
 def test_joined_sets_share_no_question(tmp_path):
     a = write_json(tmp_path, "a.json", [{"question": q, "answer": "1"} for q in "xy"])
     b = write_json(tmp_path, "b.json", [{"question": q, "answer": "1"} for q in "y?yz"])
-    found = load_many(f"{a} + {b}")
-    assert ids(found) == ["a/0", "a/1", "b/1", "b/3"]
-    assert found.name == "a+b" and found.dropped == {"duplicate question": 2}
-    assert load_many((a, b)) == found
+    dataset = load_many(f"{a} + {b}")
+    assert ids(dataset) == ["a/0", "a/1", "b/1", "b/3"]
+    assert dataset.name == "a+b" and dataset.dropped == {"duplicate question": 2}
+    assert load_many((a, b)) == dataset
 
 
 def test_joined_sets_need_different_names(tmp_path):

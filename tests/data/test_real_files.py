@@ -34,12 +34,12 @@ REAL = {  # file -> problems, what is dropped, verifier
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_load_with_their_defects_counted(name, real_data):
-    found = load(str(real_data / name))
-    assert (len(found.problems), found.dropped, {p.verifier for p in found.problems}) == (
+    dataset = load(str(real_data / name))
+    assert (len(dataset.problems), dataset.dropped, {p.verifier for p in dataset.problems}) == (
         *REAL[name][:2],
         {REAL[name][2]},
     )
-    for problem in found.problems:
+    for problem in dataset.problems:
         assert problem.question and problem.gold and problem.question.startswith(problem.context)
         if problem.verifier == "choice":
             letters = [line[0] for line in problem.question.split("\n") if line[1:3] == ". "]
@@ -105,7 +105,7 @@ def test_real_logiqa_options_stand_under_their_own_letter(real_data):
     ],
 )
 def test_real_training_sets_hold_test_passages(train, test, similarity, kept, real_data):
-    found = decontaminate(
+    dataset = decontaminate(
         load(str(real_data / train)), [load(str(real_data / test))], similarity=similarity
     )
-    assert len(found.problems) == kept
+    assert len(dataset.problems) == kept

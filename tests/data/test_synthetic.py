@@ -1,4 +1,4 @@
-"""Synthetic problems: right golds, splits that never meet, the same problems everywhere."""
+"""Synthetic problems: right golds, disjoint splits, the same problems on every machine."""
 
 import re
 

@@ -34,8 +34,8 @@ def test_exact(gold, text, verdict):
 @pytest.mark.parametrize(
     "text", ["unsure", "47-8=39\nunsure", "Answer: I don't know.", "I am not sure!"]
 )
-def test_who_does_not_know_abstains(text):
-    """Were it an answer, two who do not know would outvote one who does."""
+def test_unsure_counts_as_no_answer(text):
+    """As an answer, two votes of "unsure" would outweigh the one agent that knows."""
     graded = verify("exact", "4", [text, text, "Answer: 4"])
     assert (
         graded.answer_id[:2] == [-1, -1]
@@ -45,7 +45,7 @@ def test_who_does_not_know_abstains(text):
     assert graded.counts["no_answer"] == 2 and "not known" in check_gold("exact", "Not sure")
 
 
-def test_words_that_only_resemble_not_knowing_are_answers():
+def test_words_that_only_resemble_unsure_are_answers():
     assert is_correct("exact", "unknown", "Answer: Unknown") and is_correct(
         "exact", "unsure of b", "unsure of b"
     )

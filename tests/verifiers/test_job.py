@@ -29,7 +29,7 @@ def test_contract(name):
 
 
 @pytest.mark.parametrize("name", VERIFIERS)
-def test_empty_gold_is_reported_and_never_met(name):
+def test_no_answer_equals_an_empty_gold(name):
     graded = verify(name, " ", ["", "Answer: ", r"\boxed{}", r"\boxed{4}", "Answer: D"])
     assert not any(graded.correct)
     assert graded.gold_failure == "empty" and graded.counts["gold_unparsed"] == 1

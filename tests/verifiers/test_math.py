@@ -169,7 +169,7 @@ def test_too_long_an_answer_is_not_parsed_but_still_compared_as_text():
     assert graded.correct == [True, False] and graded.answer_id == [0, 1] and graded.gold_failure
 
 
-def test_numbers_meet_as_the_parser_would_have_it():
+def test_plain_numbers_are_equivalent_as_for_the_parser():
     """Verdicts without parsing are math-verify's own, also where numbers almost agree."""
     rng = np.random.default_rng(0)
 

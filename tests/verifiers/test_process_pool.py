@@ -83,7 +83,7 @@ def test_a_process_that_no_timer_ends_is_reported_and_replaced(steps, caplog, st
     assert "has not answered for" in caplog.text
 
 
-def test_a_process_that_does_not_read_is_not_written_to_for_ever(steps):
+def test_a_process_that_does_not_read_does_not_block_the_pool(steps):
     with_one = ProcessPool(steps, workers=1, time_limit=0.5, grace=0.5)
     ((pid, _),) = with_one.run([["pid"]])[0]
     os.kill(pid, signal.SIGSTOP)

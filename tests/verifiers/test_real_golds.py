@@ -23,7 +23,7 @@ REAL = [
 @pytest.mark.parametrize(
     ("name", "stride", "rows", "empty", "unparsed"), REAL, ids=[row[0] for row in REAL]
 )
-def test_real_golds_meet_themselves(real_data, pool, name, stride, rows, empty, unparsed):
+def test_real_golds_equal_themselves(real_data, pool, name, stride, rows, empty, unparsed):
     parquet = pytest.importorskip("pyarrow.parquet", reason="reading parquet files needs pyarrow")
     table = parquet.read_table(real_data / f"{name}.parquet", columns=["answer"])
     golds = [str(gold) for gold in table["answer"].to_pylist()][::stride]
@@ -37,7 +37,7 @@ def test_real_golds_meet_themselves(real_data, pool, name, stride, rows, empty, 
         assert g.correct == [bool(gold), False], (gold, g)
 
 
-def test_real_golds_meet_themselves_by_meaning_too(real_data):
+def test_real_golds_equal_themselves_when_parsed(real_data):
     """Without the shortcut for equal words."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="reading parquet files needs pyarrow")
     table = parquet.read_table(real_data / "math500.parquet", columns=["answer"])
