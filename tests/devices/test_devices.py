@@ -192,8 +192,9 @@ def test_a_failing_process_of_several_says_why_and_exits(error, printed, monkeyp
     status = []
     monkeypatch.setattr(os, "_exit", status.append)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(cli, "train", lambda *_: raise_(error))
-    cli.run_mode(voting.get_config("tiny"), "configs/voting.py:tiny", "unused", "train")
+    failing = cli.Mode(lambda *_: raise_(error), starts_run=True)
+    monkeypatch.setitem(cli.MODES, "train", failing)
+    cli.run_mode(voting.get_config("tiny"), "voting:tiny", "unused", "train")
     shown = capsys.readouterr().err
     assert status == [1] and printed in shown and ("Traceback" in shown) == ("mine" in printed)
 
