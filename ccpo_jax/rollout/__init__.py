@@ -19,9 +19,8 @@ from ccpo_jax.rl.topology import Topology, agent_masks, is_chain, team_reward, v
 from ccpo_jax.rl.types import Outcome, Policy, Samples
 from ccpo_jax.rollout import prompts as text
 from ccpo_jax.sampler import SamplingParams
-from ccpo_jax.sampler.decode_loop import Groups, Prompts
-from ccpo_jax.sampler.generate import generate
-from ccpo_jax.sampler.token_sampling import token_sampling
+from ccpo_jax.sampler.decode_loop import Prompts, TailGroups
+from ccpo_jax.sampler.generate import ResponseFormat, generate
 
 _VERDICT_TOKENS = 8  # room for one word in any tokenizer
 
@@ -360,7 +359,6 @@ def _sample_turns(
     """One call for the turns `call`; their prompts are padded to common lengths first."""
     first = agents[call[0]]
     tokenizer = first.tokenizer
-    settings = token_sampling(sampling, eos_ids=tokenizer.eos_ids, pad_id=tokenizer.pad_id)
     length = max(pending[t].prompts.prefix.shape[1] for t in call)
     tail = max(pending[t].prompts.tail.shape[2] for t in call)
     widened = [_widen(pending[t].prompts, length, tail, tokenizer.pad_id) for t in call]
@@ -376,18 +374,15 @@ def _sample_turns(
         prompts,
         key,
         np.stack(ids),
-        settings,
-        max_tokens=first.max_tokens,
-        groups=groups,
-        decode_chunk=sampling.decode_chunk,
-        max_concurrent=sampling.max_concurrent,
-        sharding=sampling.sharding,
+        ResponseFormat(tokenizer.eos_ids, tokenizer.pad_id, first.max_tokens),
+        sampling=sampling,
+        tail_groups=groups,
         on_prompts_done=on_prompts_done,
     )
     return [Samples(*(field[i] for field in out)) for i in range(len(call))]
 
 
-def tail_groups(prompts: Prompts, counts: tuple[int, ...]) -> Groups:
+def tail_groups(prompts: Prompts, counts: tuple[int, ...]) -> TailGroups:
     """The variants' rows and the tail slots they need; neighbours that need the same slots are one group."""
     widest = prompts.tail.shape[-1]
     groups: list[tuple[int, int]] = []

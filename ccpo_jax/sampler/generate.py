@@ -1,50 +1,119 @@
-"""Generation from the host: the decode loop in chunks, between which rows that have ended make room for others."""
+"""Generation from the host: the decode loop in chunks, between which waiting prompts replace those that have finished."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ccpo_jax.devices import precompile as ahead
+from ccpo_jax.devices import precompile
 from ccpo_jax.devices.sharding import fetch, num_shards, put
 from ccpo_jax.devices.xla_options import compiler_options
 from ccpo_jax.integers import ceil_div
-from ccpo_jax.rl.types import Policy, Samples
+from ccpo_jax.rl.types import HostArray, Policy, Samples
 from ccpo_jax.sampler.decode_loop import (
-    Decoding,
-    Groups,
+    DecodeState,
     Prompts,
-    admit,
-    advance,
-    begin,
-    grow,
-    keep,
+    TailGroups,
+    compact,
+    decode,
+    grow_cache,
+    insert,
+    prefill,
 )
-from ccpo_jax.sampler.slots import pick, plan, rungs
-from ccpo_jax.sampler.token_sampling import TokenSampling
+from ccpo_jax.sampler.sampling_params import SamplingParams
+from ccpo_jax.sampler.slots import (
+    Slots,
+    apply_admission,
+    apply_compaction,
+    first_slots,
+    plan_admission,
+    plan_compaction,
+    smaller_batches,
+)
+from ccpo_jax.sampler.token_sampling import TokenSampling, token_sampling
 
-_SLOTS = 64  # tokens that the caches have room for at first
-_WAVES = 4  # a batch that is refilled takes its prompts in by this part of its places
+# Tokens that a cache has slots for at first, where a decode step costs what the cache holds.
+_INITIAL_CACHE_SLOTS = 64
+# Prompts join a batch by this part of its places at a time.
+_REFILLS_PER_BATCH = 4
+
+
+class ResponseFormat(NamedTuple):
+    """Where a response ends."""
+
+    eos_ids: tuple[int, ...]  # any of them ends it
+    pad_id: int  # follows the end token
+    max_tokens: int  # T, the length at which it is cut
+
+
+class Programs(NamedTuple):
+    """The jitted functions of the sampler."""
+
+    prefill: Any
+    decode: Any
+    grow_cache: Any
+    compact: Any
+    insert: Any
+
+
+@functools.cache
+def programs() -> Programs:
+    """The one set of jitted functions. Made at the first call: only then is the backend known, and its options."""
+
+    def prefill_rows(policy, weights, prompts, key, key_paths, settings, **static) -> DecodeState:
+        def row_key(path):
+            return functools.reduce(jax.random.fold_in, path, key)
+
+        keys = jax.vmap(row_key)(key_paths.reshape(-1, key_paths.shape[-1]))
+        keys = keys.reshape(key_paths.shape[:-1])
+        return prefill(policy, weights, prompts, keys, settings, **static)
+
+    def decode_rows(weights, state, settings, until, *, policy: Policy, stacked: bool):
+        return decode(policy, weights, state, settings, until, stacked=stacked)
+
+    return Programs(
+        prefill=jax.jit(
+            prefill_rows,
+            static_argnames=("policy", "max_tokens", "cache_slots", "tail_groups", "stacked"),
+            compiler_options=compiler_options("prefill"),
+        ),
+        decode=jax.jit(
+            decode_rows,
+            static_argnames=("policy", "stacked"),
+            donate_argnames="state",
+            compiler_options=compiler_options("decoding"),
+        ),
+        grow_cache=jax.jit(grow_cache, static_argnames=("policy", "slots")),
+        compact=jax.jit(compact, static_argnames="stacked"),
+        insert=jax.jit(insert, static_argnames="stacked", donate_argnames="state"),
+    )
+
+
+def num_compiled() -> int:
+    """Programs compiled so far, for tests and benchmarks that count them."""
+    return precompile.count() + sum(program._cache_size() for program in programs())
+
+
+@jax.jit
+def _stack(weights: tuple) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
 
 
 def generate(
     policy: Policy,
-    weights: Sequence,
+    weights: Sequence[Any],
     prompts: Prompts,
     key: jax.Array,
-    ids: np.ndarray,
-    settings: TokenSampling,
+    key_paths: HostArray,
+    response: ResponseFormat,
     *,
-    max_tokens: int,
-    decode_chunk: int = 32,
-    max_concurrent: int | None = None,
-    groups: Groups | None = None,
-    sharding: jax.sharding.Sharding | None = None,
+    sampling: SamplingParams = SamplingParams(),
+    tail_groups: TailGroups | None = None,
     on_prompts_done: Callable[[Sequence[int], Samples], None] | None = None,
+    jitted: Programs | None = None,
 ) -> Samples:
     """Samples A' agents at once: folded into the batch when they share parameters, vmapped when they do not.
 
@@ -53,259 +122,269 @@ def generate(
       weights: decode weights: one entry for all agents, or one for each.
       prompts: host arrays with a leading axis of A' agents on every field.
       key: typed PRNG key of the batch.
-      ids: ``[A', B, R, I]`` uint32, the path from `key` to each row's own key.
-      settings: traced settings.
-      max_tokens: T, the length at which a response is cut.
-      decode_chunk, max_concurrent, sharding: see `SamplingParams`.
-      groups: rows of a prompt whose tails share a width, see `begin`; None = all rows, as wide as they came.
-      on_prompts_done: called with prompts, and their samples ``[A', b, R, T]``, as soon as they have ended for all agents;
-        every prompt is in one call.
+      key_paths: ``[A', B, R, I]`` uint32: folding these I numbers into `key`, one after another, gives a row's own key.
+      response: end tokens, pad token and the length at which a response is cut.
+      sampling: temperature and top-p; all other fields change how the work is done and not one token.
+      tail_groups: see `decode_loop.prefill`.
+      on_prompts_done: called with prompts, and their samples ``[A', b, R, T]``, as soon as they have finished for all
+        agents; every prompt is in one call.
+      jitted: replaces `programs()`, in tests.
 
     Returns:
-      `Samples` ``[A', B, R, T]`` on the host: the same tokens for any `decode_chunk` and `max_concurrent`.
+      `Samples` ``[A', B, R, T]`` on the host.
     """
+    shape = key_paths.shape[:3]
+    settings = token_sampling(sampling, eos_ids=response.eos_ids, pad_id=response.pad_id)
     stacked = len(weights) > 1
-    shape = ids.shape[:3]
-    if not stacked:  # agents that share parameters are further prompts
-        prompts, ids = jax.tree.map(
-            lambda x: x.reshape(1, x.shape[0] * x.shape[1], *x.shape[2:]), (prompts, ids)
+    if not stacked:
+        # Agents that share parameters are further prompts.
+        prompts, key_paths = jax.tree.map(
+            lambda x: x.reshape(1, x.shape[0] * x.shape[1], *x.shape[2:]), (prompts, key_paths)
         )
-    run = _Run(
+    num_parts = num_shards(sampling.sharding)
+    one_device = sampling.sharding is None or sampling.sharding.num_devices == 1
+    batch_size = _batch_size(key_paths.shape[:3], sampling.max_concurrent, num_parts)
+    call = _Call(
         policy=policy,
         weights=_stack(tuple(weights)) if stacked else weights[0],
         prompts=prompts,
-        ids=ids,
         key=key,
+        key_paths=key_paths,
         settings=settings,
-        max_tokens=max_tokens,
-        groups=groups or (prompts.tail.shape[2:],),
+        max_tokens=response.max_tokens,
+        tail_groups=tail_groups or ((prompts.tail.shape[2], prompts.tail.shape[3]),),
         stacked=stacked,
-        sharding=sharding,
+        sharding=sampling.sharding,
+        refill_size=ceil_div(batch_size, _REFILLS_PER_BATCH * num_parts) * num_parts,
+        move_prompts=num_parts == 1,
+        compile_ahead=one_device and precompile.worthwhile(),
+        jitted=jitted or programs(),
     )
-    missing = np.full(shape[1], shape[0] * shape[2])  # rows of each prompt that have not ended
-    slots = min(max(decode_chunk, _SLOTS), max_tokens) if policy.reads_free_slots else max_tokens
-    run.start(max_concurrent, slots)
-    while missing.any():
-        run.decode(decode_chunk)
-        ended = np.unravel_index(run.collect(), shape)[1]
-        missing -= np.bincount(ended, minlength=len(missing))
-        complete = np.unique(ended[missing[ended] == 0])
-        if on_prompts_done is not None and len(complete):
-            on_prompts_done(complete.tolist(), run.samples(shape, complete))
-        if missing.any():
-            run.seat()
-    return run.samples(shape)
+
+    flat_shape = (key_paths[..., 0].size, response.max_tokens)
+    responses = _Responses(
+        tokens=np.full(flat_shape, response.pad_id, np.int32),
+        logprobs=np.zeros(flat_shape, np.float32),
+    )
+    # [B] responses of each prompt that have not finished.
+    unfinished = np.full(shape[1], shape[0] * shape[2])
+    batch = _start(call, batch_size, sampling.decode_chunk)
+    while unfinished.any():
+        batch = _decode(call, batch, sampling.decode_chunk)
+        batch, finished = _collect(call, batch, responses)
+        prompt = np.unravel_index(finished, shape)[1]
+        unfinished -= np.bincount(prompt, minlength=len(unfinished))
+        done = np.unique(prompt[unfinished[prompt] == 0])
+        if on_prompts_done is not None and len(done):
+            on_prompts_done(done.tolist(), _as_samples(responses, shape, response.eos_ids, done))
+        if unfinished.any():
+            batch = _refill_or_shrink(call, batch)
+    return _as_samples(responses, shape, response.eos_ids, slice(None))
 
 
-@dataclasses.dataclass
-class _Run:
-    """One call of `generate`: the batch on the device, which row sits where in it, and what has ended."""
+def _batch_size(shape: tuple[int, ...], max_concurrent: int | None, num_parts: int) -> int:
+    """Prompts of each agent that decode at once: a multiple of `num_parts` shards, unless that is all of them."""
+    agents, num_prompts, rows = shape
+    if max_concurrent is None:
+        return num_prompts
+    prompts = max(max_concurrent // (agents * rows), 1)
+    return min(ceil_div(prompts, num_parts) * num_parts, num_prompts)
+
+
+class _Call(NamedTuple):
+    """What stays the same during one call of `generate`.
+
+    Host arrays have a leading axis of A' agents; A' = 1 unless `stacked`, and device arrays then lack the axis.
+    """
 
     policy: Policy
     weights: Any
-    prompts: Prompts  # [A', B, ...]; A' = 1 unless stacked, likewise below
-    ids: np.ndarray
+    prompts: Prompts  # [A', B, ...], on the host
     key: jax.Array
+    key_paths: HostArray  # [A', B, R, I]
     settings: TokenSampling
     max_tokens: int
-    groups: Groups
+    tail_groups: TailGroups
     stacked: bool
-    sharding: jax.sharding.Sharding | None
+    sharding: jax.sharding.NamedSharding | None
+    refill_size: int  # prompts that join at a time
+    move_prompts: (
+        bool  # False: a mesh splits the prompts; moving them would send caches between devices
+    )
+    compile_ahead: bool
+    jitted: Programs
 
-    def start(self, rows: int | None, slots: int) -> None:
-        """Begins as many prompts as may decode at once; the others wait."""
-        agents, batch, per_prompt = self.ids.shape[:3]
-        parts = num_shards(self.sharding)
-        self.whole = parts == 1  # else prompts that leave would move caches between devices
-        self.ahead = (
-            self.sharding is None or self.sharding.num_devices == 1
-        ) and ahead.worthwhile()
-        places = (
-            batch
-            if rows is None
-            else min(ceil_div(max(rows // (agents * per_prompt), 1), parts) * parts, batch)
-        )
-        self.wave = ceil_div(places, _WAVES * parts) * parts
-        self.slots = (
-            slots if places == batch else self.max_tokens
-        )  # rows that begin later go around in their cache
-        self.sizes = tuple(count for count, _ in self.groups)
-        number = np.arange(agents * batch * per_prompt)
-        self.tokens = np.full(
-            (len(number), self.max_tokens), np.asarray(self.settings.pad_id), np.int32
-        )
-        self.logprobs = np.zeros(self.tokens.shape, np.float32)
-        self.origin = number.reshape(agents, batch, per_prompt)[
-            :, :places
-        ].copy()  # -1: no row, or one that has ended
-        self.first = np.zeros(
-            self.origin.shape, np.int64
-        )  # step at which the row in each seat began
-        self.next = np.full(agents, places)  # the first prompt that waits
-        everyone = np.tile(np.arange(places), (agents, 1))
-        if self.ahead:
-            self._prepare(self._begin(everyone, self.slots, shapes=True))
-        self.state = self._begin(everyone, self.slots)
+    @property
+    def response_numbers(self) -> HostArray:
+        """``[A', B, R]``: numbers the responses of the call."""
+        shape = self.key_paths.shape[:3]
+        return np.arange(np.prod(shape)).reshape(shape)
 
-    def decode(self, chunk: int) -> None:
-        """Up to `chunk` tokens more, but none past the length at which a response is cut."""
-        decoded = int(self.state.step) + 1
-        until = min(
-            (decoded // chunk + 1) * chunk,
-            int(self.first[self.origin >= 0].min()) + self.max_tokens,
-        )
-        while until > self.slots and self.slots < self.max_tokens:
-            self.slots = min(2 * self.slots, self.max_tokens)
-            self.state = _grow(self.policy, self.state, slots=self.slots)
-        static = {"policy": self.policy, "stacked": self.stacked}
-        self.state = ahead.call(
-            decode_program(), self.weights, self.state, self.settings, np.int32(until), **static
-        )
-
-    def collect(self) -> np.ndarray:
-        """Copies the rows that have ended to the host and frees their seats. Returns their numbers."""
-        done = fetch(self.state.done).reshape(self.origin.shape)
-        cut = int(self.state.step) + 1 - self.first >= self.max_tokens
-        over = (done | cut) & (self.origin >= 0)
-        ended = self.origin[over]
-        if len(ended):
-            columns = (self.first[over][:, None] + np.arange(self.max_tokens)) % self.max_tokens
-            for mine, theirs in (
-                (self.tokens, self.state.tokens),
-                (self.logprobs, self.state.logprobs),
-            ):
-                found = fetch(theirs).reshape(*over.shape, -1)[over]
-                mine[ended] = np.take_along_axis(found, columns, axis=1)
-            self.origin[over] = -1
-        if (over & ~done).any():
-            off = (self.origin < 0).reshape(self.state.done.shape)
-            self.state = self.state._replace(done=put(off, self.state.done.sharding))
-        return ended
-
-    def seat(self) -> None:
-        """Fills the places of prompts whose rows have all ended, or, where no prompt waits, shrinks the batch."""
-        while (left := self.ids.shape[1] - self.next).any():
-            free = (self.origin < 0).all(axis=-1)
-            ready = np.minimum(np.minimum(left, self.wave), free.sum(axis=-1))
-            if not ((ready == np.minimum(left, self.wave)) & (left > 0)).any():
-                return
-            self._admit(free, ready)
-        chosen = plan(self.origin < 0, self.sizes, self.whole)
-        if chosen is not None:
-            self.origin = np.where(chosen.filler, -1, pick(self.origin, chosen, self.sizes))
-            self.first = pick(self.first, chosen, self.sizes)
-            self.sizes = tuple(rows.shape[-1] for rows in chosen.rows)
-            stay = chosen if self.whole else chosen._replace(prompts=None)
-            self.state = _keep(self.state, *self._device(stay), stacked=self.stacked)
-            if self.ahead:
-                self._prepare(self.state)
-
-    def samples(self, shape: tuple[int, ...], prompts=slice(None)) -> Samples:
-        """What `prompts` of the call have been answered."""
-        tokens, logprobs = (x.reshape(*shape, -1)[:, prompts] for x in (self.tokens, self.logprobs))
-        ends = np.isin(tokens, np.asarray(self.settings.eos_ids))
-        length = np.where(ends.any(-1), ends.argmax(-1) + 1, self.max_tokens).astype(np.int32)
-        return Samples(tokens, logprobs, length, ~ends.any(-1))
-
-    def _prepare(self, state: Decoding) -> None:
-        """Has the programs compiled that decode this batch, and what it becomes when it grows or shrinks."""
-        states = [state]
-        if self.slots < self.max_tokens:
-            larger = min(2 * self.slots, self.max_tokens)
-            states.append(jax.eval_shape(lambda x: grow(self.policy, x, larger), state))
-        for batch, sizes in rungs(self.origin.shape[1], self.sizes, True)[-1:]:
-            lead = (len(self.ids), batch) if self.stacked else (batch,)
-            rows = tuple(np.zeros((*lead, size), np.int32) for size in sizes)
-            chosen = np.zeros(lead, np.int32), rows, np.zeros((*lead, sum(sizes)), bool)
-            states.append(
-                jax.eval_shape(functools.partial(keep, stacked=self.stacked), state, *chosen)
-            )
-        static = {"policy": self.policy, "stacked": self.stacked}
-        for shapes in states:
-            ahead.prepare(
-                decode_program(), self.weights, shapes, self.settings, np.int32(0), **static
-            )
-
-    def _admit(self, free: np.ndarray, ready: np.ndarray) -> None:
-        """Puts the next `ready` prompts of each agent into free places."""
-        agents, places = free.shape
-        fresh = np.zeros(
-            (agents, self.wave), np.int64
-        )  # prompts; those past `ready` go to no place
-        target = np.full((agents, self.wave), places)
-        numbers = np.arange(np.prod(self.ids.shape[:3])).reshape(self.ids.shape[:3])
-        for agent, count in enumerate(ready):
-            fresh[agent, :count] = self.next[agent] + np.arange(count)
-            target[agent, :count] = here = np.flatnonzero(free[agent])[:count]
-            self.origin[agent, here] = numbers[agent, fresh[agent, :count]]
-            self.first[agent, here] = int(self.state.step)
-        self.next += ready
-        new = self._begin(fresh, 1)._replace(cache=())
-        self.state = _admit(self.state, new, self._device(target), stacked=self.stacked)
-
-    def _begin(self, chosen: np.ndarray, slots: int, shapes: bool = False) -> Decoding:
-        """Begins prompts ``[A', k]``; or says no more than what shapes that gives."""
-        prompts, ids = jax.tree.map(
-            lambda x: x[np.arange(len(x))[:, None], chosen], (self.prompts, self.ids)
-        )
-        prompts, ids = self._device((prompts, ids))
-        if self.sharding is not None:
-            lead = (None,) if self.stacked else ()
-            spec = jax.sharding.PartitionSpec(*lead, *self.sharding.spec)
-            prompts, ids = put((prompts, ids), jax.sharding.NamedSharding(self.sharding.mesh, spec))
-        program = begin_program()
-        return (program.eval_shape if shapes else program)(
-            self.policy, self.weights, prompts, self.key, ids, self.settings,
-            max_tokens=self.max_tokens, slots=slots, groups=self.groups, stacked=self.stacked,
-        )  # fmt: skip
-
-    def _device(self, tree):
-        """Without the axis of agents where they do not have one on the device."""
+    def on_device(self, tree: Any) -> Any:
+        """Host arrays without the axis of agents, where device arrays lack it."""
         return tree if self.stacked else jax.tree.map(lambda x: x[0], tree)
 
 
-@jax.jit
-def _stack(weights: tuple):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+class _Batch(NamedTuple):
+    """The responses that decode now."""
+
+    slots: Slots
+    state: DecodeState
+    cache_slots: int
 
 
-@functools.cache
-def begin_program() -> Callable:
-    """`begin` with every row's own key, jitted: made at the first call, as `decode_program` is."""
+class _Responses(NamedTuple):
+    """All responses of the call, by number, written as they finish. Host arrays ``[A' * B * R, T]``."""
 
-    def run(policy, weights, prompts, key, ids, settings, **static) -> Decoding:
-        def row_key(path):
-            return functools.reduce(jax.random.fold_in, path, key)
-
-        keys = jax.vmap(row_key)(ids.reshape(-1, ids.shape[-1])).reshape(ids.shape[:-1])
-        return begin(policy, weights, prompts, keys, settings, **static)
-
-    static = ("policy", "max_tokens", "slots", "groups", "stacked")
-    return jax.jit(run, static_argnames=static, compiler_options=compiler_options("prefill"))
+    tokens: HostArray
+    logprobs: HostArray
 
 
-@functools.cache
-def decode_program() -> Callable:
-    """`advance`, jitted: made at the first call, when the backend and with it the compiler's options are known."""
+def _as_samples(
+    responses: _Responses,
+    shape: tuple[int, ...],
+    eos_ids: tuple[int, ...],
+    prompts: HostArray | slice,
+) -> Samples:
+    """The responses to `prompts`, an index into the axis of prompts; `shape` is ``(A', B, R)``."""
+    tokens = responses.tokens.reshape(*shape, -1)[:, prompts]
+    logprobs = responses.logprobs.reshape(*shape, -1)[:, prompts]
+    ends = np.isin(tokens, np.asarray(eos_ids))
+    ended = np.any(ends, axis=-1)
+    length = np.where(ended, np.argmax(ends, axis=-1) + 1, tokens.shape[-1])
+    return Samples(tokens, logprobs, length.astype(np.int32), np.logical_not(ended))
 
-    def run(weights, state, settings, until, *, policy: Policy, stacked: bool) -> Decoding:
-        return advance(policy, weights, state, settings, until, stacked=stacked)
 
-    return jax.jit(
-        run,
-        static_argnames=("policy", "stacked"),
-        donate_argnames="state",
-        compiler_options=compiler_options("decoding"),
+def _start(call: _Call, batch_size: int, decode_chunk: int) -> _Batch:
+    """Prefills as many prompts as may decode at once; the others wait."""
+    agents, num_prompts = call.key_paths.shape[:2]
+    cache_slots = call.max_tokens
+    # Responses that join later go around in their cache, which then has to hold T tokens.
+    if call.policy.reads_free_slots and batch_size == num_prompts:
+        cache_slots = min(max(decode_chunk, _INITIAL_CACHE_SLOTS), call.max_tokens)
+    group_sizes = tuple(rows for rows, _ in call.tail_groups)
+    slots = first_slots(call.response_numbers, batch_size, group_sizes)
+
+    prompts = np.tile(np.arange(batch_size), (agents, 1))
+    args, static = _prefill_args(call, prompts, cache_slots)
+    if call.compile_ahead:
+        shapes = call.jitted.prefill.eval_shape(*args, **static)
+        _compile_ahead(call, _Batch(slots, shapes, cache_slots))
+    return _Batch(slots, call.jitted.prefill(*args, **static), cache_slots)
+
+
+def _prefill_args(call: _Call, chosen: HostArray, cache_slots: int) -> tuple[tuple, dict]:
+    """Arguments of the prefill program for the prompts ``chosen [A', b]``."""
+    agent = np.arange(len(chosen))[:, None]
+    prompts, key_paths = call.on_device(
+        jax.tree.map(lambda x: x[agent, chosen], (call.prompts, call.key_paths))
     )
+    if call.sharding is not None:
+        agent_axis = (None,) if call.stacked else ()
+        spec = jax.sharding.PartitionSpec(*agent_axis, *call.sharding.spec)
+        sharding = jax.sharding.NamedSharding(call.sharding.mesh, spec)
+        prompts, key_paths = put((prompts, key_paths), sharding)
+    static = {
+        "max_tokens": call.max_tokens,
+        "cache_slots": cache_slots,
+        "tail_groups": call.tail_groups,
+        "stacked": call.stacked,
+    }
+    return (call.policy, call.weights, prompts, call.key, key_paths, call.settings), static
 
 
-_keep = jax.jit(keep, static_argnames="stacked")
-_grow = jax.jit(grow, static_argnames=("policy", "slots"))
-_admit = jax.jit(admit, static_argnames="stacked", donate_argnames="state")
+def _compile_ahead(call: _Call, batch: _Batch) -> None:
+    """Starts to compile the programs that decode this batch, and what it becomes when it grows or shrinks."""
+    states = [batch.state]
+    if batch.cache_slots < call.max_tokens:
+        larger = min(2 * batch.cache_slots, call.max_tokens)
+        states.append(jax.eval_shape(lambda x: grow_cache(call.policy, x, larger), batch.state))
+    agents, num_prompts = batch.slots.response.shape[:2]
+    for smaller, sizes in smaller_batches(num_prompts, batch.slots.group_sizes, True)[-1:]:
+        lead = (agents, smaller) if call.stacked else (smaller,)
+        prompts = np.zeros(lead, np.int32)
+        rows = tuple(np.zeros((*lead, size), np.int32) for size in sizes)
+        empty = np.zeros((*lead, sum(sizes)), bool)
+        shrink = functools.partial(compact, stacked=call.stacked)
+        states.append(jax.eval_shape(shrink, batch.state, prompts, rows, empty))
+    for state in states:
+        precompile.prepare(
+            call.jitted.decode,
+            call.weights,
+            state,
+            call.settings,
+            np.int32(0),
+            policy=call.policy,
+            stacked=call.stacked,
+        )
 
 
-def compiled() -> int:
-    """Programs compiled so far, for tests and benchmarks that count them."""
-    return ahead.count() + sum(
-        f._cache_size() for f in (begin_program(), decode_program(), _keep, _grow, _admit)
+def _decode(call: _Call, batch: _Batch, decode_chunk: int) -> _Batch:
+    """Decodes to the end of the chunk, but past no response's T tokens."""
+    slots, state, cache_slots = batch
+    decoded = int(state.step) + 1
+    oldest = int(slots.began[~slots.empty].min())
+    until = min((decoded // decode_chunk + 1) * decode_chunk, oldest + call.max_tokens)
+    while until > cache_slots and cache_slots < call.max_tokens:
+        cache_slots = min(2 * cache_slots, call.max_tokens)
+        state = call.jitted.grow_cache(call.policy, state, slots=cache_slots)
+    state = precompile.call(
+        call.jitted.decode,
+        call.weights,
+        state,
+        call.settings,
+        np.int32(until),
+        policy=call.policy,
+        stacked=call.stacked,
     )
+    return _Batch(slots, state, cache_slots)
+
+
+def _collect(call: _Call, batch: _Batch, responses: _Responses) -> tuple[_Batch, HostArray]:
+    """Writes what has finished into `responses`. Returns the batch without it, and the numbers of the responses."""
+    slots, state = batch.slots, batch.state
+    ended = fetch(state.done).reshape(slots.response.shape)
+    cut = int(state.step) + 1 - slots.began >= call.max_tokens
+    finished = (ended | cut) & ~slots.empty
+    numbers = slots.response[finished]
+    if len(numbers):
+        # Token i of a response that began at step f is in column (f + i) mod T.
+        steps = slots.began[finished][:, None] + np.arange(call.max_tokens)
+        columns = steps % call.max_tokens
+        for target, source in zip(responses, (state.tokens, state.logprobs), strict=True):
+            rows = fetch(source).reshape(*finished.shape, -1)[finished]
+            target[numbers] = np.take_along_axis(rows, columns, axis=1)
+        slots = slots._replace(response=np.where(finished, -1, slots.response))
+    if (finished & ~ended).any():
+        # Responses that were cut are not done on the device.
+        done = slots.empty.reshape(state.done.shape)
+        state = state._replace(done=put(done, state.done.sharding))
+    return batch._replace(slots=slots, state=state), numbers
+
+
+def _refill_or_shrink(call: _Call, batch: _Batch) -> _Batch:
+    """Lets waiting prompts join where others have finished; if none waits, shrinks the batch."""
+    num_prompts = call.key_paths.shape[1]
+    while (batch.slots.next_prompt < num_prompts).any():
+        admission = plan_admission(batch.slots, num_prompts, call.refill_size)
+        if admission is None:
+            return batch
+        args, static = _prefill_args(call, admission.prompt, cache_slots=1)
+        new = call.jitted.prefill(*args, **static)._replace(cache=())
+        slots = apply_admission(
+            batch.slots, admission, call.response_numbers, int(batch.state.step)
+        )
+        state = call.jitted.insert(
+            batch.state, new, call.on_device(admission.target), stacked=call.stacked
+        )
+        batch = batch._replace(slots=slots, state=state)
+
+    compaction = plan_compaction(batch.slots.empty, batch.slots.group_sizes, call.move_prompts)
+    if compaction is None:
+        return batch
+    moves = compaction if call.move_prompts else compaction._replace(prompts=None)
+    state = call.jitted.compact(batch.state, *call.on_device(moves), stacked=call.stacked)
+    batch = batch._replace(slots=apply_compaction(batch.slots, compaction), state=state)
+    if call.compile_ahead:
+        _compile_ahead(call, batch)
+    return batch

@@ -34,7 +34,7 @@ class SamplingParams:
     top_p: float = 1.0
     decode_chunk: int = 32
     max_concurrent: int | None = None
-    sharding: jax.sharding.Sharding | None = None
+    sharding: jax.sharding.NamedSharding | None = None
 
     def __post_init__(self):
         if not self.temperature >= 0:

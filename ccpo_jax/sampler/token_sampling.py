@@ -1,7 +1,7 @@
 """Drawing tokens from logits by inverting the cumulative distribution: one uniform number per row, no sort, no noise.
 
 A vocabulary is seen as blocks. Two passes over the logits (the largest of each block, and each block's sum of weights)
-are all that grows with it; the place of the draw is then sought among the blocks, and inside one of them.
+are all that grows with it. The draw then finds its block, and its token inside the block.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,19 @@ from ccpo_jax.errors import InputError
 from ccpo_jax.rl.types import Array
 from ccpo_jax.sampler.sampling_params import SamplingParams
 
-_BLOCK = 128  # vocabulary entries summed before the place of a draw is sought among them
-_BISECTIONS = 24  # halvings of the top-p threshold: 2**-24 is float32's own resolution
+# Vocabulary entries per block.
+_BLOCK = 128
+# Halvings of the interval that holds the top-p threshold: 2**-24 is the resolution of float32.
+_BISECTIONS = 24
 
 
 class TokenSampling(NamedTuple):
     """Traced settings: changing them never recompiles."""
 
-    temperature: Array  # [] float32; 0 = greedy
-    top_p: Array  # [] float32 in (0, 1]; 1 = the full distribution
-    eos_ids: Array  # [E] int32, any of them ends a response
-    pad_id: Array  # [] int32
+    temperature: Array  # shape=[], dtype=float32; 0 = greedy
+    top_p: Array  # shape=[], dtype=float32, in (0, 1]; 1 = the full distribution
+    eos_ids: Array  # shape=[E], dtype=int32; any of them ends a response
+    pad_id: Array  # shape=[], dtype=int32
 
 
 def token_sampling(
@@ -58,67 +60,72 @@ def sample_tokens(logits: Array, uniform: Array, settings: TokenSampling) -> tup
         of temperature 1. ``top_p < 1`` keeps the smallest set of most likely tokens with at least that mass.
 
     Returns:
-      ``(token [...] int32, logprob [...] float32)``, the log-probability under the distribution drawn from.
+      ``(token [...] int32, logprob [...] float32)``: nats, under the distribution that was drawn from.
     """
-    blocks = jnp.pad(
-        logits,
-        [(0, 0)] * uniform.ndim + [(0, -logits.shape[-1] % _BLOCK)],
-        constant_values=-jnp.inf,
-    )
+    padding = [(0, 0)] * uniform.ndim + [(0, -logits.shape[-1] % _BLOCK)]
+    blocks = jnp.pad(logits, padding, constant_values=-jnp.inf)
     blocks = blocks.reshape(*uniform.shape, -1, _BLOCK)
-    tops = jax.lax.optimization_barrier(
-        jnp.max(blocks, axis=-1)
-    )  # else XLA makes another pass to find `most`
-    most = jnp.max(tops, axis=-1)
+    # Without the barrier XLA makes another pass over the logits to compute `largest`.
+    block_largest = jax.lax.optimization_barrier(jnp.max(blocks, axis=-1))
+    largest = jnp.max(block_largest, axis=-1)
     greedy = settings.temperature == 0
-    scale = 1 / jnp.where(greedy, 1.0, settings.temperature)
+    inverse_temperature = 1 / jnp.where(greedy, 1.0, settings.temperature)
 
-    def weigh(x: Array) -> Array:
-        """1 for the most likely token, less for the others."""
-        return jnp.exp((x - most.reshape(most.shape + (1,) * (x.ndim - most.ndim))) * scale)
+    def weight(x: Array) -> Array:
+        """Unnormalised probability: 1 for the most likely token, less for the others."""
+        return jnp.exp((x - _append_axes(largest, x.ndim)) * inverse_temperature)
 
-    least = jax.lax.cond(
+    threshold = jax.lax.cond(
         settings.top_p < 1.0,
-        lambda: _threshold(weigh(logits), settings.top_p),
-        lambda: jnp.zeros_like(most),
+        lambda: _top_p_threshold(weight(logits), settings.top_p),
+        lambda: jnp.zeros_like(largest),
     )
 
-    def kept(x: Array) -> Array:
-        weights = weigh(x)
-        return jnp.where(
-            weights >= least.reshape(least.shape + (1,) * (x.ndim - least.ndim)), weights, 0.0
-        )
+    def truncated_weight(x: Array) -> Array:
+        weights = weight(x)
+        return jnp.where(weights >= _append_axes(threshold, x.ndim), weights, 0.0)
 
-    sums = jax.lax.optimization_barrier(jnp.sum(kept(blocks), axis=-1))  # and another for `total`
-    total = jnp.sum(sums, axis=-1)
-    block, rest = _first_above(sums, uniform * total)
-    block = jnp.where(greedy, jnp.argmax(tops, axis=-1), block)
-    inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
-    weights = kept(inside)
-    place = jnp.where(greedy, jnp.argmax(inside, axis=-1), _first_above(weights, rest)[0])
-    chosen = jnp.take_along_axis(weights, place[..., None], axis=-1)[..., 0]
-    return (block * _BLOCK + place).astype(jnp.int32), jnp.log(chosen) - jnp.log(total)
+    # Likewise for `total`.
+    block_sums = jax.lax.optimization_barrier(jnp.sum(truncated_weight(blocks), axis=-1))
+    total = jnp.sum(block_sums, axis=-1)
+    block, remainder = _first_above(block_sums, uniform * total)
+    block = jnp.where(greedy, jnp.argmax(block_largest, axis=-1), block)
+    block_logits = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
+    weights = truncated_weight(block_logits)
+    drawn, _ = _first_above(weights, remainder)
+    entry = jnp.where(greedy, jnp.argmax(block_logits, axis=-1), drawn)
+    chosen = jnp.take_along_axis(weights, entry[..., None], axis=-1)[..., 0]
+    return (block * _BLOCK + entry).astype(jnp.int32), jnp.log(chosen) - jnp.log(total)
 
 
-def _threshold(weights: Array, top_p: Array) -> Array:
-    """Largest weight whose upper set still holds `top_p` of the mass, by bisection (no sort of V entries)."""
-    enough = top_p * jnp.sum(weights, axis=-1)
+def _append_axes(x: Array, ndim: int) -> Array:
+    """`x` with axes of length 1 behind its own, `ndim` in all."""
+    return x.reshape(x.shape + (1,) * (ndim - x.ndim))
 
-    def halve(_, bounds):
+
+def _top_p_threshold(weights: Array, top_p: Array) -> Array:
+    """The largest weight such that the tokens of at least that weight hold `top_p` of the mass.
+
+    By bisection: no sort of V entries.
+    """
+    mass = top_p * jnp.sum(weights, axis=-1)
+
+    def halve(_, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) / 2
-        holds = jnp.sum(jnp.where(weights >= middle[..., None], weights, 0.0), axis=-1) >= enough
+        holds = jnp.sum(jnp.where(weights >= middle[..., None], weights, 0.0), axis=-1) >= mass
         return jnp.where(holds, middle, low), jnp.where(holds, high, middle)
 
-    return jax.lax.fori_loop(
-        0, _BISECTIONS, halve, (jnp.zeros_like(enough), jnp.ones_like(enough))
-    )[0]
+    bounds = (jnp.zeros_like(mass), jnp.ones_like(mass))
+    low, _ = jax.lax.fori_loop(0, _BISECTIONS, halve, bounds)
+    return low
 
 
 def _first_above(weights: Array, target: Array) -> tuple[Array, Array]:
-    """Index at which the cumulative sum passes `target`, an index of positive weight, and what is left of `target`."""
+    """The first index, of positive weight, at which the cumulative sum passes `target`, and what `target` has left."""
     cumulative = jnp.cumsum(weights, axis=-1)
-    most = cumulative[..., -1]
-    target = jnp.minimum(target, jnp.nextafter(most, jnp.zeros_like(most)))
+    total = cumulative[..., -1]
+    target = jnp.minimum(target, jnp.nextafter(total, jnp.zeros_like(total)))
     passed = cumulative <= target[..., None]
-    return jnp.sum(passed, axis=-1), target - jnp.max(jnp.where(passed, cumulative, 0.0), axis=-1)
+    before = jnp.max(jnp.where(passed, cumulative, 0.0), axis=-1)
+    return jnp.sum(passed, axis=-1), target - before

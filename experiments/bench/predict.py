@@ -20,7 +20,7 @@ from ccpo_jax.models import ModelConfig
 from ccpo_jax.models.decoder import Decoder, parameter_shapes, policy_of
 from ccpo_jax.rl.types import BatchTotals, Policy
 from ccpo_jax.rollout import Rollout, Team, tail_groups
-from ccpo_jax.sampler.decode_loop import Decoding, Groups, Prompts, advance, begin
+from ccpo_jax.sampler.decode_loop import DecodeState, Prompts, TailGroups, decode, prefill
 from ccpo_jax.sampler.token_sampling import token_sampling
 from experiments.bench import __main__ as bench
 from experiments.bench import train, workloads
@@ -167,35 +167,35 @@ def sampling_programs(
     prompts: Prompts,
     *,
     max_tokens: int,
-    groups: Groups | None = None,
+    groups: TailGroups | None = None,
     stacked: bool = False,
-) -> tuple[jax.stages.Compiled, jax.stages.Compiled, Decoding]:
+) -> tuple[jax.stages.Compiled, jax.stages.Compiled, DecodeState]:
     """What begins responses and what decodes them, compiled, and the shapes that pass between the two.
 
     Args:
       policy: the network's functions, as on that GPU.
       weights: shapes of its decode weights; with a leading axis of agents when `stacked`.
       prompts: shapes or arrays; likewise.
-      max_tokens, groups, stacked: see `begin`.
+      max_tokens, groups, stacked: see `prefill`.
     """
     settings = jax.eval_shape(lambda: token_sampling(eos_ids=(1,), pad_id=0))
     numbers = jax.ShapeDtypeStruct((*prompts.tail_length.shape, 2), jnp.uint32)
 
     def start(weights, prompts, numbers, settings):
         keys = jax.random.wrap_key_data(numbers)
-        return begin(
+        return prefill(
             policy,
             weights,
             prompts,
             keys,
             settings,
             max_tokens=max_tokens,
-            groups=groups,
+            tail_groups=groups,
             stacked=stacked,
         )
 
     begun = jax.eval_shape(start, weights, prompts, numbers, settings)
-    go_on = functools.partial(advance, policy, stacked=stacked)
+    go_on = functools.partial(decode, policy, stacked=stacked)
     loop = compiled(go_on, weights, begun, settings, jax.ShapeDtypeStruct((), jnp.int32), donate=1)
     return compiled(start, weights, prompts, numbers, settings), loop, begun
 

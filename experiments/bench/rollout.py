@@ -11,7 +11,7 @@ import jax
 
 from ccpo_jax import models
 from ccpo_jax.rollout import Team
-from ccpo_jax.sampler.generate import compiled
+from ccpo_jax.sampler.generate import num_compiled
 from experiments.bench.peers import make_peer
 from experiments.bench.roofline import Work, decode_work, median
 from experiments.bench.workloads import (
@@ -61,7 +61,7 @@ def bench_rollout(args) -> dict:
     if "peer" in speeds:
         ratio = speeds["ours"] / speeds["peer"]
         result |= {"peer": args.peer, "peer_tokens_per_second": speeds["peer"], "ratio": ratio}
-    result |= {"compiles": compiled(), "peak_memory_bytes": peak_memory()}
+    result |= {"compiles": num_compiled(), "peak_memory_bytes": peak_memory()}
     result |= beside_the_machine(works, seconds["ours"], args)
     if args.topology == "single":
         result |= decoding_alone(args, team, weights, prompts, works[-1], result)

@@ -40,8 +40,8 @@ from ccpo_jax.models import ModelConfig, make_policy
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.rl.types import BatchTotals, Context
 from ccpo_jax.rollout import bucket
-from ccpo_jax.sampler.decode_loop import Decoding
-from ccpo_jax.sampler.generate import decode_program
+from ccpo_jax.sampler.decode_loop import DecodeState
+from ccpo_jax.sampler.generate import programs
 from ccpo_jax.sampler.token_sampling import token_sampling
 
 # (hidden, layers, query heads, key/value heads, head size, feed-forward, vocabulary, tied), smallest first
@@ -144,7 +144,7 @@ class Plan:
         parts = num_shards(batch_sharding(mesh, self.layout.decode))
         self.prompts = max(min(PROMPTS, ROWS // (SAMPLES + SOLO)) // parts, 1) * parts
 
-    def state(self) -> Decoding:
+    def state(self) -> DecodeState:
         """The Solver's decode state at its largest: every row has room for a whole response."""
         batch, tail = self.prompts, bucket(RESPONSE + 64, 1 << 30)
 
@@ -176,8 +176,8 @@ class Plan:
             tail_starts=(array(batch, SAMPLES), array(batch, SOLO)),
         )
         response, real = (*lead, RESPONSE), jnp.float32
-        state = Decoding(
-            step=array(), token=array(*lead), done=array(*lead, dtype=jnp.bool), first=array(*lead),
+        state = DecodeState(
+            step=array(), token=array(*lead), done=array(*lead, dtype=jnp.bool), began=array(*lead),
             tokens=array(*response), logprobs=array(*response, dtype=real), uniforms=array(*response, dtype=real),
             position=array(*lead), context=context, cache=cache(rows, RESPONSE),
         )  # fmt: skip
@@ -213,7 +213,7 @@ class Plan:
         grads = self.params
         lower = {
             "publish": lambda: jax.jit(self.policy.publish).lower(self.params),
-            "decode": lambda: decode_program().lower(
+            "decode": lambda: programs().decode.lower(
                 self.weights,
                 self.state(),
                 settings,

@@ -14,7 +14,7 @@ from ccpo_jax.learner.update import (
     jitted_accumulate,
 )
 from ccpo_jax.presets import load_preset
-from ccpo_jax.sampler.generate import compiled
+from ccpo_jax.sampler.generate import num_compiled
 from experiments.bench.roofline import Work, multiplied
 from experiments.bench.workloads import (
     beside_the_machine,
@@ -70,7 +70,7 @@ def bench_step(args) -> dict:
         "first_step_seconds": lines[0]["time/step"],
         "decoded_tokens": decoded,
         "trained_tokens": trained,
-        "compiles": compiled() + jitted_accumulate()._cache_size(),
+        "compiles": num_compiled() + jitted_accumulate()._cache_size(),
         "peak_memory_bytes": peak_memory(),
     } | beside_the_machine([work], seconds, args)
 

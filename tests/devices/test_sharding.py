@@ -33,7 +33,7 @@ from ccpo_jax.learner.update import LossConfig, jitted_accumulate, totals_of
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
 from ccpo_jax.sampler.decode_loop import Prompts
-from ccpo_jax.sampler.generate import begin_program, decode_program
+from ccpo_jax.sampler.generate import programs
 from ccpo_jax.sampler.token_sampling import token_sampling
 from tests.support.errors import raises_for
 
@@ -167,17 +167,17 @@ def decode_loop(layout: Layout, rules: AxisRules | None = None):
     ids, where = np.zeros((8, 2, 1), np.uint32), batch_sharding(mesh, layout.decode)
     prompts, ids = abstract((prompts, ids), jax.tree.map(lambda _: where, (prompts, ids)))
     settings = token_sampling(eos_ids=(1,), pad_id=0)
-    how = {"max_tokens": 8, "slots": 8, "groups": ((2, 0),), "stacked": False}
+    how = {"max_tokens": 8, "cache_slots": 8, "tail_groups": ((2, 0),), "stacked": False}
     begin = (
-        begin_program()
-        .lower(policy, weights, prompts, jax.random.key(0), ids, settings, **how)
+        programs()
+        .prefill.lower(policy, weights, prompts, jax.random.key(0), ids, settings, **how)
         .compile()
     )
-    state = begin_program().eval_shape(
+    state = programs().prefill.eval_shape(
         policy, weights, prompts, jax.random.key(0), ids, settings, **how
     )
     state = abstract(state, begin.output_shardings)
-    return state, decode_program().lower(
+    return state, programs().decode.lower(
         weights, state, settings, np.int32(8), policy=policy, stacked=False
     ).compile()
 

@@ -12,7 +12,7 @@ from ccpo_jax.models import fused_attention
 from ccpo_jax.models.attention import Block, attention, packed_attention
 from ccpo_jax.models.decode_attention import Tuning, decode_attention
 from ccpo_jax.models.decoder import Decoder, ModelConfig, init_params, make_policy, policy_of
-from ccpo_jax.sampler.decode_loop import Prompts, begin, sample
+from ccpo_jax.sampler.decode_loop import Prompts, prefill, sample
 from ccpo_jax.sampler.token_sampling import token_sampling
 from tests.support.errors import raises_for
 from tests.support.programs import equations
@@ -189,7 +189,7 @@ def test_sampling_with_fused_decode_steps_draws_the_same_tokens(windows, slots):
     keys = jax.random.split(jax.random.key(1), 8).reshape(2, 4)
 
     def draw(policy):
-        return functools.partial(sample, policy, max_tokens=6, groups=((2, 3), (2, 1)))
+        return functools.partial(sample, policy, max_tokens=6, tail_groups=((2, 3), (2, 1)))
 
     program = jax.make_jaxpr(draw(fused))(weights, prompts, keys, settings)
     assert any(e.primitive.name == "pallas_call" for e in equations(program)), "no fused layer"
@@ -199,7 +199,9 @@ def test_sampling_with_fused_decode_steps_draws_the_same_tokens(windows, slots):
     np.testing.assert_array_equal(actual.tokens, expected.tokens)
     np.testing.assert_allclose(actual.logprobs, expected.logprobs, atol=1e-5)
 
-    state = begin(fused, weights, prompts, keys, settings, max_tokens=6, groups=((2, 3), (2, 1)))
+    state = prefill(
+        fused, weights, prompts, keys, settings, max_tokens=6, tail_groups=((2, 3), (2, 1))
+    )
     caches = (state.context.prefix, *state.context.tails)
     assert [cache[0][0].shape[-1] for cache in caches] == slots
 

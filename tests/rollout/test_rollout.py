@@ -26,7 +26,7 @@ from ccpo_jax.rollout import Agent, Rollout, Team, Turn, bucket, outcome, rollou
 from ccpo_jax.rollout import prompts as text
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.sampler.decode_loop import Prompts, sample
-from ccpo_jax.sampler.generate import compiled
+from ccpo_jax.sampler.generate import num_compiled
 from ccpo_jax.sampler.token_sampling import token_sampling
 from ccpo_jax.train.step import turn_advantages
 from tests.support.errors import raises_for
@@ -242,11 +242,11 @@ def test_heterogeneous_team_with_two_networks_and_two_tokenizers():
 def test_varying_texts_reuse_a_few_compiled_shapes():
     team = team_of(dyad())
     weights = weights_of(team, 2)
-    before = compiled()
+    before = num_compiled()
     for step in range(12):
         problems = ["+".join("123456"[: 1 + (step + i) % 6]) for i in range(4)]
         rollout(team, weights, problems, jax.random.key(step), group_size=2, ablated=(0,))
-    assert compiled() - before <= 12  # two programs a shape: begin and advance
+    assert num_compiled() - before <= 12  # two programs a shape: begin and advance
 
 
 def test_prompt_beyond_the_limit_says_what_to_type():

@@ -7,14 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax.devices import precompile as ahead
+from ccpo_jax.devices import precompile
 from ccpo_jax.rl.types import Samples
 from ccpo_jax.sampler import SamplingParams
-from ccpo_jax.sampler import decode_loop as sampler
-from ccpo_jax.sampler import generate as generate_module
-from ccpo_jax.sampler.decode_loop import Prompts, advance, begin, sample
-from ccpo_jax.sampler.generate import generate
-from ccpo_jax.sampler.slots import pick, plan
+from ccpo_jax.sampler.decode_loop import Prompts, decode, encode_prompts, prefill, sample
+from ccpo_jax.sampler.generate import ResponseFormat, generate, programs
+from ccpo_jax.sampler.slots import plan_compaction, take_rows
 from ccpo_jax.sampler.token_sampling import sample_tokens, token_sampling
 from tests.support.errors import raises_for
 from tests.support.stubs import POLICY, markov_params
@@ -208,8 +206,9 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(
     ).astype(np.uint32)
     key = jax.random.key(4)
 
-    def generated(**how):
-        return generate(POLICY, weights, prompts, key, ids, settings(), max_tokens=length, **how)
+    def generated(sampling, **how):
+        response = ResponseFormat((EOS,), PAD, length)
+        return generate(POLICY, weights, prompts, key, ids, response, sampling=sampling, **how)
 
     heard = {}
 
@@ -218,12 +217,9 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(
             assert b not in heard
             heard[b] = [field[:, i] for field in part]
 
-    found, whole = (
-        generated(
-            decode_chunk=decode_chunk, max_concurrent=max_concurrent, on_prompts_done=finished
-        ),
-        generated(decode_chunk=length),
-    )
+    ragged = SamplingParams(decode_chunk=decode_chunk, max_concurrent=max_concurrent)
+    found = generated(ragged, on_prompts_done=finished)
+    whole = generated(SamplingParams(decode_chunk=length))
     assert sorted(heard) == list(range(batch))
     for b, part in heard.items():
         for one, other in zip(part, found, strict=True):
@@ -248,32 +244,40 @@ def test_the_batch_shrinks_and_is_refilled_while_others_decode(monkeypatch):
         None
     ]
     seats, under_way = [], []
-    decode, admit = generate_module.decode_program(), generate_module._admit
+    jitted = programs()
 
     def counted_decode(weights, state, *rest, **static):
         seats.append(state.done.size)
-        return decode(weights, state, *rest, **static)
+        return jitted.decode(weights, state, *rest, **static)
 
-    def counted_admit(state, *rest, **static):
+    def counted_insert(state, *rest, **static):
         under_way.append(int((~state.done).sum()))
-        return admit(state, *rest, **static)
+        return jitted.insert(state, *rest, **static)
 
-    monkeypatch.setattr(generate_module, "decode_program", lambda: counted_decode)
-    monkeypatch.setattr(generate_module, "_admit", counted_admit)
-    monkeypatch.setattr(ahead, "worthwhile", lambda: False)
-    how = dict(max_tokens=40, decode_chunk=2)
-    generate(POLICY, weights, prompts, jax.random.key(0), ids, settings(), **how)
+    def generated(**sampling):
+        return generate(
+            POLICY,
+            weights,
+            prompts,
+            jax.random.key(0),
+            ids,
+            ResponseFormat((EOS,), PAD, 40),
+            sampling=SamplingParams(decode_chunk=2, **sampling),
+            jitted=jitted._replace(decode=counted_decode, insert=counted_insert),
+        )
+
+    monkeypatch.setattr(precompile, "worthwhile", lambda: False)
+    generated()
     assert not under_way and seats[0] == 48 and seats == sorted(seats, reverse=True)
     assert seats[-1] <= 12, "half the rows end after six tokens, the last one much later"
     seats.clear()
-    generate(POLICY, weights, prompts, jax.random.key(0), ids, settings(), max_concurrent=16, **how)
-    assert seats[0] == 16 and len(under_way) > 2 and np.mean(under_way) > 1, (
-        "waiting prompts do not wait for all"
-    )
+    generated(max_concurrent=16)
+    assert seats[0] == 16
+    assert len(under_way) > 2 and np.mean(under_way) > 1, "waiting prompts do not wait for all"
 
 
 @pytest.mark.parametrize("slots", [0, 10])
-def test_prompts_read_in_pieces_are_those_read_at_once(slots, monkeypatch):
+def test_prompts_read_in_pieces_are_those_read_at_once(slots):
     """Prefixes and tails of many lengths, in a few slots at a time: what predicts the first token, and the caches."""
     rng = np.random.default_rng(0)
     prompts = Prompts(
@@ -283,14 +287,13 @@ def test_prompts_read_in_pieces_are_those_read_at_once(slots, monkeypatch):
         rng.integers(min(slots, 1), slots + 1, (7, 5)).astype(np.int32),
     )
 
-    def read():
-        return sampler._prefill(POLICY, markov_params(V), prompts, ((2, slots), (3, slots)))
+    def read(**how):
+        groups = ((2, slots), (3, slots))
+        return encode_prompts(POLICY, markov_params(V), prompts, groups, **how)
 
     whole = read()
-    monkeypatch.setattr(
-        sampler, "_PREFILL_TOKENS", 21
-    )  # 3 of 7 slots at once: the last piece overlaps the one before
-    jax.tree.map(np.testing.assert_array_equal, read(), whole)
+    # 3 of 7 slots at once: the last piece overlaps the one before.
+    jax.tree.map(np.testing.assert_array_equal, read(tokens_per_pass=21), whole)
     assert len(np.unique(whole[0], axis=0)) > 1
 
 
@@ -312,18 +315,16 @@ def test_programs_compiled_ahead_are_the_ones_that_run(monkeypatch, stacked):
             prompts,
             jax.random.key(1),
             ids,
-            settings(),
-            max_tokens=length,
-            decode_chunk=16,
+            ResponseFormat((EOS,), PAD, length),
+            sampling=SamplingParams(decode_chunk=16),
         )
 
-    plain, before = generated(), (ahead.count(), generate_module.decode_program()._cache_size())
-    monkeypatch.setattr(ahead, "worthwhile", lambda: True)
+    plain = generated()
+    prepared, compiled = precompile.count(), programs().decode._cache_size()
+    monkeypatch.setattr(precompile, "worthwhile", lambda: True)
     assert_same_samples(generated(), plain)
-    assert (
-        ahead.count() >= before[0] + 3
-        and generate_module.decode_program()._cache_size() == before[1]
-    )
+    assert precompile.count() >= prepared + 3
+    assert programs().decode._cache_size() == compiled
     assert plain.length.max() > 64, "long enough for the cache to grow"
 
 
@@ -332,8 +333,8 @@ def test_the_batch_shrinks_when_rows_have_ended():
     done[0, 1, [2, 3, 5]] = done[0, 3, 7] = False
 
     def planned(sizes, drop):
-        found = plan(done, sizes, drop)
-        return found.prompts[0], tuple(rows[0] for rows in found.rows), found.filler[0]
+        found = plan_compaction(done, sizes, drop)
+        return found.prompts[0], tuple(rows[0] for rows in found.rows), found.empty[0]
 
     prompts, (rows,), filler = planned((8,), True)
     assert (
@@ -344,7 +345,7 @@ def test_the_batch_shrinks_when_rows_have_ended():
     assert filler.tolist() == [[False, False], [False, True], [False, True], [True, True]]
     prompts, (rows,), filler = planned((8,), False)
     assert prompts.tolist() == [0, 1, 2, 3] and rows.shape == (4, 4) and filler.sum() == 16 - 4
-    assert plan(np.zeros((1, 4, 8), bool), (8,), True) is None
+    assert plan_compaction(np.zeros((1, 4, 8), bool), (8,), True) is None
     both, (first, second), _ = planned((3, 5), True)
     assert both.tolist() == [1, 1, 3, 0] and first.shape == second.shape == (4, 1)
     assert first[0] == [2] and second[:2, 0].tolist() == [0, 2], (
@@ -358,11 +359,11 @@ def test_a_plan_keeps_every_live_row_once():
         sizes = tuple(rng.integers(1, 9, rng.integers(1, 3)).tolist())
         shape = (int(rng.integers(1, 3)), int(rng.integers(1, 9)), sum(sizes))
         done, drop = rng.random(shape) < rng.random() ** 0.3, bool(rng.integers(2))
-        chosen = plan(done, sizes, drop)
+        chosen = plan_compaction(done, sizes, drop)
         if chosen is None:
             continue
         origin = np.arange(done.size).reshape(shape)
-        kept = np.where(chosen.filler, -1, pick(origin, chosen, sizes))
+        kept = np.where(chosen.empty, -1, take_rows(origin, chosen, sizes))
         for agent in range(shape[0]):
             assert sorted(kept[agent][kept[agent] >= 0]) == sorted(origin[agent][~done[agent]])
         assert kept.size < done.size
@@ -372,7 +373,7 @@ def test_a_plan_keeps_every_live_row_once():
 def test_the_loop_does_not_run_on_when_all_rows_have_ended():
     """The loop's own counter, not only what it returns."""
     always_end = {"table": jnp.full((V, V), -30.0).at[:, EOS].set(30.0)}
-    state = begin(
+    state = prefill(
         POLICY,
         always_end,
         prompts_for(2, 3),
@@ -381,11 +382,11 @@ def test_the_loop_does_not_run_on_when_all_rows_have_ended():
         max_tokens=50,
         stacked=False,
     )
-    assert int(advance(POLICY, always_end, state, settings(), 50).step) == 0
+    assert int(decode(POLICY, always_end, state, settings(), 50).step) == 0
     late = {
         "table": jnp.full((V, V), -30.0).at[:, 2].set(30.0).at[2].set(-30.0).at[2, EOS].set(30.0)
     }
-    state = begin(
+    state = prefill(
         POLICY, late, prompts_for(2, 3), keys_for(2, 3), settings(), max_tokens=50, stacked=False
     )
-    assert int(advance(POLICY, late, state, settings(), 50).step) <= 2
+    assert int(decode(POLICY, late, state, settings(), 50).step) <= 2

@@ -18,7 +18,7 @@ from ccpo_jax.models import ModelConfig, make_policy
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.rl.topology import dyad
 from ccpo_jax.sampler.decode_loop import Prompts
-from ccpo_jax.sampler.generate import begin_program, compiled, decode_program
+from ccpo_jax.sampler.generate import num_compiled, programs
 from ccpo_jax.sampler.token_sampling import token_sampling
 from tests.support.stubs import CODEC, POLICY, markov_params
 from tests.support.teams import speak, team_of
@@ -86,14 +86,19 @@ def test_the_decode_loop_needs_little_beside_cache_and_weights():
     )
     ids = jax.ShapeDtypeStruct((batch, rows, 4), jnp.uint32)
     settings = token_sampling(eos_ids=(1,), pad_id=0)
-    static = {"max_tokens": slots, "slots": slots, "groups": ((rows, 0),), "stacked": False}
+    static = {
+        "max_tokens": slots,
+        "cache_slots": slots,
+        "tail_groups": ((rows, 0),),
+        "stacked": False,
+    }
     prompts = Prompts(*whole, *bare)
-    begun = begin_program().eval_shape(
+    begun = programs().prefill.eval_shape(
         policy, weights, prompts, jax.random.key(0), ids, settings, **static
     )
     program = (
-        decode_program()
-        .lower(weights, begun, settings, np.int32(slots), policy=policy, stacked=False)
+        programs()
+        .decode.lower(weights, begun, settings, np.int32(slots), policy=policy, stacked=False)
         .compile()
     )
     found = program.memory_analysis()
@@ -109,7 +114,7 @@ def test_fifty_ragged_steps_compile_few_programs():
     packing = PackingConfig(row_length=64, rows_per_microbatch=2)
     update = UpdateConfig(LossConfig(logits_chunk=64), optax.sgd(0.0), packing, skip_silent=False)
     rng, counts = np.random.default_rng(0), []
-    before = compiled() + jitted_accumulate()._cache_size()
+    before = num_compiled() + jitted_accumulate()._cache_size()
     for _ in range(50):
         problems = ["".join(rng.choice(list("12+-= "), rng.integers(1, 29))) for _ in range(4)]
         spoken = speak(team, weights, problems, ablated=(0,), group_size=2, chunk=8)
@@ -118,5 +123,5 @@ def test_fifty_ragged_steps_compile_few_programs():
         )
         params = markov_params(CODEC.vocab_size)
         update_params(POLICY, params, update.optimizer.init(params), [rows], update)
-        counts.append(compiled() + jitted_accumulate()._cache_size() - before)
+        counts.append(num_compiled() + jitted_accumulate()._cache_size() - before)
     assert counts[-1] <= 20 and counts[-1] - counts[24] <= 2, counts

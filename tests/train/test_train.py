@@ -12,7 +12,7 @@ from ccpo_jax.errors import InputError
 from ccpo_jax.learner.update import jitted_accumulate
 from ccpo_jax.report.legend import meaning
 from ccpo_jax.rl.topology import voting as voters
-from ccpo_jax.sampler.generate import compiled
+from ccpo_jax.sampler.generate import num_compiled
 from ccpo_jax.train import loop as train
 from ccpo_jax.train import step as step_module
 from ccpo_jax.train.build import build, make_advantage
@@ -214,7 +214,7 @@ def test_steps_do_not_recompile():
     with VerifierPool(**config.verifier) as pool:
         for _ in range(config.steps):
             state, _ = train.train_step(program, config, state, pool)
-            counts.append((compiled(), jitted_accumulate()._cache_size()))
+            counts.append((num_compiled(), jitted_accumulate()._cache_size()))
     assert counts[-1] == counts[4]
     assert counts[-1][1] - counts[0][1] <= 1
 
