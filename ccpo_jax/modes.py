@@ -112,7 +112,7 @@ def show_samples(config, workdir: str | None, problems: int = 4) -> None:
             print_main(f"--- without agent {masked}: reward {reward:.2f}, so it contributes {gain:+.2f}" if w else
                   f"--- team: reward {reward:.2f}")  # fmt: skip
             for t, (turn, a) in enumerate(zip(spoken.turns, team.topology.speakers, strict=True)):
-                if mask[a] and (w == 0 or turn.variant[w] > 0):
+                if mask[a] and (w == 0 or turn.variant_of_world[w] > 0):
                     final = t == team.topology.final_turns[a]
                     verdict = (
                         ("right" if result.correct[w, b, 0, a] else "wrong")

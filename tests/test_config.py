@@ -14,7 +14,7 @@ from ccpo_jax.devices.sharding import RULES
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import ON_RESUME, as_text
 from ccpo_jax.presets import load_preset
-from ccpo_jax.rollout.prompts import PROMPTS
+from ccpo_jax.rollout.role_prompts import PROMPTS
 from tests.support.errors import raises_for
 
 pytestmark = pytest.mark.fast

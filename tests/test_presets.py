@@ -10,7 +10,7 @@ from ccpo_jax.data import DATASETS
 from ccpo_jax.data.synthetic import TASKS
 from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.presets.base import base
-from ccpo_jax.rollout.prompts import PROMPTS
+from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train.build import (
     make_advantage,
     make_loss,

@@ -13,6 +13,7 @@ import pytest
 from ccpo_jax import models
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rollout import prompts
+from ccpo_jax.rollout.role_prompts import PROMPTS
 
 pretrain = pytest.importorskip("experiments.study.pretrain_tiny", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip  # noqa: E501
 
@@ -31,8 +32,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def templates(tokenizer):
     return {
-        role: prompts.tokenize_role(tokenizer, prompt)
-        for role, prompt in prompts.PROMPTS["tiny"].items()
+        role: prompts.tokenize_role(tokenizer, prompt) for role, prompt in PROMPTS["tiny"].items()
     }
 
 

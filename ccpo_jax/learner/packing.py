@@ -63,7 +63,7 @@ def gather_sequences(
     sequences = []
     for index in turns:
         turn = rollout.turns[index]
-        samples = turn.counts[0]
+        samples = turn.samples_per_variant[0]
         team_samples_per_text = advantage.shape[2] // samples
         for b in prompts:
             for g in range(samples):

@@ -1,49 +1,51 @@
-"""Ratings: how an agent splits an outcome between a dyad's two roles, read from its reply with suspicion.
+"""Ratings: reads from a reply how an agent divides an outcome between a dyad's two roles.
 
-A reply holds one flat JSON object with the outcome as the rater was told it and two shares that add up to 1:
+A reply holds one flat JSON object, which repeats the outcome in the rater's prompt and gives two shares that add up to 1:
 
     {"outcome": "right", "thinker": 0.3, "solver": 0.7}
 
-There are nine splits, (0.1, 0.9) to (0.9, 0.1). Whatever else a reply holds counts as an even split, and as a failure
-with its reason. Standard library only; a reply costs no more than its last thousand characters.
+Nine pairs of shares are allowed, (0.1, 0.9) to (0.9, 0.1). Any other reply counts as even shares, and as a failure with
+its reason. Standard library only; no more than the last thousand characters of a reply are read.
 """
 
 import json
 
-OUTCOMES = ("wrong", "right")  # what a rater is told, by the verdict
-EVEN = (0.5, 0.5)
+# The word in a rater's prompt, by whether the team was right.
+OUTCOMES = ("wrong", "right")
+EVEN_SHARES = (0.5, 0.5)
 FAILURES = ("no_object", "no_split", "wrong_outcome")
 
 _ROLES = ("thinker", "solver")
-_LONGEST = 1000  # last characters of a reply that are looked at
+# Characters at the end of a reply that are read.
+_MAX_CHARS = 1000
 
 
-def parse(reply: str, outcome: str) -> tuple[tuple[float, float], str]:
+def parse_rating(reply: str, outcome: str) -> tuple[tuple[float, float], str]:
     """Reads one reply.
 
     Args:
-      reply: what the rater wrote.
-      outcome: the outcome it was told, one of `OUTCOMES`.
+      reply: the rater's response.
+      outcome: the word in its prompt, one of `OUTCOMES`.
 
     Returns:
-      ``(split, failure)``: the Thinker's and the Solver's share, and "" or why they are even: "no_object" (no JSON
-      object), "no_split" (its shares are none of the nine splits) or "wrong_outcome" (it says another outcome).
+      ``(shares, failure)``: the Thinker's and the Solver's share, and "" or why they are even: "no_object" (no JSON
+      object), "no_split" (its shares are none of the nine pairs) or "wrong_outcome" (it names another outcome).
 
     Example:
-      >>> parse('Well: {"outcome": "right", "thinker": 0.3, "solver": 0.7}', "right")
+      >>> parse_rating('Well: {"outcome": "right", "thinker": 0.3, "solver": 0.7}', "right")
       ((0.3, 0.7), '')
-      >>> parse("fifty-fifty", "right")
+      >>> parse_rating("fifty-fifty", "right")
       ((0.5, 0.5), 'no_object')
     """
-    rated = _last_object(reply[-_LONGEST:])
-    if rated is None:
-        return EVEN, "no_object"
-    tenths = [_tenths(rated.get(role)) for role in _ROLES]
-    if None in tenths or sum(tenths) != 10:
-        return EVEN, "no_split"
-    if rated.get("outcome") != outcome:
-        return EVEN, "wrong_outcome"
-    return (tenths[0] / 10, tenths[1] / 10), ""
+    rating = _last_object(reply[-_MAX_CHARS:])
+    if rating is None:
+        return EVEN_SHARES, "no_object"
+    thinker, solver = (_tenths(rating.get(role)) for role in _ROLES)
+    if thinker is None or solver is None or thinker + solver != 10:
+        return EVEN_SHARES, "no_split"
+    if rating.get("outcome") != outcome:
+        return EVEN_SHARES, "wrong_outcome"
+    return (thinker / 10, solver / 10), ""
 
 
 def _last_object(text: str) -> dict | None:
@@ -53,11 +55,12 @@ def _last_object(text: str) -> dict | None:
     if start < 0:
         return None
     try:
-        found = json.loads(text[start : end + 1], object_pairs_hook=list)
-    except ValueError:  # no JSON, digits without end, or brackets within brackets
+        pairs = json.loads(text[start : end + 1], object_pairs_hook=list)
+    except ValueError:
+        # Not JSON, too many digits, or brackets within brackets.
         return None
-    keys = [key for key, _ in found]
-    return dict(found) if len(set(keys)) == len(keys) else None
+    keys = [key for key, _ in pairs]
+    return dict(pairs) if len(set(keys)) == len(keys) else None
 
 
 def _tenths(share: object) -> int | None:

@@ -29,6 +29,7 @@ from ccpo_jax.rl.losses import LOSSES
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks, texts_per_sample
 from ccpo_jax.rl.types import CreditEstimator, Outcome
 from ccpo_jax.rollout import Agent, Team, prompts
+from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train.evaluate import EvalSettings
 from ccpo_jax.train.guards import run_with_timeout
 
@@ -341,7 +342,7 @@ def load_team(
             layout=None if layout.mesh.size == 1 else layout,
         )
     lengths = response_lengths(config.response_length, topology)
-    style = lookup(prompts.PROMPTS, config.prompt_style, "prompt_style")
+    style = lookup(PROMPTS, config.prompt_style, "prompt_style")
 
     def agent(role: str, speaker: int, hears: list[str], max_tokens: int) -> Agent:
         if role not in style:

@@ -13,7 +13,7 @@ from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.topology import vote_reward
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, rate, rollout
-from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, parse
+from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, parse_rating
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.bootstrap import bootstrap_interval
 from ccpo_jax.verifiers import VerifierPool
@@ -59,7 +59,7 @@ def collect_ratings(
     splits, metrics = [], {}
     for agent, turn in enumerate(spoken.ratings):
         read = [
-            [parse(*pair) for pair in zip(*rows, strict=True)]
+            [parse_rating(*pair) for pair in zip(*rows, strict=True)]
             for rows in zip(turn.texts, words, strict=True)
         ]
         split = np.array([[split for split, _ in row] for row in read], np.float32)
@@ -156,7 +156,7 @@ def _answer(team, weights, problems, pool, key, settings, sharding) -> tuple[Out
             ablated=evaluation_worlds(team.topology.num_agents),
             on_prompt_done=judge.submit,
         )
-        spoken = spoken.first(len(part))
+        spoken = spoken.first_prompts(len(part))
         graded, counted, _ = judge.collect(team, spoken)
         parts.append(graded[:3])
         counts.update(counted)

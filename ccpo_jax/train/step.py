@@ -215,7 +215,7 @@ def turn_advantages(spoken: Rollout, advantage: np.ndarray, speakers, turns) -> 
     Parameters that speak in several of `turns` weigh them alike, also where K answers per thought make one of them
     speak more often: its rows count less in the mean over rows that a loss is.
     """
-    rows = np.array([turn.counts[0] for turn in spoken.turns], np.float32)
+    rows = np.array([turn.samples_per_variant[0] for turn in spoken.turns], np.float32)
     return advantage[list(speakers)] * (rows[list(turns)].mean() / rows)[:, None, None]
 
 

@@ -186,13 +186,13 @@ def _rows_of_sample(
     """The transcripts of a sample in every world, ``[W][n][T]``, as rows of the turns."""
     worlds = []
     for world, present in enumerate(rollout.masks):
-        count = rollout.samples(topology, world)
+        count = rollout.num_samples(topology, world)
         members = [sample] if count == group else range(min(count, _MAX_MASKED_SAMPLES))
         transcripts = []
         for member in members:
             transcript: Transcript = []
             for turn, speaker in zip(rollout.turns, topology.speakers, strict=True):
-                row = int(turn.row(world, member, count)) if present[speaker] else None
+                row = int(turn.row_of_sample(world, member, count)) if present[speaker] else None
                 transcript.append(row)
             transcripts.append(transcript)
         worlds.append(transcripts)

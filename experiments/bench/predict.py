@@ -129,7 +129,10 @@ def _sampling(config: ModelConfig, team: Team, spoken: Rollout) -> tuple[float, 
                 for field in zip(*(turn.prompts for turn in turns), strict=True)
             )
         )
-        limit, groups = team.agents[stage[0]].max_tokens, tail_groups(prompts, turns[0].counts)
+        limit, groups = (
+            team.agents[stage[0]].max_tokens,
+            tail_groups(prompts, turns[0].samples_per_variant),
+        )
         first, loop, _ = sampling_programs(
             policy, weights, prompts, max_tokens=limit, groups=groups
         )

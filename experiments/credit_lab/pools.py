@@ -86,7 +86,7 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
                 ablated=topology.ablated if reading else (),
                 answers_per_text=answers if reading else 1,
                 on_prompt_done=judge.submit,
-            ).first(len(chosen))
+            ).first_prompts(len(chosen))
             result, *_ = judge.collect(program.team, spoken)
             tokens += spoken.decoded_tokens
             parts += [(read(spoken, result, b), _lengths(spoken)) for b in range(len(chosen))]
@@ -101,7 +101,7 @@ def _lengths(spoken) -> np.ndarray:
     found = []
     for turn in spoken.turns:
         length = turn.samples.length
-        here, masked = length[:, turn.rows(0)], length[:, turn.counts[0] :]
+        here, masked = length[:, turn.rows(0)], length[:, turn.samples_per_variant[0] :]
         found.append((here.mean(), masked.mean() if masked.size else 0.0))
     return np.array(found)
 

@@ -146,7 +146,7 @@ def draw(
         said, likelihood = [], []
         for world, size in zip(worlds, counts, strict=True):
             there = tuple(bool(masks[world, topology.speakers[p]]) for p in reads)
-            heard = [words[p][:, turns[p].row(world, np.arange(size), size)]
+            heard = [words[p][:, turns[p].row_of_sample(world, np.arange(size), size)]
                      for p, here in zip(reads, there, strict=True) if here]  # fmt: skip
             table = team.tables[t, there]
             said.append(_say(table[(prompt, *heard)], rng, (count, size)))

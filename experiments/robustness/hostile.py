@@ -34,6 +34,7 @@ from ccpo_jax.data import Dataset, Problem
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import Agent, Team, prompts, ratings
+from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train import build
 from experiments.robustness.families import FAMILIES, load_family
 from experiments.robustness.hostile_texts import KINDS, hostile_texts
@@ -89,7 +90,7 @@ class VerifierReader:
 
 def read_rating(kind: str, text: str) -> Reading:
     """Reads a text as a rater's reply."""
-    _, failure = ratings.parse(text, "right")
+    _, failure = ratings.parse_rating(text, "right")
     if failure:
         return Reading([failure])
     return Reading(["rating"], "" if kind == "mutated answers" else "taken for a rating")
@@ -145,7 +146,7 @@ def teams(folder: str) -> Iterator[tuple[str, Team]]:
     }
     tokenizers["embedded"] = load_tokenizer(str(build.TINY))
     for name, tokenizer in tokenizers.items():
-        role_prompts = prompts.PROMPTS["tiny" if name == "embedded" else "math"]
+        role_prompts = PROMPTS["tiny" if name == "embedded" else "math"]
         agents = []
         for role, max_tokens in zip(dyad.roles, config.response_length, strict=True):
             template = prompts.tokenize_role(tokenizer, role_prompts[role])

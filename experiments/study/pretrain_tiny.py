@@ -30,6 +30,7 @@ from ccpo_jax.models import init_params, make_policy, save
 from ccpo_jax.models.decoder import ModelConfig
 from ccpo_jax.rl.topology import dyad, voting
 from ccpo_jax.rollout import Agent, Team, outcome, prompts, rollout
+from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.verifiers.exact import extract_exact
 
@@ -374,8 +375,7 @@ def main(argv):
     write_tokenizer(folder)
     tokenizer = load_tokenizer(str(folder))
     templates = {
-        role: prompts.tokenize_role(tokenizer, prompt)
-        for role, prompt in prompts.PROMPTS["tiny"].items()
+        role: prompts.tokenize_role(tokenizer, prompt) for role, prompt in PROMPTS["tiny"].items()
     }
     policy, params = train(tokenizer, templates, steps=_STEPS.value, seed=_SEED.value)
     save(folder, CONFIG, params)

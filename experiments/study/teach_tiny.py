@@ -31,6 +31,7 @@ from ccpo_jax.data.synthetic import TASKS, VIEWS
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rollout import prompts
 from ccpo_jax.rollout.ratings import OUTCOMES
+from ccpo_jax.rollout.role_prompts import PROMPTS
 from experiments.study import pretrain_tiny as pretrain
 
 _LONGEST = 192  # positions: a rater reads both texts and writes 46 characters
@@ -40,7 +41,7 @@ Pair = tuple[list[int], list[int]]  # prompt ids, response ids
 
 def habitual_thoughts(tokenizer, rng: random.Random, habits: dict[str, float]) -> Iterator[Pair]:
     """A Thinker's prompts with responses of some habits, drawn by their shares."""
-    template = prompts.tokenize_role(tokenizer, prompts.PROMPTS["tiny"]["thinker"])
+    template = prompts.tokenize_role(tokenizer, PROMPTS["tiny"]["thinker"])
     while True:
         for question, _ in TASKS["dyad"]("pretrain", 1024, rng.randrange(2**31)):
             habit = rng.choices(list(habits), list(habits.values()))[0]
@@ -67,7 +68,7 @@ def parts(tokenizer, seed: int) -> Iterator[Pair]:
     """Voters on problems of which two in three lack a term: there they guess it, or half the time do not answer."""
     rng, template = (
         random.Random(seed),
-        prompts.tokenize_role(tokenizer, prompts.PROMPTS["tiny"]["voter"]),
+        prompts.tokenize_role(tokenizer, PROMPTS["tiny"]["voter"]),
     )
     while True:
         for question, _ in TASKS["parts"]("pretrain", 1024, rng.randrange(2**31)):
@@ -101,7 +102,7 @@ def fair_shares(question: str, thought: str, right: bool) -> tuple[float, float]
 
 def rating(tokenizer, seed: int) -> Iterator[Pair]:
     """Ratings of both roles, a third each, between traces of the first training."""
-    rng, style = random.Random(seed), prompts.PROMPTS["tiny"]
+    rng, style = random.Random(seed), PROMPTS["tiny"]
     hears = ("thinker", "solver", "verdict")
     raters = [prompts.tokenize_role(tokenizer, style[f"rate_{role}"], hears) for role in hears[:2]]
     templates = {role: prompts.tokenize_role(tokenizer, style[role]) for role in pretrain.ROLES}

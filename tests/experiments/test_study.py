@@ -123,7 +123,7 @@ def test_lessons(tmp_path):
     assert all("Answer: " in text for _, text in votes if text != "unsure")
     replies = [(prompt, text) for prompt, text in said("rating", 300) if text.startswith("{")]
     told = {prompt: "right" if "Answer: right" in prompt else "wrong" for prompt, _ in replies}
-    read = [ratings.parse(text, told[prompt]) for prompt, text in replies]
+    read = [ratings.parse_rating(text, told[prompt]) for prompt, text in replies]
     assert len(replies) == 200 and not any(failure for _, failure in read)
     assert {split for split, _ in read} == {(0.6, 0.4), (0.2, 0.8), (0.8, 0.2)}
 

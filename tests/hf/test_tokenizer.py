@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccpo_jax.hf import load_tokenizer
-from ccpo_jax.rollout.prompts import PROMPTS, prefix, quote, tail, tokenize_role
+from ccpo_jax.rollout.prompts import prefix, quote, tail, tokenize_role
+from ccpo_jax.rollout.role_prompts import PROMPTS
 from experiments.robustness.families import FAMILIES, load_family, save_tokenizer
 from tests.support.errors import raises_for
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from ccpo_jax.rl.topology import TOPOLOGIES
-from ccpo_jax.rollout import prompts
-from ccpo_jax.rollout.prompts import PROMPTS, RolePrompt, Template, tokenize_role
+from ccpo_jax.rollout import padding, prompts
+from ccpo_jax.rollout.prompts import RolePrompt, Template, tokenize_role
+from ccpo_jax.rollout.role_prompts import PROMPTS
 from tests.support.stubs import CODEC
 from tests.support.teams import senders_of
 
@@ -74,9 +75,9 @@ def test_braces_of_problems_are_not_slots():
 
 
 def test_padding():
-    right, lengths = prompts.pad_right([[5, 6], [], [7, 8, 9]], 4, 0)
+    right, lengths = padding.pad_right([[5, 6], [], [7, 8, 9]], 4, 0)
     np.testing.assert_array_equal(right, [[5, 6, 0, 0], [0, 0, 0, 0], [7, 8, 9, 0]])
-    left, _ = prompts.pad_left([[5, 6], [], [7, 8, 9]], 4, 0)
+    left, _ = padding.pad_left([[5, 6], [], [7, 8, 9]], 4, 0)
     np.testing.assert_array_equal(left, [[0, 0, 5, 6], [0, 0, 0, 0], [0, 7, 8, 9]])
     np.testing.assert_array_equal(lengths, [2, 0, 3])
     assert right.dtype == left.dtype == lengths.dtype == np.int32

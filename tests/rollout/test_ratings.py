@@ -13,7 +13,7 @@ from ccpo_jax.rl.topology import dyad
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Agent, Team, rate, rollout
 from ccpo_jax.rollout import prompts as text
-from ccpo_jax.rollout.ratings import EVEN, FAILURES, parse
+from ccpo_jax.rollout.ratings import EVEN_SHARES, FAILURES, parse_rating
 from ccpo_jax.train.evaluate import collect_ratings
 from tests.support.stubs import CODEC, POLICY, markov_params
 from tests.support.teams import PROBLEMS, ROLES, prompt_text
@@ -26,9 +26,12 @@ def test_the_nine_splits(tenths):
     split = (tenths / 10, (10 - tenths) / 10)
     for outcome in ("right", "wrong"):
         reply = json.dumps({"outcome": outcome, "thinker": split[0], "solver": split[1]})
-        assert parse(reply, outcome) == (split, "")
-        assert parse(f"I think so: {reply} That is all.", outcome) == (split, "")
-        assert parse(reply, "wrong" if outcome == "right" else "right") == (EVEN, "wrong_outcome")
+        assert parse_rating(reply, outcome) == (split, "")
+        assert parse_rating(f"I think so: {reply} That is all.", outcome) == (split, "")
+        assert parse_rating(reply, "wrong" if outcome == "right" else "right") == (
+            EVEN_SHARES,
+            "wrong_outcome",
+        )
 
 
 HOSTILE = {
@@ -56,21 +59,21 @@ HOSTILE = {
 @pytest.mark.parametrize("failure, reply", [(name, reply) for name in HOSTILE for reply in HOSTILE[name]],
                          ids=lambda x: repr(x[:30]))  # fmt: skip
 def test_everything_else_is_even_and_says_why(failure, reply):
-    assert parse(reply, "right") == (EVEN, failure)
+    assert parse_rating(reply, "right") == (EVEN_SHARES, failure)
 
 
 def test_a_reply_costs_no_more_than_its_end():
     began = time.perf_counter()
     for long in ("{" * 10_000_000, '{"a":' * 2_000_000, "9" * 10_000_000, ("}" + "{") * 5_000_000):
-        assert parse(long + "}", "right")[0] == EVEN
-    assert parse("{" * 1_000_000 + GOOD, "right") == ((0.3, 0.7), "")
+        assert parse_rating(long + "}", "right")[0] == EVEN_SHARES
+    assert parse_rating("{" * 1_000_000 + GOOD, "right") == ((0.3, 0.7), "")
     assert time.perf_counter() - began < 2
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet=st.sampled_from('{}[]":, .0123456789e-+rightwonsolvekut\\'), max_size=200))
 def test_no_reply_breaks_the_parser(reply):
-    split, failure = parse(reply, "right")
+    split, failure = parse_rating(reply, "right")
     assert failure in ("", *FAILURES) and sum(split) == pytest.approx(1)
     if failure == "":
         found = json.loads(reply[reply.rindex("{") : reply.rindex("}") + 1])
@@ -118,7 +121,7 @@ def test_raters_read_problem_thought_answer_and_verdict():
     tokens = sum(int(turn.samples.length.sum()) for turn in rated.ratings)
     assert rated.decoded_tokens == spoken.decoded_tokens + tokens > spoken.decoded_tokens
     assert [turn.samples.tokens.shape for turn in rated.ratings] == [(3, 2, 9)] * 2
-    assert len(rated.first(2).ratings[0].texts) == 2
+    assert len(rated.first_prompts(2).ratings[0].texts) == 2
     first, second = (turn.samples.tokens.tolist() for turn in rated.ratings)
     assert first != second and first != spoken.turns[0].samples.tokens.tolist()
 
@@ -145,7 +148,10 @@ def test_ratings_become_splits_and_counts(monkeypatch):
     spoken, result, metrics = collect_ratings(
         team, WEIGHTS, PROBLEMS[:2], spoken, result, jax.random.key(0)
     )
-    expected = [[[[0.3, 0.7], EVEN], [EVEN, [0.9, 0.1]]], [[EVEN, [0.3, 0.7]], [EVEN, EVEN]]]
+    expected = [
+        [[[0.3, 0.7], EVEN_SHARES], [EVEN_SHARES, [0.9, 0.1]]],
+        [[EVEN_SHARES, [0.3, 0.7]], [EVEN_SHARES, EVEN_SHARES]],
+    ]
     np.testing.assert_allclose(result.shares, expected, rtol=1e-6)
     assert metrics["rating/parsed/0"] == 0.5 and metrics["rating/parsed/1"] == 0.25
     assert metrics["rating/no_object/0"] == 0.25 and metrics["rating/wrong_outcome/0"] == 0.25

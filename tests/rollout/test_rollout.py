@@ -24,6 +24,7 @@ from ccpo_jax.rl.topology import (
 from ccpo_jax.rl.types import Samples
 from ccpo_jax.rollout import Agent, Rollout, Team, Turn, bucket, outcome, rollout
 from ccpo_jax.rollout import prompts as text
+from ccpo_jax.rollout.padding import pad_right
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.sampler.decode_loop import Prompts, sample
 from ccpo_jax.sampler.generate import num_compiled
@@ -57,7 +58,9 @@ def test_voting_decodes_nothing_extra():
     assert alone.decoded_tokens == with_worlds.decoded_tokens > 0
     assert with_worlds.masks.shape == (4, 3)
     for agent in range(3):
-        assert with_worlds.turns[agent].counts == (3,) and with_worlds.turns[agent].variant == (
+        assert with_worlds.turns[agent].samples_per_variant == (3,) and with_worlds.turns[
+            agent
+        ].variant_of_world == (
             0,
             0,
             0,
@@ -68,7 +71,7 @@ def test_voting_decodes_nothing_extra():
 def test_dyad_thinks_once_and_answers_in_both_worlds():
     team = team_of(dyad())
     both = speak(team, weights_of(team, 2), ablated=(0,))
-    assert both.turns[0].counts == (3,) and both.turns[1].counts == (3, 3)
+    assert both.turns[0].samples_per_variant == (3,) and both.turns[1].samples_per_variant == (3, 3)
     assert both.turns[1].rows(0) == slice(0, 3) and both.turns[1].rows(1) == slice(3, 6)
     joint = speak(team, weights_of(team, 2))
     assert_same_tokens(both, joint, 0)
@@ -81,7 +84,7 @@ def test_masked_world_is_solo_sampling_token_for_token():
     both = speak(team, weights, ablated=(0,))
     solver = team.agents[1]
     rows = [text.whole(solver.template, CODEC, problem) for problem in PROBLEMS]
-    prefix, length = text.pad_right(rows, max(map(len, rows)), CODEC.pad_id)
+    prefix, length = pad_right(rows, max(map(len, rows)), CODEC.pad_id)
     batch = len(PROBLEMS)
     key = jax.random.key(5)
     for part in (1, 1):  # agent 1, variant 1
@@ -124,7 +127,7 @@ def test_each_agent_reads_its_own_view_of_a_problem():
             list(ids[:length])
             for ids, length in zip(turn.prompts.prefix, turn.prompts.prefix_length, strict=True)
         ]
-        begin = text.prefix if team.agents[agent].has_tail else text.whole
+        begin = text.prefix if team.agents[agent].reads_messages else text.whole
         assert read == [
             begin(team.agents[agent].template, CODEC, problem) for problem in (views[agent], "7")
         ]
@@ -141,8 +144,8 @@ def test_fewer_prompts_samples_or_solos_change_no_other_token(topology):
     for agent in range(topology.num_agents):
         few, many = fewer.turns[agent], whole.turns[agent]
         np.testing.assert_array_equal(few.samples.tokens[:, :2], many.samples.tokens[:3, :2])
-        if len(few.counts) == 2:
-            assert few.counts == (2, 1)
+        if len(few.samples_per_variant) == 2:
+            assert few.samples_per_variant == (2, 1)
             np.testing.assert_array_equal(few.samples.tokens[:, 2], many.samples.tokens[:3, 4])
 
 
@@ -318,10 +321,10 @@ def test_what_no_mask_reaches_is_decoded_once(topology):
     decoded = sum(turn.samples.tokens.shape[1] for turn in spoken.turns)
     assert decoded == 2 * texts_per_sample(topology, spoken.masks) > 2 * len(topology.roles)
     for index, (turn, factual) in enumerate(zip(spoken.turns, alone.turns, strict=True)):
-        assert turn.counts[0] == 2 and factual.counts == (2,)
+        assert turn.samples_per_variant[0] == 2 and factual.samples_per_variant == (2,)
         np.testing.assert_array_equal(turn.samples.tokens[:, :2], factual.samples.tokens)
         if not topology.reads[index]:
-            assert turn.counts == (2,)
+            assert turn.samples_per_variant == (2,)
 
 
 def without(topology, masked):
@@ -381,7 +384,7 @@ def test_outcomes_of_graphs_by_hand(topology, masked_samples):
             for agent, t in enumerate(topology.final_turns)
             if mask[agent]
         ]
-        again = any(turn.variant[world] for _, turn, _ in finals)
+        again = any(turn.variant_of_world[world] for _, turn, _ in finals)
         count = (masked_samples or 3) if again else 3
         for b in range(3):
             rewards, right = [], np.zeros((count, topology.num_agents))
@@ -443,12 +446,12 @@ def test_answers_to_the_same_words_are_rows_behind_one_question():
     weights = (markov_params(CODEC.vocab_size),)
     how = {"group_size": 2, "answers_per_text": 3, "ablated": (0,), "masked_samples": 4}
     spoken = rollout(team, weights, PROBLEMS[:2], jax.random.key(5), **how)
-    assert [turn.counts for turn in spoken.turns] == [(2,), (6, 4), (18, 4)]
+    assert [turn.samples_per_variant for turn in spoken.turns] == [(2,), (6, 4), (18, 4)]
     assert spoken.decoded_tokens == sum(turn.samples.length.sum() for turn in spoken.turns)
     for index, turn in enumerate(spoken.turns):
         assert turn.prompts.prefix.shape[0] == 2  # one prefix a problem, whatever its rows
         for b in range(2):
-            for row in range(turn.counts[0]):
+            for row in range(turn.samples_per_variant[0]):
                 said = {
                     p: spoken.turns[p].texts[b][row // 3 ** (index - p)]
                     for p in topology.reads[index]

@@ -1,5 +1,7 @@
 """A network small enough to reason about: the next token depends on the last one alone."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 
@@ -53,6 +55,9 @@ class LetterCodec:
 
     def frame(self, system: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (2, *self.encode(system)), (2,)
+
+    def save(self, folder) -> None:
+        (pathlib.Path(folder) / "alphabet.txt").write_text(ALPHABET)
 
 
 CODEC = LetterCodec()

@@ -1,0 +1,373 @@
+"""Collects rollouts: a team answers a batch of problems, in the factual world and in worlds that mask agents.
+
+Turns are sampled in stages; a stage holds every turn whose messages exist. Turns of a stage that share a network are
+one call of the sampler. What no mask touches is decoded once for all worlds; what a mask changes is decoded again, as
+further rows of the same call behind the same prefix. Voting decodes nothing extra.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ccpo_jax.errors import InputError
+from ccpo_jax.rl.topology import agent_masks, is_chain, variants
+from ccpo_jax.rl.types import HostArray, Samples
+from ccpo_jax.rollout import prompts as segments
+from ccpo_jax.rollout.padding import bucket, pad_left, pad_right, stack_prompts, tail_groups
+from ccpo_jax.rollout.team import Agent, ProblemText, Rollout, Team, Turn
+from ccpo_jax.sampler import Prompts, SamplingParams
+from ccpo_jax.sampler.generate import ResponseFormat, generate
+
+# Room for a verdict of one word in any tokenizer.
+_VERDICT_TOKENS = 8
+
+# [B][R] messages that each row reads, as token ids in reading order; None = the sender is masked.
+_Messages = list[list[list[Sequence[int] | None]]]
+
+
+def rollout(
+    team: Team,
+    weights: Sequence[Any],
+    problems: Sequence[ProblemText],
+    key: jax.Array,
+    *,
+    group_size: int,
+    sampling: SamplingParams = SamplingParams(),
+    ablated: Sequence[int | Sequence[int]] = (),
+    masked_samples: int | None = None,
+    answers_per_text: int = 1,
+    on_prompt_done: Callable[[dict[int, tuple[str, ...]]], None] | None = None,
+) -> Rollout:
+    """Lets the team answer every problem `group_size` times, in the factual world and with each of `ablated` masked.
+
+    Args:
+      team: who answers.
+      weights: P decode weights, from ``policy.publish``.
+      problems: B problem texts; in place of a text, one per agent where agents read different things.
+      key: typed PRNG key of this batch. Row (turn, variant, prompt, sample) derives its own key, so its tokens do not
+        depend on which other samples or devices take part.
+      group_size: G, samples per prompt in the factual world.
+      sampling: temperature and top-p; all other fields change how the work is done and not one token.
+      ablated: the agents that each further world masks, see `agent_masks`; () decodes the factual world alone.
+      masked_samples: samples per prompt of what a mask changes; None = G.
+      answers_per_text: K, factual responses to each text of the turn before: turn t of a chain has G * K^t samples.
+        More than 1 needs a chain.
+      on_prompt_done: called with prompt numbers and all their texts, those of turn 0 first, as soon as the last
+        response of a prompt has ended, while others still decode; each prompt is in one call.
+
+    Returns:
+      `Rollout` on the host.
+
+    Raises:
+      InputError: if `answers_per_text` does not fit the topology, or a prompt is longer than ``team.prompt_length``.
+    """
+    if answers_per_text > 1 and not is_chain(team.topology):
+        raise InputError(
+            "answers_per_text",
+            f"{answers_per_text} answers to every text need a chain, received the topology "
+            f"{team.topology.name!r}; use 1",
+        )
+    masks = agent_masks(team.topology.num_agents, ablated)
+    # Per turn, the texts of the prompts that have finished.
+    texts: list[dict[int, list[str]]] = [{} for _ in team.agents]
+
+    def receive(call: Sequence[_Request], finished: Sequence[int], samples: Samples) -> None:
+        for i, request in enumerate(call):
+            of_turn = _decode_texts(request.agent, Samples(*(field[i] for field in samples)))
+            texts[request.number].update(zip(finished, of_turn, strict=True))
+        if on_prompt_done is None:
+            return
+        complete = [b for b in finished if all(b in of_turn for of_turn in texts)]
+        if complete:
+            on_prompt_done({b: tuple(t for of_turn in texts for t in of_turn[b]) for b in complete})
+
+    turns: dict[int, Turn] = {}
+    for numbers in team.stages:
+        stage = _Stage(
+            team=team,
+            problems=problems,
+            masks=masks,
+            turns=turns,
+            factual_samples=group_size * answers_per_text ** min(numbers),
+            masked_samples=group_size if masked_samples is None else masked_samples,
+        )
+        requests = [_turn_request(stage, number) for number in numbers]
+        for call in _group_by_call(requests):
+            results = _sample(call, weights, key, sampling, functools.partial(receive, call))
+            for request, samples in zip(call, results, strict=True):
+                of_turn = texts[request.number]
+                turns[request.number] = request.to_turn(
+                    samples, [of_turn[b] for b in range(len(problems))]
+                )
+    return Rollout(tuple(turns[number] for number in range(len(turns))), masks)
+
+
+def rate(
+    team: Team,
+    weights: Sequence[Any],
+    problems: Sequence[ProblemText],
+    rollout: Rollout,
+    verdicts: Sequence[Sequence[str]],
+    key: jax.Array,
+    *,
+    sampling: SamplingParams = SamplingParams(),
+) -> Rollout:
+    """Lets every agent rate every factual outcome.
+
+    A rater reads the problem, every message of its sample, and the verdict in a word.
+
+    Args:
+      team: with raters.
+      weights, problems, sampling: as in `rollout`.
+      rollout: what is rated.
+      verdicts: ``[B][G]`` the verdict on each sample.
+      key: the batch's; the keys of ratings differ from those of turns.
+
+    Returns:
+      `rollout` with its `ratings`.
+    """
+    requests = [
+        _rating_request(team, problems, rollout, verdicts, agent)
+        for agent in range(len(team.raters))
+    ]
+    ratings: dict[int, Turn] = {}
+    for call in _group_by_call(requests):
+        results = _sample(call, weights, key, sampling)
+        for request, samples in zip(call, results, strict=True):
+            texts = _decode_texts(request.agent, samples)
+            ratings[request.number] = request.to_turn(samples, texts)
+    return rollout._replace(ratings=tuple(ratings[number] for number in sorted(ratings)))
+
+
+class _Request(NamedTuple):
+    """A turn to be sampled."""
+
+    number: int  # of the turn; ratings follow the last turn. Part of every row's key
+    agent: Agent
+    prompts: Prompts
+    variant_of_world: tuple[int, ...]
+    samples_per_variant: tuple[int, ...]
+
+    def to_turn(self, samples: Samples, texts: list[list[str]]) -> Turn:
+        """The turn with its responses."""
+        return Turn(self.prompts, samples, texts, self.variant_of_world, self.samples_per_variant)
+
+
+class _Stage(NamedTuple):
+    """What the turns of a stage have in common."""
+
+    team: Team
+    problems: Sequence[ProblemText]
+    masks: HostArray  # shape=[W, A], dtype=bool
+    turns: Mapping[int, Turn]  # of earlier stages
+    factual_samples: int  # per prompt
+    masked_samples: int  # per prompt and variant that a mask changes
+
+    def partners(self, number: int) -> tuple[int, ...]:
+        """The turns that turn `number` quotes."""
+        reads = self.team.topology.reads[number]
+        return tuple(reads) if self.team.agents[number].reads_messages else ()
+
+
+def _turn_request(stage: _Stage, number: int) -> _Request:
+    """One turn of a stage, with its prompts for all variants."""
+    team, topology = stage.team, stage.team.topology
+    agent = team.agents[number]
+    worlds, variant_of_world = variants(topology, number, stage.masks)
+    masked = (stage.masked_samples,) * (len(worlds) - 1)
+    samples_per_variant = (stage.factual_samples, *masked)
+    rows = []
+    for world, count in zip(worlds, samples_per_variant, strict=True):
+        rows += [_sources(stage, number, world, sample, count) for sample in range(count)]
+
+    prompts = _build_prompts(
+        agent,
+        number,
+        _view(stage.problems, topology.speakers[number]),
+        _messages(stage, number, rows),
+        longest_messages=[team.agents[partner].max_tokens for partner in stage.partners(number)],
+        prompt_length=team.prompt_length,
+    )
+    return _Request(number, agent, prompts, variant_of_world, samples_per_variant)
+
+
+def _sources(
+    stage: _Stage, number: int, world: int, sample: int, num_samples: int
+) -> list[tuple[int, int] | None]:
+    """The (turn, row) that a sample of turn `number` reads, in reading order; None where the sender is masked."""
+    topology = stage.team.topology
+    sources: list[tuple[int, int] | None] = []
+    for partner in stage.partners(number):
+        if stage.masks[world, topology.speakers[partner]]:
+            row = stage.turns[partner].row_of_sample(world, sample, num_samples)
+            sources.append((partner, row))
+        else:
+            sources.append(None)
+    return sources
+
+
+def _messages(
+    stage: _Stage, number: int, rows: Sequence[Sequence[tuple[int, int] | None]]
+) -> _Messages:
+    """What the rows of a turn read, from the `_sources` of each."""
+    agents = stage.team.agents
+    quotes = {
+        partner: _quote(agents[number], stage.turns[partner].texts, agents[partner].max_tokens)
+        for partner in stage.partners(number)
+    }
+    messages: _Messages = []
+    for b in range(len(stage.problems)):
+        of_prompt = []
+        for sources in rows:
+            of_prompt.append(
+                [None if source is None else quotes[source[0]][b][source[1]] for source in sources]
+            )
+        messages.append(of_prompt)
+    return messages
+
+
+def _rating_request(
+    team: Team,
+    problems: Sequence[ProblemText],
+    rollout: Rollout,
+    verdicts: Sequence[Sequence[str]],
+    agent: int,
+) -> _Request:
+    """The ratings of one agent: each reads all factual messages of its sample, then the verdict."""
+    rater = team.raters[agent]
+    group = len(verdicts[0])
+    quotes = []
+    for turn, author in zip(rollout.turns, team.agents, strict=True):
+        quotes.append(_quote(rater, turn.texts, author.max_tokens))
+    verdict_quotes = _quote(rater, verdicts, _VERDICT_TOKENS)
+    rows = [
+        [turn.row_of_sample(0, sample, group) for turn in rollout.turns] for sample in range(group)
+    ]
+
+    messages: _Messages = []
+    for b in range(len(problems)):
+        of_prompt = []
+        for sample in range(group):
+            read = [quoted[b][row] for quoted, row in zip(quotes, rows[sample], strict=True)]
+            of_prompt.append([*read, verdict_quotes[b][sample]])
+        messages.append(of_prompt)
+
+    number = len(team.agents) + agent
+    prompts = _build_prompts(
+        rater,
+        number,
+        _view(problems, agent),
+        messages,
+        longest_messages=[*(author.max_tokens for author in team.agents), _VERDICT_TOKENS],
+        prompt_length=team.prompt_length,
+    )
+    return _Request(number, rater, prompts, (0,) * len(rollout.masks), (group,))
+
+
+def _view(problems: Sequence[ProblemText], agent: int) -> list[str]:
+    """The problems as one agent reads them."""
+    return [problem if isinstance(problem, str) else problem[agent] for problem in problems]
+
+
+def _quote(reader: Agent, texts: Sequence[Sequence[str]], max_tokens: int) -> list[list[list[int]]]:
+    """``[B][R]`` texts as tokens of the reader's tokenizer."""
+    flat = segments.quote(reader.tokenizer, [text for row in texts for text in row], max_tokens)
+    width = len(texts[0])
+    return [flat[b * width : (b + 1) * width] for b in range(len(texts))]
+
+
+def _build_prompts(
+    agent: Agent,
+    number: int,
+    problems: Sequence[str],
+    messages: _Messages,
+    *,
+    longest_messages: Sequence[int],
+    prompt_length: int,
+) -> Prompts:
+    """The prompts of turn `number`; message i has at most ``longest_messages[i]`` tokens."""
+    pad_id = agent.tokenizer.pad_id
+    head = segments.prefix if agent.reads_messages else segments.whole
+    prefixes = [head(agent.template, agent.tokenizer, problem) for problem in problems]
+    needed = max(len(ids) for ids in prefixes)
+    if needed > prompt_length:
+        raise InputError(
+            "prompt_length",
+            f"a prompt of turn {number} takes {needed} tokens, the limit is {prompt_length}; "
+            f"type --config.prompt_length={needed}",
+        )
+    prefix, prefix_length = pad_right(prefixes, bucket(needed, prompt_length), pad_id)
+
+    shape = (len(problems), len(messages[0]))
+    if not agent.reads_messages:
+        empty = np.zeros((*shape, 0), np.int32)
+        return Prompts(prefix, prefix_length, empty, np.zeros(shape, np.int32))
+
+    tails = [segments.tail(agent.template, row) for rows in messages for row in rows]
+    longest_tail = segments.tail(agent.template, [[pad_id] * count for count in longest_messages])
+    slots = bucket(max(len(ids) for ids in tails), len(longest_tail))
+    tail, tail_length = pad_left(tails, slots, pad_id)
+    return Prompts(prefix, prefix_length, tail.reshape(*shape, slots), tail_length.reshape(shape))
+
+
+def _group_by_call(requests: Sequence[_Request]) -> list[list[_Request]]:
+    """Requests that one sampler call serves: same network, tokenizer, response limit and rows."""
+    calls: dict[tuple, list[_Request]] = {}
+    for request in requests:
+        agent = request.agent
+        kind = (agent.policy, agent.tokenizer, agent.max_tokens, request.samples_per_variant)
+        calls.setdefault(kind, []).append(request)
+    return list(calls.values())
+
+
+def _sample(
+    call: Sequence[_Request],
+    weights: Sequence[Any],
+    key: jax.Array,
+    sampling: SamplingParams,
+    on_prompts_done: Callable[[Sequence[int], Samples], None] | None = None,
+) -> list[Samples]:
+    """Samples the requests of one call."""
+    agent = call[0].agent
+    tokenizer = agent.tokenizer
+    prompts = stack_prompts([request.prompts for request in call], tokenizer.pad_id)
+    parameter_sets = [request.agent.parameter_set for request in call]
+    if len(set(parameter_sets)) == 1:
+        parameter_sets = parameter_sets[:1]
+    samples = generate(
+        agent.policy,
+        [weights[index] for index in parameter_sets],
+        prompts,
+        key,
+        np.stack([_key_paths(request) for request in call]),
+        ResponseFormat(tokenizer.eos_ids, tokenizer.pad_id, agent.max_tokens),
+        sampling=sampling,
+        tail_groups=tail_groups(prompts, call[0].samples_per_variant),
+        on_prompts_done=on_prompts_done,
+    )
+    return [Samples(*(field[i] for field in samples)) for i in range(len(call))]
+
+
+def _key_paths(request: _Request) -> HostArray:
+    """``[B, R, 4]``: (turn, variant, prompt, sample), the path from the batch key to each row's own key."""
+    counts = request.samples_per_variant
+    batch = len(request.prompts.prefix)
+    paths = np.zeros((batch, sum(counts), 4), np.uint32)
+    paths[..., 0] = request.number
+    paths[..., 1] = np.repeat(np.arange(len(counts)), counts)
+    paths[..., 2] = np.arange(batch)[:, None]
+    paths[..., 3] = np.concatenate([np.arange(count) for count in counts])
+    return paths
+
+
+def _decode_texts(agent: Agent, samples: Samples) -> list[list[str]]:
+    """``[b][R]`` texts of samples ``[b, R, T]``."""
+    batch, rows, max_tokens = samples.tokens.shape
+    tokens = np.asarray(samples.tokens).reshape(-1, max_tokens)
+    lengths = np.asarray(samples.length).reshape(-1)
+    ids = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+    flat = agent.tokenizer.decode_batch(ids)
+    return [flat[b * rows : (b + 1) * rows] for b in range(batch)]
