@@ -1,4 +1,5 @@
-"""Rollouts: a team answers a batch of problems, in the factual world and in worlds that mask agents."""
+"""Rollouts: a team answers a batch of problems, in the factual world and in worlds that mask
+agents."""
 
 from ccpo_jax.rollout.collect import rate, rollout
 from ccpo_jax.rollout.outcomes import outcome

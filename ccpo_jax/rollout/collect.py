@@ -1,8 +1,10 @@
-"""Collects rollouts: a team answers a batch of problems, in the factual world and in worlds that mask agents.
+"""Collects rollouts: a team answers a batch of problems, in the factual world and in worlds that
+mask agents.
 
-Turns are sampled in stages; a stage holds every turn whose messages exist. Turns of a stage that share a network are
-one call of the sampler. What no mask touches is decoded once for all worlds; what a mask changes is decoded again, as
-further rows of the same call behind the same prefix. Voting decodes nothing extra.
+Turns are sampled in stages; a stage holds every turn whose messages exist. Turns of a stage that
+share a network are one call of the sampler. What no mask touches is decoded once for all worlds;
+what a mask changes is decoded again, as further rows of the same call behind the same prefix.
+Voting decodes nothing extra.
 """
 
 import functools
@@ -41,28 +43,33 @@ def rollout(
     answers_per_text: int = 1,
     on_prompt_done: Callable[[dict[int, tuple[str, ...]]], None] | None = None,
 ) -> Rollout:
-    """Lets the team answer every problem `group_size` times, in the factual world and with each of `ablated` masked.
+    """Lets the team answer every problem `group_size` times, in every world.
 
     Args:
       team: who answers.
       weights: P decode weights, from ``policy.publish``.
-      problems: B problem texts; in place of a text, one per agent where agents read different things.
-      key: typed PRNG key of this batch. Row (turn, variant, prompt, sample) derives its own key, so its tokens do not
-        depend on which other samples or devices take part.
+      problems: B problem texts; in place of a text, one per agent where agents read different
+        things.
+      key: typed PRNG key of this batch. Row (turn, variant, prompt, sample) derives its own key, so
+        its tokens do not depend on which other samples or devices take part.
       group_size: G, samples per prompt in the factual world.
-      sampling: temperature and top-p; all other fields change how the work is done and not one token.
-      ablated: the agents that each further world masks, see `agent_masks`; () decodes the factual world alone.
+      sampling: temperature and top-p; all other fields change how the work is done and not one
+        token.
+      ablated: the agents that each further world masks, see `agent_masks`; () decodes the factual
+        world alone.
       masked_samples: samples per prompt of what a mask changes; None = G.
-      answers_per_text: K, factual responses to each text of the turn before: turn t of a chain has G * K^t samples.
-        More than 1 needs a chain.
-      on_prompt_done: called with prompt numbers and all their texts, those of turn 0 first, as soon as the last
-        response of a prompt has ended, while others still decode; each prompt is in one call.
+      answers_per_text: K, factual responses to each text of the turn before: turn t of a chain has
+        G * K^t samples. More than 1 needs a chain.
+      on_prompt_done: called with prompt numbers and all their texts, those of turn 0 first, as soon
+        as the last response of a prompt has ended, while others still decode; each prompt is in one
+        call.
 
     Returns:
       `Rollout` on the host.
 
     Raises:
-      InputError: if `answers_per_text` does not fit the topology, or a prompt is longer than ``team.prompt_length``.
+      InputError: if `answers_per_text` does not fit the topology, or a prompt is longer than
+      ``team.prompt_length``.
     """
     if answers_per_text > 1 and not is_chain(team.topology):
         raise InputError(
@@ -197,7 +204,8 @@ def _turn_request(stage: _Stage, number: int) -> _Request:
 def _sources(
     stage: _Stage, number: int, world: int, sample: int, num_samples: int
 ) -> list[tuple[int, int] | None]:
-    """The (turn, row) that a sample of turn `number` reads, in reading order; None where the sender is masked."""
+    """The (turn, row) that a sample of turn `number` reads, in reading order; None where the sender
+    is masked."""
     topology = stage.team.topology
     sources: list[tuple[int, int] | None] = []
     for partner in stage.partners(number):
@@ -352,7 +360,8 @@ def _sample(
 
 
 def _key_paths(request: _Request) -> HostArray:
-    """``[B, R, 4]``: (turn, variant, prompt, sample), the path from the batch key to each row's own key."""
+    """``[B, R, 4]``: (turn, variant, prompt, sample), folded into the batch key for each row's
+    key."""
     counts = request.samples_per_variant
     batch = len(request.prompts.prefix)
     paths = np.zeros((batch, sum(counts), 4), np.uint32)

@@ -18,7 +18,8 @@ def outcome(
     correct: Sequence[HostArray],
     answer_id: Sequence[HostArray],
 ) -> Outcome:
-    """The team's outcome in every world, from verdicts on its texts. Truncated answers count as wrong.
+    """The team's outcome in every world, from verdicts on its texts. Truncated answers count as
+    wrong.
 
     Args:
       topology: the team's rule.
@@ -27,9 +28,10 @@ def outcome(
       answer_id: per turn ``[B, R]`` int, answer classes within each prompt, -1 = none.
 
     Returns:
-      `Outcome` with fields ``[W, B, G(, A)]`` on the host. An agent's answer is its last turn. With K answers to every
-      text, G counts the samples of the last turn. Where a masked world has another number of samples than G, each of
-      the G stands for their mean, which has no answer class. Surprisal is that of the factual responses.
+      `Outcome` with fields ``[W, B, G(, A)]`` on the host. An agent's answer is its last turn. With
+      K answers to every text, G counts the samples of the last turn. Where a masked world has
+      another number of samples than G, each of the G stands for their mean, which has no answer
+      class. Surprisal is that of the factual responses.
     """
     finals = [rollout.turns[turn] for turn in topology.final_turns]
     right, label = [], []
@@ -74,7 +76,7 @@ def outcome(
 
 
 def _per_world(values: Sequence[HostArray], rows: Sequence[Sequence[HostArray]]) -> HostArray:
-    """``[W', B, G, A]``: per world and agent, the rows ``rows[world][agent] [G]`` of ``values[agent] [B, R]``."""
+    """``[W', B, G, A]``: the rows ``rows[world][agent] [G]`` of ``values[agent] [B, R]``."""
     worlds = []
     for rows_of_world in rows:
         chosen = [x[:, r] for x, r in zip(values, rows_of_world, strict=True)]
@@ -83,7 +85,7 @@ def _per_world(values: Sequence[HostArray], rows: Sequence[Sequence[HostArray]])
 
 
 def _surprisal(topology: Topology, rollout: Rollout, group: int) -> HostArray:
-    """``[A, B, G]`` float32, nats: minus the log-likelihood of all of an agent's tokens in each of `group` samples."""
+    """``[A, B, G]`` float32, nats: minus the log-likelihood of each agent's tokens."""
     batch = len(rollout.turns[0].prompts.prefix)
     surprisal = np.zeros((topology.num_agents, batch, group), np.float32)
     for agent, turn in zip(topology.speakers, rollout.turns, strict=True):

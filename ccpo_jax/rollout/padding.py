@@ -11,7 +11,7 @@ from ccpo_jax.sampler.decode_loop import TailGroups
 
 
 def bucket(length: int, limit: int) -> int:
-    """`length` rounded up to two significant bits (at most a third of padding, few shapes), never above `limit`.
+    """`length` rounded up to two significant bits: at most a third of padding. At most `limit`.
 
     Example:
       >>> [bucket(n, 100) for n in (0, 3, 5, 9, 50, 97)]
@@ -61,7 +61,7 @@ def stack_prompts(prompts: Sequence[Prompts], pad_id: int) -> Prompts:
 
 
 def tail_groups(prompts: Prompts, samples_per_variant: Sequence[int]) -> TailGroups:
-    """The rows of each variant and the tail slots they need; neighbours that need the same slots are one group."""
+    """Rows of each variant and the tail slots they need; neighbours of one width are one group."""
     tail_slots = prompts.tail.shape[-1]
     tail_length = np.asarray(prompts.tail_length)
     groups: list[tuple[int, int]] = []

@@ -1,8 +1,9 @@
 """Prompts put together from segments that are tokenized one by one.
 
-A prompt is a *prefix* (the chat template's head and the problem) and a *tail* (messages of other turns, the closing
-words and the start of the reply). The problem comes first, so that rows which differ in their messages alone share
-their prefix. Segments are concatenated as tokens: masking an agent removes exactly its segment's tokens.
+A prompt is a *prefix* (the chat template's head and the problem) and a *tail* (messages of other
+turns, the closing words and the start of the reply). The problem comes first, so that rows which
+differ in their messages alone share their prefix. Segments are concatenated as tokens: masking an
+agent removes exactly its segment's tokens.
 """
 
 import dataclasses
@@ -12,12 +13,14 @@ from typing import Protocol
 
 from ccpo_jax.errors import InputError
 
-# Bounds the text that `quote` tokenizes. Words have fewer characters per token; runs of blanks may have more.
+# Bounds the text that `quote` tokenizes. Words have fewer characters per token; runs of blanks may
+# have more.
 _CHARACTERS_PER_TOKEN = 16
 
 
 class TextCodec(Protocol):
-    """What prompts, rollouts and the export need of a tokenizer. Hashable; equal codecs share a sampler call."""
+    """What prompts, rollouts and the export need of a tokenizer. Hashable; equal codecs share a
+    sampler call."""
 
     @property
     def pad_id(self) -> int:
@@ -57,9 +60,10 @@ class RolePrompt:
     Attributes:
       system: the system turn; "" = none.
       problem: the beginning of the user turn, with ``{problem}``.
-      message: the words around a message that the role reads, with ``{message}``: the segment that masking removes.
-        "" = reads nobody. Where the words depend on the sender, a mapping: a role, "own" (an earlier turn of the reader
-        itself), "verdict" (on the team's answer, for ratings), "" = any other sender.
+      message: the words around a message that the role reads, with ``{message}``: the segment that
+        masking removes. "" = reads nobody. Where the words depend on the sender, a mapping: a role,
+        "own" (an earlier turn of the reader itself), "verdict" (on the team's answer, for ratings),
+        "" = any other sender.
       closing: the end of the user turn.
     """
 
@@ -76,8 +80,8 @@ class Template:
     Attributes:
       head: the chat template up to the user's words, and the words before the problem.
       after: the words between problem and messages.
-      message: the words before and after each message, in reading order. One pair alone serves any number of messages;
-        () = reads nobody.
+      message: the words before and after each message, in reading order. One pair alone serves any
+        number of messages; () = reads nobody.
       closing: the closing words and the rest of the chat template.
     """
 
@@ -95,10 +99,12 @@ def tokenize_role(
     Args:
       tokenizer: the reader's.
       role: the words.
-      senders: who wrote each message, in reading order, as keys of `role.message`; None = anybody, any number.
+      senders: who wrote each message, in reading order, as keys of `role.message`; None = anybody,
+        any number.
 
     Raises:
-      InputError: if `problem` lacks ``{problem}``, a message lacks ``{message}``, or there are no words for a sender.
+      InputError: if `problem` lacks ``{problem}``, a message lacks ``{message}``, or there are no
+      words for a sender.
     """
 
     def encode(text: str) -> tuple[int, ...]:
@@ -129,8 +135,8 @@ def _words_for(role: RolePrompt, sender: str) -> str:
     if not words:
         raise InputError(
             "prompt_style",
-            f"the role that opens with {role.system!r} has no words for a message of {sender or 'anybody'!r}; "
-            "add them to its message, or let it read somebody else",
+            f"the role that opens with {role.system!r} has no words for a message of "
+            f"{sender or 'anybody'!r}; add them to its message, or let it read somebody else",
         )
     return words
 

@@ -1,11 +1,13 @@
 """Ratings: reads from a reply how an agent divides an outcome between a dyad's two roles.
 
-A reply holds one flat JSON object, which repeats the outcome in the rater's prompt and gives two shares that add up to 1:
+A reply holds one flat JSON object, which repeats the outcome in the rater's prompt and gives two
+shares that add up to 1:
 
     {"outcome": "right", "thinker": 0.3, "solver": 0.7}
 
-Nine pairs of shares are allowed, (0.1, 0.9) to (0.9, 0.1). Any other reply counts as even shares, and as a failure with
-its reason. Standard library only; no more than the last thousand characters of a reply are read.
+Nine pairs of shares are allowed, (0.1, 0.9) to (0.9, 0.1). Any other reply counts as even shares,
+and as a failure with its reason. Standard library only; no more than the last thousand characters
+of a reply are read.
 """
 
 import json
@@ -28,8 +30,9 @@ def parse_rating(reply: str, outcome: str) -> tuple[tuple[float, float], str]:
       outcome: the word in its prompt, one of `OUTCOMES`.
 
     Returns:
-      ``(shares, failure)``: the Thinker's and the Solver's share, and "" or why they are even: "no_object" (no JSON
-      object), "no_split" (its shares are none of the nine pairs) or "wrong_outcome" (it names another outcome).
+      ``(shares, failure)``: the Thinker's and the Solver's share, and "" or why they are even:
+      "no_object" (no JSON object), "no_split" (its shares are none of the nine pairs) or
+      "wrong_outcome" (it names another outcome).
 
     Example:
       >>> parse_rating('Well: {"outcome": "right", "thinker": 0.3, "solver": 0.7}', "right")
@@ -49,7 +52,7 @@ def parse_rating(reply: str, outcome: str) -> tuple[tuple[float, float], str]:
 
 
 def _last_object(text: str) -> dict | None:
-    """The last flat JSON object in a text that is short; None if there is none, or if it names a key twice."""
+    """The last flat JSON object in a short text; None without one, or if it names a key twice."""
     end = text.rfind("}")
     start = text.rfind("{", 0, max(end, 0))
     if start < 0:

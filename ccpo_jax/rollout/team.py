@@ -25,7 +25,8 @@ class Agent:
 
     @property
     def reads_messages(self) -> bool:
-        """Whether its prompts quote other turns, so that rows of one problem differ in their prompt."""
+        """Whether its prompts quote other turns, so that rows of one problem differ in their
+        prompt."""
         return bool(self.template.message)
 
 
@@ -40,7 +41,7 @@ class Team:
 
     @property
     def stages(self) -> tuple[tuple[int, ...], ...]:
-        """Turns by stage: a turn is in the first stage by which everything that it reads exists."""
+        """Turns by stage: a turn is in the first stage by which all that it reads exists."""
         depth: dict[int, int] = {}
         for turn, partners in enumerate(self.topology.reads):
             depth[turn] = 1 + max((depth[partner] for partner in partners), default=-1)
@@ -53,8 +54,8 @@ class Team:
 class Turn(NamedTuple):
     """All responses of one turn to a batch of problems, on the host.
 
-    The rows of a prompt are (variant, sample), variant 0 first. Variant 0 is the factual one; worlds whose masks let
-    the turn read the same things share a variant.
+    The rows of a prompt are (variant, sample), variant 0 first. Variant 0 is the factual one;
+    worlds whose masks let the turn read the same things share a variant.
     """
 
     prompts: Prompts  # [B, ...], [B, R, ...]
@@ -70,9 +71,10 @@ class Turn(NamedTuple):
         return slice(first, first + self.samples_per_variant[variant])
 
     def row_of_sample(self, world: int, sample, num_samples: int):
-        """The row of this turn that sample number `sample` of a later turn, or of the whole team, goes with.
+        """The row of this turn that a sample of a later turn, or of the whole team, goes with.
 
-        Where there are K times as many samples as rows, K in a row share a row; else they are paired by number.
+        Where there are K times as many samples as rows, K in a row share a row; else they are
+        paired by number.
 
         Args:
           world: the world.
@@ -108,7 +110,7 @@ class Rollout(NamedTuple):
         return Rollout(turns, self.masks, ratings)
 
     def num_samples(self, topology: Topology, world: int) -> int:
-        """Samples of the whole team in `world`: those of the answers that its mask changes, else the factual ones."""
+        """Samples of the whole team in `world`: of what its mask changes, else the factual ones."""
         finals = [self.turns[turn] for turn in topology.final_turns]
         for turn in finals:
             variant = turn.variant_of_world[world]

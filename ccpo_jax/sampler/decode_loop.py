@@ -1,10 +1,11 @@
-"""The decode loop: prefill, then decode with a cache that can grow and a batch that can shrink and refill. To be jitted.
+"""The decode loop: prefill, decode, grow the cache, shrink and refill the batch. To be jitted.
 
-Each prompt ``b`` has one *prefix*, computed once, and R rows. A row may add a *tail* of its own (a partner's message,
-say) before it decodes. The loop only reads what is computed before it: the prefix cache, once per prompt for all of its
-rows, and the tails, in groups of rows of similar length, so that a row without a message carries no empty slots for
-one. Responses start at slot 0 of a cache of their own, whatever stands before them: the cursor is one scalar for the
-whole batch, and each cache write is a slice.
+Each prompt ``b`` has one *prefix*, computed once, and R rows. A row may add a *tail* of its own (a
+partner's message, say) before it decodes. The loop only reads what is computed before it: the
+prefix cache, once per prompt for all of its rows, and the tails, in groups of rows of similar
+length, so that a row without a message carries no empty slots for one. Responses start at slot 0 of
+a cache of their own, whatever stands before them: the cursor is one scalar for the whole batch, and
+each cache write is a slice.
 """
 
 from collections.abc import Callable
@@ -23,14 +24,14 @@ TailGroups = tuple[tuple[int, int], ...]
 
 # Tokens, over all rows, that one pass of the prefill runs through the network.
 _PREFILL_TOKENS = 2048
-# A multiple of it are the slots of a prefix where empty slots cost nothing: whole tiles need no mask.
+# Slots of a prefix are a multiple of it where empty slots cost nothing: whole tiles need no mask.
 _PREFIX_ALIGNMENT = 64
-# Likewise those of a tail, whose empty slots are computed: just enough to load several keys at a time.
+# Likewise of a tail, whose empty slots are computed: just enough to load several keys at a time.
 _TAIL_ALIGNMENT = 8
 
 
 class Prompts(NamedTuple):
-    """Tokens to condition on. With a leading agent axis on every field when several parameter sets sample at once."""
+    """Tokens to condition on; stacked agents have a leading agent axis on every field."""
 
     prefix: Array | HostArray  # shape=[B, L], dtype=int32, right-padded
     prefix_length: Array | HostArray  # shape=[B], dtype=int32, at least 1
@@ -39,9 +40,10 @@ class Prompts(NamedTuple):
 
 
 class DecodeState(NamedTuple):
-    """Responses under way. With a leading agent axis on every field but `step` when several parameter sets sample."""
+    """Responses under way; stacked agents have a leading agent axis on every field but `step`."""
 
-    # shape=[], dtype=int32: counts tokens. Token i of a response that began at step f is drawn at step f + i.
+    # shape=[], dtype=int32: counts tokens. Token i of a response that began at step f is drawn at
+    # step f + i.
     step: Array
     # shape=[B, R], dtype=int32: the newest token.
     token: Array
@@ -59,7 +61,8 @@ class DecodeState(NamedTuple):
     position: Array
     # Prefixes and tails.
     context: Context
-    # Cache of [B, R, ...]: the token of step s is in slot s mod T. It may have fewer slots while s is small.
+    # Cache of [B, R, ...]: the token of step s is in slot s mod T. It may have fewer slots while s
+    # is small.
     cache: Any
 
 
@@ -76,23 +79,25 @@ def sample(
 ) -> Samples:
     """Samples one response per row in one go.
 
-    Pure: wrap it in `jax.jit` with `policy`, `max_tokens`, `tail_groups` and `stacked` static. For batches of ragged
-    length, `ccpo_jax.sampler.generate.generate` samples the same tokens sooner: it drops rows that have ended.
+    Pure: wrap it in `jax.jit` with `policy`, `max_tokens`, `tail_groups` and `stacked` static. For
+    batches of ragged length, `ccpo_jax.sampler.generate.generate` samples the same tokens sooner:
+    it drops rows that have ended.
 
     Args:
       policy: the network's functions.
       weights: decode weights from ``policy.publish``; with a leading agent axis when `stacked`.
       prompts: what to condition on; with a leading agent axis on every field when `stacked`.
-      keys: ``[B, R]`` typed PRNG keys, one per row; with a leading agent axis when `stacked`. A row's tokens depend on
-        its prompt, its key and the settings, not on the rest of the batch.
+      keys: ``[B, R]`` typed PRNG keys, one per row; with a leading agent axis when `stacked`. A
+        row's tokens depend on its prompt, its key and the settings, not on the rest of the batch.
       settings: traced temperature, top-p, end tokens and pad token, see `token_sampling`.
       max_tokens: T, the length at which a response is cut.
       tail_groups: see `prefill`.
-      stacked: True: several parameter sets of one architecture sample together, vmapped inside one loop.
+      stacked: True: several parameter sets of one architecture sample together, vmapped inside one
+        loop.
 
     Returns:
-      `Samples` ``[B, R, T]``, with a leading agent axis when `stacked`. Log-probabilities are of the distribution that
-      was sampled from, in nats.
+      `Samples` ``[B, R, T]``, with a leading agent axis when `stacked`. Log-probabilities are of
+      the distribution that was sampled from, in nats.
     """
     state = prefill(
         policy,
@@ -134,8 +139,8 @@ def prefill(
     Args:
       policy, weights, prompts, keys, settings, max_tokens, stacked: as in `sample`.
       cache_slots: response tokens that fit into the cache; `grow_cache` makes more. None = T.
-      tail_groups: which rows share a tail width. A tail must fit the width of its group. None = all rows, as wide as
-        they came.
+      tail_groups: which rows share a tail width. A tail must fit the width of its group. None = all
+        rows, as wide as they came.
     """
     rows, tail_slots = prompts.tail.shape[-2:]
     groups = tail_groups or ((rows, tail_slots),)
@@ -166,7 +171,7 @@ def _per_agent(stacked: bool, function: Callable) -> Callable:
 
 
 def _uniforms(keys: Array, count: int) -> Array:
-    """``[..., count]`` numbers that depend on a row's own key and the step alone, never on neighbours or on `count`."""
+    """``[..., count]`` numbers; each depends on its row's key and its step alone."""
 
     def of_row(key: Array) -> Array:
         def of_step(step: Array) -> Array:
@@ -190,7 +195,8 @@ def encode_prompts(
     Args:
       policy, weights, prompts: as in `sample`, not stacked.
       tail_groups: see `prefill`.
-      tokens_per_pass: most tokens, over all rows, that run at once; bounds the attention scores that exist at once.
+      tokens_per_pass: most tokens, over all rows, that run at once; bounds the attention scores
+        that exist at once.
 
     Returns:
       ``(hidden [B, R, D] that predicts the first tokens, context of the decode loop)``.
@@ -302,7 +308,8 @@ def decode(
 ) -> DecodeState:
     """Decodes until every response has ended or `until` steps are done.
 
-    `until` is traced. By then no response may pass T tokens, and no step may pass the slots of the cache.
+    `until` is traced. By then no response may pass T tokens, and no step may pass the slots of the
+    cache.
     """
     max_tokens = state.tokens.shape[-1]
     logits = _per_agent(stacked, policy.logits)
@@ -379,9 +386,10 @@ def compact(
 
     Args:
       state: responses under way.
-      prompts: ``[B']`` int32, prompts that stay. None = all, each in its place, so that a batch which a mesh splits is
-        not moved between devices.
-      rows: for each tail group, ``[B', r']`` int32, rows of each prompt that stay, counted from the group's first row.
+      prompts: ``[B']`` int32, prompts that stay. None = all, each in its place, so that a batch
+        which a mesh splits is not moved between devices.
+      rows: for each tail group, ``[B', r']`` int32, rows of each prompt that stay, counted from the
+        group's first row.
       empty: ``[B', R']`` bool, True: no response sits here; counted as ended.
       stacked: see `sample`. `prompts`, `rows` and `empty` then have a leading agent axis.
     """
@@ -428,8 +436,10 @@ def insert(
 
     Args:
       state: responses under way, with room for T tokens in the cache.
-      new: from `prefill`, with the same shapes but for the number of prompts; its cache is not read.
-      targets: ``[b]`` int32, where each new prompt goes, B = nowhere; with a leading agent axis when `stacked`.
+      new: from `prefill`, with the same shapes but for the number of prompts; its cache is not
+        read.
+      targets: ``[b]`` int32, where each new prompt goes, B = nowhere; with a leading agent axis
+        when `stacked`.
       stacked: see `sample`.
     """
     column = state.step % state.tokens.shape[-1]

@@ -1,4 +1,5 @@
-"""Generation from the host: the decode loop in chunks, between which waiting prompts replace those that have finished."""
+"""Generation from the host: decodes in chunks; between them waiting prompts replace finished
+ones."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ class Programs(NamedTuple):
 
 @functools.cache
 def programs() -> Programs:
-    """The one set of jitted functions. Made at the first call: only then is the backend known, and its options."""
+    """The one set of jitted functions. Made at the first call, when the backend is known."""
 
     def prefill_rows(policy, weights, prompts, key, key_paths, settings, **static) -> DecodeState:
         def row_key(path):
@@ -115,19 +116,21 @@ def generate(
     on_prompts_done: Callable[[Sequence[int], Samples], None] | None = None,
     jitted: Programs | None = None,
 ) -> Samples:
-    """Samples A' agents at once: folded into the batch when they share parameters, vmapped when they do not.
+    """Samples A' agents at once: one batch if they share parameters, vmapped if they do not.
 
     Args:
       policy: the network's functions.
       weights: decode weights: one entry for all agents, or one for each.
       prompts: host arrays with a leading axis of A' agents on every field.
       key: typed PRNG key of the batch.
-      key_paths: ``[A', B, R, I]`` uint32: folding these I numbers into `key`, one after another, gives a row's own key.
+      key_paths: ``[A', B, R, I]`` uint32: folding these I numbers into `key`, one after another,
+        gives a row's own key.
       response: end tokens, pad token and the length at which a response is cut.
-      sampling: temperature and top-p; all other fields change how the work is done and not one token.
+      sampling: temperature and top-p; all other fields change how the work is done and not one
+        token.
       tail_groups: see `decode_loop.prefill`.
-      on_prompts_done: called with prompts, and their samples ``[A', b, R, T]``, as soon as they have finished for all
-        agents; every prompt is in one call.
+      on_prompts_done: called with prompts, and their samples ``[A', b, R, T]``, as soon as they
+        have finished for all agents; every prompt is in one call.
       jitted: replaces `programs()`, in tests.
 
     Returns:
@@ -183,7 +186,7 @@ def generate(
 
 
 def _batch_size(shape: tuple[int, ...], max_concurrent: int | None, num_parts: int) -> int:
-    """Prompts of each agent that decode at once: a multiple of `num_parts` shards, unless that is all of them."""
+    """Prompts of each agent that decode at once: all, or a multiple of `num_parts` shards."""
     agents, num_prompts, rows = shape
     if max_concurrent is None:
         return num_prompts
@@ -194,7 +197,8 @@ def _batch_size(shape: tuple[int, ...], max_concurrent: int | None, num_parts: i
 class _Call(NamedTuple):
     """What stays the same during one call of `generate`.
 
-    Host arrays have a leading axis of A' agents; A' = 1 unless `stacked`, and device arrays then lack the axis.
+    Host arrays have a leading axis of A' agents; A' = 1 unless `stacked`, and device arrays then
+    lack the axis.
     """
 
     policy: Policy
@@ -234,7 +238,7 @@ class _Batch(NamedTuple):
 
 
 class _Responses(NamedTuple):
-    """All responses of the call, by number, written as they finish. Host arrays ``[A' * B * R, T]``."""
+    """All responses of the call, written as they finish. Host arrays ``[A' * B * R, T]``."""
 
     tokens: HostArray
     logprobs: HostArray
@@ -294,7 +298,7 @@ def _prefill_args(call: _Call, chosen: HostArray, cache_slots: int) -> tuple[tup
 
 
 def _compile_ahead(call: _Call, batch: _Batch) -> None:
-    """Starts to compile the programs that decode this batch, and what it becomes when it grows or shrinks."""
+    """Starts to compile the decode loop of this batch, and of what it may become next."""
     states = [batch.state]
     if batch.cache_slots < call.max_tokens:
         larger = min(2 * batch.cache_slots, call.max_tokens)
@@ -341,7 +345,7 @@ def _decode(call: _Call, batch: _Batch, decode_chunk: int) -> _Batch:
 
 
 def _collect(call: _Call, batch: _Batch, responses: _Responses) -> tuple[_Batch, HostArray]:
-    """Writes what has finished into `responses`. Returns the batch without it, and the numbers of the responses."""
+    """Moves finished responses from the batch to `responses`; also returns their numbers."""
     slots, state = batch.slots, batch.state
     ended = fetch(state.done).reshape(slots.response.shape)
     cut = int(state.step) + 1 - slots.began >= call.max_tokens

@@ -9,14 +9,14 @@ from ccpo_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class SamplingParams:
-    """How responses are sampled. Static; only `temperature` and `top_p` change which tokens are drawn.
+    """How responses are sampled. Only `temperature` and `top_p` change which tokens are drawn.
 
     Attributes:
       temperature: 0 = greedy.
       top_p: probability mass of the tokens to draw from, in (0, 1]; 1 = the full distribution.
       decode_chunk: decode steps between host checks for finished responses.
-      max_concurrent: most responses of one sampler call that decode at once; further prompts wait until others have
-        finished. None = all.
+      max_concurrent: most responses of one sampler call that decode at once; further prompts wait
+        until others have finished. None = all.
       sharding: placement of the prompt axis; None = one device.
 
     Raises:
@@ -25,9 +25,9 @@ class SamplingParams:
     Example:
       >>> SamplingParams(temperature=0.7, top_p=0.95).max_concurrent is None
       True
-      >>> SamplingParams(top_p=0.0)
+      >>> SamplingParams(temperature=-1.0)
       Traceback (most recent call last):
-      ccpo_jax.errors.InputError: sample.top_p: must be in (0, 1], received 0.0; use 1.0 for the full distribution
+      ccpo_jax.errors.InputError: sample.temperature: must be >= 0 (0 = greedy), received -1.0
     """
 
     temperature: float = 1.0

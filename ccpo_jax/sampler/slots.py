@@ -1,4 +1,4 @@
-"""Slots: which response decodes in which row of the batch, as responses finish and prompts join. Numpy, on the host.
+"""Slots: which response decodes in which row of the batch. Numpy, on the host.
 
 Arrays have a leading axis of A' agents that sample in one call, each with slots of its own.
 """
@@ -10,7 +10,8 @@ import numpy as np
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import HostArray
 
-# Below this many rows a smaller batch saves nothing: a decode step then costs what reading the weights costs.
+# Below this many rows a smaller batch saves nothing: a decode step then costs what reading the
+# weights costs.
 _MIN_ROWS = 8
 
 
@@ -35,7 +36,7 @@ class Slots(NamedTuple):
 def first_slots(
     response_numbers: HostArray, num_prompts: int, group_sizes: tuple[int, ...]
 ) -> Slots:
-    """The slots in which the first `num_prompts` prompts of ``response_numbers [A', B, R]`` begin."""
+    """The slots of the first `num_prompts` prompts of ``response_numbers [A', B, R]``."""
     response = response_numbers[:, :num_prompts].copy()
     return Slots(
         response=response,
@@ -55,7 +56,7 @@ class Admission(NamedTuple):
 
 
 def plan_admission(slots: Slots, num_prompts: int, refill_size: int) -> Admission | None:
-    """The next prompts to join, or None if too few prompts of the batch have finished to fill one refill.
+    """The next prompts to join; None if none waits, or too few places are free for a refill.
 
     Args:
       slots: the batch.
@@ -100,7 +101,8 @@ class Compaction(NamedTuple):
 
     # shape=[A', B''], dtype=int32: prompts that stay.
     prompts: HostArray
-    # shape=[A', B'', r''], dtype=int32 for each tail group: rows that stay, counted from the group's first row.
+    # shape=[A', B'', r''], dtype=int32 for each tail group: rows that stay, counted from the
+    # group's first row.
     rows: tuple[HostArray, ...]
     # shape=[A', B'', R''], dtype=bool: True = no response sits here.
     empty: HostArray
@@ -109,10 +111,10 @@ class Compaction(NamedTuple):
 def plan_compaction(
     empty: HostArray, group_sizes: tuple[int, ...], drop_prompts: bool
 ) -> Compaction | None:
-    """The smallest batch that holds all responses under way, or None where that is the batch as it is.
+    """The smallest batch that holds all responses under way; None if that is the batch as it is.
 
-    A prompt with more responses than the smaller batch has rows for takes several places; one without responses takes
-    none.
+    A prompt with more responses than the smaller batch has rows for takes several places; one
+    without responses takes none.
 
     Args:
       empty: ``[A', B', R']`` bool, rows without a response under way.
@@ -135,9 +137,10 @@ def plan_compaction(
 def smaller_batches(
     num_prompts: int, group_sizes: tuple[int, ...], drop_prompts: bool
 ) -> list[tuple[int, tuple[int, ...]]]:
-    """Batches to shrink to, as (prompts, rows of each tail group), smallest first: few, so that few programs compile.
+    """Batches to shrink to, as (prompts, rows of each tail group), smallest first.
 
-    Rows halve first: until each prompt has one, a decode step still reads every prompt. Then prompts halve.
+    They are few, so that few programs compile. Rows halve first: until each prompt has one, a
+    decode step still reads every prompt. Then prompts halve.
 
     Example:
       >>> smaller_batches(8, (4,), drop_prompts=True)
@@ -158,7 +161,7 @@ def smaller_batches(
 def _assign_places(
     live: list[HostArray], places: HostArray, num_prompts: int, sizes: tuple[int, ...]
 ) -> Compaction:
-    """Gives the live rows of every prompt its places; ``live[group]`` is ``[A', B', r]``, `places` ``[A', B']``."""
+    """Assigns ``places [A', B']`` to prompts and to their ``live[group] [A', B', r]`` rows."""
     agents = len(places)
     prompts = np.zeros((agents, num_prompts), np.int32)
     rows = tuple(np.zeros((agents, num_prompts, size), np.int32) for size in sizes)

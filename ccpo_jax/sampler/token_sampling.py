@@ -1,6 +1,7 @@
-"""Drawing tokens from logits by inverting the cumulative distribution: one uniform number per row, no sort, no noise.
+"""Draws tokens from logits: one uniform number per row, no sort, no noise per token.
 
-A vocabulary is seen as blocks. Two passes over the logits (the largest of each block, and each block's sum of weights)
+The cumulative distribution is inverted in blocks.
+ Two passes over the logits (the largest of each block, and each block's sum of weights)
 are all that grows with it. The draw then finds its block, and its token inside the block.
 """
 
@@ -56,11 +57,13 @@ def sample_tokens(logits: Array, uniform: Array, settings: TokenSampling) -> tup
     Args:
       logits: ``[..., V]`` float32.
       uniform: ``[...]`` float32 in [0, 1), one number per row.
-      settings: at temperature 0 the most likely token is taken, the first of equals; its log-probability is then that
-        of temperature 1. ``top_p < 1`` keeps the smallest set of most likely tokens with at least that mass.
+      settings: at temperature 0 the most likely token is taken, the first of equals; its
+        log-probability is then that of temperature 1. ``top_p < 1`` keeps the smallest set of most
+        likely tokens with at least that mass.
 
     Returns:
-      ``(token [...] int32, logprob [...] float32)``: nats, under the distribution that was drawn from.
+      ``(token [...] int32, logprob [...] float32)``: nats, under the distribution that was drawn
+      from.
     """
     padding = [(0, 0)] * uniform.ndim + [(0, -logits.shape[-1] % _BLOCK)]
     blocks = jnp.pad(logits, padding, constant_values=-jnp.inf)
@@ -122,7 +125,7 @@ def _top_p_threshold(weights: Array, top_p: Array) -> Array:
 
 
 def _first_above(weights: Array, target: Array) -> tuple[Array, Array]:
-    """The first index, of positive weight, at which the cumulative sum passes `target`, and what `target` has left."""
+    """The index at which the cumulative sum passes `target`, and what is left of `target` there."""
     cumulative = jnp.cumsum(weights, axis=-1)
     total = cumulative[..., -1]
     target = jnp.minimum(target, jnp.nextafter(total, jnp.zeros_like(total)))

@@ -1,4 +1,5 @@
-"""Prompts: segments, masking, padding; and every style has words for the roles of its topologies."""
+"""Prompts: segments, masking, padding; and every style has words for the roles of its
+topologies."""
 
 import numpy as np
 import pytest

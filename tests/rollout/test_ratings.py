@@ -1,4 +1,5 @@
-"""Ratings: nine splits are read, everything else is even, counted, and cheap; raters read what they should."""
+"""Ratings: nine splits are read, everything else is even, counted, and cheap; raters read what they
+should."""
 
 import json
 import time
@@ -36,28 +37,61 @@ def test_the_nine_splits(tenths):
 
 HOSTILE = {
     "no_object": [
-        "", "0.3 and 0.7", "{", "}", "}{", "{}}", GOOD[:-1], GOOD.replace('"', "'"), GOOD.replace(":", "="),
-        GOOD.replace("0.3", "-"), GOOD.replace("0.3", "0.3.3"), "{" * 10_000, "}" * 10_000, "[" * 900 + GOOD[:-1],
+        "",
+        "0.3 and 0.7",
+        "{",
+        "}",
+        "}{",
+        "{}}",
+        GOOD[:-1],
+        GOOD.replace('"', "'"),
+        GOOD.replace(":", "="),
+        GOOD.replace("0.3", "-"),
+        GOOD.replace("0.3", "0.3.3"),
+        "{" * 10_000,
+        "}" * 10_000,
+        "[" * 900 + GOOD[:-1],
         '{"outcome": "right", "thinker": 0.3, "thinker": 0.3, "solver": 0.7}',
-        '{"a": ' + "[" * 900 + "]" * 80 + "}", "[0.3, 0.7]", GOOD + "{}}", "{" + GOOD[1:-1] + "\x00}",
+        '{"a": ' + "[" * 900 + "]" * 80 + "}",
+        "[0.3, 0.7]",
+        GOOD + "{}}",
+        "{" + GOOD[1:-1] + "\x00}",
     ],
     "no_split": [
-        GOOD.replace("0.3", "0.4"), GOOD.replace("0.3", "0.25").replace("0.7", "0.75"), GOOD.replace("0.3", '"0.3"'),
-        GOOD.replace("0.3", "0").replace("0.7", "1"), GOOD.replace("0.3", "0.0").replace("0.7", "1.0"),
-        GOOD.replace("0.3", "NaN"), GOOD.replace("0.7", "Infinity"), GOOD.replace("0.3", "1e999"),
-        GOOD.replace("0.3", "-0.3").replace("0.7", "1.3"), GOOD.replace("0.3", "true"), GOOD.replace("0.3", "null"),
-        GOOD.replace("0.3", "3e-1000000"), GOOD.replace("0.3", "9" * 200), "{}", GOOD + "{}", GOOD.replace("0.3", "[0.3]"),
-        '{"outcome": "right", "split": [0.3, 0.7]}', GOOD.replace("solver", "Solver"),
+        GOOD.replace("0.3", "0.4"),
+        GOOD.replace("0.3", "0.25").replace("0.7", "0.75"),
+        GOOD.replace("0.3", '"0.3"'),
+        GOOD.replace("0.3", "0").replace("0.7", "1"),
+        GOOD.replace("0.3", "0.0").replace("0.7", "1.0"),
+        GOOD.replace("0.3", "NaN"),
+        GOOD.replace("0.7", "Infinity"),
+        GOOD.replace("0.3", "1e999"),
+        GOOD.replace("0.3", "-0.3").replace("0.7", "1.3"),
+        GOOD.replace("0.3", "true"),
+        GOOD.replace("0.3", "null"),
+        GOOD.replace("0.3", "3e-1000000"),
+        GOOD.replace("0.3", "9" * 200),
+        "{}",
+        GOOD + "{}",
+        GOOD.replace("0.3", "[0.3]"),
+        '{"outcome": "right", "split": [0.3, 0.7]}',
+        GOOD.replace("solver", "Solver"),
     ],
     "wrong_outcome": [
-        GOOD.replace("right", "wrong"), GOOD.replace('"right"', "true"), GOOD.replace('"right"', '["right"]'),
-        GOOD.replace("right", "RIGHT"), '{"thinker": 0.3, "solver": 0.7}',
+        GOOD.replace("right", "wrong"),
+        GOOD.replace('"right"', "true"),
+        GOOD.replace('"right"', '["right"]'),
+        GOOD.replace("right", "RIGHT"),
+        '{"thinker": 0.3, "solver": 0.7}',
     ],
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("failure, reply", [(name, reply) for name in HOSTILE for reply in HOSTILE[name]],
-                         ids=lambda x: repr(x[:30]))  # fmt: skip
+@pytest.mark.parametrize(
+    "failure, reply",
+    [(name, reply) for name in HOSTILE for reply in HOSTILE[name]],
+    ids=lambda x: repr(x[:30]),
+)
 def test_everything_else_is_even_and_says_why(failure, reply):
     assert parse_rating(reply, "right") == (EVEN_SHARES, failure)
 
@@ -83,10 +117,20 @@ def test_no_reply_breaks_the_parser(reply):
 # The stage after the verdict
 
 RATERS = {
-    "rate_thinker": text.RolePrompt("r", "{problem}", {"thinker": "\nmine: {message}", "verdict": " so {message}",
-                                                       "solver": "\nyours: {message}"}, "?"),
-    "rate_solver": text.RolePrompt("q", "{problem}", {"": "\nheard: {message}", "verdict": " so {message}"}, "!"),
-}  # fmt: skip
+    "rate_thinker": text.RolePrompt(
+        "r",
+        "{problem}",
+        {
+            "thinker": "\nmine: {message}",
+            "verdict": " so {message}",
+            "solver": "\nyours: {message}",
+        },
+        "?",
+    ),
+    "rate_solver": text.RolePrompt(
+        "q", "{problem}", {"": "\nheard: {message}", "verdict": " so {message}"}, "!"
+    ),
+}
 
 
 def rating_team() -> Team:

@@ -89,9 +89,12 @@ def test_masked_world_is_solo_sampling_token_for_token():
     key = jax.random.key(5)
     for part in (1, 1):  # agent 1, variant 1
         key = jax.random.fold_in(key, part)
-    keys = jnp.stack([
-        jnp.stack([jax.random.fold_in(jax.random.fold_in(key, b), g) for g in range(3)]) for b in range(batch)
-    ])  # fmt: skip
+    keys = jnp.stack(
+        [
+            jnp.stack([jax.random.fold_in(jax.random.fold_in(key, b), g) for g in range(3)])
+            for b in range(batch)
+        ]
+    )
     bare = Prompts(
         prefix, length, np.zeros((batch, 3, 0), np.int32), np.zeros((batch, 3), np.int32)
     )
@@ -259,7 +262,8 @@ def test_prompt_beyond_the_limit_says_what_to_type():
     assert "--config.prompt_length=43" in str(error.value)
 
 
-# General graphs, in all worlds at once. Where only prompts matter, a network that costs nothing speaks.
+# General graphs, in all worlds at once. Where only prompts matter, a network that costs nothing
+# speaks.
 
 REVIEW = graph(
     "planner solver(0) solver(0) checker(1,2) planner@0 solver@1(3,4)"
@@ -340,7 +344,8 @@ def without(topology, masked):
 
 
 def test_a_removal_world_is_the_smaller_team():
-    """Greedy, by a network that reads everything: the same words as a team that never had the masked agent."""
+    """Greedy, by a network that reads everything: the same words as a team that never had the
+    masked agent."""
     policy = small_policy()
     weights = (policy.publish(small_params(0, small_config())),)
     how = {"group_size": 1, "sampling": SamplingParams(temperature=0.0)}
@@ -373,7 +378,8 @@ def silent_rollout(topology, group, masked_samples, rng) -> Rollout:
 @pytest.mark.parametrize("masked_samples", [None, 1, 3, 5])
 @every_graph
 def test_outcomes_of_graphs_by_hand(topology, masked_samples):
-    """Rewards of every world from the verdicts on the texts of those who are there, sample by sample."""
+    """Rewards of every world from the verdicts on the texts of those who are there, sample by
+    sample."""
     rng = np.random.default_rng(0)
     spoken = silent_rollout(topology, 3, masked_samples, rng)
     labels = [rng.integers(-1, 3, turn.samples.length.shape) for turn in spoken.turns]
@@ -440,7 +446,8 @@ def test_graphs_decode_the_same_where_prompts_wait_for_others():
 
 
 def test_answers_to_the_same_words_are_rows_behind_one_question():
-    """Two plans, three solutions to each, three checks of each solution, beside solo answers to a hidden plan."""
+    """Two plans, three solutions to each, three checks of each solution, beside solo answers to a
+    hidden plan."""
     topology = chain(3)
     team = team_of(topology, policy=POLICY, shared=True, max_tokens=6)
     weights = (markov_params(CODEC.vocab_size),)
@@ -480,7 +487,8 @@ def test_answers_need_a_chain():
 
 
 def test_outcomes_and_training_rows_of_nested_answers_by_hand():
-    """A sample of the team is one path from a thought to an answer; a text is trained once, with its paths' advantage."""
+    """A sample of the team is one path from a thought to an answer; a text is trained once, with
+    its paths' advantage."""
     rng = np.random.default_rng(0)
     masks = agent_masks(2, (0,))
     turns = []

@@ -46,7 +46,8 @@ def settings(eos_ids=(EOS,), **sampling):
 
 
 def assert_same_samples(one, other):
-    """The same tokens; a sum of exponentials may be rounded otherwise in a batch of another shape."""
+    """The same tokens; a sum of exponentials may be rounded otherwise in a batch of another
+    shape."""
     one, other = Samples(*one), Samples(*other)
     np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-6)
     for field in ("tokens", "length", "truncated"):
@@ -197,7 +198,8 @@ def test_a_tokenizer_without_an_end_token_is_refused():
 def test_rows_that_leave_and_prompts_that_wait_change_no_token(
     decode_chunk, max_concurrent, stacked
 ):
-    """Ragged ends: the batch shrinks or is refilled several times, and every row is what it is in one go."""
+    """Ragged ends: the batch shrinks or is refilled several times, and every row is what it is in
+    one go."""
     agents, batch, samples, length = 2, 5, 6, 40
     weights = tuple(markov_params(V, seed) for seed in range(agents if stacked else 1))
     prompts = jax.tree.map(lambda x: np.stack([x] * agents), prompts_for(batch, samples))
@@ -278,7 +280,8 @@ def test_the_batch_shrinks_and_is_refilled_while_others_decode(monkeypatch):
 
 @pytest.mark.parametrize("slots", [0, 10])
 def test_prompts_read_in_pieces_are_those_read_at_once(slots):
-    """Prefixes and tails of many lengths, in a few slots at a time: what predicts the first token, and the caches."""
+    """Prefixes and tails of many lengths, in a few slots at a time: what predicts the first token,
+    and the caches."""
     rng = np.random.default_rng(0)
     prompts = Prompts(
         rng.integers(2, V, (7, 7)).astype(np.int32),
@@ -299,7 +302,8 @@ def test_prompts_read_in_pieces_are_those_read_at_once(slots):
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["one set", "a set each"])
 def test_programs_compiled_ahead_are_the_ones_that_run(monkeypatch, stacked):
-    """The cache grows twice and the batch shrinks; every decoded token comes from a program that was prepared."""
+    """The cache grows twice and the batch shrinks; every decoded token comes from a program that
+    was prepared."""
     agents, length = 2, 150
     tables = [markov_params(V, seed)["table"] for seed in range(agents if stacked else 1)]
     weights = tuple({"table": table.at[:, EOS].add(-2.0)} for table in tables)

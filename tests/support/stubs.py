@@ -36,7 +36,8 @@ ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789+-=.:?\n"
 
 
 class LetterCodec:
-    """One token a letter; ids 0, 1 and 2 are pad, end and a control token that no text can spell."""
+    """One token a letter; ids 0, 1 and 2 are pad, end and a control token that no text can
+    spell."""
 
     pad_id, eos_ids = 0, (1,)
     vocab_size = 3 + len(ALPHABET)

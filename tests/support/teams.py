@@ -1,4 +1,5 @@
-"""Small teams for tests: problems, roles, random networks, and the prompts that were read as text."""
+"""Small teams for tests: problems, roles, random networks, and the prompts that were read as
+text."""
 
 import jax
 import jax.numpy as jnp
