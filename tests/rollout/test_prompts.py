@@ -8,6 +8,7 @@ from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import padding, prompts
 from ccpo_jax.rollout.prompts import RolePrompt, Template, tokenize_role
 from ccpo_jax.rollout.role_prompts import PROMPTS
+from tests.support.errors import raises_for
 from tests.support.stubs import CODEC
 from tests.support.teams import senders_of
 
@@ -32,10 +33,10 @@ def test_segments_in_order():
 def test_masking_removes_exactly_the_segment():
     template = tokenize_role(CODEC, SOLVER)
     message = CODEC.encode("two")
-    heard, masked = prompts.tail(template, [message]), prompts.tail(template, [None])
+    received, masked = prompts.tail(template, [message]), prompts.tail(template, [None])
     ((before, after),) = template.message
     segment = [*before, *message, *after]
-    assert heard == segment + masked and masked == prompts.tail(template, [])
+    assert received == segment + masked and masked == prompts.tail(template, [])
     silent = prompts.tail(template, [[]])  # saying nothing is not the same as being masked
     assert silent == [*before, *after] + masked
 
@@ -64,9 +65,7 @@ def test_quotes_are_bounded_before_and_after_tokenizing():
 @pytest.mark.parametrize("field,text", [("problem", "no slot"), ("message", "no slot")])
 def test_a_segment_without_its_slot_is_refused(field, text):
     words = {"system": "", "problem": "{problem}", "message": "", "closing": ""} | {field: text}
-    with pytest.raises(
-        ValueError, match=f"prompt_style: the {field} segment 'no slot' has no {{{field}}}"
-    ):
+    with raises_for("prompt_style"):
         tokenize_role(CODEC, RolePrompt(**words))
 
 
@@ -100,7 +99,7 @@ def test_every_style_lets_a_dyad_rate_itself(style):
         assert len(template.message) == 3 and template.message[1] != template.message[2]
 
 
-def test_messages_are_told_apart_by_who_said_them():
+def test_the_words_around_a_message_depend_on_its_sender():
     role = RolePrompt("", "{problem}", {"own": "\nmine: {message}.", "": "\nother: {message}."}, "")
     template = tokenize_role(CODEC, role, ("voter", "own"))
     assert (
@@ -109,13 +108,13 @@ def test_messages_are_told_apart_by_who_said_them():
     )
     assert spell(prompts.tail(template, [None, CODEC.encode("b")])) == "\nmine: b.<"
     assert spell(prompts.tail(template, [])) == "<"
-    with pytest.raises(ValueError, match="prompt_style: .* has no words for a message of 'voter'"):
+    with raises_for("prompt_style"):
         tokenize_role(CODEC, RolePrompt("", "{problem}", {"own": "{message}"}, ""), ("voter",))
-    with pytest.raises(ValueError, match="'be silent' has no words for a message of 'planner'"):
+    with raises_for("prompt_style"):
         tokenize_role(CODEC, RolePrompt("be silent", "{problem}", "", ""), ("planner",))
 
 
 @pytest.mark.parametrize("style", ["math", "choice"])
-def test_the_thinker_is_told_to_leave_the_answer(style):
+def test_the_thinker_leaves_the_answer_to_its_colleague(style):
     assert "to your colleague" in PROMPTS[style]["thinker"].closing
     assert PROMPTS[style]["solver"].closing == PROMPTS[style]["voter"].closing

@@ -134,13 +134,13 @@ RATERS = {
 
 
 def rating_team() -> Team:
-    def agent(role, hears, speaker, most):
-        return Agent(POLICY, CODEC, text.tokenize_role(CODEC, role, hears), most, speaker)
+    def agent(role, senders, speaker, most):
+        return Agent(POLICY, CODEC, text.tokenize_role(CODEC, role, senders), most, speaker)
 
     agents = (agent(ROLES["thinker"], (), 0, 6), agent(ROLES["solver"], ("thinker",), 1, 6))
-    hears = ("thinker", "solver", "verdict")
+    senders = ("thinker", "solver", "verdict")
     raters = tuple(
-        agent(RATERS[f"rate_{role}"], hears, k, 9) for k, role in enumerate(("thinker", "solver"))
+        agent(RATERS[f"rate_{role}"], senders, k, 9) for k, role in enumerate(("thinker", "solver"))
     )
     return Team(dyad(), agents, 32, raters)
 
@@ -150,24 +150,26 @@ WEIGHTS = (markov_params(CODEC.vocab_size), markov_params(CODEC.vocab_size, seed
 
 def test_raters_read_problem_thought_answer_and_verdict():
     team, key = rating_team(), jax.random.key(5)
-    spoken = rollout(team, WEIGHTS, PROBLEMS[:3], key, group_size=2, ablated=(0,))
+    team_rollout = rollout(team, WEIGHTS, PROBLEMS[:3], key, group_size=2, ablated=(0,))
     verdicts = [["right", "wrong"], ["wrong", "wrong"], ["right", "right"]]
-    rated = rate(team, WEIGHTS, PROBLEMS[:3], spoken, verdicts, key)
-    assert rated.turns is spoken.turns and len(rated.ratings) == 2
+    rated = rate(team, WEIGHTS, PROBLEMS[:3], team_rollout, verdicts, key)
+    assert rated.turns is team_rollout.turns and len(rated.ratings) == 2
     for b, problem in enumerate(PROBLEMS[:3]):
         for g in range(2):
-            thought, answer = (turn.texts[b][g] for turn in spoken.turns)
-            mine, heard = (prompt_text(turn, b, g) for turn in rated.ratings)
+            thought, answer = (turn.texts[b][g] for turn in team_rollout.turns)
+            mine, received = (prompt_text(turn, b, g) for turn in rated.ratings)
             assert mine == f"r{problem}\nmine: {thought}\nyours: {answer} so {verdicts[b][g]}?"
             assert (
-                heard == f"q{problem}\nheard: {thought}\nheard: {answer} so {verdicts[b][g]}"
+                received == f"q{problem}\nheard: {thought}\nheard: {answer} so {verdicts[b][g]}"
             )  # no "!" in this codec
     tokens = sum(int(turn.samples.length.sum()) for turn in rated.ratings)
-    assert rated.decoded_tokens == spoken.decoded_tokens + tokens > spoken.decoded_tokens
+    assert (
+        rated.decoded_tokens == team_rollout.decoded_tokens + tokens > team_rollout.decoded_tokens
+    )
     assert [turn.samples.tokens.shape for turn in rated.ratings] == [(3, 2, 9)] * 2
     assert len(rated.first_prompts(2).ratings[0].texts) == 2
     first, second = (turn.samples.tokens.tolist() for turn in rated.ratings)
-    assert first != second and first != spoken.turns[0].samples.tokens.tolist()
+    assert first != second and first != team_rollout.turns[0].samples.tokens.tolist()
 
 
 def test_ratings_become_splits_and_counts(monkeypatch):
@@ -179,18 +181,20 @@ def test_ratings_become_splits_and_counts(monkeypatch):
         1: [["{}", GOOD], [GOOD, "{}"]],
     }
 
-    def rated(team, weights, problems, spoken, words, key, **how):
+    def rated(team, weights, problems, team_rollout, words, key, **how):
         assert words == [["right", "right"], ["wrong", "wrong"]]
-        turns = [turn._replace(texts=replies[k]) for k, turn in enumerate(spoken.turns)]
-        return spoken._replace(ratings=tuple(turns))
+        turns = [turn._replace(texts=replies[k]) for k, turn in enumerate(team_rollout.turns)]
+        return team_rollout._replace(ratings=tuple(turns))
 
     monkeypatch.setattr("ccpo_jax.train.evaluate.rate", rated)
     team = rating_team()
-    spoken = rollout(team, WEIGHTS, PROBLEMS[:2], jax.random.key(5), group_size=2)
+    team_rollout = rollout(team, WEIGHTS, PROBLEMS[:2], jax.random.key(5), group_size=2)
     reward = np.array([[[1.0, 1.0], [0.0, 0.0]]])
-    result = Outcome(reward, np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 2), int), spoken.masks)
-    spoken, result, metrics = collect_ratings(
-        team, WEIGHTS, PROBLEMS[:2], spoken, result, jax.random.key(0)
+    result = Outcome(
+        reward, np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2, 2), int), team_rollout.masks
+    )
+    team_rollout, result, metrics = collect_ratings(
+        team, WEIGHTS, PROBLEMS[:2], team_rollout, result, jax.random.key(0)
     )
     expected = [
         [[[0.3, 0.7], EVEN_SHARES], [EVEN_SHARES, [0.9, 0.1]]],

@@ -39,7 +39,7 @@ from tests.support.teams import (
     small_config,
     small_params,
     small_policy,
-    speak,
+    small_rollout,
     team_of,
     weights_of,
 )
@@ -54,7 +54,10 @@ def assert_same_tokens(one, other, agent, rows=slice(None)):
 def test_voting_decodes_nothing_extra():
     team = team_of(voting(3))
     weights = weights_of(team, 3)
-    alone, with_worlds = speak(team, weights), speak(team, weights, ablated=(0, 1, 2))
+    alone, with_worlds = (
+        small_rollout(team, weights),
+        small_rollout(team, weights, ablated=(0, 1, 2)),
+    )
     assert alone.decoded_tokens == with_worlds.decoded_tokens > 0
     assert with_worlds.masks.shape == (4, 3)
     for agent in range(3):
@@ -70,10 +73,10 @@ def test_voting_decodes_nothing_extra():
 
 def test_dyad_thinks_once_and_answers_in_both_worlds():
     team = team_of(dyad())
-    both = speak(team, weights_of(team, 2), ablated=(0,))
+    both = small_rollout(team, weights_of(team, 2), ablated=(0,))
     assert both.turns[0].samples_per_variant == (3,) and both.turns[1].samples_per_variant == (3, 3)
     assert both.turns[1].rows(0) == slice(0, 3) and both.turns[1].rows(1) == slice(3, 6)
-    joint = speak(team, weights_of(team, 2))
+    joint = small_rollout(team, weights_of(team, 2))
     assert_same_tokens(both, joint, 0)
     assert_same_tokens(both, joint, 1, slice(0, 3))
 
@@ -81,7 +84,7 @@ def test_dyad_thinks_once_and_answers_in_both_worlds():
 def test_masked_world_is_solo_sampling_token_for_token():
     team = team_of(dyad())
     weights = weights_of(team, 2)
-    both = speak(team, weights, ablated=(0,))
+    both = small_rollout(team, weights, ablated=(0,))
     solver = team.agents[1]
     rows = [text.whole(solver.template, CODEC, problem) for problem in PROBLEMS]
     prefix, length = pad_right(rows, max(map(len, rows)), CODEC.pad_id)
@@ -108,7 +111,7 @@ def test_masked_world_is_solo_sampling_token_for_token():
 
 def test_masking_removes_exactly_the_message_from_the_prompt():
     team = team_of(dyad())
-    both = speak(team, weights_of(team, 2), ablated=(0,))
+    both = small_rollout(team, weights_of(team, 2), ablated=(0,))
     template, turn = team.agents[1].template, both.turns[1]
     width = turn.prompts.tail.shape[2]
     for b in range(len(PROBLEMS)):
@@ -124,8 +127,10 @@ def test_masking_removes_exactly_the_message_from_the_prompt():
 def test_each_agent_reads_its_own_view_of_a_problem():
     team = team_of(chain(3), policy=POLICY, shared=True, max_tokens=4)
     views = ("1+1", "1+?", "?")
-    spoken = speak(team, (markov_params(CODEC.vocab_size),), [views, "7"], group_size=1)
-    for agent, turn in enumerate(spoken.turns):
+    team_rollout = small_rollout(
+        team, (markov_params(CODEC.vocab_size),), [views, "7"], group_size=1
+    )
+    for agent, turn in enumerate(team_rollout.turns):
         read = [
             list(ids[:length])
             for ids, length in zip(turn.prompts.prefix, turn.prompts.prefix_length, strict=True)
@@ -140,8 +145,8 @@ def test_each_agent_reads_its_own_view_of_a_problem():
 def test_fewer_prompts_samples_or_solos_change_no_other_token(topology):
     team = team_of(topology)
     weights = weights_of(team, topology.num_agents)
-    whole = speak(team, weights, ablated=topology.ablated, group_size=4)
-    fewer = speak(
+    whole = small_rollout(team, weights, ablated=topology.ablated, group_size=4)
+    fewer = small_rollout(
         team, weights, PROBLEMS[:3], ablated=topology.ablated, group_size=2, masked_samples=1
     )
     for agent in range(topology.num_agents):
@@ -159,24 +164,26 @@ def test_prompts_that_wait_for_others_change_no_token(topology, rows):
     """Prompts begin where others have ended, and their responses go around the end of the cache."""
     team = team_of(topology)
     weights = weights_of(team, topology.num_agents)
-    heard, calls = {}, []
+    received, calls = {}, []
 
     def hear(texts):
-        assert not texts.keys() & heard.keys()
-        heard.update(texts)
+        assert not texts.keys() & received.keys()
+        received.update(texts)
         calls.append(len(texts))
 
     sampling = SamplingParams(decode_chunk=3, max_concurrent=rows)
-    whole = speak(team, weights, ablated=topology.ablated)
-    waited = speak(team, weights, ablated=topology.ablated, sampling=sampling, on_prompt_done=hear)
+    whole = small_rollout(team, weights, ablated=topology.ablated)
+    waited = small_rollout(
+        team, weights, ablated=topology.ablated, sampling=sampling, on_prompt_done=hear
+    )
     for agent in range(topology.num_agents):
         assert_same_tokens(whole, waited, agent)
         mine, theirs = (r.turns[agent].samples.logprobs for r in (whole, waited))
         np.testing.assert_allclose(mine, theirs, atol=1e-4)  # large random weights
-    assert heard == {
+    assert received == {
         b: tuple(x for turn in whole.turns for x in turn.texts[b]) for b in range(len(PROBLEMS))
     }
-    assert len(calls) > 1, "prompts are heard while others still decode"
+    assert len(calls) > 1, "prompts arrive while others still decode"
 
 
 def test_stacked_agents_sample_what_separate_calls_sample():
@@ -188,7 +195,7 @@ def test_stacked_agents_sample_what_separate_calls_sample():
     )
     separate = dataclasses.replace(team, agents=alone)
     assert len({agent.policy for agent in separate.agents}) == 3
-    one, other = speak(team, weights), speak(separate, weights)
+    one, other = small_rollout(team, weights), small_rollout(separate, weights)
     for agent in range(3):
         assert_same_tokens(one, other, agent)
 
@@ -196,7 +203,7 @@ def test_stacked_agents_sample_what_separate_calls_sample():
 def test_shared_parameters_equal_three_copies():
     shared, separate = team_of(voting(3), shared=True), team_of(voting(3))
     (weights,) = weights_of(shared, 1)
-    one, other = speak(shared, (weights,)), speak(separate, (weights,) * 3)
+    one, other = small_rollout(shared, (weights,)), small_rollout(separate, (weights,) * 3)
     for agent in range(3):
         assert_same_tokens(one, other, agent)
 
@@ -206,8 +213,8 @@ def test_eight_devices_sample_what_one_samples(topology):
     team = team_of(topology)
     weights = weights_of(team, topology.num_agents)
     mesh = make_mesh()
-    one = speak(team, weights, ablated=topology.ablated)
-    spread = speak(
+    one = small_rollout(team, weights, ablated=topology.ablated)
+    spread = small_rollout(
         team,
         jax.device_put(weights, replicated(mesh)),
         ablated=topology.ablated,
@@ -238,10 +245,12 @@ def test_heterogeneous_team_with_two_networks_and_two_tokenizers():
     mixed = Agent(policy, codecs[1], text.tokenize_role(codecs[1], ROLES["solver"]), 9, 1)
     team = Team(dyad(), (plain.agents[0], mixed), 32)
     weights = (weights_of(plain, 1)[0], policy.publish(small_params(1, small_config())))
-    spoken = speak(team, weights, ablated=(0,))
-    assert spoken.turns[1].samples.tokens.shape[-1] == 9
-    message = spoken.turns[0].texts[0][0]
-    row = spoken.turns[1].prompts.tail[0, 0, -spoken.turns[1].prompts.tail_length[0, 0] :]
+    team_rollout = small_rollout(team, weights, ablated=(0,))
+    assert team_rollout.turns[1].samples.tokens.shape[-1] == 9
+    message = team_rollout.turns[0].texts[0][0]
+    row = team_rollout.turns[1].prompts.tail[
+        0, 0, -team_rollout.turns[1].prompts.tail_length[0, 0] :
+    ]
     assert codecs[1].decode(row) == f"\nhint: {message}?"
 
 
@@ -258,16 +267,16 @@ def test_varying_texts_reuse_a_few_compiled_shapes():
 def test_prompt_beyond_the_limit_says_what_to_type():
     team = team_of(voting(3))
     with raises_for("prompt_length") as error:
-        speak(team, weights_of(team, 3), ["1" * 40])
+        small_rollout(team, weights_of(team, 3), ["1" * 40])
     assert "--config.prompt_length=43" in str(error.value)
 
 
 # General graphs, in all worlds at once. Where only prompts matter, a network that costs nothing
-# speaks.
+# samples.
 
 REVIEW = graph(
     "planner solver(0) solver(0) checker(1,2) planner@0 solver@1(3,4)"
-)  # two agents speak twice
+)  # two agents small_rollout twice
 GRAPHS = [chain(3), debate(3), REVIEW]
 every_graph = pytest.mark.parametrize("topology", GRAPHS, ids=lambda t: f"{t.name}-{len(t.roles)}")
 
@@ -280,40 +289,40 @@ def chatter(topology, ablated):
     return rollout(team, weights, PROBLEMS[:3], jax.random.key(5), group_size=2, ablated=ablated)
 
 
-def words_of(topology, index, said: dict[int, str], problem: str) -> str:
-    """The prompt of a turn that has read `said`, put together from the role's words alone."""
+def words_of(topology, index, messages: dict[int, str], problem: str) -> str:
+    """The prompt of a turn that has read `messages`, put together from the role's words alone."""
     role = ROLES[topology.roles[index]]
     prompt = role.system + problem
     for partner in topology.reads[index]:
-        if partner in said:
+        if partner in messages:
             own = topology.speakers[partner] == topology.speakers[index]
             words = role.message
             if not isinstance(words, str):
                 name = "own" if own else topology.roles[partner]
                 words = words.get(name, words[""])
-            prompt += words.replace("{message}", said[partner])
+            prompt += words.replace("{message}", messages[partner])
     return prompt + role.closing
 
 
 @every_graph
 def test_a_masked_agent_vanishes_from_every_prompt_of_every_world(topology):
-    spoken = chatter(topology, all_subsets(topology.num_agents))
+    team_rollout = chatter(topology, all_subsets(topology.num_agents))
     seen = set()
-    for world, mask in enumerate(spoken.masks):
+    for world, mask in enumerate(team_rollout.masks):
         for index, speaker in enumerate(topology.speakers):
-            turn = spoken.turns[index]
+            turn = team_rollout.turns[index]
             if not mask[speaker]:
                 continue
             for b in range(3):
                 for g in range(2):
-                    said = {
-                        partner: spoken.turns[partner].texts[b][
-                            spoken.turns[partner].rows(world).start + g
+                    messages = {
+                        partner: team_rollout.turns[partner].texts[b][
+                            team_rollout.turns[partner].rows(world).start + g
                         ]
                         for partner in topology.reads[index]
                         if mask[topology.speakers[partner]]
                     }
-                    expected = words_of(topology, index, said, PROBLEMS[b])
+                    expected = words_of(topology, index, messages, PROBLEMS[b])
                     assert prompt_text(turn, b, turn.rows(world).start + g) == expected
                     seen.add(expected)
     assert len(seen) > 20
@@ -321,10 +330,10 @@ def test_a_masked_agent_vanishes_from_every_prompt_of_every_world(topology):
 
 @every_graph
 def test_what_no_mask_reaches_is_decoded_once(topology):
-    alone, spoken = chatter(topology, ()), chatter(topology, all_subsets(topology.num_agents))
-    decoded = sum(turn.samples.tokens.shape[1] for turn in spoken.turns)
-    assert decoded == 2 * texts_per_sample(topology, spoken.masks) > 2 * len(topology.roles)
-    for index, (turn, factual) in enumerate(zip(spoken.turns, alone.turns, strict=True)):
+    alone, team_rollout = chatter(topology, ()), chatter(topology, all_subsets(topology.num_agents))
+    decoded = sum(turn.samples.tokens.shape[1] for turn in team_rollout.turns)
+    assert decoded == 2 * texts_per_sample(topology, team_rollout.masks) > 2 * len(topology.roles)
+    for index, (turn, factual) in enumerate(zip(team_rollout.turns, alone.turns, strict=True)):
         assert turn.samples_per_variant[0] == 2 and factual.samples_per_variant == (2,)
         np.testing.assert_array_equal(turn.samples.tokens[:, :2], factual.samples.tokens)
         if not topology.reads[index]:
@@ -350,19 +359,21 @@ def test_a_removal_world_is_the_smaller_team():
     weights = (policy.publish(small_params(0, small_config())),)
     how = {"group_size": 1, "sampling": SamplingParams(temperature=0.0)}
     team = team_of(debate(3), shared=True, policy=policy)
-    spoken = speak(team, weights, PROBLEMS[:4], ablated=(1,), **how)
+    team_rollout = small_rollout(team, weights, PROBLEMS[:4], ablated=(1,), **how)
     smaller, kept = without(debate(3), (1,))
-    fewer = speak(team_of(smaller, shared=True, policy=policy), weights, PROBLEMS[:4], **how)
+    fewer = small_rollout(
+        team_of(smaller, shared=True, policy=policy), weights, PROBLEMS[:4], **how
+    )
     changed = 0
     for turn, old in zip(fewer.turns, kept, strict=True):
-        whole = spoken.turns[old]
+        whole = team_rollout.turns[old]
         there = [texts[whole.rows(1).start] for texts in whole.texts]
         assert there == [texts[0] for texts in turn.texts]
         changed += there != [texts[0] for texts in whole.texts]
-    assert changed, "the mask changes what is said"
+    assert changed, "the mask changes the texts"
 
 
-def silent_rollout(topology, group, masked_samples, rng) -> Rollout:
+def bare_rollout(topology, group, masked_samples, rng) -> Rollout:
     """A rollout of which only the shape, what was cut short and how likely it was are known."""
     masks, turns = agent_masks(topology.num_agents, all_subsets(topology.num_agents)), []
     for index in range(len(topology.roles)):
@@ -381,12 +392,12 @@ def test_outcomes_of_graphs_by_hand(topology, masked_samples):
     """Rewards of every world from the verdicts on the texts of those who are there, sample by
     sample."""
     rng = np.random.default_rng(0)
-    spoken = silent_rollout(topology, 3, masked_samples, rng)
-    labels = [rng.integers(-1, 3, turn.samples.length.shape) for turn in spoken.turns]
-    found = outcome(topology, spoken, [label == 0 for label in labels], labels)
-    for world, mask in enumerate(spoken.masks):
+    team_rollout = bare_rollout(topology, 3, masked_samples, rng)
+    labels = [rng.integers(-1, 3, turn.samples.length.shape) for turn in team_rollout.turns]
+    found = outcome(topology, team_rollout, [label == 0 for label in labels], labels)
+    for world, mask in enumerate(team_rollout.masks):
         finals = [
-            (agent, spoken.turns[t], labels[t])
+            (agent, team_rollout.turns[t], labels[t])
             for agent, t in enumerate(topology.final_turns)
             if mask[agent]
         ]
@@ -417,10 +428,10 @@ def test_outcomes_of_graphs_by_hand(topology, masked_samples):
             np.testing.assert_allclose(found.correct[world, b][:, mask], there[:, mask], atol=1e-6)
     for agent, b, g in np.ndindex(
         found.surprisal.shape
-    ):  # what was said in the factual world, in all of one's turns
+    ):  # the messages of the factual world, in all of one's turns
         mine = [
             turn
-            for turn, speaker in zip(spoken.turns, topology.speakers, strict=True)
+            for turn, speaker in zip(team_rollout.turns, topology.speakers, strict=True)
             if speaker == agent
         ]
         expected = -sum(
@@ -442,33 +453,35 @@ def test_graphs_decode_the_same_where_prompts_wait_for_others():
         assert_same_tokens(whole, other, turn)
 
 
-# Several answers to everything that is said
+# Several answers per text
 
 
-def test_answers_to_the_same_words_are_rows_behind_one_question():
+def test_answers_to_one_text_are_rows_behind_one_prefix():
     """Two plans, three solutions to each, three checks of each solution, beside solo answers to a
     hidden plan."""
     topology = chain(3)
     team = team_of(topology, policy=POLICY, shared=True, max_tokens=6)
     weights = (markov_params(CODEC.vocab_size),)
     how = {"group_size": 2, "answers_per_text": 3, "ablated": (0,), "masked_samples": 4}
-    spoken = rollout(team, weights, PROBLEMS[:2], jax.random.key(5), **how)
-    assert [turn.samples_per_variant for turn in spoken.turns] == [(2,), (6, 4), (18, 4)]
-    assert spoken.decoded_tokens == sum(turn.samples.length.sum() for turn in spoken.turns)
-    for index, turn in enumerate(spoken.turns):
+    team_rollout = rollout(team, weights, PROBLEMS[:2], jax.random.key(5), **how)
+    assert [turn.samples_per_variant for turn in team_rollout.turns] == [(2,), (6, 4), (18, 4)]
+    assert team_rollout.decoded_tokens == sum(
+        turn.samples.length.sum() for turn in team_rollout.turns
+    )
+    for index, turn in enumerate(team_rollout.turns):
         assert turn.prompts.prefix.shape[0] == 2  # one prefix a problem, whatever its rows
         for b in range(2):
             for row in range(turn.samples_per_variant[0]):
-                said = {
-                    p: spoken.turns[p].texts[b][row // 3 ** (index - p)]
+                messages = {
+                    p: team_rollout.turns[p].texts[b][row // 3 ** (index - p)]
                     for p in topology.reads[index]
                 }
-                assert prompt_text(turn, b, row) == words_of(topology, index, said, PROBLEMS[b])
-    last = spoken.turns[2]
+                assert prompt_text(turn, b, row) == words_of(topology, index, messages, PROBLEMS[b])
+    last = team_rollout.turns[2]
     for b in range(2):
         for s in range(4):
-            said = {1: spoken.turns[1].texts[b][6 + s]}
-            assert prompt_text(last, b, 18 + s) == words_of(topology, 2, said, PROBLEMS[b])
+            messages = {1: team_rollout.turns[1].texts[b][6 + s]}
+            assert prompt_text(last, b, 18 + s) == words_of(topology, 2, messages, PROBLEMS[b])
     assert len({tuple(row) for row in last.samples.tokens[0, :3].tolist()}) > 1, (
         "answers to one text differ"
     )
@@ -504,9 +517,9 @@ def test_outcomes_and_training_rows_of_nested_answers_by_hand():
         logprobs = -rng.random((*shape, 1)).astype(np.float32)
         samples = Samples(tokens, logprobs, np.ones(shape, int), rng.random(shape) < 0.2)
         turns.append(Turn(prompts, samples, [], variant, counts))
-    spoken = Rollout(tuple(turns), masks)
+    team_rollout = Rollout(tuple(turns), masks)
     labels = [rng.integers(-1, 2, turn.samples.length.shape) for turn in turns]
-    found = outcome(dyad(), spoken, [label == 0 for label in labels], labels)
+    found = outcome(dyad(), team_rollout, [label == 0 for label in labels], labels)
     right = [
         np.where(turn.samples.truncated, 0, label == 0)
         for turn, label in zip(turns, labels, strict=True)
@@ -519,15 +532,19 @@ def test_outcomes_and_training_rows_of_nested_answers_by_hand():
     advantage = np.stack(
         [np.arange(6.0).reshape(1, 6).repeat(2, 0) // 2, np.arange(12.0).reshape(2, 6)]
     )
-    thoughts, answers = (gather_sequences(spoken, advantage, [turn], range(2)) for turn in (0, 1))
+    thoughts, answers = (
+        gather_sequences(team_rollout, advantage, [turn], range(2)) for turn in (0, 1)
+    )
     assert [row.advantage for row in thoughts] == [0, 1, 2, 0, 1, 2]
     assert [row.advantage for row in answers] == list(range(12))
     assert [int(row.response[0]) for row in thoughts] == turns[0].samples.tokens.ravel().tolist()
-    both = turn_advantages(spoken, np.ones((2, 2, 6)), (0, 1), (0, 1))
+    both = turn_advantages(team_rollout, np.ones((2, 2, 6)), (0, 1), (0, 1))
     assert (
         both[0, 0, 0] * 3 == both[1, 0, 0] * 6 == 4.5
     )  # one set of parameters: thoughts and answers weigh the same
-    np.testing.assert_array_equal(turn_advantages(spoken, advantage, (0, 1), (1,))[1], advantage[1])
+    np.testing.assert_array_equal(
+        turn_advantages(team_rollout, advantage, (0, 1), (1,))[1], advantage[1]
+    )
 
 
 def test_stages_follow_who_reads_whom():
@@ -539,13 +556,13 @@ def test_stages_follow_who_reads_whom():
 
 def test_outcome_places_verdicts_in_their_worlds():
     team = team_of(dyad())
-    spoken = speak(team, weights_of(team, 2), ablated=(0,), masked_samples=2)
+    team_rollout = small_rollout(team, weights_of(team, 2), ablated=(0,), masked_samples=2)
     batch = len(PROBLEMS)
     right = np.random.default_rng(0).integers(0, 2, (batch, 5)).astype(np.float32)
-    cut = np.asarray(spoken.turns[1].samples.truncated)
+    cut = np.asarray(team_rollout.turns[1].samples.truncated)
     found = outcome(
         team.topology,
-        spoken,
+        team_rollout,
         [np.zeros((batch, 3)), right],
         [np.full((batch, 3), -1), np.zeros((batch, 5))],
     )
@@ -559,10 +576,10 @@ def test_outcome_places_verdicts_in_their_worlds():
 
 def test_truncated_answers_are_wrong_and_abstain():
     team = team_of(voting(3), max_tokens=3)
-    spoken = speak(team, weights_of(team, 3), ablated=(0, 1, 2))
+    team_rollout = small_rollout(team, weights_of(team, 3), ablated=(0, 1, 2))
     ones = [np.ones((len(PROBLEMS), 3))] * 3
-    found = outcome(team.topology, spoken, ones, [np.zeros((len(PROBLEMS), 3), np.int32)] * 3)
-    cut = np.stack([turn.samples.truncated for turn in spoken.turns], -1)
+    found = outcome(team.topology, team_rollout, ones, [np.zeros((len(PROBLEMS), 3), np.int32)] * 3)
+    cut = np.stack([turn.samples.truncated for turn in team_rollout.turns], -1)
     assert 0 < cut.mean() < 1
     np.testing.assert_array_equal(found.correct[0], ~cut)
     np.testing.assert_array_equal(found.answer_id[0], np.where(cut, -1, 0))

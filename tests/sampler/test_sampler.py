@@ -212,18 +212,18 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(
         response = ResponseFormat((EOS,), PAD, length)
         return generate(POLICY, weights, prompts, key, ids, response, sampling=sampling, **how)
 
-    heard = {}
+    received = {}
 
     def finished(done, part):
         for i, b in enumerate(done):
-            assert b not in heard
-            heard[b] = [field[:, i] for field in part]
+            assert b not in received
+            received[b] = [field[:, i] for field in part]
 
     ragged = SamplingParams(decode_chunk=decode_chunk, max_concurrent=max_concurrent)
     found = generated(ragged, on_prompts_done=finished)
     whole = generated(SamplingParams(decode_chunk=length))
-    assert sorted(heard) == list(range(batch))
-    for b, part in heard.items():
+    assert sorted(received) == list(range(batch))
+    for b, part in received.items():
         for one, other in zip(part, found, strict=True):
             np.testing.assert_array_equal(one, other[:, b])
     assert_same_samples(found, whole)

@@ -85,7 +85,7 @@ def weights_of(team: Team, count: int) -> tuple:
     return tuple(team.agents[0].policy.publish(small_params(seed)) for seed in range(count))
 
 
-def speak(team: Team, weights, problems=PROBLEMS, **changes) -> Rollout:
+def small_rollout(team: Team, weights, problems=PROBLEMS, **changes) -> Rollout:
     """A rollout of three samples per problem, always with the same key."""
     return rollout(team, weights, problems, jax.random.key(5), **{"group_size": 3} | changes)
 

@@ -21,7 +21,7 @@ from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import num_compiled, programs
 from ccpo_jax.sampler.token_sampling import token_sampling
 from tests.support.stubs import CODEC, POLICY, markov_params
-from tests.support.teams import speak, team_of
+from tests.support.teams import small_rollout, team_of
 from tests.support.trees import bytes_of
 
 
@@ -117,7 +117,7 @@ def test_fifty_ragged_steps_compile_few_programs():
     before = num_compiled() + jitted_accumulate()._cache_size()
     for _ in range(50):
         problems = ["".join(rng.choice(list("12+-= "), rng.integers(1, 29))) for _ in range(4)]
-        spoken = speak(team, weights, problems, ablated=(0,), group_size=2, chunk=8)
+        spoken = small_rollout(team, weights, problems, ablated=(0,), group_size=2, chunk=8)
         rows = gather_sequences(
             spoken, rng.normal(size=(2, 4, 2)).astype(np.float32), (1,), range(4)
         )
