@@ -9,6 +9,7 @@ Voting decodes nothing extra.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -87,9 +88,12 @@ def rollout(
             texts[request.number].update(zip(finished, of_turn, strict=True))
         if on_prompt_done is None:
             return
-        complete = [b for b in finished if all(b in of_turn for of_turn in texts)]
+        complete = {}
+        for b in finished:
+            if all(b in of_turn for of_turn in texts):
+                complete[b] = tuple(chain.from_iterable(of_turn[b] for of_turn in texts))
         if complete:
-            on_prompt_done({b: tuple(t for of_turn in texts for t in of_turn[b]) for b in complete})
+            on_prompt_done(complete)
 
     turns: dict[int, Turn] = {}
     for numbers in team.stages:
@@ -282,7 +286,7 @@ def _view(problems: Sequence[ProblemText], agent: int) -> list[str]:
 
 def _quote(reader: Agent, texts: Sequence[Sequence[str]], max_tokens: int) -> list[list[list[int]]]:
     """``[B][R]`` texts as tokens of the reader's tokenizer."""
-    flat = segments.quote(reader.tokenizer, [text for row in texts for text in row], max_tokens)
+    flat = segments.quote(reader.tokenizer, list(chain.from_iterable(texts)), max_tokens)
     width = len(texts[0])
     return [flat[b * width : (b + 1) * width] for b in range(len(texts))]
 
@@ -314,7 +318,7 @@ def _build_prompts(
         empty = np.zeros((*shape, 0), np.int32)
         return Prompts(prefix, prefix_length, empty, np.zeros(shape, np.int32))
 
-    tails = [segments.tail(agent.template, row) for rows in messages for row in rows]
+    tails = [segments.tail(agent.template, row) for row in chain.from_iterable(messages)]
     longest_tail = segments.tail(agent.template, [[pad_id] * count for count in longest_messages])
     slots = bucket(max(len(ids) for ids in tails), len(longest_tail))
     tail, tail_length = pad_left(tails, slots, pad_id)
