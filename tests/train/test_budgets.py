@@ -17,6 +17,7 @@ from ccpo_jax.learner.update import (
 from ccpo_jax.models import ModelConfig, make_policy
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.rl.topology import dyad
+from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import num_compiled, programs
 from ccpo_jax.sampler.token_sampling import token_sampling
@@ -113,11 +114,14 @@ def test_fifty_ragged_steps_compile_few_programs():
     weights = tuple(markov_params(CODEC.vocab_size, seed, scale=1.5) for seed in range(2))
     packing = PackingConfig(row_length=64, rows_per_microbatch=2)
     update = UpdateConfig(LossConfig(logits_chunk=64), optax.sgd(0.0), packing, skip_silent=False)
+    sampling = SamplingParams(decode_chunk=8)
     rng, counts = np.random.default_rng(0), []
     before = num_compiled() + jitted_accumulate()._cache_size()
     for _ in range(50):
         problems = ["".join(rng.choice(list("12+-= "), rng.integers(1, 29))) for _ in range(4)]
-        spoken = small_rollout(team, weights, problems, ablated=(0,), group_size=2, chunk=8)
+        spoken = small_rollout(
+            team, weights, problems, ablated=(0,), group_size=2, sampling=sampling
+        )
         rows = gather_sequences(
             spoken, rng.normal(size=(2, 4, 2)).astype(np.float32), (1,), range(4)
         )
