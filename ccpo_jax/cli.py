@@ -31,7 +31,7 @@ from ccpo_jax.workdir import default_workdir, load_config
 
 _USAGE = """\
 usage: ccpo-jax --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.FIELD=VALUE ...]
-       ccpo-jax report WORKDIR
+       ccpo-jax {commands} ...   (each has a --help of its own)
 
   --config       {presets}, or the path of a file
   --workdir      folder of the run; a new one under runs/ when left out
@@ -254,6 +254,7 @@ def usage(arguments: Sequence[str] = ()) -> str:
         # Help is for those whose command line is not right yet.
         pass
     return _USAGE.format(
+        commands=" | ".join(SUBCOMMANDS),
         presets=", ".join(PRESETS),
         modes=", ".join(MODES),
         config=shown,
