@@ -880,13 +880,19 @@ def _check_lists(config: Config) -> None:
         if not get(config, name):
             default = as_text(FIELDS[name].default)
             raise InputError(name, f"is empty; type --config.{name}={default}")
-    for name in config.data.train + config.data.eval:
-        if "+" in name and not name.startswith(("/", ".")) and not os.path.exists(name):
-            where = "data.train" if name in config.data.train else "data.eval"
-            raise InputError(
-                where,
-                f"received {name!r:.80}; lists are separated by commas, such as --config.{where}=a,b",
-            )
+    for field_name in ("data.train", "data.eval"):
+        for name in get(config, field_name):
+            if _joins_by_plus(name):
+                example = f"--config.{field_name}=a,b"
+                raise InputError(
+                    field_name,
+                    f"received {name!r:.80}; lists are separated by commas, such as {example}",
+                )
+
+
+def _joins_by_plus(name: str) -> bool:
+    """Whether a name is a list in the spelling of an earlier version, and not a path with a plus in it."""
+    return "+" in name and not name.startswith(("/", ".")) and not os.path.exists(name)
 
 
 def has_effect(config: Config, name: str) -> bool:
@@ -926,11 +932,6 @@ def _shown(value: Any) -> str:
 
 
 # --- what the declarations are used for --------------------------------------------------------------------------
-
-
-def defaults() -> dict[str, Any]:
-    """Every field's default by its dotted name."""
-    return {name: entry.default for name, entry in FIELDS.items()}
 
 
 def to_json(config: Config) -> dict[str, Any]:
