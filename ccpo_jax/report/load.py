@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ccpo_jax.config import flatten
 from ccpo_jax.errors import InputError
 from ccpo_jax.report.rollout_view import rollout_view
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology
@@ -117,19 +118,3 @@ def read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
             except (ValueError, LookupError, TypeError, RecursionError):
                 damaged += 1
     return sorted(objects, key=lambda content: content["step"]), damaged
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one with dotted names.
-
-    Example:
-      >>> flatten({"credit": {"name": "ccpo"}, "seed": 0})
-      {'credit.name': 'ccpo', 'seed': 0}
-    """
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

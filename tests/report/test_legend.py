@@ -43,9 +43,9 @@ def test_nested_carries_a_gain_not_the_thinkers(key):
     assert "Solver alone" in meaning(key, "nested")
 
 
-@pytest.mark.parametrize("name", ["pooled", "nested"])
-def test_what_they_write_today_is_not_drawn_as_an_agents(name):
-    estimator = CREDITS[name](dyad())
+@pytest.mark.parametrize("name,hyper", [("pooled", {}), ("nested", {"solo_weight": 0.5})])
+def test_what_they_write_today_is_not_drawn_as_an_agents(name, hyper):
+    estimator = CREDITS[name](dyad(), **hyper)
     written = {
         metric: float(value) + 0.5 for metric, value in estimator.metrics(estimator.init()).items()
     }
