@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from ccpo_jax.rl.types import HostArray
+
 
 def bootstrap_interval(
-    values: np.ndarray, *, confidence: float = 0.95, seed: int = 0, resamples: int = 2000
+    values: HostArray, *, confidence: float = 0.95, seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float, float]:
     """Mean over problems and its percentile bootstrap interval; problems are resampled, not samples.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ccpo_jax.data import Problem
 from ccpo_jax.rl.topology import Topology
-from ccpo_jax.rl.types import Outcome
+from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout import Rollout
 from ccpo_jax.verifiers import Graded
 from ccpo_jax.workdir.jsonl import StepLines
@@ -79,15 +79,15 @@ class RolloutRecord(TypedDict):
 
 
 class StepBatch(NamedTuple):
-    """What one training step was made of. Arrays are numpy arrays."""
+    """What one training step was made of, on the host."""
 
     problems: Sequence[Problem]  # [B]
     rollout: Rollout
     graded: Sequence[Graded]  # [B], each with a verdict on every text, those of turn 0 first
     outcome: Outcome  # [W, B, G(, A)]
-    credit: np.ndarray  # [A, B, G]
-    advantage: np.ndarray  # [A, B, G]
-    known: np.ndarray  # [A] bool, False = the step did not compute this agent's credit
+    credit: HostArray  # [A, B, G]
+    advantage: HostArray  # [A, B, G]
+    known: HostArray  # [A] bool, False = the step did not compute this agent's credit
 
 
 class RolloutLog:
@@ -296,7 +296,7 @@ def shorten(text: str, max_chars: int) -> str:
     return f"{text[:head]} [{left_out:,} characters left out] {text[len(text) - tail :]}"
 
 
-def _known_numbers(values: np.ndarray, known: np.ndarray) -> list[float | None]:
+def _known_numbers(values: HostArray, known: HostArray) -> list[float | None]:
     return _json_numbers(np.where(known, values, np.nan))
 
 
