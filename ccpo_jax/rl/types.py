@@ -24,8 +24,7 @@ HostArray = np.ndarray  # in host memory
 
 
 class RunningMoments(NamedTuple):
-    """Running mean and variance of one scalar quantity, or of several: all fields have one
-    shape."""
+    """Running mean and variance of one scalar quantity, or of several in fields of one shape."""
 
     count: Array  # type: ignore[assignment] # shape=(), dtype=int32, values seen; 0 = none yet
     mean: Array  # shape=(), dtype=float32, exponential moving average of batch means
