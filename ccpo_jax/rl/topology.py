@@ -42,6 +42,11 @@ class Topology:
 
     Raises:
       InputError: `topology`, `team.decision`, `team.tie` or `ablated`, if they do not fit together.
+
+    Example:
+      >>> team = Topology("pair", ("writer", "editor"), ((), (0,)), ablated=(0,), decision="last")
+      >>> team.num_agents, team.final_turns
+      (2, (0, 1))
     """
 
     name: str
