@@ -21,9 +21,9 @@ FAST = (
     "tests/test_layering.py",
 )
 SLOW = (
-    # Enumerations of whole teams: minutes of compilation.
+    # Enumerations of whole teams, and credit without jit: minutes of compilation.
     "tests/rl/test_unbiased.py",
-    "tests/rl/test_unbiased_readers.py",
+    "tests/rl/test_credit_eager.py",
     # Processes that hang and die.
     "tests/verifiers/test_pool.py",
     "tests/verifiers/test_process_pool.py",

@@ -1,7 +1,6 @@
 """Credit estimators: a contract for all of them, then what each one pays."""
 
 import dataclasses
-import functools
 import itertools
 import math
 
@@ -20,10 +19,9 @@ from ccpo_jax import (
     group_advantage,
     init_moments,
     make_credit,
-    team_reward,
 )
 from ccpo_jax.rl.credit import PooledState
-from ccpo_jax.rl.topology import chain, debate, dyad, graph, voting
+from ccpo_jax.rl.topology import chain, debate, dyad, voting
 from ccpo_jax.train.build import (
     accepted_kwargs,
     check_shapes,
@@ -34,91 +32,22 @@ from ccpo_jax.train.build import (
 )
 from configs.base import base
 from tests.support.errors import raises_for
-
-CHAIN = Topology(
-    "chain", roles=("a", "b", "c"), reads=((), (0,), (1,)), ablated=(0, 1), decision="last"
+from tests.support.outcomes import (
+    CHAIN,
+    FITS,
+    GRAPHS,
+    compiled,
+    credit_of,
+    dyad_outcome,
+    outcome_for,
+    outcome_of,
+    voting_outcome,
 )
-GRAPHS = (chain(3), debate(2), graph())
-FITS = {
-    "shared": (dyad(), voting(3), CHAIN, *GRAPHS),
-    "magrpo": (dyad(), voting(3), CHAIN, *GRAPHS),
-    "individual": (voting(3), voting(4), debate(2)),
-    "ccpo": (dyad(), voting(3), voting(4), *GRAPHS),
-    "ccpo_event": (dyad(),),
-    "sepo": (dyad(),),
-    "difference": (dyad(), voting(3), CHAIN, *GRAPHS),
-    "agent_norm": (dyad(), voting(3), CHAIN, *GRAPHS),
-    "cross_play": (voting(3), voting(4)),
-    "shapley": (dyad(), voting(3), voting(4), CHAIN, *GRAPHS),
-    "nested": (dyad(), CHAIN, chain(3)),
-    "pooled": (dyad(),),
-}
-SAMPLES = {
-    "nested": 32,
-    "pooled": 4,
-}  # per prompt, for others 4: two thoughts and four answers to everything in a chain of three
+
 PAIRS = [(name, team) for name, teams in FITS.items() for team in teams]
 per_pair = pytest.mark.parametrize(
     "name, team", PAIRS, ids=lambda x: x if isinstance(x, str) else x.name
 )
-
-
-reward_of = jax.jit(team_reward, static_argnums=0)
-
-
-def outcome_of(team, batch=3, group=4, seed=0, ablated=None):
-    """A random outcome that obeys the team's rule; what only masks change is drawn again for every world."""
-    ablated = team.ablated if ablated is None else ablated
-    worlds = 1 if team.decision == "vote" and not any(team.reads) else 1 + len(ablated)
-    answer_id = np.random.default_rng(seed).integers(-1, 3, (worlds, batch, group, team.num_agents))
-    return answered(team, answer_id, ablated)
-
-
-def outcome_for(name, team, **how):
-    """What this estimator asks for."""
-    estimator = make_credit(name, team)
-    outcome = outcome_of(
-        team, **{"ablated": estimator.needs.ablated, "group": SAMPLES.get(name, 4)} | how
-    )
-    if estimator.needs.ratings:
-        tenths = np.random.default_rng(how.get("seed", 0)).integers(
-            1, 10, (2, *outcome.reward.shape[1:])
-        )
-        outcome = outcome._replace(
-            shares=np.stack([tenths, 10 - tenths], -1).astype(np.float32) / 10
-        )
-    return outcome
-
-
-def answered(team, answer_id, ablated=None):
-    """Outcome of given answers ``[W or 1, B, G, A]``; answer 0 is right."""
-    masks = agent_masks(team.num_agents, team.ablated if ablated is None else ablated)
-    answer_id = np.broadcast_to(answer_id, (len(masks), *np.shape(answer_id)[1:]))
-    correct = (answer_id == 0).astype(np.float32)
-    return Outcome(
-        np.asarray(reward_of(team, correct, answer_id, masks)), correct, answer_id, masks
-    )
-
-
-def voting_outcome(votes, tie="expected"):
-    """Outcome of given votes ``[B, G, A]``."""
-    return answered(voting(np.shape(votes)[-1], tie), np.asarray(votes)[None])
-
-
-def dyad_outcome(joint, solo):
-    """Outcome of given joint and solo correctness ``[B, G]``."""
-    solver = np.where(np.array([joint, solo]) > 0, 0, 1)
-    return answered(dyad(), np.stack([np.full_like(solver, -1), solver], axis=-1))
-
-
-@functools.cache
-def compiled(name, team, hyper=()):
-    return jax.jit(make_credit(name, team, **dict(hyper)).update)
-
-
-def credit_of(name, team, outcome, state=None, **hyper):
-    state = make_credit(name, team, **hyper).init() if state is None else state
-    return np.asarray(compiled(name, team, tuple(hyper.items()))(state, outcome)[0])
 
 
 def moments(mean, var, count=20):
@@ -128,7 +57,7 @@ def moments(mean, var, count=20):
 # Contract
 
 
-def test_the_table_above_lists_every_estimator():
+def test_every_estimator_is_tested():
     assert set(FITS) == set(CREDITS)
 
 
