@@ -673,7 +673,7 @@ def hidden(
 
         def attend(q: Array, k: Array, v: Array) -> tuple[Array, None]:
             limit = None
-            if window is not None:
+            if window is not None and slides is not None:
                 limit = Window(positions, jnp.where(slides, window, 2**30))
             attended = packed_attention(q, k, v, segments, parents, decoder.kernel, limit)
             return checkpoint_name(attended, "attended"), None

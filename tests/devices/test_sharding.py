@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +35,7 @@ from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import programs
 from ccpo_jax.sampler.token_sampling import token_sampling
 from tests.support.errors import raises_for
+from tests.support.programs import collectives
 
 LAYERS = 2
 # Every matrix of the network has more numbers than any activation of the programs below.
@@ -120,37 +120,6 @@ def test_the_host_gets_back_what_it_put():
 
 # --- what compiled programs send between devices --------------------------------------------------
 
-_COLLECTIVE = re.compile(
-    r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
-)
-_SHAPE = re.compile(r"\w+\[([\d,]*)\]")
-
-
-def collectives(compiled, *, loops_only=False) -> list[tuple[str, int]]:
-    """(kind, numbers in the largest result) of each collective of a program or its loops."""
-    blocks = {}
-    for name, body in re.findall(
-        r"^(?:ENTRY )?%?([\w.-]+) \(.*?\{\n(.*?)^\}", compiled.as_text(), re.M | re.S
-    ):
-        blocks[name] = body
-    called = {
-        name: set(re.findall(r"%([\w.-]+)", body)) & blocks.keys() for name, body in blocks.items()
-    }
-    chosen = set(blocks)
-    if loops_only:
-        chosen, fresh = set(), set(re.findall(r"body=%([\w.-]+)", compiled.as_text()))
-        while fresh:
-            chosen |= fresh
-            fresh = set().union(*(called[name] for name in fresh)) - chosen
-    found = []
-    for name in chosen:
-        for result, kind in _COLLECTIVE.findall(blocks[name]):
-            sizes = [
-                math.prod(int(n) for n in dims.split(",") if n) for dims in _SHAPE.findall(result)
-            ]
-            found.append((kind, max(sizes)))
-    return found
-
 
 def abstract(tree, shardings):
     return jax.tree.map(
@@ -186,25 +155,20 @@ def test_the_decode_loop_gathers_no_weights():
     layout = Layout(make_mesh(fsdp=2, model=2))
     state, program = decode_loop(layout)
     for cache in jax.tree.leaves(state.cache):
-        assert cache.sharding.shard_shape(cache.shape)[:3] == (2, 2, 1), (
-            "split by prompts and by heads"
-        )
+        shard = cache.sharding.shard_shape(cache.shape)
+        assert shard[:3] == (2, 2, 1), "split by prompts and by heads"
     sent = collectives(program, loops_only=True)
     assert max(size for _, size in collectives(program)) < MATRIX
-    # each layer adds up what attention and feed-forward found on the devices that share its heads
-    # and its neurons
-    assert (
-        sum(kind == "all-reduce" and size >= NETWORK.hidden_size for kind, size in sent)
-        >= 2 * LAYERS
-    )
-    # Weights that stay as they are trained are gathered, all of them at once, before every chunk of
-    # the loop.
-    _, careless = decode_loop(layout, TRAIN)
-    gathered = sum(size for kind, size in collectives(careless) if kind == "all-gather")
-    assert (
-        gathered
-        > sum(math.prod(x.shape) for x in jax.tree.leaves(parameter_shapes(NETWORK)["layers"])) // 2
-    )
+    # Each layer sums the attention and feed-forward outputs of the devices that share its heads and
+    # neurons.
+    sums = [size for kind, size in sent if kind == "all-reduce" and size >= NETWORK.hidden_size]
+    assert len(sums) >= 2 * LAYERS
+
+    # Weights split as in training are gathered, all at once, before every chunk of the loop.
+    _, split_program = decode_loop(layout, TRAIN)
+    gathered = sum(size for kind, size in collectives(split_program) if kind == "all-gather")
+    shapes = jax.tree.leaves(parameter_shapes(NETWORK)["layers"])
+    assert gathered > sum(math.prod(x.shape) for x in shapes) // 2
 
 
 @pytest.mark.parametrize(("model", "rules"), [(1, "default"), (2, "replicated_decode")])
@@ -237,16 +201,16 @@ def test_an_update_gathers_layer_by_layer_and_adds_up_gradients():
     for x, where in zip(
         jax.tree.leaves(params), jax.tree.leaves(program.output_shardings[0]), strict=True
     ):
-        assert where.is_equivalent_to(x.sharding, len(x.shape)), "gradients lie as parameters do"
-    sent, inside = collectives(program), collectives(program, loops_only=True)
-    whole = (
-        NETWORK.hidden_size * NETWORK.ffn_size // 2
-    )  # gate, up and down of one layer, still split over model
-    gathered = [size for kind, size in inside if kind == "all-gather"]
-    assert max(gathered) == whole, "one layer at a time"
-    assert any(
-        kind in ("all-reduce", "reduce-scatter") and size >= MATRIX // 4 for kind, size in inside
-    )
-    assert max(size for _, size in sent) <= max(
-        whole, NETWORK.vocab_size * NETWORK.hidden_size // 2
-    )
+        assert where.is_equivalent_to(x.sharding, len(x.shape)), (
+            "gradients are split as parameters are"
+        )
+
+    # Gate, up and down of one layer, and the vocabulary, still split over model.
+    layer = NETWORK.hidden_size * NETWORK.ffn_size // 2
+    table = NETWORK.vocab_size * NETWORK.hidden_size // 2
+    in_loops = collectives(program, loops_only=True)
+    gathered = [size for kind, size in in_loops if kind == "all-gather"]
+    summed = [size for kind, size in in_loops if kind in ("all-reduce", "reduce-scatter")]
+    assert max(gathered) == layer, "one layer at a time"
+    assert max(summed) >= MATRIX // 4, "gradients are added up"
+    assert max(size for _, size in collectives(program)) <= max(layer, table)

@@ -171,14 +171,14 @@ def test_a_row_that_has_wrapped_around_its_cache_sees_its_window(network):
     length, start = np.array([5]), np.array([[1]])
     tokens, own = TOKENS[:1, : 7 + slots], np.array([[first]])
     expected = whole(policy, params, np.pad(tokens, ((0, 0), (0, 31 - tokens.size))))[0]
-    given = np.pad(tokens[:, None, :5], ((0, 0), (0, 0), (0, 4)))
+    right_padded = np.pad(tokens[:, None, :5], ((0, 0), (0, 0), (0, 4)))
     _, prefix = policy.extend(
-        weights, given, np.arange(9)[None, None], policy.init_cache(1, 1, 9), 0, 0 * start
+        weights, right_padded, np.arange(9)[None, None], policy.init_cache(1, 1, 9), 0, 0 * start
     )
-    given = np.pad(tokens[:, None, 5:7], ((0, 0), (0, 0), (1, 0)))
+    left_padded = np.pad(tokens[:, None, 5:7], ((0, 0), (0, 0), (1, 0)))
     hidden, tail = policy.extend(
         weights,
-        given,
+        left_padded,
         np.array([[[5, 5, 6]]]),
         policy.init_cache(1, 1, 3),
         0,

@@ -48,15 +48,17 @@ def test_a_rollout_compiles_and_its_caches_stay_in_place(agents, tail, groups):
     prompts = Prompts(
         shape(*rows[:-1], LENGTH), shape(*rows[:-1]), shape(*rows, tail), shape(*rows)
     )
-    how = dict(max_tokens=TOKENS, groups=groups, stacked=bool(agents))
-    _, program, state = sampling_programs(network, weights, prompts, **how)
-    found, cache = program.memory_analysis(), bytes_of(state.cache)
-    assert found.alias_size_in_bytes >= cache and found.temp_size_in_bytes <= cache / 2
-    caches = 2 + len(state.context.tails)  # of prompts, of tails, and the rows' own
-    assert (
-        program.as_text().count('custom_call_target="__gpu$xla.gpu.triton"')
-        == caches * NETWORK.num_layers
+    _, program, state = sampling_programs(
+        network, weights, prompts, max_tokens=TOKENS, groups=groups, stacked=bool(agents)
     )
+    memory = program.memory_analysis()
+    cache = bytes_of(state.cache)
+    assert memory.alias_size_in_bytes >= cache and memory.temp_size_in_bytes <= cache / 2
+
+    # One kernel for the cache of prompts, of each tail, and of the rows' own tokens.
+    caches = 2 + len(state.context.tails)
+    triton_kernels = program.as_text().count('custom_call_target="__gpu$xla.gpu.triton"')
+    assert triton_kernels == caches * NETWORK.num_layers
 
 
 def packed(rows=2, length=512, used=384, responses=4, tokens=128) -> PackedBatch:
@@ -86,13 +88,14 @@ def test_a_gradient_has_the_operations_that_one_counts_by_hand():
     batch = packed()
     (rows, length), (_, used) = batch.tokens.shape, batch.source.shape
     program = gradient(policy("none"), parameter_shapes(NETWORK), batch, 256)
-    found = sum(
+    flops = sum(
         k.times * k.work.flops for k in kernels(program.as_text(), steps=used // (256 // rows))
     )
     table = NETWORK.vocab_size * NETWORK.hidden_size
     layers = 6.0 * (multiplied(NETWORK) - table) * rows * length
-    attention = 3.5 * attention_flops(NETWORK, rows * length**2)  # 2 products forward, 5 backward
-    assert found == pytest.approx(layers + 8.0 * table * rows * used + attention, rel=0.01)
+    # Two products forward, five backward.
+    attention = 3.5 * attention_flops(NETWORK, rows * length**2)
+    assert flops == pytest.approx(layers + 8.0 * table * rows * used + attention, rel=0.01)
 
 
 def test_aims_are_predicted(monkeypatch, capsys):
@@ -104,12 +107,11 @@ def test_aims_are_predicted(monkeypatch, capsys):
             aim = aim._replace(runs=tuple(run.replace(f"={old}", f"={new}") for run in aim.runs))
         monkeypatch.setattr(aims, "AIMS", (aim,))
         assert aims.main(["--predict", "--model=two layers", "--json"]) == 0
-        told = capsys.readouterr()
-        (found,) = json.loads(told.out).values()
-        assert (
-            0 < found["figure"] and f"its programs would allow {found['allowed']:.2f}" in told.err
-        )
+        printed = capsys.readouterr()
+        (prediction,) = json.loads(printed.out).values()
+        figure, allowed = prediction["figure"], prediction["allowed"]
+        assert figure > 0 and f"its programs would allow {allowed:.2f}" in printed.err
         if aim.least:
-            assert found["figure"] < found["allowed"] < 1
+            assert figure < allowed < 1
         else:
-            assert 1 < found["figure"] < 2 and 1 < found["allowed"] < 2
+            assert 1 < figure < 2 and 1 < allowed < 2

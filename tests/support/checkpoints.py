@@ -20,7 +20,8 @@ _COMMON = {
 }
 _LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
-_YARN = {  # one frequency kept, one blended, the others slowed
+# One frequency kept, one blended, the others lowered.
+_YARN = {
     "rope_type": "yarn",
     "factor": 4.0,
     "original_max_position_embeddings": 8,
@@ -61,8 +62,9 @@ CASES = {
         "rms_norm_eps": 1e-5,
         "rope_theta": 5e3,
         "max_position_embeddings": 64,
+        # One frequency kept, one blended, two lowered.
         "rope_scaling": _LLAMA3
-        | {  # one frequency kept, one blended, two slowed
+        | {
             "low_freq_factor": 0.1,
             "high_freq_factor": 1.0,
             "original_max_position_embeddings": 8,
@@ -115,8 +117,9 @@ CASES = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
         },
     },
+    # As published: without layer_types every fourth layer sees everything.
     "olmo3_older": _COMMON
-    | {  # as published; every fourth layer sees everything because nothing else is said
+    | {
         "model_type": "olmo3",
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
@@ -136,15 +139,14 @@ def random_tensors(entries: dict, seed: int = 0) -> dict[str, np.ndarray]:
     """Float32 tensors by Hugging Face name, large enough for every option to show in the logits."""
     rng = np.random.default_rng(seed)
     config = hf.parse_config(entries, FAMILIES[entries["model_type"]])
-    made = {}
+    tensors = {}
     for name, tensor in sorted(hf.tensors(config).items()):
         noise = rng.standard_normal(tensor.shape).astype(np.float32)
-        made[name] = (
-            np.float32(1) + np.float32(0.3) * noise
-            if name.endswith("norm.weight")
-            else np.float32(0.25) * noise
-        )
-    return made
+        if name.endswith("norm.weight"):
+            tensors[name] = np.float32(1) + np.float32(0.3) * noise
+        else:
+            tensors[name] = np.float32(0.25) * noise
+    return tensors
 
 
 def write_checkpoint(
@@ -180,16 +182,15 @@ def torch_decoding(folder: pathlib.Path, tokens: np.ndarray, prompt: int) -> np.
     network = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
     )
-    known = inspect.signature(network.forward).parameters
-    cache = {
-        "cache" if "cache" in known else "past_key_values": transformers.DynamicCache(
-            config=network.config
-        )
-    }
-    tokens, found = torch.from_numpy(np.asarray(tokens, np.int64)), []
+    # Its name depends on the version of transformers.
+    parameters = inspect.signature(network.forward).parameters
+    cache_name = "cache" if "cache" in parameters else "past_key_values"
+    cache = {cache_name: transformers.DynamicCache(config=network.config)}
+    ids = torch.from_numpy(np.asarray(tokens, np.int64))
+    bounds = [0, *range(prompt, ids.shape[1] + 1)]
+    logits = []
     with torch.no_grad():
-        for first, last in itertools.pairwise([0, *range(prompt, tokens.shape[1] + 1)]):
-            found.append(
-                network(tokens[:, first:last], use_cache=True, **cache).logits[:, -1].numpy()
-            )
-    return np.stack(found, axis=1)
+        for first, last in itertools.pairwise(bounds):
+            out = network(ids[:, first:last], use_cache=True, **cache)
+            logits.append(out.logits[:, -1].numpy())
+    return np.stack(logits, axis=1)
