@@ -58,8 +58,8 @@ class Mode(NamedTuple):
 
     Attributes:
       run: called with the configuration and the workdir.
-      starts_run: True: it gets a new workdir where none was typed. False: it gets the configuration that the run in
-        its workdir was started with, changed by typed fields.
+      starts_run: True: it gets a new workdir where none was typed. False: it gets the
+        configuration that the run in its workdir was started with, changed by typed fields.
     """
 
     run: Callable[[Config, Any], Any]
@@ -110,11 +110,11 @@ def _run_command(command: Command) -> None:
 
 
 def exit_status(action: Callable[[], Any]) -> int:
-    """Calls `action` and translates exceptions: the one place that turns them into a line and an exit status.
+    """Calls `action`; the one place that turns exceptions into a line and an exit status.
 
     Returns:
-      0; 2 after a mistake in the input, 1 after an update that was not finite, each with one line on stderr; 130 after
-      Ctrl-C. Other errors are bugs and keep their traceback.
+      0; 2 after a mistake in the input, 1 after an update that was not finite, each with one line
+      on stderr; 130 after Ctrl-C. Other errors are bugs and keep their traceback.
     """
     try:
         action()
@@ -148,12 +148,13 @@ def run_mode(
     """Runs one mode and returns the exit status, see `exit_status`.
 
     Args:
-      config: a `Config`, or nested mappings of its fields such as a ConfigDict, with typed fields put in.
+      config: a `Config`, or nested mappings of its fields such as a ConfigDict, with typed fields
+        put in.
       config_name: preset or file, which names a new run's folder.
       workdir: the run's folder; None = a new one (train) or the untrained models (eval, sample).
       mode: a key of MODES.
-      typed: the fields typed on the command line by their dotted name: all that eval, sample and export change in a
-        run's own configuration.
+      typed: the fields typed on the command line by their dotted name: all that eval, sample and
+        export change in a run's own configuration.
     """
     return exit_status(lambda: _run(config, config_name, workdir, mode, typed or {}))
 
@@ -177,7 +178,7 @@ def _run(
     chosen.run(config, workdir)
 
 
-# --- arguments ---------------------------------------------------------------------------------------------------
+# --- arguments ------------------------------------------------------------------------------------
 
 
 def parse_command(arguments: Sequence[str]) -> Command:
@@ -212,7 +213,7 @@ def parse_command(arguments: Sequence[str]) -> Command:
 
 
 def _read_options(arguments: Sequence[str]) -> dict[str, str]:
-    """Option -> text, for ``--name=value``, ``--name value``, and ``--config.FIELD`` alone where it is a switch."""
+    """Option -> text, for ``--name=value``, ``--name value``, and a switch ``--config.FIELD``."""
     options: dict[str, str] = {}
     rest = list(arguments)
     while rest:
@@ -245,7 +246,7 @@ def _as_number(options: Mapping[str, str], name: str) -> int | None:
 
 
 def usage(arguments: Sequence[str] = ()) -> str:
-    """The text of `--help`: every field, with the values of the configuration that was typed beside it."""
+    """The text of `--help`: every field, with its value in the configuration typed beside it."""
     shown, config = "the defaults", Config()
     try:
         name = _read_options([text for text in arguments if text not in ("-h", "--help")])["config"]
@@ -262,7 +263,7 @@ def usage(arguments: Sequence[str] = ()) -> str:
     )
 
 
-# --- the process -------------------------------------------------------------------------------------------------
+# --- the process ----------------------------------------------------------------------------------
 
 
 def _prepare_process() -> None:
@@ -275,7 +276,7 @@ def _prepare_process() -> None:
 
 
 def _keep_modules_out_of_collections() -> None:
-    """Freezes what the imports made: it lives to the end, and every full collection would walk through all of it."""
+    """Freezes what the imports made: it lives to the end; full collections need not walk it."""
     gc.freeze()
 
 

@@ -1,7 +1,8 @@
-"""Every field of a run, declared once: its default, meaning, allowed values, and where it has an effect.
+"""Every field of a run, declared once: default, meaning, allowed values, where it has an effect.
 
-`python -m ccpo_jax.config` prints docs/configuration.md, which is made from these declarations; so are the checks, the
-command line's `--help`, what a resumed run may change, and what to lower where memory runs out.
+`python -m ccpo_jax.config` prints docs/configuration.md, which is made from these declarations; so
+are the checks, the command line's `--help`, what a resumed run may change, and what to lower where
+memory runs out.
 """
 
 import dataclasses
@@ -26,9 +27,10 @@ from ccpo_jax.fields import (
     table_row,
 )
 
-# --- where a field has an effect ---------------------------------------------------------------------------------
+# --- where a field has an effect ------------------------------------------------------------------
 
-# The library's own; what a table of the library gains from outside may take any field of its section.
+# The library's own; what a table of the library gains from outside may take any field of its
+# section.
 TOPOLOGIES = ("dyad", "voting", "chain", "debate", "graph")
 CREDITS = (
     "shared",
@@ -75,7 +77,7 @@ def _loss(*values: str) -> Condition:
 
 
 def baseline(config: "Config") -> str:
-    """The baseline that a run's advantages have: its own choice, else what follows from its loss and credit."""
+    """A run's baseline: its own choice, else what follows from its loss and credit."""
     if config.advantage.baseline is not None:
         return config.advantage.baseline
     if config.loss.name == "reinforce_pp" or config.credit.name in _OWN_BASELINE:
@@ -136,8 +138,10 @@ _SOLO_ANSWERS = Condition(
     ),
 )
 _MASKED_WORLDS = Condition(
-    "a credit that reads masked worlds (ccpo, ccpo_event, difference, agent_norm, shapley, nested with "
-    "credit.solo_weight above 0) in a team whose members read each other (dyad, chain, debate or graph)",
+    "a credit that reads masked worlds (ccpo, ccpo_event, difference, agent_norm, shapley, "
+    "nested with "
+    "credit.solo_weight above 0) in a team whose members read each other (dyad, chain, debate or "
+    "graph)",
     ("credit.name", "topology"),
     lambda config: (
         config.topology != "voting"
@@ -174,7 +178,7 @@ _LOGS_ROLLOUTS = Condition(
     typed_only=True,
 )
 
-# --- the fields --------------------------------------------------------------------------------------------------
+# --- the fields -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +201,8 @@ class TeamConfig:
     )
     graph: str = field(
         "planner solver(0) solver(0) checker(1,2)",
-        "turns in their order, separated by blanks: role, role(turns it reads) or role@agent(turns it reads)",
+        "turns in their order, separated by blanks: role, role(turns it reads) or "
+        "role@agent(turns it reads)",
         applies=_topology("graph"),
         on_resume="fixed",
     )
@@ -287,15 +292,22 @@ class AdvantageConfig:
 
     baseline: str | None = field(
         None,
-        "what is subtracted from credit: the mean of the group, the mean of its other samples, nothing, or the mean "
+        "what is subtracted from credit: the mean of the group, the mean of its other samples, "
+        "nothing, or the mean "
         "of the other prompts weighted by surprisal (needs loss.normalize=length)",
-        none_means="group, but none with loss reinforce_pp and with credits that have a baseline of their own",
+        none_means=(
+            "group, but none with loss reinforce_pp and with credits that have a baseline "
+            "of their own"
+        ),
         choices=("group", "leave_one_out", "none", "surprisal"),
     )
     normalize_std: bool | None = field(
         None,
         "divide by the standard deviation of the group",
-        none_means="True, but False with credit ccpo_event, sepo, magrpo and agent_norm, made for centred advantages",
+        none_means=(
+            "True, but False with credit ccpo_event, sepo, magrpo and agent_norm, made "
+            "for centred advantages"
+        ),
         applies=_GROUP_BASELINE,
     )
 
@@ -323,7 +335,8 @@ class LossConfig:
     )
     ratio: str = field(
         "sequence",
-        "ratio of each token, or of the whole sequence (length-normalised, the paper's first version)",
+        "ratio of each token, or of the whole sequence (length-normalised, the paper's first "
+        "version)",
         choices=("token", "sequence"),
         applies=_loss("grpo"),
     )
@@ -533,7 +546,8 @@ class MeshConfig:
     fsdp: int = field(1, "parameter shards", at_least=1, on_resume="free")
     model: int = field(
         1,
-        "tensor-parallel shards; heads are split only where it divides the number of key/value heads",
+        "tensor-parallel shards; heads are split only where it divides the number of key/value "
+        "heads",
         at_least=1,
         on_resume="free",
     )
@@ -611,7 +625,8 @@ class Config:
     )
     attention: str = field(
         "auto",
-        "attention kernels: fused (one NVIDIA GPU or TPU, in bfloat16), xla (anywhere), or fused if that runs",
+        "attention kernels: fused (one NVIDIA GPU or TPU, in bfloat16), xla (anywhere), or fused "
+        "if that runs",
         choices=("auto", "fused", "xla"),
     )
     prompt_style: str = field(
@@ -683,7 +698,7 @@ SECTIONS: dict[str, type] = {
     if isinstance(entry.type, type) and dataclasses.is_dataclass(entry.type)
 }
 
-# --- names of earlier versions -----------------------------------------------------------------------------------
+# --- names of earlier versions --------------------------------------------------------------------
 
 MOVED = {
     "num_agents": "team.num_agents",
@@ -706,7 +721,8 @@ class Removed:
 
     Attributes:
       reason: why it is gone, after "was removed: ".
-      constant: its value from now on. None = it never changed a result, so any value of an old run is read.
+      constant: its value from now on. None = it never changed a result, so any value of an old run
+        is read.
     """
 
     reason: str
@@ -743,7 +759,7 @@ def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
         if name in REMOVED:
             constant = REMOVED[name].constant
             if constant is not None and value != constant:
-                message = f"{REMOVED[name].reason}; this run had {value!r:.60}; use the version that made it"
+                message = f"{REMOVED[name].reason}; this run had {value!r:.60}; use its version"
                 raise InputError(name, message)
             continue
         if name == "data.train" and isinstance(value, str) and not os.path.exists(value):
@@ -752,7 +768,7 @@ def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-# --- from mappings and text to a Config --------------------------------------------------------------------------
+# --- from mappings and text to a Config -----------------------------------------------------------
 
 
 def get(config: Config, name: str) -> Any:
@@ -769,7 +785,8 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
         return {name: get(tree, name) for name in FIELDS}
     flat = {}
     for name, value in tree.items():
-        # Sections are one level deep, two in earlier versions; what is deeper is a value, and wrong.
+        # Sections are one level deep, two in earlier versions; what is deeper is a value, and
+        # wrong.
         if hasattr(value, "items") and prefix.count(".") < 2:
             flat |= flatten(value, f"{prefix}{name}.")
         else:
@@ -778,7 +795,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def from_flat(flat: Mapping[str, Any]) -> Config:
-    """A Config of values by dotted name, of the right types; what is absent or None has its default.
+    """A Config of values by dotted name; what is absent or None has its default.
 
     Raises:
       InputError: an unknown field, or a value of another type.
@@ -798,7 +815,8 @@ def lookup(name: str) -> Field:
     """A field by its dotted name.
 
     Raises:
-      InputError: there is no such field; the message says where it moved, or what was probably meant.
+      InputError: there is no such field; the message says where it moved, or what was probably
+        meant.
     """
     if name in FIELDS:
         return FIELDS[name]
@@ -840,11 +858,14 @@ def parse(config: Any, typed: Collection[str] = ()) -> Config:
     """The typed configuration, checked.
 
     Args:
-      config: a Config, or nested mappings such as a ConfigDict; what is absent or None has its default.
-      typed: names of fields that were typed on the command line; they must have an effect even at their default.
+      config: a Config, or nested mappings such as a ConfigDict; what is absent or None has its
+        default.
+      typed: names of fields that were typed on the command line; they must have an effect even at
+        their default.
 
     Raises:
-      InputError: unknown field, wrong type, value out of range, or a field without effect in this run.
+      InputError: unknown field, wrong type, value out of range, or a field without effect in this
+        run.
     """
     made = config if isinstance(config, Config) else from_flat(flatten(config))
     check(made, typed)
@@ -866,7 +887,8 @@ def check(config: Config, typed: Collection[str] = ()) -> None:
     if config.batch_size % config.trainer.mini_batches:
         raise InputError(
             "trainer.mini_batches",
-            f"{config.trainer.mini_batches} does not divide batch_size={config.batch_size}; use a divisor",
+            f"{config.trainer.mini_batches} does not divide batch_size={config.batch_size}; use "
+            f"a divisor",
         )
     if config.log.wandb and importlib.util.find_spec("wandb") is None:
         raise InputError(
@@ -891,7 +913,7 @@ def _check_lists(config: Config) -> None:
 
 
 def _joins_by_plus(name: str) -> bool:
-    """Whether a name is a list in the spelling of an earlier version, and not a path with a plus in it."""
+    """Whether a name is a list in an earlier version's spelling, not a path with a plus."""
     return "+" in name and not name.startswith(("/", ".")) and not os.path.exists(name)
 
 
@@ -910,12 +932,13 @@ def _check_effect(config: Config, name: str, *, typed: bool) -> None:
     )
     raise InputError(
         name,
-        f"applies only with {condition.words}; received {_shown(get(config, name))} with {context}; leave it out",
+        f"applies only with {condition.words}; received {_shown(get(config, name))} with "
+        f"{context}; leave it out",
     )
 
 
 def reset_unused(config: Config) -> Config:
-    """A run that an earlier version recorded: it accepted fields without effect; here they have their default."""
+    """A recorded run with fields without effect, which earlier versions took, at their default."""
     unused = {
         name: entry.default
         for name, entry in FIELDS.items()
@@ -931,7 +954,7 @@ def _shown(value: Any) -> str:
     return f"{value!r:.60}"
 
 
-# --- what the declarations are used for --------------------------------------------------------------------------
+# --- what the declarations are used for -----------------------------------------------------------
 
 
 def to_json(config: Config) -> dict[str, Any]:
@@ -993,32 +1016,38 @@ def _by_section() -> Iterator[tuple[str, list[Field]]]:
 _MARKDOWN_HEAD = """\
 # Configuration
 
-<!-- Written by `python -m ccpo_jax.config --write`; edit the declarations in ccpo_jax/config.py instead. -->
+<!-- Written by `python -m ccpo_jax.config --write`; edit the declarations in ccpo_jax/config.py
+instead. -->
 
-A configuration file is a Python file with a function `get_config(preset)` that returns a `ConfigDict`; it starts from
-`ccpo_jax.presets.base.base()`, which has every field at its default. `--config=voting:tiny` names a preset that comes
-with the package, `--config=my_run.py:preset` a file.
+A configuration file is a Python file with a function `get_config(preset)` that returns a
+`ConfigDict`; it starts from `ccpo_jax.presets.base.base()`, which has every field at its default.
+`--config=voting:tiny` names a preset that comes with the package, `--config=my_run.py:preset` a
+file.
 
 On the command line `--config.FIELD=VALUE` sets a field over the file's value.
 
 - `None` gives back the field's default, also where the file sets another value.
-- A list is separated by commas: `--config.model=tiny,tiny`, `--config.response_length=18,22`. In Python it is a tuple.
+- A list is separated by commas: `--config.model=tiny,tiny`, `--config.response_length=18,22`. In
+Python it is a tuple.
   Nothing after the equals sign is an empty list: `--config.data.eval=`.
-  A path with a comma in it is taken whole where it exists, or inside a tuple: `--config.data.train="('a,b.jsonl',)"`.
+  A path with a comma in it is taken whole where it exists, or inside a tuple:
+  `--config.data.train="('a,b.jsonl',)"`.
 - `~` is the home directory in every path.
-- A field that has no effect in the run is refused, with the condition under which it would have one: the column
+- A field that has no effect in the run is refused, with the condition under which it would have
+one: the column
   "applies".
-- The column "may change" says whether a run that resumes in its workdir may have another value: freely, or with
-  `--config.allow_changes=True`. The modes `eval`, `sample` and `export` take a run's own values; what is typed beside
-  them changes those, except for the fields marked so.
+- The column "may change" says whether a run that resumes in its workdir may have another value:
+freely, or with
+  `--config.allow_changes=True`. The modes `eval`, `sample` and `export` take a run's own values;
+  what is typed beside them changes those, except for the fields marked so.
 """
 
 
 _MEMORY_HEAD = """\
 ## When memory runs out
 
-The error names the phase of the program. Lower these fields, the most effective first; `model` means a smaller one, or
-more devices with `mesh.fsdp`.
+The error names the phase of the program. Lower these fields, the most effective first; `model`
+means a smaller one, or more devices with `mesh.fsdp`.
 
 | phase | fields |
 |---|---|"""
@@ -1039,7 +1068,8 @@ def markdown() -> str:
         blocks[-1] += f"| {phase} | {names} |\n"
     blocks.append("## Names of earlier versions\n")
     blocks.append(
-        "A typed old name is refused and says where it moved; `config.json` of an old run is read.\n"
+        "A typed old name is refused and says where it moved; `config.json` of an old run is "
+        "read.\n"
     )
     moved = [f"| `{old}` | `{new}` |" for old, new in MOVED.items()]
     reasons: dict[str, list[str]] = {}

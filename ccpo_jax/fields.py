@@ -1,4 +1,4 @@
-"""How a configuration field is declared, read from text, checked and described; the fields are in `config.py`."""
+"""Declares, reads, checks and describes configuration fields; `config.py` lists the fields."""
 
 import ast
 import dataclasses
@@ -35,8 +35,8 @@ class Condition:
       words: completes "applies only with ...".
       reads: dotted names of the fields that decide; errors show their values.
       holds: whether a configuration meets it.
-      typed_only: True where the shipped presets set the field for all their runs. Then it is refused only where it
-        was typed on the command line.
+      typed_only: True where the shipped presets set the field for all their runs. Then it is
+        refused only where it was typed on the command line.
       parts: the conditions that this one joins, if any.
     """
 
@@ -118,10 +118,12 @@ class Field:
       none_means: what None stands for.
       limits: the range of its number, or of each number of its list.
       choices: allowed values; () = any.
-      extensible: whether other values than `choices` can exist, because a table of the library has more.
+      extensible: whether other values than `choices` can exist, because a table of the library has
+        more.
       applies: when it has an effect; None = always.
       on_resume: whether a resumed run may change it.
-      lower_for: phase of a step -> rank among the fields to lower where that phase runs out of memory.
+      lower_for: phase of a step -> rank among the fields to lower where that phase runs out of
+        memory.
       is_path: whether it may hold a path, in which ``~`` is expanded.
     """
 
@@ -251,7 +253,7 @@ def _as_bool(text: str) -> bool:
 
 
 def convert(entry: Field, value: Any) -> Any:
-    """A value as the field holds it: lists become tuples, whole numbers floats, and ``~`` the home directory.
+    """A value as the field holds it: a list as a tuple, numbers as floats, ``~`` expanded.
 
     Raises:
       InputError: it is not of the field's type.
@@ -276,7 +278,7 @@ def _convert_element(entry: Field, value: Any) -> Any:
 
 
 def _as_list(entry: Field, value: Any) -> list:
-    """The elements of a list, or of its text: ``a,b``, ``(18, 22)``, or one path that exists, commas and all."""
+    """The elements of a list or of its text: ``a,b``, ``(18, 22)``, or one path that exists."""
     if isinstance(value, list | tuple):
         return list(value)
     if not isinstance(value, str):
@@ -362,7 +364,7 @@ def _check_magnitude(entry: Field, value: int | float) -> None:
         )
 
 
-# --- descriptions ------------------------------------------------------------------------------------------------
+# --- descriptions ---------------------------------------------------------------------------------
 
 
 def allowed_words(entry: Field) -> str:

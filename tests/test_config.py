@@ -1,4 +1,4 @@
-"""The table of fields: what each accepts and refuses, where it has an effect, and what is made from it."""
+"""The table of fields: what each accepts and refuses, where it has an effect, what it makes."""
 
 import dataclasses
 import inspect
@@ -194,7 +194,7 @@ def test_a_field_without_effect_is_refused(name):
     assert name not in flatten(table.to_json(unset))
 
 
-# --- the table and the library agree -----------------------------------------------------------------------------
+# --- the table and the library agree --------------------------------------------------------------
 
 
 def options(function) -> set[str]:
@@ -244,7 +244,7 @@ def test_an_estimator_from_outside_may_take_any_field_of_its_section():
     parse({"loss": {"name": "hinge", "ratio": "token"}})
 
 
-# --- lists and paths ---------------------------------------------------------------------------------------------
+# --- lists and paths ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_list_that_may_not_be_empty(name):
         parse(from_flat({name: ()}))
 
 
-# --- names -------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*MOVED, *REMOVED])
@@ -337,11 +337,11 @@ def test_wandb_needs_its_package(monkeypatch):
         parse({"log": {"wandb": True}})
 
 
-# --- what is made from the table ---------------------------------------------------------------------------------
+# --- what is made from the table ------------------------------------------------------------------
 
 
 def test_an_old_runs_fields_are_read():
-    """As commit 1f33ea8 wrote them: old names, old lists, and fields without effect recorded as true."""
+    """As commit 1f33ea8 wrote them: old names, old lists, fields without effect."""
     old = flatten(load_preset("dyad:tiny"))
     saved = {
         **{name: value for name, value in old.items() if name not in MOVED.values()},

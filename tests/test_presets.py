@@ -1,4 +1,4 @@
-"""Presets: every one is a run that would start, names only what exists, and is described in its file's own table."""
+"""Presets: each is a run that would start, names what exists, and has a row in its file's table."""
 
 import importlib
 

@@ -18,7 +18,7 @@ PRESETS = {
 
 
 def split_name(config: str) -> tuple[str, str]:
-    """``voting:tiny`` -> ("voting", "tiny"); likewise for a file, in whose path there may be colons.
+    """``voting:tiny`` -> ("voting", "tiny"); a file's path may contain colons.
 
     Example:
       >>> split_name("voting:tiny"), split_name("configs/voting.py"), split_name("a:b/my.py:large")
@@ -57,7 +57,8 @@ def load_preset(config: str) -> ConfigDict:
     if not is_file:
         raise InputError(
             "config",
-            f"there is no file {name!r:.200}; type one of {', '.join(PRESETS)}, or an existing file",
+            f"there is no file {name!r:.200}; type one of {', '.join(PRESETS)}, or an existing "
+            f"file",
         )
     return _from_file(path, preset)
 

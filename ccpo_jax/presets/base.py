@@ -11,7 +11,7 @@ from ccpo_jax.errors import InputError
 
 
 def base() -> ConfigDict:
-    """Every field at its default. A list may also be set as text, as on the command line: ``"tiny,tiny"``."""
+    """Every field at its default. A list may be set as text, as on the command line: ``"a,b"``."""
     config = ConfigDict()
     for section in SECTIONS:
         config[section] = ConfigDict()

@@ -1,4 +1,4 @@
-"""Chain: one agent plans, one solves, one checks; everyone is paid for what the team loses without it.
+"""Chain: one agent plans, one solves, one checks; an agent earns what the team loses without it.
 
     python run.py --config=chain[:preset]
 
@@ -7,8 +7,9 @@
 | (none) | three agents of Qwen2.5-1.5B-Instruct, MATH 7.5k, MATH500 and four more test sets | 1x 80 GB GPU | not run | none published |
 | tiny | the embedded model, synthetic arithmetic | 2 CPU cores | see README | see README |
 
-`--config.team.num_agents=4` adds a second checker. Worlds that mask the planner or the solver decode anew what comes after
-it: `ccpo` and `difference` take six texts a sample where `shared` takes three.
+`--config.team.num_agents=4` adds a second checker. Worlds that mask the planner or the solver
+decode again what comes after it: `ccpo` and `difference` decode six responses per sample, `shared`
+three.
 """
 
 from ml_collections import ConfigDict

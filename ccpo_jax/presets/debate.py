@@ -1,4 +1,4 @@
-"""Debate: all answer alone, read each other's answers, answer again; the plurality of the second answers counts.
+"""Debate: all answer alone, read each other's answers, answer again; the second answers vote.
 
     python run.py --config=debate[:preset]
 
@@ -7,8 +7,8 @@
 | (none) | three agents of Qwen2.5-1.5B-Instruct, LogiQA | 1x 80 GB GPU | not run | none published |
 | tiny | the embedded model, synthetic arithmetic | 2 CPU cores | see README | see README |
 
-Masking an agent hides its first answer from the others, who reply anew: `ccpo` and `difference` take twelve texts a
-sample where `shared` takes six.
+Masking an agent hides its first answer from the others, who answer again: `ccpo` and `difference`
+decode twelve responses per sample, `shared` six.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Think-Reason dyad: agent 0 thinks, agent 1 answers; the Thinker is paid for what its thought changes.
+"""Think-Reason dyad: agent 0 thinks, agent 1 answers; the Thinker earns what its thought changes.
 
     python run.py --config=dyad[:preset]
 

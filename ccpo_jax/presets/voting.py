@@ -1,4 +1,4 @@
-"""Three voters: each answers alone, the plurality is the team's answer; each is paid for what its vote changes.
+"""Three voters answer alone, the plurality is the team's answer; each earns what its vote changes.
 
     python run.py --config=voting[:preset]
 

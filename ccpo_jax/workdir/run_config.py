@@ -1,4 +1,4 @@
-"""A run's config.json: written once, compared with the command that resumes the run, read by the other modes."""
+"""A run's config.json: writes it, compares it with a resuming command, reads it for other modes."""
 
 import json
 import pathlib
@@ -51,7 +51,8 @@ def compare_config(config: Config, workdir: str) -> None:
     """Prints the fields in which the run in `workdir` differs from this configuration.
 
     Raises:
-      InputError: fields that change results differ and ``allow_changes`` is off, or config.json is damaged.
+      InputError: fields that change results differ and ``allow_changes`` is off, or config.json is
+        damaged.
     """
     path = _config_path(workdir)
     if not path.exists():
@@ -76,8 +77,8 @@ def compare_config(config: Config, workdir: str) -> None:
         differences.append(f"and {len(changed) - 4} more fields")
     raise InputError(
         "config",
-        f"{workdir} contains a run with a different configuration: {', '.join(differences)}; use another "
-        "--workdir, or type --config.allow_changes=True to resume it with the new values",
+        f"{workdir} contains a run with a different configuration: {', '.join(differences)}; "
+        "use another --workdir, or type --config.allow_changes=True to resume it with the new values",
     )
 
 
@@ -100,8 +101,8 @@ def load_config(workdir: str, typed: Mapping[str, Any]) -> Config:
       typed: dotted name -> value.
 
     Raises:
-      InputError: no run there, a damaged config.json, or a typed field on which the run's parameters or its held-out
-        problems depend.
+      InputError: no run there, a damaged config.json, or a typed field on which the run's
+        parameters or its held-out problems depend.
     """
     path = _config_path(workdir)
     if not path.is_file():
@@ -113,7 +114,8 @@ def load_config(workdir: str, typed: Mapping[str, Any]) -> Config:
         if FIELDS[name].on_resume == "fixed" and value != get(saved, name):
             raise InputError(
                 name,
-                f"the run in {workdir} was trained with {get(saved, name)!r:.80}; leave out --config.{name}",
+                f"the run in {workdir} was trained with {get(saved, name)!r:.80}; leave out "
+                f"--config.{name}",
             )
     return parse(flatten(saved) | dict(typed), typed)
 
