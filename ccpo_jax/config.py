@@ -162,7 +162,8 @@ _EVALUATES = Condition(
 _HELD_OUT = Condition(
     "data.heldout above 0",
     ("data.heldout",),
-    lambda config: config.data.heldout > 0,
+    # 0 says that nothing is evaluated, which is then true.
+    lambda config: config.data.heldout > 0 or config.eval_every == 0,
     typed_only=True,
 )
 _TEST_SETS = Condition(

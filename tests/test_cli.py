@@ -172,7 +172,7 @@ def test_a_field_without_effect_is_refused_and_nothing_is_written(field, tmp_pat
         ({"credit.alpha": -1.0}, "credit.alpha"),
         (
             {"credit.name": "cross_play", "team.num_agents": 6, "group_size": 17},
-            "answer_id",
+            "group_size",
         ),
     ],
     ids=str,
