@@ -144,9 +144,11 @@ def generate(
         prompts, key_paths = jax.tree.map(
             lambda x: x.reshape(1, x.shape[0] * x.shape[1], *x.shape[2:]), (prompts, key_paths)
         )
+
     num_parts = num_shards(sampling.sharding)
     one_device = sampling.sharding is None or sampling.sharding.num_devices == 1
     batch_size = _batch_size(key_paths.shape[:3], sampling.max_concurrent, num_parts)
+
     call = _Call(
         policy=policy,
         weights=_stack(tuple(weights)) if stacked else weights[0],
@@ -171,6 +173,7 @@ def generate(
     )
     # [B] responses of each prompt that have not finished.
     unfinished = np.full(shape[1], shape[0] * shape[2])
+
     batch = _start(call, batch_size, sampling.decode_chunk)
     while unfinished.any():
         batch = _decode(call, batch, sampling.decode_chunk)
@@ -211,10 +214,10 @@ class _Call(NamedTuple):
     tail_groups: TailGroups
     stacked: bool
     sharding: jax.sharding.NamedSharding | None
-    refill_size: int  # prompts that join at a time
-    move_prompts: (
-        bool  # False: a mesh splits the prompts; moving them would send caches between devices
-    )
+    # Prompts that join at a time.
+    refill_size: int
+    # False: a mesh splits the prompts, and moving them would send caches between devices.
+    move_prompts: bool
     compile_ahead: bool
     jitted: Programs
 

@@ -1,5 +1,5 @@
-"""Ratings: nine splits are read, everything else is even, counted, and cheap; raters read what they
-should."""
+"""Ratings: nine pairs of shares are read, everything else is even, counted, and cheap; raters read
+what they should."""
 
 import json
 import time
@@ -23,12 +23,12 @@ GOOD = '{"outcome": "right", "thinker": 0.3, "solver": 0.7}'
 
 
 @pytest.mark.parametrize("tenths", range(1, 10))
-def test_the_nine_splits(tenths):
-    split = (tenths / 10, (10 - tenths) / 10)
+def test_the_nine_pairs_of_shares(tenths):
+    shares = (tenths / 10, (10 - tenths) / 10)
     for outcome in ("right", "wrong"):
-        reply = json.dumps({"outcome": outcome, "thinker": split[0], "solver": split[1]})
-        assert parse_rating(reply, outcome) == (split, "")
-        assert parse_rating(f"I think so: {reply} That is all.", outcome) == (split, "")
+        reply = json.dumps({"outcome": outcome, "thinker": shares[0], "solver": shares[1]})
+        assert parse_rating(reply, outcome) == (shares, "")
+        assert parse_rating(f"I think so: {reply} That is all.", outcome) == (shares, "")
         assert parse_rating(reply, "wrong" if outcome == "right" else "right") == (
             EVEN_SHARES,
             "wrong_outcome",
@@ -107,11 +107,11 @@ def test_a_reply_costs_no_more_than_its_end():
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet=st.sampled_from('{}[]":, .0123456789e-+rightwonsolvekut\\'), max_size=200))
 def test_no_reply_breaks_the_parser(reply):
-    split, failure = parse_rating(reply, "right")
-    assert failure in ("", *FAILURES) and sum(split) == pytest.approx(1)
+    shares, failure = parse_rating(reply, "right")
+    assert failure in ("", *FAILURES) and sum(shares) == pytest.approx(1)
     if failure == "":
         found = json.loads(reply[reply.rindex("{") : reply.rindex("}") + 1])
-        assert (found["thinker"], found["solver"]) == pytest.approx(split)
+        assert (found["thinker"], found["solver"]) == pytest.approx(shares)
 
 
 # The stage after the verdict
@@ -172,7 +172,7 @@ def test_raters_read_problem_thought_answer_and_verdict():
     assert first != second and first != team_rollout.turns[0].samples.tokens.tolist()
 
 
-def test_ratings_become_splits_and_counts(monkeypatch):
+def test_ratings_become_shares_and_counts(monkeypatch):
     replies = {
         0: [
             [GOOD, GOOD.replace("right", "wrong")],

@@ -47,8 +47,10 @@ from tests.support.teams import (
 
 def assert_same_tokens(one, other, agent, rows=slice(None)):
     for field in ("tokens", "length", "truncated"):
-        mine, theirs = (getattr(r.turns[agent].samples, field)[:, rows] for r in (one, other))
-        np.testing.assert_array_equal(mine, theirs)
+        one_value, other_value = (
+            getattr(r.turns[agent].samples, field)[:, rows] for r in (one, other)
+        )
+        np.testing.assert_array_equal(one_value, other_value)
 
 
 def test_voting_decodes_nothing_extra():
@@ -178,8 +180,8 @@ def test_prompts_that_wait_for_others_change_no_token(topology, rows):
     )
     for agent in range(topology.num_agents):
         assert_same_tokens(whole, waited, agent)
-        mine, theirs = (r.turns[agent].samples.logprobs for r in (whole, waited))
-        np.testing.assert_allclose(mine, theirs, atol=1e-4)  # large random weights
+        one_value, other_value = (r.turns[agent].samples.logprobs for r in (whole, waited))
+        np.testing.assert_allclose(one_value, other_value, atol=1e-4)  # large random weights
     assert received == {
         b: tuple(x for turn in whole.turns for x in turn.texts[b]) for b in range(len(PROBLEMS))
     }
@@ -394,7 +396,7 @@ def test_outcomes_of_graphs_by_hand(topology, masked_samples):
     rng = np.random.default_rng(0)
     team_rollout = bare_rollout(topology, 3, masked_samples, rng)
     labels = [rng.integers(-1, 3, turn.samples.length.shape) for turn in team_rollout.turns]
-    found = outcome(topology, team_rollout, [label == 0 for label in labels], labels)
+    result = outcome(topology, team_rollout, [label == 0 for label in labels], labels)
     for world, mask in enumerate(team_rollout.masks):
         finals = [
             (agent, team_rollout.turns[t], labels[t])
@@ -421,13 +423,13 @@ def test_outcomes_of_graphs_by_hand(topology, masked_samples):
                     winners = {answer for answer in votes if votes.count(answer) == top}
                     rewards.append(1 / len(winners) if 0 in winners else 0.0)
             expected = rewards if count == 3 else [np.mean(rewards)] * 3
-            np.testing.assert_allclose(found.reward[world, b], expected, atol=1e-6)
+            np.testing.assert_allclose(result.reward[world, b], expected, atol=1e-6)
             there = (
                 right if count == 3 else np.broadcast_to(right.mean(0), (3, topology.num_agents))
             )
-            np.testing.assert_allclose(found.correct[world, b][:, mask], there[:, mask], atol=1e-6)
+            np.testing.assert_allclose(result.correct[world, b][:, mask], there[:, mask], atol=1e-6)
     for agent, b, g in np.ndindex(
-        found.surprisal.shape
+        result.surprisal.shape
     ):  # the messages of the factual world, in all of one's turns
         mine = [
             turn
@@ -437,7 +439,7 @@ def test_outcomes_of_graphs_by_hand(topology, masked_samples):
         expected = -sum(
             turn.samples.logprobs[b, g, : turn.samples.length[b, g]].sum() for turn in mine
         )
-        np.testing.assert_allclose(found.surprisal[agent, b, g], expected, rtol=1e-5)
+        np.testing.assert_allclose(result.surprisal[agent, b, g], expected, rtol=1e-5)
 
 
 def test_graphs_decode_the_same_where_prompts_wait_for_others():
@@ -519,16 +521,18 @@ def test_outcomes_and_training_rows_of_nested_answers_by_hand():
         turns.append(Turn(prompts, samples, [], variant, counts))
     team_rollout = Rollout(tuple(turns), masks)
     labels = [rng.integers(-1, 2, turn.samples.length.shape) for turn in turns]
-    found = outcome(dyad(), team_rollout, [label == 0 for label in labels], labels)
+    result = outcome(dyad(), team_rollout, [label == 0 for label in labels], labels)
     right = [
         np.where(turn.samples.truncated, 0, label == 0)
         for turn, label in zip(turns, labels, strict=True)
     ]
-    np.testing.assert_array_equal(found.reward[0], right[1][:, :6])
-    np.testing.assert_array_equal(found.correct[0, ..., 0], right[0].repeat(2, 1))
-    np.testing.assert_allclose(found.reward[1], right[1][:, 6:].mean(1, keepdims=True).repeat(6, 1))
-    np.testing.assert_allclose(found.surprisal[0], -turns[0].samples.logprobs[..., 0].repeat(2, 1))
-    np.testing.assert_allclose(found.surprisal[1], -turns[1].samples.logprobs[:, :6, 0])
+    np.testing.assert_array_equal(result.reward[0], right[1][:, :6])
+    np.testing.assert_array_equal(result.correct[0, ..., 0], right[0].repeat(2, 1))
+    np.testing.assert_allclose(
+        result.reward[1], right[1][:, 6:].mean(1, keepdims=True).repeat(6, 1)
+    )
+    np.testing.assert_allclose(result.surprisal[0], -turns[0].samples.logprobs[..., 0].repeat(2, 1))
+    np.testing.assert_allclose(result.surprisal[1], -turns[1].samples.logprobs[:, :6, 0])
     advantage = np.stack(
         [np.arange(6.0).reshape(1, 6).repeat(2, 0) // 2, np.arange(12.0).reshape(2, 6)]
     )
@@ -560,30 +564,32 @@ def test_outcome_places_verdicts_in_their_worlds():
     batch = len(PROBLEMS)
     right = np.random.default_rng(0).integers(0, 2, (batch, 5)).astype(np.float32)
     cut = np.asarray(team_rollout.turns[1].samples.truncated)
-    found = outcome(
+    result = outcome(
         team.topology,
         team_rollout,
         [np.zeros((batch, 3)), right],
         [np.full((batch, 3), -1), np.zeros((batch, 5))],
     )
     expected = np.where(cut, 0.0, right)
-    np.testing.assert_array_equal(found.reward[0], expected[:, :3])
+    np.testing.assert_array_equal(result.reward[0], expected[:, :3])
     np.testing.assert_allclose(
-        found.reward[1], np.repeat(expected[:, 3:].mean(1, keepdims=True), 3, 1)
+        result.reward[1], np.repeat(expected[:, 3:].mean(1, keepdims=True), 3, 1)
     )
-    assert found.correct.shape == (2, batch, 3, 2)
+    assert result.correct.shape == (2, batch, 3, 2)
 
 
 def test_truncated_answers_are_wrong_and_abstain():
     team = team_of(voting(3), max_tokens=3)
     team_rollout = small_rollout(team, weights_of(team, 3), ablated=(0, 1, 2))
     ones = [np.ones((len(PROBLEMS), 3))] * 3
-    found = outcome(team.topology, team_rollout, ones, [np.zeros((len(PROBLEMS), 3), np.int32)] * 3)
+    result = outcome(
+        team.topology, team_rollout, ones, [np.zeros((len(PROBLEMS), 3), np.int32)] * 3
+    )
     cut = np.stack([turn.samples.truncated for turn in team_rollout.turns], -1)
     assert 0 < cut.mean() < 1
-    np.testing.assert_array_equal(found.correct[0], ~cut)
-    np.testing.assert_array_equal(found.answer_id[0], np.where(cut, -1, 0))
-    np.testing.assert_array_equal(found.reward[0], ~cut.all(-1))
+    np.testing.assert_array_equal(result.correct[0], ~cut)
+    np.testing.assert_array_equal(result.answer_id[0], np.where(cut, -1, 0))
+    np.testing.assert_array_equal(result.reward[0], ~cut.all(-1))
 
 
 def test_buckets_round_up_by_at_most_a_third_and_are_few():

@@ -12,7 +12,13 @@ from ccpo_jax.rl.types import Samples
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.sampler.decode_loop import Prompts, decode, encode_prompts, prefill, sample
 from ccpo_jax.sampler.generate import ResponseFormat, generate, programs
-from ccpo_jax.sampler.slots import plan_compaction, take_rows
+from ccpo_jax.sampler.slots import (
+    apply_admission,
+    first_slots,
+    plan_admission,
+    plan_compaction,
+    take_rows,
+)
 from ccpo_jax.sampler.token_sampling import sample_tokens, token_sampling
 from tests.support.errors import raises_for
 from tests.support.stubs import POLICY, markov_params
@@ -220,13 +226,13 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(
             received[b] = [field[:, i] for field in part]
 
     ragged = SamplingParams(decode_chunk=decode_chunk, max_concurrent=max_concurrent)
-    found = generated(ragged, on_prompts_done=finished)
+    result = generated(ragged, on_prompts_done=finished)
     whole = generated(SamplingParams(decode_chunk=length))
     assert sorted(received) == list(range(batch))
     for b, part in received.items():
-        for one, other in zip(part, found, strict=True):
+        for one, other in zip(part, result, strict=True):
             np.testing.assert_array_equal(one, other[:, b])
-    assert_same_samples(found, whole)
+    assert_same_samples(result, whole)
     path = [
         jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, a), b), r)
         for a, b, r in ids.reshape(-1, 3)
@@ -235,21 +241,21 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(
     for agent in range(agents):
         own = jax.tree.map(lambda x, agent=agent: x[agent], prompts)
         alone = run(weights[agent * stacked], own, keys[agent], settings(), max_tokens=length)
-        assert_same_samples([field[agent] for field in found], alone)
-    assert len(np.unique(found.length)) > 5
+        assert_same_samples([field[agent] for field in result], alone)
+    assert len(np.unique(result.length)) > 5
 
 
 def test_the_batch_shrinks_and_is_refilled_while_others_decode(monkeypatch):
-    """Seats in each call of the loop, and rows that were under way when waiting prompts came in."""
+    """Rows in each call of the loop, and rows that were under way when waiting prompts came in."""
     weights, prompts = (markov_params(V, 0),), jax.tree.map(lambda x: x[None], prompts_for(12, 4))
     ids = np.stack(np.meshgrid(np.arange(12), np.arange(4), indexing="ij"), -1).astype(np.uint32)[
         None
     ]
-    seats, under_way = [], []
+    rows, under_way = [], []
     jitted = programs()
 
     def counted_decode(weights, state, *rest, **static):
-        seats.append(state.done.size)
+        rows.append(state.done.size)
         return jitted.decode(weights, state, *rest, **static)
 
     def counted_insert(state, *rest, **static):
@@ -270,11 +276,11 @@ def test_the_batch_shrinks_and_is_refilled_while_others_decode(monkeypatch):
 
     monkeypatch.setattr(precompile, "worthwhile", lambda: False)
     generated()
-    assert not under_way and seats[0] == 48 and seats == sorted(seats, reverse=True)
-    assert seats[-1] <= 12, "half the rows end after six tokens, the last one much later"
-    seats.clear()
+    assert not under_way and rows[0] == 48 and rows == sorted(rows, reverse=True)
+    assert rows[-1] <= 12, "half the rows end after six tokens, the last one much later"
+    rows.clear()
     generated(max_concurrent=16)
-    assert seats[0] == 16
+    assert rows[0] == 16
     assert len(under_way) > 2 and np.mean(under_way) > 1, "waiting prompts do not wait for all"
 
 
@@ -337,8 +343,8 @@ def test_the_batch_shrinks_when_rows_have_ended():
     done[0, 1, [2, 3, 5]] = done[0, 3, 7] = False
 
     def planned(sizes, drop):
-        found = plan_compaction(done, sizes, drop)
-        return found.prompts[0], tuple(rows[0] for rows in found.rows), found.empty[0]
+        result = plan_compaction(done, sizes, drop)
+        return result.prompts[0], tuple(rows[0] for rows in result.rows), result.empty[0]
 
     prompts, (rows,), filler = planned((8,), True)
     assert (
@@ -355,6 +361,21 @@ def test_the_batch_shrinks_when_rows_have_ended():
     assert first[0] == [2] and second[:2, 0].tolist() == [0, 2], (
         "each group counts from its own first row"
     )
+
+
+def test_waiting_prompts_join_where_others_have_finished():
+    numbers = np.arange(2 * 5 * 2).reshape(2, 5, 2)
+    slots = first_slots(numbers, 3, (2,))
+    assert plan_admission(slots, 5, 2) is None, "nothing has finished"
+    slots.response[0, 0] = slots.response[0, 2] = slots.response[1, 1, 0] = -1
+    admission = plan_admission(slots, 5, 2)
+    assert admission.prompt.tolist() == [[3, 4], [0, 0]]
+    assert admission.target.tolist() == [[0, 2], [3, 3]], "3 = nowhere"
+    joined = apply_admission(slots, admission, numbers, step=7)
+    assert joined.response[0].tolist() == [[6, 7], [2, 3], [8, 9]]
+    assert joined.began[0].tolist() == [[7, 7], [0, 0], [7, 7]]
+    np.testing.assert_array_equal(joined.response[1], slots.response[1])
+    assert joined.next_prompt.tolist() == [5, 3]
 
 
 def test_a_plan_keeps_every_live_row_once():
