@@ -24,6 +24,7 @@ from ccpo_jax.config import (
 from ccpo_jax.devices import distributed
 from ccpo_jax.errors import InputError, escape_control
 from ccpo_jax.fields import expand_home
+from ccpo_jax.modes import replay
 from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
@@ -302,5 +303,6 @@ MODES: dict[str, Mode] = {
 
 # Programs of their own: name -> main(arguments) -> exit status.
 SUBCOMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "replay": replay.main,
     "report": report.main,
 }

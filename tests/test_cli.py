@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ccpo_jax import cli
 from ccpo_jax.config import FIELDS, from_flat, parse
 from ccpo_jax.presets import load_preset, voting
-from ccpo_jax.train import build as setup
+from ccpo_jax.train import build
 from ccpo_jax.workdir.run_config import load_config, save_config
 from tests.support.errors import raises_for
 
@@ -239,7 +239,7 @@ def checked(monkeypatch):
         return status, errors.buffer.getvalue().decode()
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(setup, "fit_prompts", enough)
+    monkeypatch.setattr(build, "fit_prompts", enough)
     return call
 
 

@@ -16,8 +16,8 @@ from ccpo_jax.train.build import (
     make_loss,
     make_optimizer,
     make_topology,
-    response_lengths,
 )
+from ccpo_jax.train.load import response_lengths
 from tests.support.errors import raises_for
 
 pytestmark = pytest.mark.fast

@@ -1,4 +1,4 @@
-"""A step that computes what is no number, a device that is full, work that never ends: told, and not waited for."""
+"""Guards: non-finite updates, hints where memory runs out, time limits."""
 
 import contextlib
 import functools
@@ -6,12 +6,11 @@ import pathlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from ccpo_jax.config import Config, fields_to_lower, get
 from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.packing import TrainSequence
@@ -20,86 +19,83 @@ from ccpo_jax.learner.replay import SavedBatch, nonfinite_sequences, save_batch
 T = TypeVar("T")
 
 
+# --- numbers that are not finite --------------------------------------------------------------------------------------
+
+
 class NonFiniteUpdateError(RuntimeError):
-    """A run that stopped because an update was not finite."""
+    """The run stopped because an update was not finite."""
 
 
-def describe_nonfinite(rows: Sequence[TrainSequence], found: Mapping[str, float]) -> str:
-    """What was not finite in an update; "" where all is well.
+def describe_nonfinite(sequences: Sequence[TrainSequence], metrics: Mapping[str, float]) -> str:
+    """What was not finite in an update; "" where everything was finite.
 
     Args:
-      rows: what was to be learned from.
-      found: metrics of `update.train_on`; {} where the rows were not fit for it.
+      sequences: those of the update.
+      metrics: of `update_params`; {} where it was not called because the sequences were not finite.
     """
-    if sick := nonfinite_sequences(rows):
-        what = "log-probs" if np.isfinite([row.advantage for row in sick]).all() else "advantages"
-        return f"{what} of {len(sick)} of {len(rows)} responses are not finite"
-    words = {
+    if bad := nonfinite_sequences(sequences):
+        finite_advantages = np.isfinite([sequence.advantage for sequence in bad]).all()
+        what = "log-probs" if finite_advantages else "advantages"
+        return f"{what} of {len(bad)} of {len(sequences)} responses are not finite"
+    names = {
         "loss": "the loss",
         "grad_norm": "the gradient",
         "logprob_gap": "a log-prob in training",
     }
-    bad = [word for name, word in words.items() if not np.isfinite(found.get(name, 0.0))]
-    return f"not finite: {', '.join(bad)}" if bad else ""
+    bad_names = [name for key, name in names.items() if not np.isfinite(metrics.get(key, 0.0))]
+    return f"not finite: {', '.join(bad_names)}" if bad_names else ""
 
 
 class NonFiniteGuard:
-    """Told of every update that was left out because it was not finite; decides whether the run goes on.
+    """Saves and reports every update that was left out, and decides whether the run goes on.
 
     Args:
-      folder: where batches are kept for replay.
+      folder: receives the batches for `ccpo-jax replay`; None = they are not saved.
       roles: names of the agents' roles.
       action: "stop" or "skip".
+
+    Attributes:
+      stop_reason: one line that says why the run should stop; "" = it goes on.
     """
 
-    def __init__(self, folder: pathlib.Path, roles: Sequence[str], action: str):
-        self._folder, self._roles, self._action = folder, roles, action
-        self.stop = ""  # why the run should stop
+    def __init__(self, folder: pathlib.Path | None, roles: Sequence[str], action: str):
+        self.stop_reason = ""
+        self._folder = folder
+        self._roles = roles
+        self._action = action
 
-    def report(
-        self,
-        why: str,
-        rows: Sequence[TrainSequence],
-        *,
-        step: int,
-        agents: Sequence[int],
-        problems: Sequence[str],
-    ) -> None:
-        """Saves the batch and says in one line what happened.
-
-        Args:
-          why: from `describe_nonfinite`.
-          rows: the whole batch of one parameter set.
-          step: the step that was under way, from 1.
-          agents: whose responses the rows are.
-          problems: ``[B]`` names of the step's problems.
-        """
-        batch = SavedBatch(step, tuple(agents), tuple(problems), why, tuple(rows))
-        path = save_batch(self._folder, batch)
-        concerned = [
-            problems[i]
-            for i in sorted(
-                {row.group % len(problems) for row in nonfinite_sequences(rows) or rows}
-            )
-        ]
-        named = ", ".join(concerned[:3]) + (
-            f" and {len(concerned) - 3} more" if len(concerned) > 3 else ""
-        )
-        who = ", ".join(f"agent {agent} ({self._roles[agent]})" for agent in agents)
-        line = f"step {step}, {who}: {why}, on {named}; this update is left out, its batch is in {path}"
+    def report(self, batch: SavedBatch) -> None:
+        """Saves the batch of an update that was left out, and says in one line what happened."""
+        agents = ", ".join(f"agent {agent} ({self._roles[agent]})" for agent in batch.agents)
+        line = f"step {batch.step}, {agents}: {batch.reason}, on {_problem_names(batch)}; this update is left out"
+        if self._folder is not None:
+            path = save_batch(self._folder, batch)
+            line += f"; to see where it arises, type: ccpo-jax replay {path}"
         if self._action == "stop":
-            self.stop = line
+            self.stop_reason = line
         else:
             print_main(f"\nwarning: {line}", file=sys.stderr)
 
 
+def _problem_names(batch: SavedBatch) -> str:
+    """The problems of the sequences that are not finite; of all where the sequences themselves are finite."""
+    bad = nonfinite_sequences(batch.sequences) or batch.sequences
+    indices = sorted({sequence.group % len(batch.problems) for sequence in bad})
+    names = [batch.problems[index] for index in indices]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+# --- memory and time --------------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def explain_oom(phase: str, config: Config) -> Iterator[None]:
+def explain_oom(phase: str, fields: Mapping[str, Any]) -> Iterator[None]:
     """Says which field to lower where a phase of the program does not fit the device's memory, or the host's.
 
     Args:
       phase: rollout, update, evaluation or loading.
-      config: the run's configuration.
+      fields: dotted name and value of the fields to lower, most effective first; {} = none is known.
 
     Raises:
       InputError: in place of the device's own error.
@@ -107,34 +103,36 @@ def explain_oom(phase: str, config: Config) -> Iterator[None]:
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        out_of_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        if not fields or not out_of_memory:
             raise
-        where = "host" if isinstance(error, MemoryError) else "device"
-        values = {name: get(config, name) for name in fields_to_lower(phase)}
-        first, *_ = values
-        received = ", ".join(f"{name}={value}" for name, value in values.items())
-        raise InputError(
-            first,
-            f"the {phase} does not fit the {where}'s memory with {received}; type a lower --config.{first}"
-            if phase != "loading"
-            else f"{received} does not fit the {where}'s memory; type --config.mesh.fsdp=N on N devices, or a "
-            "smaller --config.model",
-        ) from error
+        memory = "the host's memory" if isinstance(error, MemoryError) else "the device's memory"
+        first = next(iter(fields))
+        received = ", ".join(f"{name}={value}" for name, value in fields.items())
+        message = (
+            f"the {phase} does not fit {memory} with {received}; type a lower --config.{first}"
+        )
+        if phase == "loading":
+            message = (
+                f"{received} does not fit {memory}; type --config.mesh.fsdp=N on N devices, or a smaller "
+                f"--config.{first}"
+            )
+        raise InputError(first, message) from error
 
 
 def run_with_timeout(seconds: float, field: str, work: Callable[[], T]) -> T:
-    """Calls `work` and gives it up where it takes too long: a disk or a server may never answer.
+    """Calls `work` and abandons it where it takes too long: a disk or a server may never answer.
 
     Args:
       seconds: 0 = no limit.
-      field: the configuration field that asks for the work, for the complaint.
-      work: runs in a thread of its own, which is left behind if it must be.
+      field: the configuration field that asks for the work, named in the error.
+      work: runs in a thread of its own, which is left behind after a timeout.
 
     Returns:
       What `work` returns; what it raises is raised here.
 
     Raises:
-      ValueError: it has not come back in time.
+      InputError: `work` has not returned in time.
     """
     if not seconds:
         return work()
@@ -151,9 +149,10 @@ def run_with_timeout(seconds: float, field: str, work: Callable[[], T]) -> T:
     thread.start()
     thread.join(min(seconds, threading.TIMEOUT_MAX))
     if not outcome:
-        raise ValueError(
-            f"{field}: loading it has not ended within {seconds:g} seconds; see whether its disk or server answers, or "
-            "type a larger --config.load_time_limit (0 = no limit)"
+        raise InputError(
+            field,
+            f"loading it takes longer than {seconds:g} seconds; see whether its disk or server answers, or type a "
+            "larger --config.load_time_limit (0 = no limit)",
         )
     return outcome[0]()
 

@@ -1,12 +1,11 @@
-"""The program. One step is `train_step`; the rest starts, records and ends a run."""
+"""The training loop: steps, evaluations, checkpoints and files of a run."""
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,14 +19,12 @@ from ccpo_jax.devices.distributed import (
     print_main,
     sync_errors,
 )
-from ccpo_jax.devices.sharding import batch_sharding
-from ccpo_jax.errors import as_input_error
+from ccpo_jax.errors import InputError, as_input_error
 from ccpo_jax.learner.update import TrainState
-from ccpo_jax.rl.topology import Topology
-from ccpo_jax.train.build import Run, build
+from ccpo_jax.train.build import Run, build, memory_fields
 from ccpo_jax.train.evaluate import evaluate
 from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_oom
-from ccpo_jax.train.signals import Stopping
+from ccpo_jax.train.signals import GracefulStop
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import (
@@ -35,225 +32,359 @@ from ccpo_jax.workdir import (
     MetricsWriter,
     NullWriter,
     RolloutLog,
+    StepBatch,
     accuracy_rows,
     accuracy_table,
     as_disk_error,
+    check_same_config,
+    compare_config,
     lock_workdir,
     open_checkpoints,
+    save_config,
     write_atomically,
 )
-from ccpo_jax.workdir.run_config import check_same_config, compare_config, save_config
 
-_EVALUATION = (
-    2**31 - 1
-)  # folded into the run's key for evaluations: no training step has this number
+# Folded into the run's key for evaluations: no training step has this number.
+_EVALUATION_KEY = 2**31 - 1
 
 
-def train(config: Config | Mapping[str, Any], workdir: str) -> dict[str, float]:
-    """Trains a team; resumes by itself where `workdir` holds checkpoints.
+def train(
+    config: Config | Mapping[str, Any],
+    workdir: str,
+    *,
+    on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> dict[str, float]:
+    """Trains a team; resumes where `workdir` holds checkpoints. Prints progress and closing tables.
 
     Args:
       config: a `Config`, or nested mappings of its fields such as a ConfigDict.
-      workdir: holds config.json, metrics.jsonl, rollouts.jsonl, TensorBoard files and checkpoints/.
+      workdir: holds config.json, metrics.jsonl, rollouts.jsonl, TensorBoard files, checkpoints/ and result.json.
+      on_step, devices: as in `Trainer`.
 
     Returns:
       The last evaluation's metrics; those of the last step where SIGTERM ended the run early.
 
     Raises:
-      InputError: (a ValueError) one line about what is wrong with the configuration, a file or the workdir, or which
-        field to lower where memory ran out.
-      Unhealthy: an update was not finite and ``trainer.not_finite`` is "stop".
+      InputError: one line about what is wrong with the configuration, a file or the workdir, or which field to lower
+        where memory ran out.
+      NonFiniteUpdateError: an update was not finite and ``trainer.not_finite`` is "stop".
       KeyboardInterrupt: Ctrl-C ended the run early. In either case all steps are saved.
     """
-    with contextlib.ExitStack() as held:
-        stopping = held.enter_context(Stopping())
-        with as_input_error():
-            config = parse(config)
-            check_same_config(config, workdir)
-            held.enter_context(lock_workdir(workdir))
-            with sync_errors():
-                compare_config(config, workdir)
-                with explain_oom("loading", config):
-                    program = build(config)
-                    state = initial_state(program, config)
-            with as_disk_error(workdir):
-                checkpoints = open_checkpoints(workdir, keep_last=config.keep_last)
-                if checkpoints.latest_step() is not None:
-                    _, state = checkpoints.restore(state)
-                start = int(state.step)
-                if start < config.steps:
-                    checkpoints.check_disk_space(state)
-                save_config(config, workdir, start)
-        print_main(
-            f"workdir {workdir}" + (f", resuming after step {start}" if start else ""),
-            file=sys.stderr,
-        )
-        for dataset in (program.datasets.train, program.datasets.heldout, *program.datasets.tests):
+    stop = GracefulStop()
+    with stop, Trainer(config, workdir, on_step=on_step, devices=devices) as trainer:
+        resuming = f", resuming after step {trainer.step_count}" if trainer.step_count else ""
+        print_main(f"workdir {workdir}{resuming}", file=sys.stderr)
+        datasets = trainer.run.datasets
+        for dataset in (datasets.train, datasets.heldout, *datasets.tests):
             print_main(dataset.summary(), file=sys.stderr)
-        watch = NonFiniteGuard(
-            pathlib.Path(workdir, "not_finite"),
-            program.team.topology.agent_roles,
-            config.trainer.not_finite,
+        return trainer.train(stop)
+
+
+class Trainer:
+    """Trains a team, one step at a time or to the end. A context manager: it holds worker processes and open files.
+
+        with Trainer(config, "runs/mine") as trainer:
+            while trainer.step_count < 10:
+                metrics = trainer.step()
+            trainer.save()
+
+    Args:
+      run: a configuration, or what `build` made of one. Parts of a `Run` can be exchanged with `dataclasses.replace`;
+        config.json records the configuration that it was built from.
+      workdir: folder of the run; where it holds checkpoints, training resumes from the newest one. None = nothing is
+        written or saved.
+      on_step: called by `train` with the trainer and the metrics of each step before they are written; it may add to
+        them.
+      devices: of the mesh, where `run` is a configuration; None = all.
+
+    Attributes:
+      run: the built run.
+      state: `TrainState`; it may be replaced between steps.
+      step_count: steps completed.
+
+    Raises:
+      InputError: one line about the configuration, a file or the workdir.
+    """
+
+    run: Run
+    state: TrainState
+    step_count: int
+
+    def __init__(
+        self,
+        run: Run | Config | Mapping[str, Any],
+        workdir: str | pathlib.Path | None = None,
+        *,
+        on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        self._workdir = None if workdir is None else str(workdir)
+        self._on_step = on_step
+        self._checkpoints: Checkpoints | None = None
+        with contextlib.ExitStack() as resources:
+            with as_input_error():
+                self._load(run, devices, resources)
+            with self._disk_errors():
+                self._open(resources)
+            self._resources = resources.pop_all()
+
+    def step(self) -> dict[str, float]:
+        """One training step. Returns its metrics, which only `train` writes to metrics.jsonl."""
+        result = train_step(self.run, self.state, self.step_count, self._pool)
+        self.state = result.state
+        self.step_count += 1
+        for batch in result.left_out:
+            self._guard.report(batch)
+        collected = result.collected
+        batch = StepBatch(
+            collected.problems,
+            collected.rollouts,
+            collected.graded,
+            collected.outcome,
+            *result.credited,
         )
-        with (
-            as_disk_error(workdir),
-            checkpoints,
-            writing(workdir, start, config) as writer,
-            journaling(workdir, start, config, program.team.topology) as journal,
-            VerifierPool(**dataclasses.asdict(config.verifier)) as pool,
-        ):
-            metrics, asked = {}, ""
-            if start == 0 and not first_nonempty(stopping.asked):
-                sets = heldout_set(program) | test_sets(program)
-                writer.write(0, evaluation(program, config, state.params, pool, sets))
-            while (step := int(state.step)) < config.steps and not (
-                (asked := first_nonempty(stopping.asked)) or watch.stop
-            ):
-                state, metrics = train_step(program, config, state, pool, watch, journal)
-                metrics = record(
-                    program, config, state, metrics, pool, writer, checkpoints, step + 1
-                )
-            if step == config.steps and not watch.stop:
-                return finish(program, config, state, pool, writer, checkpoints)
-            if step and checkpoints.latest_step() != step:
-                checkpoints.save(step, state, metrics=metrics)
-        return end_early(asked, watch.stop, step, config.steps, metrics)
+        self._rollout_log.write(self.step_count, batch)
+        return result.metrics
 
+    def evaluate(self, sets: Mapping[str, data.Dataset] | None = None) -> dict[str, float]:
+        """Accuracies of the current parameters, as ``<prefix>/...``.
 
-def end_early(
-    asked: str, unhealthy: str, step: int, steps: int, metrics: dict[str, float]
-) -> dict[str, float]:
-    """Says where the run stands, now that it is saved; the metrics of its last step, or the reason as an exception."""
-    where = (
-        f"saved after step {step} of {steps}, where the same command resumes"
-        if step
-        else "nothing to save yet"
-    )
-    if unhealthy:
-        raise NonFiniteUpdateError(
-            f"{unhealthy}; {where}; --config.trainer.not_finite=skip goes on by itself"
+        Args:
+          sets: prefix -> problems; None = held-out problems under "eval", each test set under "test/<name>".
+        """
+        if sets is None:
+            sets = heldout_set(self.run) | test_sets(self.run)
+        return evaluate_sets(self.run, self.state.params, self._pool, sets)
+
+    def save(self, metrics: Mapping[str, float] | None = None) -> None:
+        """Writes a checkpoint of the current step; nothing where there is one.
+
+        Args:
+          metrics: recorded with it; ``eval/team_accuracy`` decides which checkpoint is the best.
+
+        Raises:
+          InputError: there is no workdir, or it cannot be written.
+        """
+        if self._checkpoints is None:
+            raise InputError("workdir", "this trainer has none; use Trainer(run, workdir)")
+        with self._disk_errors():
+            if self._checkpoints.latest_step() != self.step_count:
+                self._checkpoints.save(self.step_count, self.state, metrics=metrics)
+
+    def train(self, stop: GracefulStop | None = None) -> dict[str, float]:
+        """All remaining steps, with evaluations, checkpoints and closing tables; see `train` of this module.
+
+        Args:
+          stop: of a caller that handles signals already.
+        """
+        if stop is None:
+            with GracefulStop() as own_stop:
+                return self.train(own_stop)
+
+        with self._disk_errors():
+            if self.step_count == 0 and not first_nonempty(stop.signal_name):
+                self._writer.write(0, self.evaluate())
+            signal_name = ""
+            metrics: dict[str, float] = {}
+            while self.step_count < self.run.loop.steps:
+                signal_name = first_nonempty(stop.signal_name)
+                if signal_name or self._guard.stop_reason:
+                    break
+                metrics = self._recorded_step()
+            if self.step_count == self.run.loop.steps and not self._guard.stop_reason:
+                return self._finish(metrics)
+            if self.step_count and self._checkpoints is not None:
+                self.save(metrics)
+        return self._end_early(signal_name, metrics)
+
+    def close(self) -> None:
+        """Ends worker processes, closes files and unlocks the workdir."""
+        self._resources.close()
+
+    def __enter__(self) -> "Trainer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- start ---
+
+    def _load(
+        self,
+        run: Run | Config | Mapping[str, Any],
+        devices: Sequence[jax.Device] | None,
+        resources: contextlib.ExitStack,
+    ) -> None:
+        """Builds the run and takes the state from the newest checkpoint, cheapest checks first."""
+        built = run if isinstance(run, Run) else None
+        config = run.config if isinstance(run, Run) else parse(run)
+        fields = {} if config is None else memory_fields(config, "loading")
+        workdir = self._workdir
+        if workdir is not None:
+            if config is not None:
+                check_same_config(config, workdir)
+            resources.enter_context(lock_workdir(workdir))
+        with sync_errors():
+            if workdir is not None and config is not None:
+                compare_config(config, workdir)
+            with explain_oom("loading", fields):
+                self.run = built or build(config, devices=devices)
+                self.state = initial_state(self.run)
+        self.step_count = 0
+        if workdir is None:
+            return
+
+        loop = self.run.loop
+        with as_disk_error(workdir):
+            self._checkpoints = open_checkpoints(workdir, keep_last=loop.keep_last)
+            resources.enter_context(self._checkpoints)
+            if self._checkpoints.latest_step() is not None:
+                _, self.state = self._checkpoints.restore(self.state)
+            self.step_count = int(self.state.step)
+            if self.step_count < loop.steps:
+                self._checkpoints.check_disk_space(self.state)
+            if config is not None:
+                save_config(config, workdir, self.step_count)
+
+    def _open(self, resources: contextlib.ExitStack) -> None:
+        """Opens files and worker processes. Of several processes the main one writes."""
+        run = self.run
+        topology = run.team.topology
+        self._writer: MetricsWriter | NullWriter = NullWriter()
+        self._rollout_log: RolloutLog | NullWriter = NullWriter()
+        if self._workdir is not None and is_main_process():
+            self._writer = MetricsWriter(
+                self._workdir,
+                resume_step=self.step_count,
+                total_steps=run.loop.steps,
+                tensorboard=run.log.tensorboard,
+                wandb=run.log.wandb,
+            )
+            self._rollout_log = RolloutLog(
+                self._workdir,
+                topology,
+                resume_step=self.step_count,
+                total_steps=run.loop.steps,
+                problems=run.rollout_log.problems,
+                every=run.rollout_log.every,
+            )
+        resources.enter_context(self._writer)
+        resources.enter_context(self._rollout_log)
+        self._pool = resources.enter_context(
+            VerifierPool(workers=run.verifier.workers, time_limit=run.verifier.time_limit)
         )
-    print_main(f"stopped by {asked}: {where}", file=sys.stderr)
-    if asked == "SIGINT":
-        raise KeyboardInterrupt
-    return metrics
+        folder = None if self._workdir is None else pathlib.Path(self._workdir, "not_finite")
+        self._guard = NonFiniteGuard(folder, topology.agent_roles, run.loop.not_finite)
+
+    def _disk_errors(self) -> contextlib.AbstractContextManager:
+        if self._workdir is None:
+            return contextlib.nullcontext()
+        return as_disk_error(self._workdir)
+
+    # --- steps ---
+
+    def _recorded_step(self) -> dict[str, float]:
+        """A step with what is due after it: evaluation, metrics, checkpoint; all of it after the last step."""
+        metrics = self.step()
+        if self._is_due(self.run.loop.eval_every):
+            metrics |= self.evaluate(heldout_set(self.run))
+        if self._on_step is not None:
+            self._on_step(self, metrics)
+        self._writer.write(self.step_count, metrics)
+        if self._checkpoints is not None and self._is_due(self.run.loop.checkpoint_every):
+            self.save(metrics)
+        return metrics
+
+    def _is_due(self, every: int) -> bool:
+        if self.step_count == self.run.loop.steps:
+            return True
+        return every > 0 and self.step_count % every == 0
+
+    # --- end ---
+
+    def _finish(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Closing tables: held-out problems before and after training, test sets with the best checkpoint."""
+        if self._checkpoints is not None:
+            # A full disk shows here, not after the results.
+            self._checkpoints.wait()
+        lines = all_gather_objects(self._writer.lines())[0]
+        if not lines:
+            return metrics | self.evaluate(test_sets(self.run))
+
+        before = lines[0]
+        after = next((line for line in reversed(lines) if "eval/team_accuracy" in line), before)
+        if "eval/team_accuracy" in before:
+            print_main("held-out problems")
+            self._print_table(before, after, "eval")
+        if sets := test_sets(self.run):
+            best_step, best = self._best_state()
+            after = after | evaluate_sets(self.run, best.params, self._pool, sets)
+            for prefix, dataset in sets.items():
+                print_main(f"{dataset.name}, checkpoint of step {best_step}")
+                self._print_table(before, after, prefix)
+        if self._workdir is not None and is_main_process():
+            result = json.dumps({"before": before, "after": after}, indent=1)
+            write_atomically(pathlib.Path(self._workdir, "result.json"), result)
+        return after
+
+    def _print_table(
+        self, before: Mapping[str, float], after: Mapping[str, float], prefix: str
+    ) -> None:
+        topology = self.run.team.topology
+        rows = (accuracy_rows(line, prefix, topology) for line in (before, after))
+        print_main(accuracy_table(*rows))
+
+    def _best_state(self) -> tuple[int, TrainState]:
+        """Step and state of the best checkpoint; the current ones where none is better or the best is damaged."""
+        best_step = None if self._checkpoints is None else self._checkpoints.best_step()
+        if self._checkpoints is None or best_step in (None, self.step_count):
+            return self.step_count, self.state
+        try:
+            return self._checkpoints.restore(self.state, step=best_step)
+        except ValueError as error:
+            print_main(
+                f"warning: results are those of the last step's parameters, not of the best: {error}",
+                file=sys.stderr,
+            )
+            return self.step_count, self.state
+
+    def _end_early(self, signal_name: str, metrics: dict[str, float]) -> dict[str, float]:
+        """Says where the run stands, now that it is saved; the metrics of its last step, or the reason as an exception."""
+        saved = "nothing to save yet"
+        if self.step_count and self._checkpoints is not None:
+            steps = f"step {self.step_count} of {self.run.loop.steps}"
+            saved = f"saved after {steps}, where the same command resumes"
+        if self._guard.stop_reason:
+            raise NonFiniteUpdateError(
+                f"{self._guard.stop_reason}; {saved}; --config.trainer.not_finite=skip continues automatically"
+            )
+        print_main(f"stopped by {signal_name}: {saved}", file=sys.stderr)
+        if signal_name == "SIGINT":
+            raise KeyboardInterrupt
+        return metrics
 
 
-def record(
-    program, config, state, metrics, pool, writer, checkpoints, step: int
-) -> dict[str, float]:
-    """Writes a step's metrics; evaluates and saves when due, always after the last step. Returns all its metrics."""
-    last = step == config.steps
-    if last or config.eval_every and step % config.eval_every == 0:
-        metrics = metrics | evaluation(program, config, state.params, pool, heldout_set(program))
-    writer.write(step, metrics)
-    if last or config.checkpoint_every and step % config.checkpoint_every == 0:
-        checkpoints.save(step, state, metrics=metrics)
-    return metrics
-
-
-def writing(workdir: str, start: int, config):
-    """The run's metrics, in the first process; the others write nothing."""
-    if not is_main_process():
-        return NullWriter()
-    return MetricsWriter(
-        workdir, resume_step=start, total_steps=config.steps, **dataclasses.asdict(config.log)
-    )
-
-
-def journaling(workdir: str, start: int, config, topology: Topology):
-    """What was said, kept by the first process; None in the others."""
-    if not is_main_process():
-        return contextlib.nullcontext()
-    return RolloutLog(
-        workdir,
-        topology,
-        resume_step=start,
-        total_steps=config.steps,
-        problems=config.rollout_log.problems,
-        every=config.rollout_log.every,
-    )
-
-
-def heldout_set(program: Run) -> dict[str, data.Dataset]:
+def heldout_set(run: Run) -> dict[str, data.Dataset]:
     """The problems that select the best checkpoint, under the prefix of their metrics."""
-    return {"eval": program.datasets.heldout} if program.datasets.heldout.problems else {}
+    return {"eval": run.datasets.heldout} if run.datasets.heldout.problems else {}
 
 
-def test_sets(program: Run) -> dict[str, data.Dataset]:
+def test_sets(run: Run) -> dict[str, data.Dataset]:
     """The problems that are only reported on."""
-    return {f"test/{dataset.name}": dataset for dataset in program.datasets.tests}
+    return {f"test/{dataset.name}": dataset for dataset in run.datasets.tests}
 
 
-def evaluation(
-    program: Run, config, params, pool, sets: Mapping[str, data.Dataset]
+def evaluate_sets(
+    run: Run, params: tuple, pool: VerifierPool, sets: Mapping[str, data.Dataset]
 ) -> dict[str, float]:
     """``<prefix>/...`` metrics of every set."""
-    began = time.perf_counter()
-    weights = publish(program, params)
-    key = jax.random.fold_in(jax.random.key(config.seed), _EVALUATION)
-    sharding = batch_sharding(program.layout.mesh, program.layout.decode)
+    start = time.perf_counter()
+    weights = publish(run.team, params)
+    key = jax.random.fold_in(jax.random.key(run.seed), _EVALUATION_KEY)
     metrics = {}
     for prefix, dataset in sets.items():
-        with explain_oom("evaluation", config):
-            found = evaluate(
-                program.team,
-                weights,
-                dataset.problems,
-                pool,
-                key,
-                program.evaluation,
-                sharding=sharding,
-            )
-        metrics |= {f"{prefix}/{name}": value for name, value in found.items()}
-    return metrics | {"time/eval": time.perf_counter() - began}
-
-
-def finish(
-    program, config, state: TrainState, pool, writer: MetricsWriter, checkpoints: Checkpoints
-) -> dict:
-    """Closing tables: held-out problems before and after training, and test sets with the best checkpoint."""
-    checkpoints.wait()  # a disk that is full shows now, not behind the results
-    lines = all_gather_objects(writer.lines())[0]
-    before, after = (
-        lines[0],
-        next((line for line in reversed(lines) if "eval/team_accuracy" in line), lines[0]),
-    )
-    topology = program.team.topology
-    if "eval/team_accuracy" in before:
-        print_main(
-            "held-out problems\n"
-            + accuracy_table(
-                accuracy_rows(before, "eval", topology), accuracy_rows(after, "eval", topology)
-            )
-        )
-    if sets := test_sets(program):
-        best, chosen = best_state(state, checkpoints)
-        after = after | evaluation(program, config, chosen.params, pool, sets)
-        for prefix, dataset in sets.items():
-            print_main(f"{dataset.name}, checkpoint of step {best}")
-            print_main(
-                accuracy_table(
-                    accuracy_rows(before, prefix, topology), accuracy_rows(after, prefix, topology)
-                )
-            )
-    if is_main_process():
-        write_atomically(
-            writer.workdir / "result.json", json.dumps({"before": before, "after": after}, indent=1)
-        )
-    return after
-
-
-def best_state(state: TrainState, checkpoints: Checkpoints) -> tuple[int, TrainState]:
-    """The step and state of the best checkpoint; those at hand where none is better or the best is damaged."""
-    best, here = checkpoints.best_step(), int(state.step)
-    if best in (None, here):
-        return here, state
-    try:
-        return checkpoints.restore(state, step=best)
-    except ValueError as error:
-        print_main(
-            f"warning: the last step's parameters are reported on, not the best: {error}",
-            file=sys.stderr,
-        )
-        return here, state
+        with explain_oom("evaluation", run.memory_fields.get("evaluation", {})):
+            accuracies = evaluate(run.team, weights, dataset.problems, pool, key, run.evaluation)
+        metrics |= {f"{prefix}/{name}": value for name, value in accuracies.items()}
+    return metrics | {"time/eval": time.perf_counter() - start}

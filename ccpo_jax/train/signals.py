@@ -1,38 +1,43 @@
-"""A run that is asked to stop, by a scheduler or with Ctrl-C, ends after the step under way."""
+"""Graceful stop: a run ends after the step under way when a scheduler or Ctrl-C asks it to."""
 
 import os
 import signal
 from types import FrameType
+from typing import Any
 
 
-class Stopping:
-    """Takes SIGTERM and Ctrl-C as a wish, once: a second signal acts as it always does. A context manager.
+class GracefulStop:
+    """Requests a stop on the first SIGTERM or SIGINT; a second one acts as it does by default. A context manager.
 
-    Outside the main thread, where Python allows no handlers, signals keep their effect.
+    Outside the main thread Python allows no signal handlers; there, signals keep their effect.
+
+    Attributes:
+      signal_name: the signal that came, such as "SIGTERM"; "" = none yet.
     """
 
-    def __init__(self):
-        self.asked = ""  # the signal's name once one has come
-        self._before = {}
+    def __init__(self) -> None:
+        self.signal_name = ""
+        self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> "Stopping":
+    def __enter__(self) -> "GracefulStop":
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._ask)
+                self._previous[number] = signal.signal(number, self._request)
         except ValueError:
             pass
         return self
 
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def _request(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self.asked = signal.Signals(number).name
-        signal.signal(number, self._before[number])
-        # Not print: the signal may have come in the middle of one.
-        os.write(
-            2,
-            f"\n{self.asked}: the run saves and ends after this step; once more ends it at once\n".encode(),
+        self.signal_name = signal.Signals(number).name
+        signal.signal(number, self._previous[number])
+        # Not print: the signal may have interrupted one.
+        message = (
+            f"\n{self.signal_name}: stopping after this step and saving; "
+            "send it again to stop at once\n"
         )
+        os.write(2, message.encode())

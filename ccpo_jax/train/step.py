@@ -2,263 +2,262 @@
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ccpo_jax import data
-from ccpo_jax.devices.sharding import batch_sharding, put, replicated, state_sharding
-from ccpo_jax.learner.packing import gather_sequences
-from ccpo_jax.learner.replay import nonfinite_sequences
+from ccpo_jax.devices.sharding import put, replicated, state_sharding
+from ccpo_jax.learner.packing import TrainSequence, gather_sequences
+from ccpo_jax.learner.replay import SavedBatch, nonfinite_sequences
 from ccpo_jax.learner.update import TrainState, update_params
 from ccpo_jax.rl.diagnostics import diagnostics
-from ccpo_jax.rl.topology import Topology
-from ccpo_jax.rl.types import CreditEstimator, Outcome
-from ccpo_jax.rollout import Rollout, rollout
-from ccpo_jax.sampler import SamplingParams
-from ccpo_jax.train.build import Run, credit_of_step, masked_worlds
-from ccpo_jax.train.evaluate import collect_ratings
-from ccpo_jax.train.guards import (
-    NonFiniteGuard,
-    describe_nonfinite,
-    explain_oom,
-)
-from ccpo_jax.verifiers import Graded, VerifierPool
-from ccpo_jax.verifiers.grader import Grader
-from ccpo_jax.workdir import RolloutLog, StepBatch
+from ccpo_jax.rl.types import Array, CreditEstimator, HostArray, Outcome, Policy
+from ccpo_jax.rollout import Rollout, Team
+from ccpo_jax.train.build import Run
+from ccpo_jax.train.guards import describe_nonfinite, explain_oom
+from ccpo_jax.train.rollouts import Collected, collect_rollouts
+from ccpo_jax.train.worlds import known_credit, masked_worlds
+from ccpo_jax.verifiers import VerifierPool
 
 
-def train_step(
-    program: Run,
-    config,
-    state: TrainState,
-    pool: VerifierPool,
-    watch: NonFiniteGuard | None = None,
-    rollout_log: RolloutLog | None = None,
-) -> tuple[TrainState, dict[str, float]]:
+class Credited(NamedTuple):
+    """Credit and advantage of a batch. Host arrays."""
+
+    credit: HostArray  # [A, B, G] float32
+    advantage: HostArray  # [A, B, G] float32
+    known: HostArray  # [A] bool, False: a masked world of this agent was not decoded, its credit means nothing
+
+
+class StepResult(NamedTuple):
+    """What a step leaves."""
+
+    state: TrainState
+    metrics: dict[str, float]
+    collected: Collected
+    credited: Credited
+    left_out: tuple[SavedBatch, ...]  # updates that were left out because a number was not finite
+
+
+def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> StepResult:
     """Problems -> rollouts -> verdicts -> credit -> advantages -> gradients -> new state.
 
     Args:
-      program: the resolved configuration.
-      config: the configuration itself, for sizes and schedules.
+      run: what to do.
       state: donated.
+      step: ``state.step``, steps completed before this one.
       pool: verifiers.
-      watch: told of updates that are left out because they are not finite.
-      rollout_log: receives the rollouts.
-
-    Returns:
-      ``(new state, metrics)``.
     """
-    step = int(state.step)
-    problems = data.batch_at(program.datasets.train.problems, config.seed, step, config.batch_size)
-    active = active_agents(program.team.topology, config.trainer, step)
-    estimator = credit_of_step(program.credit, program.team.topology, active)
-    spoken, graded, result, metrics = collect_rollouts(
-        program, config, state, problems, estimator, pool
+    problems = data.batch_at(run.datasets.train.problems, run.seed, step, run.rollout.batch_size)
+    active = run.schedule.active(step)
+    credit = run.step_credits[active]
+    collected = collect_rollouts(
+        run.team,
+        publish(run.team, state.params),
+        problems,
+        pool,
+        jax.random.fold_in(state.key, step),
+        config=run.rollout,
+        needs=credit.needs,
+        ablated=masked_worlds(credit, run.team.topology),
+        memory_fields=run.memory_fields.get("rollout", {}),
     )
-    began = time.perf_counter()
-    credit, advantage, credit_state = jax.device_get(
-        assign_credit(estimator, program.advantage, state.credit_state, result)
+
+    start = time.perf_counter()
+    values, advantage, credit_state = assign_credit(
+        credit, run.advantage, state.credit_state, collected.outcome
     )
-    known = known_credit(program, estimator, active)
-    metrics |= step_metrics(program, spoken, result, credit, advantage, known, state.credit_state)
-    if rollout_log is not None:
-        batch = StepBatch(problems, spoken, graded, result, credit, advantage, known)
-        rollout_log.write(step + 1, batch)
-    with explain_oom("update", config):
-        report = (
-            functools.partial(watch.report, step=step + 1, problems=[p.id for p in problems])
-            if watch
-            else None
-        )
-        params, opt_state, update_metrics = update_agents(
-            program, state, spoken, advantage, active, report
-        )
-    metrics |= update_metrics | {"time/update": time.perf_counter() - began}
+    values, advantage = jax.device_get((values, advantage))
+    known = known_credit(run.credit, credit, active, run.team.topology.num_agents)
+    credited = Credited(values, advantage, known)
+    metrics = collected.metrics | step_metrics(run, collected, credited)
+    metrics |= credit_metrics(run.credit, state.credit_state)
+
+    with explain_oom("update", run.memory_fields.get("update", {})):
+        updated = update_agents(run, state, collected, advantage, active, step)
+    metrics |= updated.metrics | {"time/update": time.perf_counter() - start}
     seconds = sum(metrics[f"time/{part}"] for part in ("rollout", "verify", "update"))
-    metrics |= {"time/step": seconds, "time/tokens_per_second": spoken.decoded_tokens / seconds}
-    credit_state = put(credit_state, replicated(program.layout.mesh))
-    return TrainState(state.step + 1, params, opt_state, credit_state, state.key), metrics
-
-
-def collect_rollouts(
-    program: Run,
-    config,
-    state: TrainState,
-    problems: Sequence[data.Problem],
-    credit: CreditEstimator,
-    pool: VerifierPool,
-) -> tuple[Rollout, list[Graded], Outcome, dict[str, float]]:
-    """A step's rollouts with their verdicts, in the worlds and with the ratings that `credit` reads.
-
-    Returns:
-      ``(spoken, graded, outcome, metrics)``.
-    """
-    began = time.perf_counter()
-    questions, key = (
-        [p.prompt_text for p in problems],
-        jax.random.fold_in(state.key, int(state.step)),
+    tokens = collected.rollouts.decoded_tokens
+    metrics |= {"time/step": seconds, "time/tokens_per_second": tokens / seconds}
+    new_state = TrainState(
+        step=state.step + 1,
+        params=updated.params,
+        opt_state=updated.opt_state,
+        credit_state=jax.device_put(credit_state, replicated(run.layout.mesh)),
+        key=state.key,
     )
-    judge, weights = Grader(pool, problems), publish(program, state.params)
-    sampling = SamplingParams(
-        temperature=config.sample.temperature,
-        top_p=config.sample.top_p,
-        decode_chunk=config.sample.decode_chunk,
-        max_concurrent=config.sample.max_concurrent,
-        sharding=batch_sharding(program.layout.mesh, program.layout.decode),
-    )
-    with explain_oom("rollout", config):
-        spoken = rollout(
-            program.team,
-            weights,
-            questions,
-            key,
-            group_size=config.group_size,
-            sampling=sampling,
-            ablated=masked_worlds(credit, program.team.topology),
-            masked_samples=config.credit.solo_samples,
-            answers_per_text=credit.needs.answers_per_text,
-            on_prompt_done=judge.submit,
-        )
-    sampled = time.perf_counter()
-    result, counts, graded = judge.collect(program.team, spoken)
-    metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
-    if credit.needs.ratings:
-        with explain_oom("rollout", config):
-            spoken, result, rated = collect_ratings(
-                program.team, weights, questions, spoken, result, key, sampling=sampling
-            )
-        metrics |= rated
-    times = {"time/rollout": sampled - began, "time/verify": time.perf_counter() - sampled}
-    return spoken, graded, result, metrics | times
+    return StepResult(new_state, metrics, collected, credited, updated.left_out)
 
 
-def active_agents(topology: Topology, trainer, step: int) -> tuple[int, ...]:
-    """Agents whose responses are trained on in this step."""
-    if trainer.schedule == "simultaneous":
-        return tuple(range(topology.num_agents))
-    return (step // trainer.period % topology.num_agents,)
-
-
-def known_credit(program: Run, estimator: CreditEstimator, active: tuple[int, ...]) -> np.ndarray:
-    """``[A]`` bool: agents whose credit a step computes, all but those whose worlds `restrict` left out."""
-    agents = range(program.team.topology.num_agents)
-    if estimator is program.credit:
-        return np.ones(len(agents), bool)
-    return np.isin(agents, active)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def assign_credit(credit, advantage, state, result: Outcome):
-    """Outcome -> (credit [A, B, G], advantage [A, B, G], new credit state)."""
-    value, state = credit.update(state, result)
-    return value, advantage(value, result.surprisal), state
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _publish(policy, params):
-    return policy.publish(params)
-
-
-def publish(program: Run, params: tuple) -> tuple:
-    """Decode weights of every parameter set, made once per update."""
-    policies = {agent.parameter_set: agent.policy for agent in program.team.agents}
-    return tuple(_publish(policies[p], params[p]) for p in range(len(params)))
-
-
-def update_agents(
-    program: Run,
-    state: TrainState,
-    spoken: Rollout,
-    advantage: np.ndarray,
-    active,
-    report=None,
-):
-    """Trains the parameter sets of the active agents. Returns (params, opt_state, metrics).
-
-    What is not finite is left out, and `report` is told.
-    """
-    params, opt_state, metrics = list(state.params), list(state.opt_state), {}
-    count = program.update.mini_batches
-    part = advantage.shape[1] // count
-    agents, speakers = program.team.agents, program.team.topology.speakers
-    turns = [turn for turn, speaker in enumerate(speakers) if speaker in active]
-    for index in sorted({agents[t].parameter_set for t in turns}):
-        mine = [t for t in turns if agents[t].parameter_set == index]
-        agent, signal = agents[mine[0]], turn_advantages(spoken, advantage, speakers, mine)
-        rows = [
-            gather_sequences(spoken, signal, mine, range(i * part, (i + 1) * part))
-            for i in range(count)
-        ]
-        everything, found = [row for part in rows for row in part], {}
-        if not nonfinite_sequences(everything):
-            params[index], opt_state[index], found = update_params(
-                agent.policy,
-                params[index],
-                opt_state[index],
-                rows,
-                program.update,
-                pad_id=agent.tokenizer.pad_id,
-            )
-        if why := describe_nonfinite(everything, found):
-            found |= {"left_out": 1.0}
-            if report is not None:
-                report(why, everything, agents=sorted({speakers[t] for t in mine}))
-        metrics |= {f"update/{name}/{index}": value for name, value in found.items()}
-    return tuple(params), tuple(opt_state), metrics
-
-
-def turn_advantages(spoken: Rollout, advantage: np.ndarray, speakers, turns) -> np.ndarray:
-    """Advantages of turns from those of agents ``[A, B, G]``: every turn has its speaker's.
-
-    Parameters that speak in several of `turns` weigh them alike, also where K answers per thought make one of them
-    speak more often: its rows count less in the mean over rows that a loss is.
-    """
-    rows = np.array([turn.samples_per_variant[0] for turn in spoken.turns], np.float32)
-    return advantage[list(speakers)] * (rows[list(turns)].mean() / rows)[:, None, None]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _state_metrics(metrics, state):
-    return metrics(state)
-
-
-def step_metrics(
-    program: Run, spoken: Rollout, result: Outcome, credit, advantage, known, credit_state
-) -> dict[str, float]:
-    """What a step's rollouts looked like: rewards, lengths, and the diagnostics of credit."""
-    metrics = {
-        "reward": float(np.mean(result.reward[0])),
-        "team_accuracy": float(np.mean(result.reward[0])),
-        "decoded_tokens": float(spoken.decoded_tokens),
-    }
-    for t, turn in enumerate(spoken.turns):
-        rows = turn.rows(0)
-        metrics[f"response_length/{t}"] = float(np.mean(turn.samples.length[:, rows]))
-        metrics[f"truncated/{t}"] = float(np.mean(turn.samples.truncated[:, rows]))
-    for a in range(program.team.topology.num_agents):
-        metrics[f"correct/{a}"] = float(np.mean(result.correct[0, ..., a]))
-    metrics |= diagnostics(result, credit, advantage, program.team.topology, known=known)
-    if program.credit.metrics is not None:
-        described = jax.device_get(_state_metrics(program.credit.metrics, credit_state))
-        metrics |= {name: float(value) for name, value in described.items()}
-    return metrics
-
-
-def initial_state(program: Run, config) -> TrainState:
+def initial_state(run: Run) -> TrainState:
     """Step 0: loaded parameters, fresh optimizers, empty statistics."""
-    mesh, init = program.layout.mesh, program.update.optimizer.init
+    mesh = run.layout.mesh
+    optimizer = run.update.optimizer
     everywhere = replicated(mesh)
 
-    def fresh(params):
-        where = state_sharding(mesh, jax.eval_shape(init, params), program.layout.train)
-        return jax.jit(init, out_shardings=where)(params)
+    def fresh(params: Any) -> Any:
+        shapes = jax.eval_shape(optimizer.init, params)
+        placement = state_sharding(mesh, shapes, run.layout.train)
+        return jax.jit(optimizer.init, out_shardings=placement)(params)
 
     return TrainState(
         step=put(np.int32(0), everywhere),
-        params=program.params,
-        opt_state=tuple(fresh(p) for p in program.params),
-        credit_state=put(program.credit.init(), everywhere),
-        key=jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)(),
+        params=run.params,
+        opt_state=tuple(fresh(params) for params in run.params),
+        credit_state=put(run.credit.init(), everywhere),
+        key=jax.jit(lambda: jax.random.key(run.seed), out_shardings=everywhere)(),
     )
+
+
+# --- decode weights and credit ----------------------------------------------------------------------------------------
+
+
+def publish(team: Team, params: Sequence[Any]) -> tuple:
+    """Decode weights of every parameter set, made once per update."""
+    policies = {agent.parameter_set: agent.policy for agent in team.agents}
+    return tuple(_publish(policies[index], tree) for index, tree in enumerate(params))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _publish(policy: Policy, params: Any) -> Any:
+    return policy.publish(params)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def assign_credit(
+    credit: CreditEstimator,
+    advantage: Callable[[Array, Array | None], Array],
+    state: Any,
+    outcome: Outcome,
+) -> tuple[Array, Array, Any]:
+    """Outcome -> (credit ``[A, B, G]``, advantage ``[A, B, G]``, new credit state)."""
+    value, state = credit.update(state, outcome)
+    return value, advantage(value, outcome.surprisal), state
+
+
+# --- updates ----------------------------------------------------------------------------------------------------------
+
+
+class Updated(NamedTuple):
+    """Parameters and optimizer states after the updates of a step."""
+
+    params: tuple
+    opt_state: tuple
+    metrics: dict[str, float]
+    left_out: tuple[SavedBatch, ...]
+
+
+def update_agents(
+    run: Run,
+    state: TrainState,
+    collected: Collected,
+    advantage: HostArray,
+    active: tuple[int, ...],
+    step: int,
+) -> Updated:
+    """Trains the parameter sets of the active agents. An update that is not finite is left out.
+
+    Args:
+      run: what to do.
+      state: its parameters and optimizer states are donated.
+      collected: the batch.
+      advantage: ``[A, B, G]``.
+      active: agents to train.
+      step: steps completed before this one.
+    """
+    params = list(state.params)
+    opt_state = list(state.opt_state)
+    metrics: dict[str, float] = {}
+    left_out = []
+    team = run.team
+    speakers = team.topology.speakers
+    turns_of_set: dict[int, list[int]] = {}
+    for turn, speaker in enumerate(speakers):
+        if speaker in active:
+            turns_of_set.setdefault(team.agents[turn].parameter_set, []).append(turn)
+
+    for index, turns in sorted(turns_of_set.items()):
+        agent = team.agents[turns[0]]
+        per_turn = turn_advantages(collected.rollouts, advantage, speakers, turns)
+        mini_batches = _mini_batches(collected.rollouts, per_turn, turns, run.update.mini_batches)
+        sequences = tuple(s for mini_batch in mini_batches for s in mini_batch)
+        set_metrics: dict[str, float] = {}
+        if not nonfinite_sequences(sequences):
+            params[index], opt_state[index], set_metrics = update_params(
+                agent.policy,
+                params[index],
+                opt_state[index],
+                mini_batches,
+                run.update,
+                pad_id=agent.tokenizer.pad_id,
+            )
+        if reason := describe_nonfinite(sequences, set_metrics):
+            set_metrics |= {"left_out": 1.0}
+            agents = tuple(sorted({speakers[turn] for turn in turns}))
+            names = tuple(problem.id for problem in collected.problems)
+            left_out.append(SavedBatch(step + 1, agents, names, reason, sequences))
+        metrics |= {f"update/{name}/{index}": value for name, value in set_metrics.items()}
+    return Updated(tuple(params), tuple(opt_state), metrics, tuple(left_out))
+
+
+def _mini_batches(
+    rollouts: Rollout, advantage: HostArray, turns: Sequence[int], count: int
+) -> list[list[TrainSequence]]:
+    """The sequences of `turns` in `count` parts, cut by prompt."""
+    size = advantage.shape[1] // count
+    return [
+        gather_sequences(rollouts, advantage, turns, range(i * size, (i + 1) * size))
+        for i in range(count)
+    ]
+
+
+def turn_advantages(
+    rollouts: Rollout, advantage: HostArray, speakers: Sequence[int], turns: Sequence[int]
+) -> HostArray:
+    """Advantages of all turns from those of agents ``[A, B, G]``: every turn has its speaker's.
+
+    Parameters that speak in several of `turns` weigh them alike, also where K answers per text make one of them speak
+    more often: its sequences count less in the mean over sequences that a loss is.
+    """
+    samples = np.array([turn.samples_per_variant[0] for turn in rollouts.turns], np.float32)
+    weight = samples[list(turns)].mean() / samples
+    return advantage[list(speakers)] * weight[:, None, None]
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def step_metrics(run: Run, collected: Collected, credited: Credited) -> dict[str, float]:
+    """Rewards and lengths of a step's rollouts, and the diagnostics of its credit."""
+    outcome = collected.outcome
+    rollouts = collected.rollouts
+    reward = float(np.mean(outcome.reward[0]))
+    metrics = {
+        "reward": reward,
+        "team_accuracy": reward,
+        "decoded_tokens": float(rollouts.decoded_tokens),
+    }
+    for index, turn in enumerate(rollouts.turns):
+        rows = turn.rows(0)
+        metrics[f"response_length/{index}"] = float(np.mean(turn.samples.length[:, rows]))
+        metrics[f"truncated/{index}"] = float(np.mean(turn.samples.truncated[:, rows]))
+    for agent in range(run.team.topology.num_agents):
+        metrics[f"correct/{agent}"] = float(np.mean(outcome.correct[0, ..., agent]))
+    return metrics | diagnostics(
+        outcome, credited.credit, credited.advantage, run.team.topology, known=credited.known
+    )
+
+
+def credit_metrics(credit: CreditEstimator, state: Any) -> dict[str, float]:
+    """The estimator's state as it names it."""
+    if credit.metrics is None:
+        return {}
+    values = jax.device_get(_state_metrics(credit.metrics, state))
+    return {name: float(value) for name, value in values.items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _state_metrics(metrics: Callable[[Any], dict[str, Array]], state: Any) -> dict[str, Array]:
+    return metrics(state)

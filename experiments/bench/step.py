@@ -6,13 +6,8 @@ import statistics
 import jax
 
 from ccpo_jax import models
-from ccpo_jax.config import flatten, from_flat, parse
-from ccpo_jax.learner.update import (
-    AdamW,
-    PackingConfig,
-    UpdateConfig,
-    jitted_accumulate,
-)
+from ccpo_jax.config import flatten, from_flat
+from ccpo_jax.learner.update import jitted_accumulate
 from ccpo_jax.presets import load_preset
 from ccpo_jax.sampler.generate import num_compiled
 from experiments.bench.roofline import Work, multiplied
@@ -41,16 +36,17 @@ def bench_step(args) -> dict:
 
     name = "voting" if args.topology == "single" else args.topology
     if args.model is None:
-        config = parse(load_preset(f"{name}:tiny"))
-        program = build(config)
+        run = build(load_preset(f"{name}:tiny"))
     else:
-        config, program = random_program(load_preset(name), args, name)
-    state, lines = initial_state(program, config), []
+        run = random_run(load_preset(name), args, name)
+    state = initial_state(run)
+    lines = []
     steps = 2 * args.repeats
-    with VerifierPool(**dataclasses.asdict(config.verifier)) as pool:
-        for _ in range(steps):
-            state, metrics = train_step(program, config, state, pool)
-            lines.append(metrics)
+    with VerifierPool(**vars(run.verifier)) as pool:
+        for step in range(steps):
+            result = train_step(run, state, step, pool)
+            state = result.state
+            lines.append(result.metrics)
     late = lines[steps // 2 :]
     parts = {
         part: statistics.median(m[f"time/{part}"] for m in late)
@@ -61,7 +57,7 @@ def bench_step(args) -> dict:
     trained = statistics.median(
         sum(v for k, v in m.items() if k.startswith("update/trained_tokens")) for m in late
     )
-    weights = multiplied(program.model_configs[0])
+    weights = multiplied(run.model_configs[0])
     work = Work(0.0, 2.0 * weights * decoded + 6.0 * weights * trained)
     return {
         "tokens_per_second": decoded / seconds,
@@ -75,12 +71,13 @@ def bench_step(args) -> dict:
     } | beside_the_machine([work], seconds, args)
 
 
-def random_program(config, args, topology: str):
-    """A configuration and a program as `build` makes them, for random weights and problems without a tokenizer."""
+def random_run(config, args, topology: str):
+    """A run as `build` makes it, for random weights and problems without a tokenizer."""
     from ccpo_jax.data import Dataset, Problem
-    from ccpo_jax.devices.sharding import Layout, batch_sharding, make_mesh, state_sharding
+    from ccpo_jax.devices.sharding import Layout, make_mesh, state_sharding
     from ccpo_jax.rl.credit import make_credit
-    from ccpo_jax.train import build as setup
+    from ccpo_jax.train import build as parts
+    from ccpo_jax.train.load import Datasets
 
     args.topology = topology
     network_config, params = network(args.model)
@@ -94,36 +91,38 @@ def random_program(config, args, topology: str):
     config.compute_dtype = dtype_of(args).name
     config.sample.max_concurrent = args.rows
     config.sample.decode_chunk = args.chunk
+    config.trainer.logits_chunk = args.logits
+    config.trainer.pack_length = args.pack_length
+    config.trainer.micro_batch = args.micro_batch
     config = from_flat(flatten(config))
+
     policy = models.make_policy(
         network_config, compute_dtype=dtype_of(args), remat=args.remat, attention=args.attention
     )
-    team, layout = (
-        team_of(args, network_config, policy, stop),
-        Layout(make_mesh(devices=jax.devices()[:1])),
-    )
+    team = team_of(args, network_config, policy, stop)
+    layout = Layout(make_mesh(devices=jax.devices()[:1]))
     problems = tuple(
         Problem(f"random/{i}", " ".join(map(str, prompt)), "0", "exact")
         for i, prompt in enumerate(prompts_of(args, network_config, stop))
     )
     data = Dataset("random", problems, {})
     credit = make_credit(config.credit.name, team.topology)
-    program = setup.Run(
-        team,
-        (network_config,),
-        (args.model,),
-        (jax.device_put(params, state_sharding(layout.mesh, params)),),
-        setup.Datasets(data, data, ()),
-        credit,
-        setup.make_advantage(config, credit),
-        UpdateConfig(
-            dataclasses.replace(setup.make_loss(config), logits_chunk=args.logits),
-            AdamW(**dataclasses.asdict(config.optimizer)),
-            PackingConfig(args.pack_length, args.micro_batch, batch_sharding(layout.mesh)),
-            temperature=config.sample.temperature,
-            skip_silent=False,
-        ),
-        None,
-        layout,
+    rollout = parts.make_rollout(config, layout)
+    update = parts.make_update(config, parts.make_loss(config), layout)
+    return parts.Run(
+        seed=config.seed,
+        team=team,
+        params=(jax.device_put(params, state_sharding(layout.mesh, params)),),
+        datasets=Datasets(data, data, ()),
+        credit=credit,
+        advantage=parts.make_advantage(config, credit),
+        rollout=rollout,
+        # Every response is trained on, although none is right.
+        update=dataclasses.replace(update, skip_silent=False, rescore=False),
+        schedule=parts.make_schedule(config, team.topology),
+        evaluation=parts.make_evaluation(config, rollout.sampling),
+        loop=parts.LoopConfig(steps=config.steps),
+        layout=layout,
+        model_configs=(network_config,),
+        verifier=config.verifier,
     )
-    return config, program

@@ -17,7 +17,7 @@ def bench_verify(args) -> dict:
     nearly one a character: a rate of decoding that verification keeps up with.
     """
     from ccpo_jax.hf.tokenizer import load_tokenizer
-    from ccpo_jax.train.build import TINY
+    from ccpo_jax.train.load import TINY
     from ccpo_jax.verifiers import VerifierPool
 
     tokenizer, found = load_tokenizer(str(TINY)), {"compiles": 0}

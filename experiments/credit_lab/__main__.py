@@ -47,13 +47,16 @@ def real_team(args) -> tuple[str, TabularTeam, str]:
     else:
         config = parse(load_preset(args.config))
     check(make_topology(config))
-    program, params, step = trained_or_loaded(config, args.workdir, required=False)
-    problems = (program.datasets.heldout.problems or program.datasets.train.problems)[
-        : args.prompts
-    ]
+    run, state, step = trained_or_loaded(config, args.workdir)
+    problems = run.datasets.heldout.problems or run.datasets.train.problems
     pool = sample_pool(
-        program, config, params, problems, size=args.pool, answers=args.answers, seed=args.seed
-    )  # fmt: skip
+        run,
+        state.params,
+        problems[: args.prompts],
+        size=args.pool,
+        answers=args.answers,
+        seed=args.seed,
+    )
     name = (
         f"{args.workdir}, checkpoint of step {step}"
         if args.workdir

@@ -4,16 +4,18 @@ Drawing groups from the pool and enumerating what is true of it need nothing els
 pool holds of the model up to the pool's size; `Pool.noise` says how far off single thoughts are.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from ccpo_jax.devices.sharding import batch_sharding
+from ccpo_jax.data import Problem
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.topology import Topology, dyad
 from ccpo_jax.rollout import rollout
-from ccpo_jax.sampler import SamplingParams
+from ccpo_jax.train.build import Run
 from ccpo_jax.train.step import publish
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
@@ -44,40 +46,38 @@ def check(topology: Topology) -> None:
         )
 
 
-def sample_pool(program, config, params, problems, *, size: int, answers: int, seed: int) -> Pool:
+def sample_pool(
+    run: Run, params: tuple, problems: Sequence[Problem], *, size: int, answers: int, seed: int
+) -> Pool:
     """Lets the team answer every problem `size` times; in the dyad each thought is read `answers` times.
 
     Args:
-      program: the resolved configuration.
-      config: the configuration itself.
+      run: whose team, sampling and verifiers are used.
       params: P parameter sets.
       problems: B problems.
       size: samples of each voter, or thoughts and solo answers, per problem.
       answers: answers per thought.
       seed: same seed, same pool.
     """
-    topology = program.team.topology
+    topology = run.team.topology
     check(topology)
     reading = topology == dyad()
-    weights, key, parts, tokens = publish(program, params), jax.random.key(seed), [], 0
-    sharding = batch_sharding(program.layout.mesh, program.layout.decode)
-    sampling = SamplingParams(
-        temperature=config.sample.temperature,
-        top_p=config.sample.top_p,
-        max_concurrent=config.sample.max_concurrent or _ROWS_AT_ONCE,
-        sharding=sharding,
-    )
-    at_once = sharding.num_devices * min(
-        _PROMPTS_AT_ONCE, ceil_div(len(problems), sharding.num_devices)
-    )
+    weights = publish(run.team, params)
+    key = jax.random.key(seed)
+    parts, tokens = [], 0
+    sampling = run.rollout.sampling
+    if sampling.max_concurrent is None:
+        sampling = dataclasses.replace(sampling, max_concurrent=_ROWS_AT_ONCE)
+    devices = run.layout.mesh.size
+    at_once = devices * min(_PROMPTS_AT_ONCE, ceil_div(len(problems), devices))
     read = _dyad_words if reading else _voters_words
-    with VerifierPool(**vars(config.verifier)) as pool:
+    with VerifierPool(**vars(run.verifier)) as pool:
         for first in range(0, len(problems), at_once):
             chosen = list(problems[first : first + at_once])
             filled = chosen + chosen[:1] * (at_once - len(chosen))  # one compiled shape
             judge = Grader(pool, chosen)
             spoken = rollout(
-                program.team,
+                run.team,
                 weights,
                 [p.prompt_text for p in filled],
                 jax.random.fold_in(key, first),
@@ -87,7 +87,7 @@ def sample_pool(program, config, params, problems, *, size: int, answers: int, s
                 answers_per_text=answers if reading else 1,
                 on_prompt_done=judge.submit,
             ).first_prompts(len(chosen))
-            result, *_ = judge.collect(program.team, spoken)
+            result, *_ = judge.collect(run.team, spoken)
             tokens += spoken.decoded_tokens
             parts += [(read(spoken, result, b), _lengths(spoken)) for b in range(len(chosen))]
     words, lengths = zip(*parts, strict=True)

@@ -21,8 +21,10 @@ from ccpo_jax.config import Config
 from ccpo_jax.data import DATASETS
 from ccpo_jax.rl.credit import make_credit
 from ccpo_jax.rl.topology import agent_masks, variants
-from ccpo_jax.train.build import credit_of_step, make_topology, masked_worlds, response_lengths
+from ccpo_jax.train.build import make_topology
 from ccpo_jax.train.evaluate import evaluation_worlds
+from ccpo_jax.train.load import response_lengths
+from ccpo_jax.train.worlds import credit_of_step, masked_worlds
 
 _BANDWIDTH, _ARITHMETIC, _MEMORY = (
     3.35e12,

@@ -35,7 +35,7 @@ from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import Agent, Team, prompts, ratings
 from ccpo_jax.rollout.role_prompts import PROMPTS
-from ccpo_jax.train import build
+from ccpo_jax.train.load import TINY, fit_prompts
 from experiments.robustness.families import FAMILIES, load_family
 from experiments.robustness.hostile_texts import KINDS, hostile_texts
 
@@ -129,7 +129,7 @@ def _fits_as_problem(team: Team, text: str) -> bool:
     """Whether a run keeps a problem with this text; one that is too long it reports, or drops."""
     problem = Problem("hostile/0", text, "4", "exact")
     try:
-        build.fit_prompts(Dataset("hostile", (problem,), {}), team, "drop")
+        fit_prompts(Dataset("hostile", (problem,), {}), team, "drop")
     except ValueError as error:
         if not str(error).startswith("prompt_length: "):
             raise
@@ -144,7 +144,7 @@ def teams(folder: str) -> Iterator[tuple[str, Team]]:
     tokenizers = {
         name: load_family(os.path.join(folder, name), family) for name, family in FAMILIES.items()
     }
-    tokenizers["embedded"] = load_tokenizer(str(build.TINY))
+    tokenizers["embedded"] = load_tokenizer(str(TINY))
     for name, tokenizer in tokenizers.items():
         role_prompts = PROMPTS["tiny" if name == "embedded" else "math"]
         agents = []

@@ -20,8 +20,8 @@ from ccpo_jax.train.build import (
     make_advantage,
     make_loss,
     make_topology,
-    masked_worlds,
 )
+from ccpo_jax.train.worlds import masked_worlds
 from experiments import statistics
 from experiments.paper import __main__ as tables
 from experiments.paper import rows as paper_rows

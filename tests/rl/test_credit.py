@@ -20,17 +20,11 @@ from ccpo_jax import (
     init_moments,
     make_credit,
 )
+from ccpo_jax.config import from_flat
 from ccpo_jax.rl.credit import PooledState
 from ccpo_jax.rl.topology import chain, debate, dyad, voting
-from ccpo_jax.train.build import (
-    accepted_kwargs,
-    check_shapes,
-    credit_of_step,
-    make_advantage,
-    make_loss,
-    masked_worlds,
-)
-from configs.base import base
+from ccpo_jax.train.build import check_shapes, make_advantage, make_loss, make_run_credit
+from ccpo_jax.train.worlds import credit_of_step, masked_worlds
 from tests.support.errors import raises_for
 from tests.support.outcomes import (
     CHAIN,
@@ -564,11 +558,11 @@ def test_sepo_needs_ratings():
 
 @per_pair
 def test_a_run_can_choose_it(name, team):
-    """By --config.credit.name, with the defaults of configs/base.py: what setup rehearses before anything is loaded."""
-    config = base()
-    config.credit.name, config.batch_size = name, 2
-    estimator = make_credit(name, team, **accepted_kwargs(CREDITS[name], config.credit))
-    check_shapes(estimator, make_advantage(config, estimator), make_loss(config), team, config)
+    """By --config.credit.name, with the defaults of the configuration: `build` checks shapes before anything is loaded."""
+    config = from_flat({"credit.name": name})
+    estimator = make_run_credit(config, team)
+    advantage = make_advantage(config, estimator)
+    check_shapes(estimator, advantage, make_loss(config), team, batch_size=2, group_size=4)
 
 
 def test_masked_worlds_are_decoded_where_they_are_free_or_read():

@@ -15,7 +15,7 @@ from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Agent, Team, rate, rollout
 from ccpo_jax.rollout import prompts as text
 from ccpo_jax.rollout.ratings import EVEN_SHARES, FAILURES, parse_rating
-from ccpo_jax.train.evaluate import collect_ratings
+from ccpo_jax.train.rollouts import collect_ratings
 from tests.support.stubs import CODEC, POLICY, markov_params
 from tests.support.teams import PROBLEMS, ROLES, prompt_text
 
@@ -186,7 +186,7 @@ def test_ratings_become_shares_and_counts(monkeypatch):
         turns = [turn._replace(texts=replies[k]) for k, turn in enumerate(team_rollout.turns)]
         return team_rollout._replace(ratings=tuple(turns))
 
-    monkeypatch.setattr("ccpo_jax.train.evaluate.rate", rated)
+    monkeypatch.setattr("ccpo_jax.train.rollouts.rate", rated)
     team = rating_team()
     team_rollout = rollout(team, WEIGHTS, PROBLEMS[:2], jax.random.key(5), group_size=2)
     reward = np.array([[[1.0, 1.0], [0.0, 0.0]]])

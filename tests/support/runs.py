@@ -5,6 +5,8 @@ import pathlib
 
 import jax
 
+from ccpo_jax.presets import load_preset
+
 ALL_DEVICES = jax.devices
 
 
@@ -24,3 +26,47 @@ def rollouts_of(workdir) -> list[dict]:
     """A run's recorded rollouts."""
     text = pathlib.Path(workdir, "rollouts.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
+
+
+def small_run(preset: str, **changes):
+    """The configuration of a tiny preset, cut down to seconds. `changes` are fields by their dotted name."""
+    config = load_preset(f"{preset}:tiny")
+    sizes = {
+        "steps": 2,
+        "batch_size": 8,
+        "group_size": 4,
+        "data.size": 300,
+        "data.heldout": 16,
+        "eval.batch_size": 16,
+        "verifier.workers": 1,
+        "log.tensorboard": False,
+        "rollout_log.problems": 8,
+        "rollout_log.every": 2,
+    }
+    config.update_from_flattened_dict(sizes | changes)
+    return config
+
+
+def brief_run(steps: int, **changes):
+    """The configuration of voters with one network and short answers: a step takes a moment."""
+    sizes = {
+        "steps": steps,
+        "shared_policy": True,
+        "batch_size": 2,
+        "group_size": 4,
+        "response_length": (16,),
+        "data.size": 100,
+        "data.heldout": 4,
+        "eval.samples": 4,
+        "eval.batch_size": 2,
+        "eval_every": 0,
+        "checkpoint_every": 0,
+        "verifier.workers": 1,
+        "trainer.micro_batch": 2,
+        "log.tensorboard": False,
+        # Every response has a gradient, also one whose advantage is 0.
+        "loss.entropy_bonus": 1e-3,
+    }
+    config = load_preset("voting:tiny")
+    config.update_from_flattened_dict(sizes | changes)
+    return config

@@ -1,91 +1,154 @@
 """From a configuration to the parts of a run."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
-from ccpo_jax import make_credit
+from ccpo_jax import CREDITS, make_credit
+from ccpo_jax.config import flatten, from_flat, parse
+from ccpo_jax.devices.sharding import Layout, make_mesh
 from ccpo_jax.presets import load_preset
-from ccpo_jax.train.build import make_advantage, make_topology, response_lengths
+from ccpo_jax.train.build import (
+    make_advantage,
+    make_evaluation,
+    make_loss,
+    make_rollout,
+    make_run_credit,
+    make_topology,
+)
+from ccpo_jax.train.load import response_lengths
+from tests.support.errors import raises_for
 
 pytestmark = pytest.mark.fast
 
 
 def test_response_lengths_are_given_once_per_agent_or_per_turn():
-    config = load_preset("debate:tiny")
-    topology = make_topology(config)
+    topology = make_topology(parse(load_preset("debate:tiny")))
     assert response_lengths((7,), topology) == (7,) * 6
     assert response_lengths((1, 2, 3), topology) == (1, 2, 3, 1, 2, 3)
     assert response_lengths((1, 2, 3, 4, 5, 6), topology) == (1, 2, 3, 4, 5, 6)
-    with pytest.raises(
-        ValueError,
-        match=r"response_length: 2 entries for 3 agents who speak in 6 turns; .*'\(7, 7, 7\)'",
-    ):
+    with raises_for("response_length"):
         response_lengths((7, 8), topology)
+
+
+def config_of(preset: str, **fields):
+    """A preset's configuration with other values, unchecked."""
+    return from_flat(flatten(load_preset(preset)) | fields)
+
+
+def advantage_of(config, estimator, reward, surprisal=None):
+    return make_advantage(config, estimator)(reward, surprisal)
 
 
 @pytest.mark.parametrize("credit", ["nested", "magrpo", "ccpo_event", "shared"])
 def test_credit_decides_about_the_advantage_unless_the_run_does(credit):
-    config = load_preset("dyad:tiny")
-    config.credit.name = credit
-    estimator = make_credit(credit, make_topology(config))
+    config = config_of("dyad:tiny", **{"credit.name": credit})
+    estimator = make_run_credit(config, make_topology(config))
     reward = np.array([[[1.0, 0.0, 0.0, 0.0]]])
     centred, divided = reward - 0.25, (reward - 0.25) / 0.5
     expected = {"nested": reward, "shared": divided}.get(credit, centred)
-    np.testing.assert_allclose(make_advantage(config, estimator)(reward, ()), expected, atol=1e-4)
+    np.testing.assert_allclose(advantage_of(config, estimator, reward), expected, atol=1e-4)
     if credit == "nested":
-        config.advantage.baseline = "group"
-        with pytest.raises(
-            ValueError, match="advantage.baseline: credit 'nested' brings its own, received 'group'"
-        ):
+        config = config_of("dyad:tiny", **{"credit.name": credit, "advantage.baseline": "group"})
+        with raises_for("advantage.baseline"):
             make_advantage(config, estimator)
     else:
-        config.advantage.normalize_std = credit != "shared"
+        normalize = {"credit.name": credit, "advantage.normalize_std": credit != "shared"}
+        config = config_of("dyad:tiny", **normalize)
         expected = centred if credit == "shared" else divided
-        np.testing.assert_allclose(
-            make_advantage(config, estimator)(reward, ()), expected, atol=1e-4
-        )
+        np.testing.assert_allclose(advantage_of(config, estimator, reward), expected, atol=1e-4)
 
 
-def test_surprisal_is_a_baseline_for_losses_that_divide_by_a_fixed_length():
-    config = load_preset("dyad:tiny")
+SURPRISAL = {
+    "advantage.baseline": "surprisal",
+    "loss.name": "grpo",
+    "loss.normalize": "length",
+    "batch_size": 3,
+}
+
+
+@pytest.mark.parametrize(
+    "field, changes",
+    [
+        ("advantage.baseline", {"loss.normalize": "sequence"}),
+        ("advantage.baseline", {"loss.normalize": "token"}),
+        ("advantage.baseline", {"loss.name": "gspo"}),
+        ("advantage.baseline", {"loss.name": "reinforce_pp"}),
+        ("batch_size", {"batch_size": 1}),
+        ("advantage.normalize_std", {"advantage.normalize_std": True}),
+    ],
+)
+def test_surprisal_is_a_baseline_for_losses_that_divide_by_a_fixed_length(field, changes):
+    config = config_of("dyad:tiny", **SURPRISAL | changes)
     estimator = make_credit("difference", make_topology(config))
-    config.advantage.baseline = "surprisal"
-    for loss, normalize in (
-        ("grpo", "sequence"),
-        ("grpo", "token"),
-        ("gspo", "length"),
-        ("reinforce_pp", "length"),
-    ):
-        config.loss.name, config.loss.normalize = loss, normalize
-        told = f"a fixed length, received '{loss}' with normalize='{normalize}'; .*normalize=length .*max_length=22"
-        with pytest.raises(ValueError, match=told):
-            make_advantage(config, estimator)
-    config.loss.name, config.loss.normalize, config.batch_size = "grpo", "length", 1
-    with pytest.raises(
-        ValueError,
-        match="batch_size: baseline 'surprisal' compares prompts, at least 2, received 1",
-    ):
+    with raises_for(field):
         make_advantage(config, estimator)
-    config.batch_size, config.advantage.normalize_std = 3, True
-    with pytest.raises(
-        ValueError,
-        match="normalize_std: baseline 'surprisal' does not divide, received True; leave",
-    ):
-        make_advantage(config, estimator)
-    config.advantage.normalize_std = None
-    reward, surprisal = np.array([[[1.0], [0.5], [0.0]]]), np.array([[[5.0], [1.0], [3.0]]])
-    found = make_advantage(config, estimator)(reward, surprisal)
-    np.testing.assert_allclose(found[0, :, 0], [1 - 0.125, 0.5 - 0.625, 0 - 5.5 / 6], atol=1e-5)
+
+
+def test_the_surprisal_baseline_compares_a_prompt_with_the_others():
+    config = config_of("dyad:tiny", **SURPRISAL)
+    estimator = make_credit("difference", make_topology(config))
+    reward = np.array([[[1.0], [0.5], [0.0]]])
+    surprisal = np.array([[[5.0], [1.0], [3.0]]])
+    advantage = advantage_of(config, estimator, reward, surprisal)
+    np.testing.assert_allclose(advantage[0, :, 0], [1 - 0.125, 0.5 - 0.625, 0 - 5.5 / 6], atol=1e-5)
 
 
 def test_a_graph_comes_from_one_line():
-    config = load_preset("dyad:tiny")
-    config.update_from_flattened_dict(
-        {
-            "topology": "graph",
-            "team.graph": "voter voter checker(0, 1)",
-            "team.decision": "last",
-        }
-    )
-    topology = make_topology(config)
+    fields = {
+        "topology": "graph",
+        "team.graph": "voter voter checker(0, 1)",
+        "team.decision": "last",
+    }
+    topology = make_topology(config_of("dyad:tiny", **fields))
     assert topology.reads == ((), (), (0, 1)) and topology.num_agents == 3
+
+
+def test_evaluation_samples_as_training_does():
+    """All settings of sampling reach both; evaluation may have a temperature and a top-p of its own."""
+    sample = {
+        "sample.temperature": 0.7,
+        "sample.top_p": 0.9,
+        "sample.decode_chunk": 5,
+        "sample.max_concurrent": 6,
+    }
+    config = config_of("dyad:tiny", **sample)
+    layout = Layout(make_mesh(devices=jax.devices()[:1]))
+    sampling = make_rollout(config, layout).sampling
+    expected = (0.7, 0.9, 5, 6)
+    assert dataclasses.astuple(dataclasses.replace(sampling, sharding=None))[:4] == expected
+    assert make_evaluation(config, sampling).sampling == sampling
+
+    own = config_of("dyad:tiny", **sample, **{"eval.temperature": 0.2, "eval.top_p": 0.5})
+    evaluated = make_evaluation(own, sampling).sampling
+    assert evaluated == dataclasses.replace(sampling, temperature=0.2, top_p=0.5)
+
+
+def test_an_entry_from_outside_gets_what_was_set_and_refuses_what_it_does_not_take(monkeypatch):
+    """A library entry gets the fields that the table says apply; a user's own, those that differ from the default."""
+
+    def karma(topology, *, weight=0.5):
+        return dataclasses.replace(make_credit("shared", topology), init=lambda: weight)
+
+    monkeypatch.setitem(CREDITS, "karma", karma)
+    topology = make_topology(config_of("dyad:tiny"))
+
+    def estimator(**fields):
+        return make_run_credit(
+            config_of("dyad:tiny", **{"credit.name": "karma"} | fields), topology
+        )
+
+    assert estimator().init() == 0.5
+    assert estimator(**{"credit.weight": 0.9}).init() == 0.9
+    with raises_for("credit.alpha"):
+        estimator(**{"credit.alpha": 2.0})
+
+
+def test_a_loss_gets_its_own_fields_alone():
+    config = config_of(
+        "dyad:tiny", **{"loss.name": "gspo", "trainer.mini_batches": 2, "loss.clip_low": 0.1}
+    )
+    assert make_loss(config).hyper == (("clip_low", 0.1),)
+    assert make_loss(config) == make_loss(config)

@@ -1,5 +1,6 @@
 """Evaluation: what each accuracy means, by hand; and that filling a batch up counts nowhere."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -13,11 +14,12 @@ from ccpo_jax.rl.topology import agent_masks, chain, dyad, graph, team_reward, v
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import rollout
 from ccpo_jax.sampler import SamplingParams
-from ccpo_jax.train.evaluate import EvalSettings, _accuracies, evaluate, evaluation_worlds
+from ccpo_jax.train.evaluate import EvalConfig, _accuracies, evaluate, evaluation_worlds
 from ccpo_jax.verifiers import Graded
+from tests.support.errors import raises_for
 from tests.support.teams import PROBLEMS, small_config, small_params, team_of, weights_of
 
-SETTINGS = EvalSettings(samples=2, temperature=1.0, top_p=1.0, batch_size=4, greedy=False)
+CONFIG = EvalConfig(samples=2, batch_size=4, greedy=False)
 
 
 def outcome_of(topology, correct, answer_id) -> Outcome:
@@ -111,8 +113,8 @@ def test_filling_up_a_batch_counts_nowhere(topology):
     problems = [Problem(str(i), text, "1", "exact") for i, text in enumerate(PROBLEMS[:5])]
 
     def found(count, **changes):
-        settings = SETTINGS._replace(**changes)
-        return evaluate(team, weights, problems[:count], EvenIsRight(), jax.random.key(0), settings)
+        config = dataclasses.replace(CONFIG, **changes)
+        return evaluate(team, weights, problems[:count], EvenIsRight(), jax.random.key(0), config)
 
     five, four, three = found(5), found(4), found(3)
     rows = 2 * (
@@ -134,7 +136,7 @@ def test_the_same_key_gives_the_same_numbers():
             problems,
             EvenIsRight(),
             jax.random.key(3),
-            SETTINGS._replace(greedy=True),
+            dataclasses.replace(CONFIG, greedy=True),
         )
         for _ in range(2)
     )
@@ -147,9 +149,9 @@ def test_alone_and_without_are_the_smaller_teams():
     policy = make_policy(small_config(), compute_dtype=jnp.float32, remat="none")
     weights = [policy.publish(small_params(seed, small_config())) for seed in range(3)]
     problems = [Problem(str(i), text, "1", "exact") for i, text in enumerate(PROBLEMS)]
-    settings = SETTINGS._replace(samples=1, batch_size=8, temperature=0.0)
+    config = EvalConfig(samples=1, batch_size=8, greedy=False, sampling=SamplingParams(0.0))
     team = team_of(chain(3), policy=policy)
-    found = evaluate(team, weights, problems, EvenIsRight(), jax.random.key(0), settings)
+    found = evaluate(team, weights, problems, EvenIsRight(), jax.random.key(0), config)
     verdicts, teams = {}, {(0, 1, 2): "planner solver(0) checker(0,1)", (1,): "solver", (1, 2): "solver checker(0)",
                            (0, 2): "planner checker(0)"}  # fmt: skip
     for agents, line in teams.items():
@@ -177,3 +179,9 @@ def test_alone_and_without_are_the_smaller_teams():
     for agents in ((1, 2), (0, 2)):
         both = np.mean(verdicts[0, 1, 2] & verdicts[agents])
         assert found[f"free_ride/{3 - sum(agents)}"] == pytest.approx(both, abs=1e-6)
+
+
+def test_no_problems_have_no_accuracies():
+    team = team_of(dyad())
+    with raises_for("problems"):
+        evaluate(team, weights_of(team, 2), [], EvenIsRight(), jax.random.key(0), CONFIG)

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from ccpo_jax.errors import InputError
+from ccpo_jax.config import parse
 from ccpo_jax.learner.packing import TrainSequence
 from ccpo_jax.learner.replay import SavedBatch, load_batch, nonfinite_sequences, save_batch
-from ccpo_jax.train import loop as train
-from ccpo_jax.train import step as step_module
+from ccpo_jax.train import train
+from ccpo_jax.train.build import memory_fields
 from ccpo_jax.train.guards import (
     NonFiniteGuard,
     NonFiniteUpdateError,
@@ -21,102 +21,72 @@ from ccpo_jax.train.guards import (
     explain_oom,
     run_with_timeout,
 )
-from configs import voting
-from tests.support.runs import first_devices, lines_of
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_device():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", first_devices(1))
-        yield
-
-
-def brief(steps: int, **changes):
-    """One shared network, short answers: a step takes a moment."""
-    config = voting.get_config("tiny")
-    config.update_from_flattened_dict(
-        {
-            "steps": steps, "shared_policy": True, "batch_size": 2, "group_size": 4, "response_length": (16,),
-            "data.size": 100, "data.heldout": 4, "eval.samples": 4, "eval.batch_size": 2, "eval_every": 0,
-            "checkpoint_every": 0, "verifier.workers": 1, "trainer.micro_batch": 2, "log.tensorboard": False,
-            "loss.entropy_bonus": 1e-3,
-        } | changes
-    )  # fmt: skip
-    return config
+from tests.support.errors import raises_for
+from tests.support.runs import brief_run, lines_of
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run of three steps that nobody disturbed."""
     workdir = tmp_path_factory.mktemp("whole")
-    train.train(brief(3), str(workdir))
+    train(brief_run(3), str(workdir))
     return lines_of(workdir)
 
 
-def during(monkeypatch, step: int, act):
-    """Calls `act` in the middle of a step."""
-    original = step_module.step_metrics
+def after_step(step: int, action):
+    """An `on_step` that calls `action(trainer)` after one step."""
 
-    def describe(*args):
-        if during.count == step:
-            act()
-        during.count += 1
-        return original(*args)
+    def on_step(trainer, metrics):
+        if trainer.step_count == step:
+            action(trainer)
 
-    during.count = 1
-    monkeypatch.setattr(step_module, "step_metrics", describe)
+    return on_step
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_asked_to_stop_ends_saved_and_goes_on_from_there(
-    number, whole, tmp_path, monkeypatch, capsys
+    number, whole, tmp_path, capsys
 ):
     before = signal.getsignal(number)
-    with monkeypatch.context() as patch:
-        during(patch, 2, lambda: os.kill(os.getpid(), number))
-        if number == signal.SIGINT:
-            with pytest.raises(KeyboardInterrupt):
-                train.train(brief(3), str(tmp_path))
-        else:
-            train.train(brief(3), str(tmp_path))
+    on_step = after_step(2, lambda trainer: os.kill(os.getpid(), number))
+    if number == signal.SIGINT:
+        with pytest.raises(KeyboardInterrupt):
+            train(brief_run(3), str(tmp_path), on_step=on_step)
+    else:
+        train(brief_run(3), str(tmp_path), on_step=on_step)
     assert "saved after step 2 of 3, where the same command resumes" in capsys.readouterr().err
     assert signal.getsignal(number) is before
     assert [row["step"] for row in lines_of(tmp_path)] == [0, 1, 2]
-    train.train(brief(3), str(tmp_path))
+    train(brief_run(3), str(tmp_path))
     assert lines_of(tmp_path) == whole
 
 
-def test_an_update_that_is_not_finite_is_left_out_named_and_kept(
-    whole, tmp_path, monkeypatch, capsys
-):
-    original = step_module.turn_advantages
+class BrokenCreditState:
+    """An `on_step` that makes step 2 compute with a credit state that is not finite, and mends it afterwards."""
 
-    def spoilt(*args):
-        spoilt.count += 1
-        advantages = original(*args)
-        return (
-            jax.tree.map(lambda x: np.full_like(x, np.nan), advantages)
-            if spoilt.count == 2
-            else advantages
-        )
+    def __call__(self, trainer, metrics):
+        if trainer.step_count == 1:
+            self.sound = jax.device_get(trainer.state.credit_state)
+            broken = jax.tree.map(lambda x: x * np.nan if x.dtype == np.float32 else x, self.sound)
+            trainer.state = trainer.state._replace(credit_state=broken)
+        if trainer.step_count == 2:
+            trainer.state = trainer.state._replace(credit_state=self.sound)
 
-    spoilt.count = 0
-    monkeypatch.setattr(step_module, "turn_advantages", spoilt)
-    with pytest.raises(
-        NonFiniteUpdateError,
-        match=r"step 2, agent 0 .*: advantages of 24 of 24 responses are not finite, on ",
-    ):
-        train.train(brief(3), str(tmp_path / "stop"))
+
+def test_an_update_that_is_not_finite_is_left_out_named_and_kept(whole, tmp_path, capsys):
+    expected = r"step 2, agent 0 .*: advantages of 24 of 24 responses are not finite, on "
+    with pytest.raises(NonFiniteUpdateError, match=expected):
+        train(brief_run(3), str(tmp_path / "stop"), on_step=BrokenCreditState())
     assert lines_of(tmp_path / "stop")[:2] == whole[:2]
-    (kept,) = (tmp_path / "stop" / "not_finite").iterdir()
-    sequences = load_batch(kept).sequences
+    (saved,) = (tmp_path / "stop" / "not_finite").iterdir()
+    sequences = load_batch(saved).sequences
     assert len(sequences) == len(nonfinite_sequences(sequences)) == 24
-    spoilt.count = 0
-    train.train(brief(3, **{"trainer.not_finite": "skip"}), str(tmp_path / "skip"))
+
+    skipping = brief_run(3, **{"trainer.not_finite": "skip"})
+    train(skipping, str(tmp_path / "skip"), on_step=BrokenCreditState())
     rows = lines_of(tmp_path / "skip")
     assert rows[2]["update/left_out/0"] == 1 and "update/left_out/0" not in rows[3]
-    assert "this update is left out, its batch is in" in capsys.readouterr().err
+    assert "this update is left out" in capsys.readouterr().err
 
 
 def rows_of(count: int) -> list[TrainSequence]:
@@ -143,23 +113,30 @@ def test_a_batch_is_kept_bit_for_bit_and_what_is_wrong_with_it_is_named(tmp_path
     for row, other in zip(loaded.sequences, rows, strict=True):
         for mine, theirs in zip(row, other, strict=True):
             np.testing.assert_array_equal(mine, theirs)
-    watch = NonFiniteGuard(tmp_path, ("a", "b", "c"), "skip")
-    watch.report("because", rows, step=7, agents=(0, 2), problems=["p/0", "p/1", "p/2"])
-    assert (
-        "step 7, agent 0 (a), agent 2 (c): because, on p/1; this update" in capsys.readouterr().err
-    )
-    assert watch.stop == ""
+    guard = NonFiniteGuard(tmp_path, ("a", "b", "c"), "skip")
+    guard.report(saved)
+    errors = capsys.readouterr().err
+    assert "step 7, agent 0 (a), agent 2 (c): because, on p/1; this update" in errors
+    assert guard.stop_reason == ""
 
 
-@pytest.mark.parametrize("phase, field", [
-    ("rollout", "sample.max_concurrent"), ("update", "trainer.micro_batch"), ("evaluation", "eval.batch_size"), ("loading", "model"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "phase, field",
+    [
+        ("rollout", "sample.max_concurrent"),
+        ("update", "trainer.micro_batch"),
+        ("evaluation", "eval.batch_size"),
+        ("loading", "model"),
+    ],
+)
 def test_memory_that_runs_out_names_the_field_to_lower(phase, field):
+    fields = memory_fields(parse(brief_run(1)), phase)
     for error in (MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")):
-        with pytest.raises(InputError, match=f"^{field}: "), explain_oom(phase, brief(1)):
+        with raises_for(field), explain_oom(phase, fields):
             raise error
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), explain_oom(phase, brief(1)):
-        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+    other = jax.errors.JaxRuntimeError("INTERNAL: something else")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), explain_oom(phase, fields):
+        raise other
 
 
 def test_work_that_never_ends_is_given_up():
@@ -167,8 +144,6 @@ def test_work_that_never_ends_is_given_up():
     with pytest.raises(KeyError):
         run_with_timeout(5.0, "model", lambda: {}["x"])
     began = time.perf_counter()
-    with pytest.raises(
-        ValueError, match=r"^data.train: loading it has not ended within 0.1 seconds"
-    ):
+    with raises_for("data.train"):
         run_with_timeout(0.1, "data.train", lambda: time.sleep(3))
     assert time.perf_counter() - began < 2

@@ -3,53 +3,29 @@
 import json
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 
 from ccpo_jax import Outcome, cli, make_credit, modes, report
-from ccpo_jax.errors import InputError
 from ccpo_jax.learner.update import jitted_accumulate
+from ccpo_jax.presets import load_preset
 from ccpo_jax.report.legend import meaning
 from ccpo_jax.rl.topology import voting as voters
 from ccpo_jax.sampler.generate import num_compiled
-from ccpo_jax.train import loop as train
-from ccpo_jax.train import step as step_module
-from ccpo_jax.train.build import build, make_advantage
+from ccpo_jax.train import train
+from ccpo_jax.train.advantage import Advantage
+from ccpo_jax.train.build import build
+from ccpo_jax.train.step import assign_credit, initial_state, train_step
 from ccpo_jax.verifiers import VerifierPool
-from configs import chain, debate, dyad, voting
-from tests.support.runs import first_devices, lines_of, rollouts_of
-
-FILES = {"dyad": dyad, "voting": voting, "chain": chain, "debate": debate}
-
-
-def small(name: str, **changes):
-    """The tiny preset, cut down to seconds."""
-    config = FILES[name].get_config("tiny")
-    config.update_from_flattened_dict(
-        {
-            "steps": 2, "batch_size": 8, "group_size": 4, "data.size": 300,
-            "data.heldout": 16,
-            "eval.batch_size": 16, "verifier.workers": 1, "log.tensorboard": False,
-            "rollout_log.problems": 8, "rollout_log.every": 2,
-        } | changes
-    )  # fmt: skip
-    return config
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_device():
-    """Eight fake devices on two cores take their time: the test that is about them asks for them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", first_devices(1))
-        yield
+from tests.support.errors import raises_for
+from tests.support.runs import lines_of, rollouts_of, small_run
 
 
 @pytest.fixture(scope="module", params=["dyad", "voting"])
 def finished(request, tmp_path_factory):
     """(name, workdir) of an uninterrupted run of four steps."""
     workdir = tmp_path_factory.mktemp(request.param)
-    train.train(small(request.param, steps=4, checkpoint_every=2), str(workdir))
+    train(small_run(request.param, steps=4, checkpoint_every=2), str(workdir))
     return request.param, workdir
 
 
@@ -120,13 +96,21 @@ def test_what_was_said_agrees_with_the_metrics_and_stands_in_the_report(finished
     assert page.count("Credit of ") >= (2 if name == "dyad" else 3) and "left out" not in page
 
 
+def test_the_report_knows_what_every_metric_means(finished):
+    _, workdir = finished
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        unknown = [metric for metric in json.loads(line) if not meaning(metric, "ccpo")]
+        assert not unknown, f"add {unknown} to MEANINGS in ccpo_jax/report/legend.py"
+
+
 @pytest.mark.parametrize("finished", ["dyad"], indirect=True)
 def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
     """Also where nothing was kept of what was said."""
     name, whole = finished
-    silent = {"rollout_log.problems": 0}
-    train.train(small(name, steps=2, checkpoint_every=2, **silent), str(tmp_path))
-    train.train(small(name, steps=4, checkpoint_every=2), str(tmp_path))
+    config = small_run(name, steps=2, checkpoint_every=2)
+    config.update_from_flattened_dict({"rollout_log.problems": 0, "rollout_log.every": 25})
+    train(config, str(tmp_path))
+    train(small_run(name, steps=4, checkpoint_every=2), str(tmp_path))
     mine, theirs = lines_of(tmp_path), lines_of(whole)
     assert [row["step"] for row in mine] == [0, 1, 2, 3, 4]
     for row, other in zip(mine, theirs, strict=True):
@@ -139,23 +123,22 @@ def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
 def test_a_finished_run_only_reports(finished, capsys):
     name, workdir = finished
     before = lines_of(workdir)
-    train.train(small(name, steps=4, checkpoint_every=2), str(workdir))
+    train(small_run(name, steps=4, checkpoint_every=2), str(workdir))
     assert lines_of(workdir) == before
     assert "team without agent 0" in capsys.readouterr().out
 
 
 def test_a_workdir_refuses_another_run(finished):
     name, workdir = finished
-    with pytest.raises(
-        InputError, match=r"optimizer.learning_rate was 0.0002 and is 0.5; use another --workdir"
-    ):
-        train.train(small(name, **{"optimizer.learning_rate": 0.5}), str(workdir))
+    with raises_for("config") as error:
+        train(small_run(name, **{"optimizer.learning_rate": 0.5}), str(workdir))
+    assert "optimizer.learning_rate was 0.0002 and is 0.5" in str(error.value)
 
 
 @pytest.mark.parametrize("finished", ["dyad"], indirect=True)
 def test_eval_sample_and_export(finished, capsys):
     name, workdir = finished
-    config = small(name, steps=4, checkpoint_every=2)
+    config = small_run(name, steps=4, checkpoint_every=2)
     metrics = modes.evaluate_only(config, str(workdir))
     best = max(
         (row for row in lines_of(workdir) if row["step"] == 4),
@@ -164,13 +147,11 @@ def test_eval_sample_and_export(finished, capsys):
     assert metrics["eval/team_accuracy"] == best["eval/team_accuracy"]
     modes.show_samples(config, str(workdir))
     shown = capsys.readouterr().out
-    assert (
-        "--- gold: " in shown
-        and "--- without agent 0: reward" in shown
-        and "so it contributes" in shown
-    )
+    assert shown.count("--- reference: ") == 4 and shown.count("--- without agent 0: reward") == 8
+    assert shown.count("--- agent 0, thinker: credit ") == 8
+    assert shown.count("[agent 0, thinker]") == 8, "a thought is no answer and has no verdict"
     modes.export(config, str(workdir))
-    exported = small(
+    exported = small_run(
         name, steps=4, model=",".join(str(p) for p in sorted((workdir / "export").iterdir()))
     )
     again = modes.evaluate_only(exported, None)
@@ -181,7 +162,7 @@ def test_eval_sample_and_export(finished, capsys):
 def test_other_modes_take_the_runs_own_configuration(finished, tmp_path, capsys):
     """Only what is typed changes it; the file's defaults do not."""
     workdir = str(finished[1])
-    untouched = voting.get_config("tiny")
+    untouched = load_preset("voting:tiny")
     for mode in ("sample", "export", "eval"):
         assert (
             cli.run_mode(
@@ -207,34 +188,38 @@ def test_other_modes_take_the_runs_own_configuration(finished, tmp_path, capsys)
 
 def test_steps_do_not_recompile():
     """After the first steps have met the shapes there are, further steps compile nothing."""
-    config = small("voting", steps=8, shared_policy=True)
-    program = build(config)
-    state = train.initial_state(program, config)
+    run = build(small_run("voting", steps=8, shared_policy=True))
+    state = initial_state(run)
     counts = []
-    with VerifierPool(**config.verifier) as pool:
-        for _ in range(config.steps):
-            state, _ = train.train_step(program, config, state, pool)
-            counts.append((num_compiled(), jitted_accumulate()._cache_size()))
+    with VerifierPool(workers=1) as pool:
+        for step in range(run.loop.steps):
+            state = train_step(run, state, step, pool).state
+            programs = (
+                num_compiled(),
+                jitted_accumulate()._cache_size(),
+                assign_credit._cache_size(),
+            )
+            counts.append(programs)
     assert counts[-1] == counts[4]
     assert counts[-1][1] - counts[0][1] <= 1
+    assert counts[-1][2] == counts[0][2], "the credit state keeps its place on the devices"
 
 
 def test_a_step_compares_with_the_surprisal_of_its_other_prompts():
-    changes = {"advantage.baseline": "surprisal", "loss.normalize": "length", "loss.max_length": 22}
-    config, rng = small("voting", **changes), np.random.default_rng(0)
-    credit, surprisal = (
-        make_credit("individual", voters(3)),
-        rng.exponential(size=(3, 4, 2)).astype(np.float32),
-    )
+    rng = np.random.default_rng(0)
+    credit = make_credit("individual", voters(3))
+    surprisal = rng.exponential(size=(3, 4, 2)).astype(np.float32)
     correct = rng.integers(0, 2, (1, 4, 2, 3)).astype(np.float32)
-    result = Outcome(
+    outcome = Outcome(
         correct.mean(-1), correct, correct.astype(int), np.ones((1, 3), bool), surprisal=surprisal
     )
-    _, found, _ = step_module.assign_credit(credit, make_advantage(config, credit), (), result)
+    rule = Advantage("surprisal", normalize_std=False)
+    _, advantage, _ = assign_credit(credit, rule, (), outcome)
     for agent, b in np.ndindex(3, 4):
         rest = [other for other in range(4) if other != b]
         baseline = np.average(correct[0, rest, :, agent], weights=surprisal[agent, rest])
-        np.testing.assert_allclose(found[agent, b], correct[0, b, :, agent] - baseline, atol=1e-5)
+        expected = correct[0, b, :, agent] - baseline
+        np.testing.assert_allclose(advantage[agent, b], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [
@@ -244,9 +229,7 @@ def test_a_step_compares_with_the_surprisal_of_its_other_prompts():
     {"trainer.mini_batches": 2, "loss.name": "gspo"},
 ], ids=lambda c: next(iter(c)))  # fmt: skip
 def test_options_of_training_run(changes, tmp_path):
-    train.train(
-        small("dyad", steps=2, eval_every=0, **{"data.heldout": 0} | changes), str(tmp_path)
-    )
+    train(small_run("dyad", steps=2, eval_every=0, **{"data.heldout": 0} | changes), str(tmp_path))
     rows = lines_of(tmp_path)
     if "trainer.schedule" in changes:
         assert "update/loss/0" in rows[1] and "update/loss/1" not in rows[1]
@@ -269,8 +252,10 @@ def test_options_of_training_run(changes, tmp_path):
 def test_credits_of_every_kind_train(name, credit, tmp_path):
     """No masked world, all of them, several answers per thought, votes counted anew; test_credit.py has every credit."""
     answers = {"group_size": 2, "credit.answers": 2} if credit == "pooled" else {}
-    train.train(
-        small(name, steps=1, eval_every=0, **{"data.heldout": 0, "credit.name": credit} | answers),
+    train(
+        small_run(
+            name, steps=1, eval_every=0, **{"data.heldout": 0, "credit.name": credit} | answers
+        ),
         str(tmp_path),
     )
     row = lines_of(tmp_path)[1]
@@ -283,7 +268,7 @@ def test_credits_of_every_kind_train(name, credit, tmp_path):
 def test_a_debate_trains(tmp_path):
     """Three agents, six turns: every agent can be masked, and both of its turns are trained on."""
     how = {"group_size": 2, "data.heldout": 0, "credit.name": "agent_norm", "shared_policy": True}
-    train.train(small("debate", steps=1, **how), str(tmp_path))
+    train(small_run("debate", steps=1, **how), str(tmp_path))
     _, step = lines_of(tmp_path)
     for agent in range(3):
         assert f"credit/help_rate/{agent}" in step and f"moments/{agent}/mean" in step
@@ -291,25 +276,18 @@ def test_a_debate_trains(tmp_path):
     assert step["update/trained_tokens/0"] > 0
 
 
-def test_the_report_knows_what_every_metric_means(finished):
-    _, workdir = finished
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
-        unknown = [metric for metric in json.loads(line) if not meaning(metric, "ccpo")]
-        assert not unknown, f"add {unknown} to MEANINGS in ccpo_jax/report/legend.py"
-
-
 def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
     for name, train_set, test_set, style in (
         ("voting", "math_train.parquet", "math500.parquet", "math"),
         ("voting", "logiqa_eval.txt", "logiqa_test.txt", "choice"),
     ):  # the embedded tokenizer spells every letter: prompts are long
-        config = small(name, steps=1, **{
+        config = small_run(name, steps=1, **{
             "data.train": str(real_data / train_set), "data.eval": str(real_data / test_set), "prompt_style": style,
             "prompt_length": 512, "data.overlong": "drop", "data.heldout": 2, "eval.limit": 2, "eval.batch_size": 2,
             "batch_size": 2, "group_size": 2, "data.size": 0,
         })  # fmt: skip
         workdir = tmp_path / style
-        train.train(config, str(workdir))
+        train(config, str(workdir))
         rows = lines_of(workdir)
         assert [row["step"] for row in rows] == [0, 1]
         assert f"test/{pathlib.Path(test_set).stem}/team_accuracy" in rows[0]

@@ -1,0 +1,285 @@
+"""Loading: problems, tokenizers, networks and parameters of a run, within a time limit."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ccpo_jax import data, models
+from ccpo_jax.config import Config
+from ccpo_jax.devices.sharding import Layout, state_sharding
+from ccpo_jax.errors import InputError
+from ccpo_jax.hf.tokenizer import load_tokenizer
+from ccpo_jax.rl.topology import Topology
+from ccpo_jax.rl.types import HostArray
+from ccpo_jax.rollout import Agent, Team, prompts
+from ccpo_jax.rollout.role_prompts import PROMPTS
+from ccpo_jax.train.guards import run_with_timeout
+
+# The embedded model.
+TINY = pathlib.Path(__file__).parents[1] / "assets" / "tiny"
+
+# More characters than any token of words has: bounds what is tokenized of a problem of megabytes.
+_CHARACTERS_PER_TOKEN = 64
+
+
+class Datasets(NamedTuple):
+    """Problems to train on, to select a checkpoint by, and to report on."""
+
+    train: data.Dataset
+    heldout: data.Dataset
+    tests: tuple[data.Dataset, ...]
+
+
+class LoadedTeam(NamedTuple):
+    """A team without its parameters."""
+
+    team: Team
+    model_configs: tuple  # P network configurations
+    sources: tuple[str, ...]  # P folders or Hub names of parameters
+
+
+# --- problems ---------------------------------------------------------------------------------------------------------
+
+
+def load_problems(config: Config) -> tuple[data.Dataset, list[data.Dataset]]:
+    """All problems to train on, and the test sets."""
+
+    def load(names: tuple[str, ...], field: str, **options: Any) -> data.Dataset:
+        return run_with_timeout(
+            config.load_time_limit, field, lambda: data.load_many(names, field=field, **options)
+        )
+
+    size = config.data.size or None
+    train = load(config.data.train, "data.train", size=size, seed=config.seed)
+    tests = [load((name,), "data.eval") for name in config.data.eval]
+    return train, tests
+
+
+def split_problems(
+    problems: data.Dataset, tests: Sequence[data.Dataset], config: Config
+) -> Datasets:
+    """Training and held-out problems without those of a test set, and the part of the test sets to evaluate on."""
+    clean = data.decontaminate(problems, tests, similarity=config.data.similarity)
+    train, heldout = data.split_heldout(clean, config.data.heldout, config.seed)
+    return Datasets(train, heldout, tuple(_first(test, config.eval.limit) for test in tests))
+
+
+def _first(dataset: data.Dataset, limit: int) -> data.Dataset:
+    """The first `limit` problems; 0 = all."""
+    excess = len(dataset.problems) - (limit or len(dataset.problems))
+    if excess <= 0:
+        return dataset
+    dropped = {**dataset.dropped, "past eval.limit": excess}
+    return dataclasses.replace(dataset, problems=dataset.problems[:limit], dropped=dropped)
+
+
+def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Dataset:
+    """Checks every problem against the team's prompt length.
+
+    Args:
+      dataset: its problems.
+      team: its tokenizers and prompt length.
+      overlong: "error", or "drop": longer problems are dropped and counted.
+
+    Raises:
+      InputError: a prompt is too long and `overlong` is "error", all are too long, or a problem has not one view per
+        agent.
+    """
+    agents = team.topology.num_agents
+    for problem in dataset.problems:
+        if problem.views and len(problem.views) != agents:
+            raise InputError(
+                "views",
+                f"problem {problem.id} has {len(problem.views)}, the team {agents} agents; give every agent one, or "
+                "leave them out",
+            )
+
+    longest = _prompt_lengths(dataset.problems, team)
+    fits = longest <= team.prompt_length
+    too_long = int(np.sum(~fits))
+    if not too_long:
+        return dataset
+    if overlong == "error" or not fits.any():
+        raise InputError(
+            "prompt_length",
+            f"{too_long} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest takes "
+            f"{max(longest)} at least; type --config.prompt_length={max(longest)} or --config.data.overlong=drop",
+        )
+    problems = tuple(p for p, fit in zip(dataset.problems, fits, strict=True) if fit)
+    dropped = {**dataset.dropped, "prompt too long": too_long}
+    return dataclasses.replace(dataset, problems=problems, dropped=dropped)
+
+
+def _prompt_lengths(problems: Sequence[data.Problem], team: Team) -> HostArray:
+    """``[N]`` tokens of each problem's longest prompt."""
+    readers = [*team.topology.speakers, *range(len(team.raters))]
+    # Where all agents read the same text, it makes no difference who reads it.
+    have_views = any(problem.views for problem in problems)
+    distinct: dict[tuple, tuple[Agent, int]] = {}
+    for agent, reader in zip(team.agents + team.raters, readers, strict=True):
+        distinct[agent.tokenizer, agent.template, have_views and reader] = (agent, reader)
+
+    lengths = []
+    for agent, reader in distinct.values():
+        texts = [problem.prompt_text_for(reader) for problem in problems]
+        lengths.append(_lengths_for(agent, texts, team.prompt_length))
+    return np.max(lengths, axis=0)
+
+
+def _lengths_for(agent: Agent, texts: Sequence[str], prompt_length: int) -> HostArray:
+    """``[N]`` tokens of an agent's prompts. For texts beyond the limit, a prefix counts if it already exceeds it."""
+    template = agent.template
+    frame = len(template.head) + len(template.after) + len(prompts.tail(template, []))
+
+    def tokens(texts: list[str]) -> HostArray:
+        return np.array([frame + len(ids) for ids in agent.tokenizer.encode_batch(texts)], int)
+
+    limit = _CHARACTERS_PER_TOKEN * prompt_length
+    lengths = tokens([text[:limit] for text in texts])
+    cut = np.array([len(text) > limit for text in texts], bool)
+    again = np.flatnonzero(cut & (lengths <= prompt_length))
+    lengths[again] = tokens([texts[i] for i in again])
+    return lengths
+
+
+# --- the team ---------------------------------------------------------------------------------------------------------
+
+
+def load_team(config: Config, topology: Topology, layout: Layout, *, ratings: bool) -> LoadedTeam:
+    """Everything about the agents but their parameters.
+
+    Args:
+      config: models, prompts and lengths.
+      topology: the team's.
+      layout: of the devices.
+      ratings: True: the agents also rate outcomes.
+    """
+    names = _model_names(config, topology)
+    networks = {}
+    tokenizers = {}
+    policies = {}
+    for name in dict.fromkeys(names):
+        networks[name], tokenizers[name] = _load_network(name, config)
+        policies[name] = models.make_policy(
+            networks[name],
+            compute_dtype=jnp.dtype(config.compute_dtype),
+            remat=config.trainer.remat,
+            attention=config.attention,
+            layout=None if layout.mesh.size == 1 else layout,
+        )
+    if config.prompt_style not in PROMPTS:
+        raise InputError(
+            "prompt_style",
+            f"{config.prompt_style!r:.80} is unknown; use one of {', '.join(sorted(PROMPTS))}",
+        )
+
+    def agent(role: str, speaker: int, senders: list[str], max_tokens: int) -> Agent:
+        parameter_set = 0 if config.shared_policy else speaker
+        name = names[parameter_set]
+        role_prompt = _role_prompt(role, config.prompt_style)
+        # A foreign chat template may loop forever.
+        template = run_with_timeout(
+            config.load_time_limit,
+            "model",
+            functools.partial(prompts.tokenize_role, tokenizers[name], role_prompt, senders),
+        )
+        return Agent(policies[name], tokenizers[name], template, max_tokens, parameter_set)
+
+    agents = []
+    lengths = response_lengths(config.response_length, topology)
+    for turn, role in enumerate(topology.roles):
+        speaker = topology.speakers[turn]
+        senders = []
+        for read in topology.reads[turn]:
+            own = topology.speakers[read] == speaker
+            senders.append("own" if own else topology.roles[read])
+        agents.append(agent(role, speaker, senders, lengths[turn]))
+
+    raters = []
+    if ratings:
+        senders = [*topology.roles, "verdict"]
+        for speaker, role in enumerate(topology.agent_roles):
+            raters.append(agent(f"rate_{role}", speaker, senders, config.credit.rating_length))
+
+    team = Team(topology, tuple(agents), config.prompt_length, tuple(raters))
+    return LoadedTeam(team, tuple(networks[name] for name in names), tuple(names))
+
+
+def _model_names(config: Config, topology: Topology) -> list[str]:
+    """The folder or Hub name of each parameter set."""
+    names = [str(TINY) if name == "tiny" else name for name in config.model]
+    sets = 1 if config.shared_policy else topology.num_agents
+    if len(names) not in (1, sets):
+        raise InputError(
+            "model",
+            f"{len(names)} models for {sets} parameter sets; give one name, or one per agent with "
+            "shared_policy=False",
+        )
+    return names * sets if len(names) == 1 else names
+
+
+def _load_network(name: str, config: Config) -> tuple[Any, Any]:
+    """(network configuration, tokenizer) of one model."""
+    tokenizer = run_with_timeout(
+        config.load_time_limit,
+        "model",
+        lambda: load_tokenizer(name, revision=config.revision, thinking=config.thinking),
+    )
+    network = models.load_config(name, revision=config.revision)
+    if tokenizer.vocab_size > network.vocab_size:
+        raise InputError(
+            "model",
+            f"the tokenizer vocabulary of {name} ({tokenizer.vocab_size}) is larger than the embedding table "
+            f"({network.vocab_size}); choose a model whose files belong together",
+        )
+    return network, tokenizer
+
+
+def _role_prompt(role: str, style: str) -> Any:
+    """The words of one role."""
+    words: Mapping[str, Any] = PROMPTS[style]
+    if role not in words:
+        raise InputError(
+            "prompt_style",
+            f"{style!r} has no prompt for the role {role!r}; it has {', '.join(sorted(words))}",
+        )
+    return words[role]
+
+
+def response_lengths(lengths: Sequence[int], topology: Topology) -> tuple[int, ...]:
+    """Most tokens of each turn's response, from one number, or one per agent or per turn."""
+    turns = len(topology.roles)
+    agents = topology.num_agents
+    if len(lengths) == turns:
+        return tuple(lengths)
+    if len(lengths) not in (1, agents):
+        team = f"{agents} agents" if agents == turns else f"{agents} agents in {turns} turns"
+        example = ",".join([str(lengths[0])] * agents)
+        raise InputError(
+            "response_length",
+            f"{len(lengths)} entries for {team}; give one, or one per agent, such as "
+            f"--config.response_length={example}",
+        )
+    return tuple(lengths[speaker % len(lengths)] for speaker in topology.speakers)
+
+
+def load_params(
+    sources: Sequence[str], layout: Layout, *, revision: str | None, time_limit: float
+) -> tuple:
+    """P float32 parameter sets on the mesh; each is a copy that is trained and donated on its own."""
+    placement = functools.partial(state_sharding, layout.mesh, rules=layout.train)
+
+    def load() -> tuple:
+        loaded = {}
+        for name in dict.fromkeys(sources):
+            _, loaded[name] = models.load(name, revision=revision, sharding=placement)
+        copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+        return tuple(copy(loaded[name]) for name in sources)
+
+    return run_with_timeout(time_limit, "model", load)
