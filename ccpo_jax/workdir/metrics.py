@@ -88,9 +88,9 @@ class MetricsWriter:
 
 
 class NullWriter:
-    """No-op `MetricsWriter` for all processes but the main one."""
+    """No-op `MetricsWriter` and `RolloutLog`, for processes and trainers that write nothing."""
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    def write(self, step: int, record: object) -> None:
         """Writes nothing."""
 
     def lines(self) -> list[dict[str, Any]]:
