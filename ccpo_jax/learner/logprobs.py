@@ -49,9 +49,11 @@ def response_logprobs(
     head = policy.head(params)
     target = jnp.pad(batch.target, padding)
     used = jnp.max(batch.used)
-    logprobs, entropy = token_logprobs(
+    # Any: a type checker does not see through custom_vjp.
+    per_token: Any = token_logprobs(
         policy.logits, size, entropy_gradient, head, hidden, target, used, scale
     )
+    logprobs, entropy = per_token
 
     responses, width = batch.old_logprobs.shape[1:]
     index = jnp.minimum(batch.first[..., None] + jnp.arange(width), slots - 1).reshape(packs, -1)

@@ -63,19 +63,26 @@ def gather_sequences(
     sequences = []
     for index in turns:
         turn = rollout.turns[index]
+        prefixes = np.asarray(turn.prompts.prefix)
+        tails = np.asarray(turn.prompts.tail)
+        tokens = np.asarray(turn.samples.tokens)
+        logprobs = np.asarray(turn.samples.logprobs)
+
         samples = turn.samples_per_variant[0]
         team_samples_per_text = advantage.shape[2] // samples
         for b in prompts:
+            prefix = prefixes[b, : turn.prompts.prefix_length[b]]
             for g in range(samples):
+                # Tails are padded on the left, responses on the right.
+                tail_start = tails.shape[2] - turn.prompts.tail_length[b, g]
                 response = slice(turn.samples.length[b, g])
-                tail_start = turn.prompts.tail.shape[2] - turn.prompts.tail_length[b, g]
                 sequence = TrainSequence(
-                    group=index * len(turn.prompts.prefix) + b,
-                    prefix=turn.prompts.prefix[b, : turn.prompts.prefix_length[b]],
-                    tail=turn.prompts.tail[b, g, tail_start:],
-                    response=turn.samples.tokens[b, g, response],
+                    group=index * len(prefixes) + b,
+                    prefix=prefix,
+                    tail=tails[b, g, tail_start:],
+                    response=tokens[b, g, response],
                     advantage=float(advantage[index, b, g * team_samples_per_text]),
-                    old_logprobs=turn.samples.logprobs[b, g, response],
+                    old_logprobs=logprobs[b, g, response],
                 )
                 sequences.append(sequence)
     return sequences
@@ -232,7 +239,7 @@ def _fill_row(
         parents=parents,
         source=source,
         target=target,
-        used=np.int32(used),
+        used=np.array(used, np.int32),
         first=first,
         length=length,
         advantage=advantage,

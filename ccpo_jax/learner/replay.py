@@ -92,7 +92,7 @@ def save_batch(folder: pathlib.Path, batch: SavedBatch) -> pathlib.Path:
         return path
 
     folder.mkdir(exist_ok=True)
-    arrays = {"why": np.array(batch.reason), "problems": np.array(batch.problems)}
+    arrays: dict[str, Any] = {"why": np.array(batch.reason), "problems": np.array(batch.problems)}
     for name in TrainSequence._fields:
         values = [np.atleast_1d(getattr(sequence, name)) for sequence in batch.sequences]
         arrays[name] = np.concatenate(values)

@@ -29,5 +29,6 @@ class Advantage:
         if self.baseline == "leave_one_out":
             return leave_one_out_advantage(credit)
         if self.baseline == "surprisal":
+            assert surprisal is not None, "rollouts have the surprisal of every response"
             return surprisal_advantage(credit, surprisal)
         return jnp.asarray(credit)

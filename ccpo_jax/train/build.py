@@ -109,7 +109,7 @@ class Run:
 
 
 def build(
-    config: Config | Mapping[str, Any], *, devices: Sequence[jax.Device] | None = None
+    config: Config | Mapping[str, Any], *, devices: Sequence[Any] | None = None
 ) -> Run:
     """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work begins.
 
@@ -254,7 +254,7 @@ def _check_surprisal(config: Config) -> None:
         )
 
 
-def make_run_layout(config: Config, devices: Sequence[jax.Device] | None) -> Layout:
+def make_run_layout(config: Config, devices: Sequence[Any] | None) -> Layout:
     """The mesh, and by which rules it splits what is trained and what samples."""
     mesh = make_mesh(
         data=config.mesh.data, fsdp=config.mesh.fsdp, model=config.mesh.model, devices=devices

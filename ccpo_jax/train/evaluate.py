@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -140,10 +140,9 @@ def _accuracies(team: Team, outcome: Outcome) -> dict[str, HostArray]:
     """Per-problem accuracies ``[B]`` of one evaluation, each read off the world that holds just these agents."""
     reward = np.asarray(outcome.reward)
     correct = np.asarray(outcome.correct)
-    world_of: Mapping[tuple[int, ...], int] = {
-        tuple(np.flatnonzero(mask)): world
-        for world, mask in enumerate(np.asarray(outcome.agent_mask))
-    }
+    world_of: dict[tuple[int, ...], int] = {}
+    for world, mask in enumerate(np.asarray(outcome.agent_mask)):
+        world_of[tuple(np.flatnonzero(mask).tolist())] = world
     accuracies = {
         "team_accuracy": reward[0].mean(axis=1),
         "maj_accuracy": _majority(team, outcome),

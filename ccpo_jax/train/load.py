@@ -144,7 +144,7 @@ def _lengths_for(agent: Agent, texts: Sequence[str], prompt_length: int) -> Host
     lengths = tokens([text[:limit] for text in texts])
     cut = np.array([len(text) > limit for text in texts], bool)
     again = np.flatnonzero(cut & (lengths <= prompt_length))
-    lengths[again] = tokens([texts[i] for i in again])
+    lengths[again] = tokens([texts[int(i)] for i in again])
     return lengths
 
 

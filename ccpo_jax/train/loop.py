@@ -53,7 +53,7 @@ def train(
     workdir: str,
     *,
     on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> dict[str, float]:
     """Trains a team; resumes where `workdir` holds checkpoints. Prints progress and closing tables.
 
@@ -117,7 +117,7 @@ class Trainer:
         workdir: str | pathlib.Path | None = None,
         *,
         on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Any] | None = None,
     ):
         self._workdir = None if workdir is None else str(workdir)
         self._on_step = on_step
@@ -213,11 +213,10 @@ class Trainer:
     def _load(
         self,
         run: Run | Config | Mapping[str, Any],
-        devices: Sequence[jax.Device] | None,
+        devices: Sequence[Any] | None,
         resources: contextlib.ExitStack,
     ) -> None:
         """Builds the run and takes the state from the newest checkpoint, cheapest checks first."""
-        built = run if isinstance(run, Run) else None
         config = run.config if isinstance(run, Run) else parse(run)
         fields = {} if config is None else memory_fields(config, "loading")
         workdir = self._workdir
@@ -229,7 +228,7 @@ class Trainer:
             if workdir is not None and config is not None:
                 compare_config(config, workdir)
             with explain_oom("loading", fields):
-                self.run = built or build(config, devices=devices)
+                self.run = run if isinstance(run, Run) else build(run, devices=devices)
                 self.state = initial_state(self.run)
         self.step_count = 0
         if workdir is None:

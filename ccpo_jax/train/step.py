@@ -134,7 +134,9 @@ def assign_credit(
 ) -> tuple[Array, Array, Any]:
     """Outcome -> (credit ``[A, B, G]``, advantage ``[A, B, G]``, new credit state)."""
     value, state = credit.update(state, outcome)
-    return value, advantage(value, outcome.surprisal), state
+    # Inside jit every array is on the device.
+    surprisal: Any = outcome.surprisal
+    return value, advantage(value, surprisal), state
 
 
 # --- updates ----------------------------------------------------------------------------------------------------------
