@@ -108,9 +108,7 @@ class Run:
         }
 
 
-def build(
-    config: Config | Mapping[str, Any], *, devices: Sequence[Any] | None = None
-) -> Run:
+def build(config: Config | Mapping[str, Any], *, devices: Sequence[Any] | None = None) -> Run:
     """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work begins.
 
     Args:
