@@ -94,13 +94,14 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
 def initial_state(run: Run) -> TrainState:
     """Step 0: loaded parameters, fresh optimizers, empty statistics."""
     mesh = run.layout.mesh
-    optimizer = run.update.optimizer
+    # One function object for all parameter sets, so that they share a compiled program.
+    init = run.update.optimizer.init
     everywhere = replicated(mesh)
 
     def fresh(params: Any) -> Any:
-        shapes = jax.eval_shape(optimizer.init, params)
+        shapes = jax.eval_shape(init, params)
         placement = state_sharding(mesh, shapes, run.layout.train)
-        return jax.jit(optimizer.init, out_shardings=placement)(params)
+        return jax.jit(init, out_shardings=placement)(params)
 
     return TrainState(
         step=put(np.int32(0), everywhere),
