@@ -308,9 +308,8 @@ def test_nested_with_solo_answers_moves_the_thinkers_baseline_alone():
     thought = outcome.reward[0].reshape(3, 2, 4).mean(-1).repeat(4, 1)
     expected = 0.75 * plain[0] + 0.25 * (thought - outcome.reward[1].mean(-1, keepdims=True) - 0.25)
     np.testing.assert_allclose(thinker, expected, atol=1e-6)
-    _, new = make_credit("nested", dyad(), answers=4, solo_weight=0.25, decay=0.5).update(
-        state, outcome
-    )
+    estimator = make_credit("nested", dyad(), answers=4, solo_weight=0.25, decay=0.5)
+    _, new = jax.jit(estimator.update)(state, outcome)
     gap = outcome.reward[0] - outcome.reward[1]
     np.testing.assert_allclose(new.mean, 0.5 * 0.25 + 0.5 * gap.mean(), rtol=1e-5)
 
@@ -352,7 +351,8 @@ def test_pooled_weighs_an_answers_neighbours_by_what_they_are_worth(scaled):
             np.testing.assert_allclose(
                 thinker[b, leaf], (rewards[list(mine)].mean() - far) / scale, atol=1e-5
             )
-    _, new = make_credit("pooled", dyad(), decay=0.0, **hyper).update(state, outcome)
+    estimator = make_credit("pooled", dyad(), decay=0.0, **hyper)
+    _, new = jax.jit(estimator.update)(state, outcome)
     trees = outcome.reward[0].reshape(3, 3, 3)
     within = trees.var(-1, ddof=1).mean()
     between = trees.mean(-1).var(-1, ddof=1).mean() - within / 3
@@ -373,14 +373,15 @@ def test_agent_norm_waits_then_scales_each_agent_by_its_own_moments():
     estimator = make_credit("agent_norm", voting(3), decay=0.75, min_samples=20)
     outcome = outcome_of(voting(3), group=4)
     delta = outcome.reward[0] - outcome.reward[1:]
-    credit, state = estimator.update(estimator.init(), outcome)
+    update = jax.jit(estimator.update)
+    credit, state = update(estimator.init(), outcome)
     np.testing.assert_array_equal(credit, delta)
     np.testing.assert_allclose(state.mean, delta.mean((1, 2)), rtol=1e-5)
     np.testing.assert_allclose(state.var, delta.var((1, 2)), rtol=1e-5)
     assert state.count.tolist() == [12] * 3
-    waiting, state = estimator.update(state, outcome)
+    waiting, state = update(state, outcome)
     np.testing.assert_array_equal(waiting, delta)
-    scaled, _ = estimator.update(state, outcome_of(voting(3), group=4))
+    scaled, _ = update(state, outcome_of(voting(3), group=4))
     expected = (delta - delta.mean((1, 2), keepdims=True)) / delta.std((1, 2), keepdims=True)
     np.testing.assert_allclose(scaled, expected, atol=1e-4)
     assert not estimator.baseline.normalize_std
@@ -400,7 +401,7 @@ def test_magrpo_is_the_shared_reward_made_for_centring():
 
 def test_ccpo_first_step_passes_raw_values_and_records_them():
     outcome = outcome_of(dyad())
-    credit, state = make_credit("ccpo", dyad()).update(make_credit("ccpo", dyad()).init(), outcome)
+    credit, state = compiled("ccpo", dyad())(make_credit("ccpo", dyad()).init(), outcome)
     joint, solo = outcome.reward
     np.testing.assert_array_equal(credit, [joint - solo, joint])
     for got, values in zip(state, (joint - solo, joint, solo), strict=True):
@@ -423,7 +424,7 @@ def test_ccpo_dyad_shapes_with_the_statistics_from_before_the_step():
 def test_ccpo_updates_with_its_decay_after_shaping():
     state = CCPOState(moments(0.2, 0.16), moments(0.6, 0.24), moments(0.4, 0.09))
     outcome = outcome_of(dyad())
-    _, new = make_credit("ccpo", dyad(), decay=0.75).update(state, outcome)
+    _, new = compiled("ccpo", dyad(), (("decay", 0.75),))(state, outcome)
     joint, solo = outcome.reward
     for before, after, values in zip(state, new, (joint - solo, joint, solo), strict=True):
         assert int(after.count) == 32
@@ -447,14 +448,15 @@ def test_ccpo_voting_uses_one_statistic_for_all_voters():
     estimator = make_credit("ccpo", voting(3), alpha=2.0)
     outcome = outcome_of(voting(3))
     delta = np.asarray(outcome.reward[:1] - outcome.reward[1:])
-    credit, state = estimator.update(estimator.init(), outcome)
+    update = jax.jit(estimator.update)
+    credit, state = update(estimator.init(), outcome)
     np.testing.assert_array_equal(credit, delta)
     assert int(state.delta.count) == delta.size
     np.testing.assert_allclose(
         [state.delta.mean, state.delta.var], [delta.mean(), delta.var()], rtol=1e-5
     )
     assert state.joint == init_moments() and state.solo == init_moments()
-    credit, _ = estimator.update(state, outcome)
+    credit, _ = update(state, outcome)
     np.testing.assert_allclose(credit, np.tanh(2 * (delta - delta.mean()) / delta.std()), atol=1e-4)
 
 

