@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html
 import html.parser
+import inspect
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from ccpo_jax.report.names import agent_names
 from ccpo_jax.report.page import missing_rollouts, render_page
 from ccpo_jax.report.plots import ticks
 from ccpo_jax.report.rollout_view import rollout_view
+from ccpo_jax.rl.credit import CREDITS
 from ccpo_jax.rl.topology import chain, dyad
 from configs import dyad as dyad_config
 from configs import voting as voting_config
@@ -187,7 +189,7 @@ def test_the_page_describes_the_run(run):
         "Helps",
         "Gate",
         "How ccpo assigns credit",
-        "Counterfactual credit, shaped by the history of contributions",
+        inspect.getdoc(CREDITS["ccpo"]).splitlines()[0],
         "team without agent 2 (voter)40.037.0 – 42.080.077.0 – 82.0",
         "optimizer.learning_rate0.0002",
         "moments/gate0.5weight of the joint reward",
