@@ -1,15 +1,15 @@
 """Which credit tells who contributed: `python -m experiments.credit_lab --team=tabular_voting --out=DIR`.
 
 For a fixed team and a fixed set of prompts, each agent's true contribution and the true advantage of each text are
-known: enumerated for teams of tables (`lab/tabular.py`), and from one big pool of answers for real teams
-(`lab/pools.py`). Every estimator in `CREDITS` that fits the team is then asked about many groups of samples
-(`lab/evidence.py`), all at about the same number of decoded tokens, and held to what it claims (`lab/claims.py`):
+known: enumerated for teams of tables (`tabular.py`), and from one big pool of answers for real teams (`pools.py`). Every
+estimator in `CREDITS` that fits the team is asked about many groups of samples (`evidence.py`), all at about the same
+number of decoded tokens, and held to what it claims (`claims.py`):
 
     python -m experiments.credit_lab --team=tabular_dyad --out=lab
     python -m experiments.credit_lab --config=configs/dyad.py:tiny --prompts=16 --out=lab
     python -m experiments.credit_lab --workdir=runs/a --estimators=shared,difference,nested:answers=2 --out=lab
 
-It writes report.md, results.csv and an SVG per team, and ends with status 1 where an estimator breaks a claim.
+It writes report.md, results.csv and an SVG per team, and ends with status 1 when an estimator breaks a claim.
 """
 
 import argparse
@@ -21,8 +21,15 @@ import sys
 from collections.abc import Sequence
 
 from ccpo_jax.arguments import Parser
+from ccpo_jax.errors import InputError
 from ccpo_jax.rl.topology import TOPOLOGIES
-from experiments.credit_lab.comparison import fitting, parse_estimators, study
+from experiments.credit_lab.comparison import (
+    Effort,
+    Replacement,
+    fitting,
+    parse_estimators,
+    study,
+)
 from experiments.credit_lab.lab_report import short_table, write
 from experiments.credit_lab.tabular import (
     REPLACEMENTS,
@@ -72,77 +79,81 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="python -m experiments.credit_lab", description=__doc__.splitlines()[0])
     teams = [f"tabular_{name}" for name in TOPOLOGIES]
-    p.add_argument(
-        "--team", choices=teams, default=None, help="a team of tables with random entries"
+    baselines = ["leave_one_out", "surprisal", "trained"]
+    machine = f"{os.cpu_count()} CPU cores"
+    add = p.add_argument
+
+    # The team, one of three kinds.
+    add("--team", choices=teams, help="a team of tables with random entries")
+    add("--workdir", help="a run whose best checkpoint answers its held-out problems")
+    add("--config", help="a configuration with its :preset, untrained")
+
+    # What is compared.
+    add("--out", required=True, help="folder for report.md, results.csv and pictures")
+    add("--estimators", default="", help="such as shared,nested:answers=2; default: all that fit")
+    add("--replace", default=",".join(REPLACEMENTS), help="some of none, silent, misleading")
+    add("--agent", type=int, default=0, help="the agent that is replaced")
+    add(
+        "--advantage",
+        choices=baselines,
+        default=baselines[0],
+        help="trained: as in training, no claim about gradients",
     )
-    p.add_argument(
-        "--workdir", default=None, help="a run whose best checkpoint answers its held-out problems"
-    )
-    p.add_argument(
-        "--config", default=None, help="a configuration file with its :preset, untrained"
-    )
-    p.add_argument("--out", required=True, help="folder for report.md, results.csv and pictures")
-    p.add_argument("--estimators", default="", help="such as shared,nested:answers=2; all that fit")
-    p.add_argument(
-        "--replace",
-        default=",".join(REPLACEMENTS),
-        help="which of none, silent, misleading to look at",
-    )
-    p.add_argument("--agent", type=int, default=0, help="who is replaced")
-    p.add_argument("--prompts", type=int, default=16)
-    p.add_argument(
+
+    # How much evidence.
+    add("--prompts", type=int, default=16)
+    add(
         "--samples", type=int, default=12, help="G of `shared`; others get as many as cost the same"
     )
-    p.add_argument("--replicates", type=int, default=200, help="groups per prompt and estimator")
-    p.add_argument("--draws", type=int, default=200, help="bootstrap draws")
-    p.add_argument(
-        "--over",
-        choices=["replicates", "both"],
-        default="replicates",
-        help="both: over prompts as well",
+    add("--replicates", type=int, default=200, help="groups per prompt and estimator")
+    add("--draws", type=int, default=200, help="bootstrap draws")
+    add(
+        "--over", choices=["replicates", "both"], default="replicates", help="both: prompts as well"
     )
-    p.add_argument("--advantage", choices=["leave_one_out", "surprisal", "trained"], default="leave_one_out",
-                   help="trained: as training does by default; no claim about gradients is looked at")  # fmt: skip
-    p.add_argument(
-        "--pool", type=int, default=128, help="real teams: samples (dyad: thoughts) per prompt"
-    )
-    p.add_argument(
-        "--answers", type=int, default=16, help="real dyad: answers per thought in the pool"
-    )
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument(
-        "--machine",
-        default=f"{os.cpu_count()} CPU cores",
-        help="what the report calls this machine",
-    )
+    add("--pool", type=int, default=128, help="real teams: samples (dyad: thoughts) per prompt")
+    add("--answers", type=int, default=16, help="real dyad: answers per thought in the pool")
+    add("--seed", type=int, default=0)
+    add("--machine", default=machine, help="what the report calls this machine")
     return p
 
 
-def checked(args) -> None:
-    """Complains about arguments before anything is computed."""
-    if sum(x is not None for x in (args.team, args.workdir, args.config)) != 1:
-        raise ValueError(
-            "team: type one of --team=tabular_voting, --workdir=RUN and --config=configs/dyad.py:tiny"
+_LEAST = {
+    "prompts": 1,
+    "samples": 2,
+    "replicates": 8,
+    "draws": 20,
+    "pool": 2,
+    "answers": 2,
+    "seed": 0,
+}
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuses arguments before anything is computed.
+
+    Raises:
+      InputError: naming the argument.
+    """
+    given = [x for x in (args.team, args.workdir, args.config) if x is not None]
+    if len(given) != 1:
+        message = (
+            "type one of --team=tabular_voting, --workdir=RUN and --config=configs/dyad.py:tiny"
         )
-    least = {
-        "prompts": 1, "samples": 2, "replicates": 8, "draws": 20, "pool": 2, "answers": 2, "seed": 0,
-    }  # fmt: skip
-    for name, low in least.items():
-        if getattr(args, name) < low:
-            raise ValueError(
-                f"{name}: must be at least {low}, received {getattr(args, name)}; type --{name}={low}"
-            )
+        raise InputError("team", message)
+    for name, least in _LEAST.items():
+        value = getattr(args, name)
+        if value < least:
+            message = f"must be at least {least}, received {value}; type --{name}={least}"
+            raise InputError(name, message)
     if args.advantage == "surprisal" and args.prompts < 2:
-        raise ValueError(
-            "prompts: surprisal compares with other prompts, received 1; type --prompts=2"
-        )
-    for how in args.replace.split(","):
-        if how not in REPLACEMENTS:
-            raise ValueError(
-                f"replace: {how!r:.80} is unknown; use some of {','.join(REPLACEMENTS)}"
-            )
+        message = "surprisal compares with other prompts, received 1; type --prompts=2"
+        raise InputError("prompts", message)
+    for kind in args.replace.split(","):
+        if kind not in REPLACEMENTS:
+            message = f"{kind!r:.80} is unknown; use some of {','.join(REPLACEMENTS)}"
+            raise InputError("replace", message)
     if pathlib.Path(args.out).is_file():
-        raise ValueError(f"out: {args.out} is a file; type --out=FOLDER")
+        raise InputError("out", f"{args.out} is a file; type --out=FOLDER")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,46 +161,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = parser().parse_args(argv)
     try:
-        checked(args)
+        check_arguments(args)
         asked = parse_estimators(args.estimators)
         if args.team:
             topology = TOPOLOGIES[args.team.removeprefix("tabular_")]()
             team = random_team(topology, prompts=args.prompts, seed=args.seed)
-            name, source = args.team, "random tables"
+            name = args.team
+            source = "random tables"
         else:
             name, team, source = real_team(args)
         estimators, left_out = fitting(asked, team, strict=bool(args.estimators))
-        changed = {how: replaced(team, args.agent, how) for how in args.replace.split(",")}
+        teams = {kind: replaced(team, args.agent, kind) for kind in args.replace.split(",")}
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+    effort = Effort(args.samples, args.replicates, args.draws, args.over, args.advantage, args.seed)
     studies = []
-    for how, other in changed.items():
-        title = name if how == "none" else f"{name}, agent {args.agent} {how}"
+    for kind, changed_team in teams.items():
+        title = name if kind == "none" else f"{name}, agent {args.agent} {kind}"
         print(title, file=sys.stderr)
+        replacement = Replacement(args.agent, kind)
         studies.append(
-            study(
-                title, other, estimators, changed=args.agent, how=how, samples=args.samples, seed=args.seed,
-                replicates=args.replicates, draws=args.draws, over=args.over, advantage=args.advantage,
-            )
-        )  # fmt: skip
-    facts = {
+            study(title, changed_team, estimators, replacement=replacement, effort=effort)
+        )
+
+    out = pathlib.Path(args.out)
+    write(out, studies, left_out, facts(argv, args, team, source))
+
+    broken = [verdict for one in studies for verdict in one.verdicts if not verdict.holds]
+    for verdict in broken:
+        print(f"broken claim, {verdict.claim}: {verdict.text}", file=sys.stderr)
+    print(f"\n{short_table(studies)}\n{out}: report.md, results.csv, {len(studies)} pictures")
+    return 1 if broken else 0
+
+
+def facts(
+    argv: Sequence[str], args: argparse.Namespace, team: TabularTeam, source: str
+) -> dict[str, str]:
+    """Where the report's figures come from."""
+    resampled = "replicates" if args.over == "replicates" else "prompts and replicates"
+    return {
         "command": f"`python -m experiments.credit_lab {shlex.join(argv)}`",
-        "seed": args.seed,
+        "seed": str(args.seed),
         "team": source,
         "prompts": f"{team.prompts}, each with {args.replicates} groups per estimator",
-        "intervals": f"95 %, bootstrap over {'replicates' if args.over == 'replicates' else 'prompts and replicates'}",
+        "intervals": f"95 %, bootstrap over {resampled}",
         "advantage": f"{args.advantage}, unless an estimator brings its own baseline",
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
         "machine": args.machine,
     }
-    write(pathlib.Path(args.out), studies, left_out, facts)
-    broken = [verdict for one in studies for verdict in one.verdicts if not verdict.holds]
-    for verdict in broken:
-        print(f"broken claim, {verdict.claim}: {verdict.text}", file=sys.stderr)
-    print(f"\n{short_table(studies)}\n{args.out}: report.md, results.csv, {len(studies)} pictures")
-    return 1 if broken else 0
 
 
 if __name__ == "__main__":

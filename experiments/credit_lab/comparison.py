@@ -1,124 +1,191 @@
 """Every estimator on one team: what is measured, and which estimators fit."""
 
 import inspect
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ccpo_jax.errors import InputError
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.types import CreditEstimator
 from experiments.credit_lab.claims import CLAIMS, Claim, Verdict, check_claims
 from experiments.credit_lab.evidence import Summary, cost_of_sample, gather, summarise
-from experiments.credit_lab.tabular import (
-    TabularTeam,
-    Truth,
-    truth,
-)
+from experiments.credit_lab.tabular import TabularTeam, Truth, truth
+
+
+class Replacement(NamedTuple):
+    """The agent that was replaced in a team, and by what: a key of `tabular.REPLACEMENTS`."""
+
+    agent: int = 0
+    kind: str = "none"
+
+
+class Effort(NamedTuple):
+    """How much evidence a study gathers.
+
+    Attributes:
+      samples: G of an estimator that decodes the team's own answers alone; others get as many samples as cost the same.
+      replicates: groups per prompt and estimator.
+      draws: bootstrap replicates.
+      over: what the bootstrap resamples, see `evidence.summarise`.
+      advantage: the baseline, see `evidence.centring`.
+      seed: decides everything drawn.
+    """
+
+    samples: int = 12
+    replicates: int = 200
+    draws: int = 200
+    over: str = "replicates"
+    advantage: str = "leave_one_out"
+    seed: int = 0
+
+
+_NOBODY = Replacement()
+_USUAL = Effort()
 
 
 class Study(NamedTuple):
-    """Everything about one team."""
+    """All estimators on one team.
+
+    Attributes:
+      title: of the team.
+      replacement: the agent that was replaced.
+      team: the team.
+      known: its true contributions and advantages.
+      summaries: label of an estimator -> its figures.
+      verdicts: the claims that were checked.
+    """
 
     title: str
-    changed: int  # which agent was replaced
-    how: str  # by what, one of REPLACEMENTS
+    replacement: Replacement
     team: TabularTeam
     known: Truth
-    found: dict[str, Summary]  # label of an estimator -> figures
+    summaries: dict[str, Summary]
     verdicts: list[Verdict]
 
 
 def study(
-    title: str, team: TabularTeam, estimators: dict[str, CreditEstimator], *, changed: int = 0, how: str = "none",
-    samples: int = 12, replicates: int = 200, seed: int = 0, draws: int = 200, over: str = "replicates",
-    advantage: str = "leave_one_out", claims: dict[str, Claim] = CLAIMS,
-) -> Study:  # fmt: skip
-    """Compares estimators, each with as many samples as cost what `samples` of the bare team cost.
+    title: str,
+    team: TabularTeam,
+    estimators: dict[str, CreditEstimator],
+    *,
+    replacement: Replacement = _NOBODY,
+    effort: Effort = _USUAL,
+    claims: dict[str, Claim] = CLAIMS,
+) -> Study:
+    """Compares estimators at an equal number of decoded tokens.
 
     Args:
       title: of the team.
-      team: who speaks; on this set of prompts.
+      team: a team of tables on a set of prompts.
       estimators: label -> estimator; the part of a label before any colon is a key of `claims`.
-      changed: which agent was replaced.
-      how: by what.
-      samples: G of an estimator that decodes nothing but the team's own answers.
-      replicates: groups per prompt and estimator.
-      seed: decides everything drawn.
-      draws: bootstrap replicates.
-      over: see `summarise`.
-      advantage: see `centring`.
+      replacement: the agent that was replaced in `team`.
+      effort: how much evidence to gather.
       claims: what the estimators are held to.
     """
-    known, found, verdicts = truth(team), {}, []
-    budget = samples * cost_of_sample(team, make_credit("shared", team.topology))
+    known = truth(team)
+    budget = effort.samples * cost_of_sample(team, make_credit("shared", team.topology))
+
+    summaries: dict[str, Summary] = {}
+    verdicts: list[Verdict] = []
     for index, (label, estimator) in enumerate(estimators.items()):
         group = max(2, int(budget / cost_of_sample(team, estimator) + 1e-9))
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([effort.seed, index])
         evidence = gather(
-            team, known, estimator, rng, group=group, replicates=replicates, advantage=advantage
+            team,
+            known,
+            estimator,
+            rng,
+            group=group,
+            replicates=effort.replicates,
+            advantage=effort.advantage,
         )
-        found[label] = summarise(evidence, known, rng, draws=draws, over=over)
-        verdicts += check_claims(label, claims[label.partition(":")[0]], known, found[label], team.topology.ablated,
-                                 changed=changed, how=how, advantage=advantage)  # fmt: skip
-    if "shared" in found:
-        base = found["shared"].figures["team", "snr"] / found["shared"].cost
-        for summary in found.values():
-            with np.errstate(all="ignore"):
-                summary.figures["team", "efficiency"] = (
-                    summary.figures["team", "snr"] / summary.cost / base
-                )
-    return Study(title, changed, how, team, known, found, verdicts)
+        summary = summarise(evidence, known, rng, draws=effort.draws, over=effort.over)
+        summaries[label] = summary
+        verdicts += check_claims(
+            label,
+            claims[label.partition(":")[0]],
+            known,
+            summary,
+            team.topology.ablated,
+            changed=replacement.agent,
+            how=replacement.kind,
+            advantage=effort.advantage,
+        )
+
+    _add_efficiency(summaries)
+    return Study(title, replacement, team, known, summaries, verdicts)
 
 
-def parse_estimators(text: str) -> dict[str, tuple[str, dict]]:
-    """``shared,nested:answers=2`` -> label -> (name, hyper-parameters); "" = all of CREDITS as they are.
+def _add_efficiency(summaries: dict[str, Summary]) -> None:
+    """Adds the signal per decoded token, relative to `shared`."""
+    if "shared" not in summaries:
+        return
+    shared = summaries["shared"]
+    base = shared.figures["team", "snr"] / shared.cost
+    for summary in summaries.values():
+        # A figure that is not finite stays so.
+        with np.errstate(all="ignore"):
+            ratio = summary.figures["team", "snr"] / summary.cost / base
+        summary.figures["team", "efficiency"] = ratio
+
+
+def parse_estimators(text: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """``shared,nested:answers=2`` -> label -> (name, hyper-parameters); "" = every estimator with its defaults.
 
     Raises:
-      ValueError: if a name or a hyper-parameter is unknown or no number.
+      InputError: unknown name or hyper-parameter, or a value that is not a number.
     """
-    found = {}
-    for label in (part.strip() for part in text.split(",")) if text else CREDITS:
+    labels = [label.strip() for label in text.split(",")] if text else list(CREDITS)
+    asked = {}
+    for label in labels:
         name, *settings = label.split(":")
         if name not in CREDITS:
-            raise ValueError(
-                f"estimators: {name!r:.80} is unknown; use some of {','.join(CREDITS)}"
-            )
-        known, hyper = list(inspect.signature(CREDITS[name]).parameters)[1:], {}
-        for setting in settings:
-            key, _, value = setting.partition("=")
-            if key not in known:
-                raise ValueError(
-                    f"estimators: {name!r} has no {key!r:.80}; use {', '.join(known) or 'none'}"
-                )
-            try:
-                hyper[key] = int(value) if value.isdecimal() else float(value)
-            except ValueError:
-                raise ValueError(
-                    f"estimators: {key} is no number in {label!r:.80}; type {name}:{key}=2"
-                ) from None
-        found[label] = name, hyper
-    return found
+            message = f"{name!r:.80} is unknown; use some of {','.join(CREDITS)}"
+            raise InputError("estimators", message)
+        asked[label] = name, _hyper_parameters(label, name, settings)
+    return asked
+
+
+def _hyper_parameters(label: str, name: str, settings: list[str]) -> dict[str, Any]:
+    # The first parameter of a constructor is the topology.
+    known = list(inspect.signature(CREDITS[name]).parameters)[1:]
+    hyper: dict[str, Any] = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in known:
+            message = f"{name!r} has no {key!r:.80}; use {', '.join(known) or 'none'}"
+            raise InputError("estimators", message)
+        try:
+            hyper[key] = int(value) if value.isdecimal() else float(value)
+        except ValueError:
+            message = f"{key} is not a number in {label!r:.80}; type {name}:{key}=2"
+            raise InputError("estimators", message) from None
+    return hyper
 
 
 def fitting(
-    asked: dict[str, tuple[str, dict]], team: TabularTeam, *, strict: bool
-) -> tuple[dict, dict[str, str]]:
-    """(label -> estimator, label -> why it is left out).
+    asked: dict[str, tuple[str, dict[str, Any]]], team: TabularTeam, *, strict: bool
+) -> tuple[dict[str, CreditEstimator], dict[str, str]]:
+    """The estimators that fit a team.
+
+    Returns:
+      ``(label -> estimator, label -> why it is left out)``.
 
     Raises:
-      ValueError: if `strict` and an estimator does not fit the team.
+      InputError: `strict`, and an estimator does not fit the team.
     """
-    fit, left_out = {}, {}
+    estimators = {}
+    left_out = {}
     for label, (name, hyper) in asked.items():
         try:
             estimator = make_credit(name, team.topology, **hyper)
             if estimator.needs.ratings and team.raters is None:
-                raise ValueError(
-                    f"estimators: {name!r} needs ratings, and nobody rates here; use --team=tabular_dyad"
-                )
-            fit[label] = estimator
+                message = f"{name!r} needs ratings, and nobody rates here; use --team=tabular_dyad"
+                raise InputError("estimators", message)
+            estimators[label] = estimator
         except ValueError as error:
             if strict:
                 raise
             left_out[label] = str(error).partition(": ")[2].partition(";")[0]
-    return fit, left_out
+    return estimators, left_out

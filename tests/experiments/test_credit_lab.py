@@ -18,7 +18,7 @@ from ccpo_jax.rl.types import CreditEstimator, Needs, Outcome
 from experiments.credit_lab import __main__ as credit_lab
 from experiments.credit_lab import comparison, pools, tabular
 from experiments.credit_lab.claims import CLAIMS, Claim
-from experiments.credit_lab.comparison import study
+from experiments.credit_lab.comparison import Effort, Replacement, study
 from experiments.credit_lab.evidence import gather, spearman, summarise
 from experiments.credit_lab.interval_plot import interval_plot
 from experiments.credit_lab.tabular import random_team, replaced, truth
@@ -231,13 +231,19 @@ def studies() -> dict:
         for how in tabular.REPLACEMENTS:
             team = replaced(bare, 0, how)
             found[topology.name, how] = study(
-                how, team, estimators, how=how, samples=6, replicates=150, draws=60, seed=3
+                how,
+                team,
+                estimators,
+                replacement=Replacement(0, how),
+                effort=Effort(samples=6, replicates=150, draws=60, seed=3),
             )
     return found
 
 
 def test_every_estimator_keeps_what_it_claims(studies):
-    assert set(CLAIMS) == set(CREDITS) == {name for one in studies.values() for name in one.found}
+    assert (
+        set(CLAIMS) == set(CREDITS) == {name for one in studies.values() for name in one.summaries}
+    )
     assert [v.text for one in studies.values() for v in one.verdicts if not v.holds] == []
     looked_at = {
         (v.text.partition(":")[0], v.claim) for one in studies.values() for v in one.verdicts
@@ -251,9 +257,8 @@ def test_every_estimator_keeps_what_it_claims(studies):
 def test_the_surprisal_of_other_prompts_is_no_bias(topology):
     team, names = random_team(topology, prompts=4, seed=2), ("shared", "difference")
     estimators = {name: make_credit(name, topology) for name in names}
-    one = study(
-        "", team, estimators, samples=2, replicates=300, draws=60, seed=3, advantage="surprisal"
-    )
+    effort = Effort(samples=2, replicates=300, draws=60, seed=3, advantage="surprisal")
+    one = study("", team, estimators, effort=effort)
     assert [v.text for v in one.verdicts if not v.holds] == []
     assert {v.claim for v in one.verdicts} == {"contribution", "gradient"}
 
@@ -261,14 +266,14 @@ def test_the_surprisal_of_other_prompts_is_no_bias(topology):
 @pytest.mark.parametrize("team", ["voting", "dyad"])
 def test_claimed_credit_of_free_riders_and_saboteurs(team, studies):
     for name, claim in CLAIMS.items():
-        if name not in studies[team, "none"].found:
+        if name not in studies[team, "none"].summaries:
             continue
-        _, low, high = studies[team, "silent"].found[name].interval(0, "credit", 4)
+        _, low, high = studies[team, "silent"].summaries[name].interval(0, "credit", 4)
         assert not claim.silent or low <= 0 <= high
-        _, low, high = studies[team, "misleading"].found[name].interval(0, "credit", 4)
+        _, low, high = studies[team, "misleading"].summaries[name].interval(0, "credit", 4)
         assert not claim.saboteur or high < 0
     for how in ("silent", "misleading"):  # the shared reward pays them, and well
-        assert studies[team, how].found["shared"].interval(0, "credit", 4)[1] > 0.1
+        assert studies[team, how].summaries["shared"].interval(0, "credit", 4)[1] > 0.1
 
 
 def planted(update) -> CreditEstimator:
@@ -302,24 +307,43 @@ def test_a_wrong_estimator_is_found_out(wrong, claims):
     found = set()
     for how in ("none", "misleading"):
         team = replaced(random_team(voting(3), prompts=4, seed=2), 0, how)
-        one = study(how, team, {"wrong": planted(wrong)}, how=how, samples=6, replicates=300, draws=60, seed=1,
-                    claims={"wrong": Claim(True, True, True, "exact", "it lies")})  # fmt: skip
+        one = study(
+            how,
+            team,
+            {"wrong": planted(wrong)},
+            replacement=Replacement(0, how),
+            effort=Effort(samples=6, replicates=300, draws=60, seed=1),
+            claims={"wrong": Claim(True, True, True, "exact", "it lies")},
+        )
         found |= {v.claim for v in one.verdicts if not v.holds}
     assert found == claims
 
 
 def test_one_that_pays_free_riders_is_found_out():
     team = replaced(random_team(voting(3), prompts=4, seed=2), 0, "silent")
-    one = study("silent", team, {"shared": make_credit("shared", voting(3))}, how="silent", samples=6, replicates=50,
-                draws=60, claims={"shared": Claim(False, True, False, "", "it lies")})  # fmt: skip
+    one = study(
+        "silent",
+        team,
+        {"shared": make_credit("shared", voting(3))},
+        replacement=Replacement(0, "silent"),
+        effort=Effort(samples=6, replicates=50, draws=60),
+        claims={"shared": Claim(False, True, False, "", "it lies")},
+    )
     assert [v.claim for v in one.verdicts if not v.holds] == ["silent"]
 
 
 def test_who_cannot_be_masked_is_held_to_no_contribution():
     team = replaced(random_team(dyad(), prompts=2, seed=2), 1, "misleading")
-    one = study("a solver", team, {"difference": make_credit("difference", dyad())}, changed=1, how="misleading",
-                samples=6, replicates=50, draws=60)  # fmt: skip
-    assert one.known.contribution[1].mean() < 0 <= one.found["difference"].figures[1, "credit"][0]
+    one = study(
+        "a solver",
+        team,
+        {"difference": make_credit("difference", dyad())},
+        replacement=Replacement(1, "misleading"),
+        effort=Effort(samples=6, replicates=50, draws=60),
+    )
+    assert (
+        one.known.contribution[1].mean() < 0 <= one.summaries["difference"].figures[1, "credit"][0]
+    )
     assert "saboteur" not in {v.claim for v in one.verdicts} and all(v.holds for v in one.verdicts)
 
 
@@ -433,7 +457,7 @@ def test_tables_in_and_files_out(tmp_path, capsys):
     (["--team=tabular_dyad", "--agent=2"], "agent: there is no agent 2"),
     (["--team=tabular_dyad", "--estimators=fair"], "estimators: 'fair' is unknown"),
     (["--team=tabular_dyad", "--estimators=nested:k=2"], "'nested' has no 'k'"),
-    (["--team=tabular_dyad", "--estimators=nested:answers=two"], "answers is no number"),
+    (["--team=tabular_dyad", "--estimators=nested:answers=two"], "answers is not a number"),
     (["--team=tabular_dyad", "--estimators=cross_play"], "'cross_play' needs a team whose members vote"),
     (["--config=configs/none.py"], "config: there is no file"),
     (["--workdir=nowhere"], "workdir: there is no run in nowhere"),
