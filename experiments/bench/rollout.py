@@ -26,8 +26,6 @@ from experiments.bench.workloads import (
     team_of,
 )
 
-# name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied embeddings)
-
 
 def bench_rollout(args) -> dict:
     """Tokens per second of a rollout, beside a peer's, and the fraction of what the machine allows."""

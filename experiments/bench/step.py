@@ -21,8 +21,6 @@ from experiments.bench.workloads import (
     team_of,
 )
 
-# name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied embeddings)
-
 
 def bench_step(args) -> dict:
     """Seconds of a whole training step by part, medians over the second half of the steps; its roofline is of FLOPs.

@@ -21,8 +21,6 @@ from ccpo_jax.models import ModelConfig
 from experiments.bench.roofline import median, train_work
 from experiments.bench.workloads import beside_the_machine, dtype_of, network, peak_memory
 
-# name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied embeddings)
-
 
 def bench_train(args) -> dict:
     """Trained tokens per second, padding, and the fraction of the measured matrix-product rate."""

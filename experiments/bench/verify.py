@@ -7,8 +7,6 @@ import numpy as np
 
 from experiments.bench.workloads import peak_memory
 
-# name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied embeddings)
-
 
 def bench_verify(args) -> dict:
     """Math answers verified per second with the hard kill on; the roofline is the bare verifier in every process.

@@ -16,9 +16,6 @@ from ccpo_jax.sampler import SamplingParams
 from experiments.bench.roofline import Work, measure
 
 # name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied embeddings)
-
-
-# name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied embeddings)
 SHAPES = {
     "small": (256, 8, 8, 2, 32, 1024, 4096, True),
     "qwen2.5-0.5b": (896, 24, 14, 2, 64, 4864, 151936, True),
@@ -26,9 +23,8 @@ SHAPES = {
     "qwen2.5-7b": (3584, 28, 28, 4, 128, 18944, 152064, False),
 }
 
-
-_SHORTEST_RAGGED = 8  # else most tokens would be stop tokens
-
+# With a shorter limit most tokens of the vocabulary would have to be stop tokens.
+_SHORTEST_RAGGED = 8
 
 SINGLE = Topology("single", roles=("voter",), reads=((),), ablated=(), decision="last")
 
@@ -83,15 +79,18 @@ def network(name: str) -> tuple[ModelConfig, dict]:
 
 
 def stand_in() -> tuple[ModelConfig, Policy, tuple]:
-    """A network of one layer and its weights, where it does not matter who speaks: without a token that ends them all
-    responses are as long."""
+    """A network of one layer, for counts of tokens that do not depend on the network."""
     config = ModelConfig("qwen2", 64, 32, 1, 2, 1, 16, 64, tied_embeddings=True)
     policy = models.make_policy(config)
     return config, policy, (policy.publish(models.init_params(config, jax.random.key(0))),)
 
 
 def stop_tokens(config: ModelConfig, args) -> tuple[int, ...]:
-    """Ragged: so many that random weights stop after a quarter of the limit on average. None: one that never comes."""
+    """The tokens that end a response.
+
+    With --stop=ragged there are so many that random weights stop after a quarter of the limit on average; with
+    --stop=none there is one that lies outside the vocabulary.
+    """
     if args.stop == "none":
         return (config.vocab_size,)
     if args.response_length < _SHORTEST_RAGGED:
@@ -103,24 +102,17 @@ def stop_tokens(config: ModelConfig, args) -> tuple[int, ...]:
 
 
 def team_of(args, config: ModelConfig, policy, stop: tuple[int, ...]) -> Team:
-    """A team whose agents read numbers: the problem, and what partners said."""
+    """A team whose agents read numbers: the problem, and their partners' messages."""
     topology = {"single": SINGLE, "dyad": dyad(), "voting": voting(3)}[args.topology]
     codec = IdCodec(stop)
-    quoting, silent = (
-        RolePrompt("", "{problem}", "{message}", ""),
-        RolePrompt("", "{problem}", "", ""),
-    )
-    agents = tuple(
-        Agent(
-            policy,
-            codec,
-            tokenize_role(codec, quoting if reads else silent),
-            args.response_length,
-            0,
-        )
-        for reads in topology.reads
-    )
-    return Team(topology, agents, args.prompt_length + 1)
+    with_messages = RolePrompt("", "{problem}", "{message}", "")
+    without_messages = RolePrompt("", "{problem}", "", "")
+
+    agents = []
+    for reads in topology.reads:
+        template = tokenize_role(codec, with_messages if reads else without_messages)
+        agents.append(Agent(policy, codec, template, args.response_length, 0))
+    return Team(topology, tuple(agents), args.prompt_length + 1)
 
 
 def prompts_of(args, config: ModelConfig, stop: tuple[int, ...]) -> list[list[int]]:
@@ -161,11 +153,18 @@ def dtype_of(args) -> jnp.dtype:
 
 
 def beside_the_machine(pieces: Sequence[Work], seconds: float, args) -> dict[str, float]:
-    """How near a piece of work came to the device's own rates."""
+    """The rates of the machine, and the fraction of them that pieces of work reached."""
     rates = measure(dtype_of(args))
-    bytes_, flops = sum(piece.bytes for piece in pieces), sum(piece.flops for piece in pieces)
+    num_bytes = sum(piece.bytes for piece in pieces)
+    flops = sum(piece.flops for piece in pieces)
     ideal = sum(piece.seconds(rates) for piece in pieces)
-    found = {"flops": flops, "matmul_fraction": flops / seconds / rates.matmul_flops_per_second}
-    if bytes_:
-        found |= {"bytes": bytes_, "copy_fraction": bytes_ / seconds / rates.copy_bytes_per_second}
-    return rates._asdict() | found | {"ideal_seconds": ideal, "roofline_fraction": ideal / seconds}
+
+    result = rates._asdict()
+    result["flops"] = flops
+    result["matmul_fraction"] = flops / seconds / rates.matmul_flops_per_second
+    if num_bytes:
+        result["bytes"] = num_bytes
+        result["copy_fraction"] = num_bytes / seconds / rates.copy_bytes_per_second
+    result["ideal_seconds"] = ideal
+    result["roofline_fraction"] = ideal / seconds
+    return result
