@@ -16,7 +16,7 @@ from ccpo_jax import cli
 from ccpo_jax.config import FIELDS, from_flat, parse
 from ccpo_jax.presets import load_preset, voting
 from ccpo_jax.train import build
-from ccpo_jax.workdir.run_config import load_config, save_config
+from ccpo_jax.workdir.saved_config import load_config, save_config
 from tests.support.errors import raises_for
 
 ROOT = pathlib.Path(__file__).parents[1]

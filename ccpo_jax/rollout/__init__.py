@@ -5,8 +5,8 @@ from ccpo_jax.rollout.collect import rate, rollout
 from ccpo_jax.rollout.outcomes import outcome
 from ccpo_jax.rollout.padding import bucket, tail_groups
 from ccpo_jax.rollout.prompts import RolePrompt, Template, TextCodec, tokenize_role
+from ccpo_jax.rollout.records import Agent, Rollout, Team, Turn
 from ccpo_jax.rollout.role_prompts import PROMPTS
-from ccpo_jax.rollout.team import Agent, Rollout, Team, Turn
 
 __all__ = [
     "PROMPTS",

@@ -20,7 +20,7 @@ from ccpo_jax.rl.topology import agent_masks, is_chain, variants
 from ccpo_jax.rl.types import HostArray, Samples
 from ccpo_jax.rollout import prompts as segments
 from ccpo_jax.rollout.padding import bucket, pad_left, pad_right, stack_prompts, tail_groups
-from ccpo_jax.rollout.team import Agent, ProblemText, Rollout, Team, Turn
+from ccpo_jax.rollout.records import Agent, ProblemText, Rollout, Team, Turn
 from ccpo_jax.sampler import Prompts, SamplingParams
 from ccpo_jax.sampler.generate import ResponseFormat, generate
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ccpo_jax.rl.topology import Topology, team_reward
 from ccpo_jax.rl.types import HostArray, Outcome
-from ccpo_jax.rollout.team import Rollout
+from ccpo_jax.rollout.records import Rollout
 
 _team_reward = jax.jit(team_reward, static_argnums=0)
 

@@ -6,7 +6,7 @@ from ccpo_jax.workdir.checkpoint import Checkpoints, open_checkpoints
 from ccpo_jax.workdir.disk_errors import as_disk_error
 from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter
 from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch
-from ccpo_jax.workdir.run_config import (
+from ccpo_jax.workdir.saved_config import (
     check_same_config,
     compare_config,
     load_config,

@@ -46,7 +46,7 @@ def real_team(args) -> tuple[str, TabularTeam, str]:
     from ccpo_jax.modes import trained_or_loaded
     from ccpo_jax.presets import load_preset
     from ccpo_jax.train.build import make_topology
-    from ccpo_jax.workdir.run_config import load_config
+    from ccpo_jax.workdir.saved_config import load_config
     from experiments.credit_lab.pools import check, sample_pool
 
     if args.workdir:
