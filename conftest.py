@@ -44,7 +44,9 @@ def _is_fast(path: pathlib.Path) -> bool:
 
 
 def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) -> bool | None:
-    """With `-m fast` alone, no other file is imported: importing all tests takes longer than running these."""
+    """With `-m fast` alone, no other file is imported: importing all tests takes longer than
+    running these.
+    """
     if config.option.markexpr == "fast" and collection_path.suffix == ".py":
         return not _is_fast(collection_path) or None
     return None

@@ -1,7 +1,7 @@
-"""Write the pages that are made from the code: `python docs/generate.py`; `--check` says which are stale.
+"""Write the pages made from the code: `python docs/generate.py`; `--check` names stale ones.
 
-docs/teams.md and docs/credit-estimators.md come from docstrings, docs/configuration.md from the table of fields, the file
-map in docs/architecture.md from the first line of every file.
+docs/teams.md and docs/credit-estimators.md come from docstrings, docs/configuration.md from the
+table of fields, the file map in docs/architecture.md from the first line of every file.
 """
 
 import ast

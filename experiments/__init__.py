@@ -1,1 +1,1 @@
-"""Programs that use the library: paper tables, credit laboratory, benchmark, pretraining of the embedded model."""
+"""Programs that use the library: paper tables, study, credit laboratory, benchmarks."""

@@ -1,8 +1,9 @@
-"""Log-probability and entropy of response tokens, with the logits of only a few tokens in memory at a time.
+"""Log-probability and entropy of response tokens, a few tokens' logits at a time.
 
-The backward pass is written by hand. For each chunk of tokens it recomputes the logits, and from them, the saved
-normaliser and the saved entropy it computes their gradient in one pass over the vocabulary. Automatic differentiation
-would run the reductions again, cast the output table once per chunk, and keep residuals of every chunk.
+The backward pass is written by hand. For each chunk of tokens it recomputes the logits, and from
+them, the saved normaliser and the saved entropy it computes their gradient in one pass over the
+vocabulary. Automatic differentiation would run the reductions again, cast the output table once per
+chunk, and keep residuals of every chunk.
 """
 
 import functools
@@ -37,7 +38,8 @@ def response_logprobs(
       entropy_gradient: False: the entropy is only reported, and costs nothing in the backward pass.
 
     Returns:
-      ``(logprobs, entropy)``, both ``[M * R, T]`` float32, nats; values past the end of a response are undefined.
+      ``(logprobs, entropy)``, both ``[M * R, T]`` float32, nats; values past the end of a response
+      are undefined.
     """
     packs, slots = batch.source.shape
     size = min(max(logits_chunk // packs, 1), slots)
@@ -68,7 +70,9 @@ def response_logprobs(
 def packed_logprobs(
     policy: Policy, params: Any, batch: PackedBatch, temperature: Array, *, logits_chunk: int
 ) -> Array:
-    """Log-probabilities ``[M, R, T]`` of a micro-batch, compiled; values past the end of a response are undefined."""
+    """Log-probabilities ``[M, R, T]`` of a micro-batch, compiled; values past the end of a response
+    are undefined.
+    """
     logprobs, _ = response_logprobs(policy, params, batch, temperature, logits_chunk=logits_chunk)
     return logprobs.reshape(batch.old_logprobs.shape)
 
@@ -84,7 +88,8 @@ def token_logprobs(
     used: Array,
     scale: Array,
 ) -> tuple[Array, Array]:
-    """Log-probability and entropy of K tokens in each of M rows; chunks past the last used token are skipped.
+    """Log-probability and entropy of K tokens in each of M rows; chunks past the last used token
+    are skipped.
 
     Args:
       logits: (head, ``[..., D]``) -> ``[..., V]`` float32, `Policy.logits`.
@@ -161,7 +166,8 @@ def _backward(
             slope = slope - to_entropy * probs * (logprobs + level)
         slope = slope * scale
 
-        # With respect to `head`, not `low`: sums over chunks keep the dtype of the master parameters.
+        # With respect to `head`, not `low`: sums over chunks keep the dtype of the master
+        # parameters.
         _, pull_head = jax.vjp(lambda head: logits(head, x), head)
         head_gradient = jax.tree.map(jnp.add, head_gradient, *pull_head(slope))
         return head_gradient, _paste(index, chunk, states_gradient, *pull(slope))

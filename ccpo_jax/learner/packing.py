@@ -1,7 +1,8 @@
-"""Packing: ragged training sequences become a few dense rows of tokens with little padding. Host code, numpy only.
+"""Packing: ragged training sequences become a few dense rows of tokens. Host code.
 
-The samples of a prompt share its tokens. A packed row holds groups one after another: the shared prefix once, then a
-branch per sample with the sample's own part of the prompt (the messages it quotes) and its response.
+The samples of a prompt share its tokens. A packed row holds groups one after another: the shared
+prefix once, then a branch per sample with the sample's own part of the prompt (the messages it
+quotes) and its response.
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ from ccpo_jax.integers import ceil_div, next_power_of_two
 from ccpo_jax.rl.types import Array, HostArray
 from ccpo_jax.rollout import Rollout, bucket
 
-# A packed row has room for as many responses as if each had this fraction (one over it) of the longest one's length.
-# Most batches need no more, so the number of responses per row, a compiled shape, rarely changes.
+# A packed row has room for as many responses as if each had this fraction (one over it) of the
+# longest one's length. Most batches need no more, so the number of responses per row, a compiled
+# shape, rarely changes.
 _LONGEST_TO_TYPICAL = 4
 
 
@@ -30,7 +32,8 @@ class TrainSequence(NamedTuple):
 
 
 class PackedBatch(NamedTuple):
-    """One micro-batch: M packed rows of S slots, which hold up to R responses and K response tokens each.
+    """One micro-batch: M packed rows of S slots, which hold up to R responses and K response tokens
+    each.
 
     Host arrays as `pack` makes them, device arrays inside compiled programs.
     """
@@ -55,8 +58,8 @@ def gather_sequences(
 
     Args:
       rollout: of a whole batch.
-      advantage: ``[turns of the topology, B, G]`` float32. Where several samples of the team share a text, the text
-        gets the advantage of the first of them.
+      advantage: ``[turns of the topology, B, G]`` float32. Where several samples of the team share
+        a text, the text gets the advantage of the first of them.
       turns: indices of the turns whose responses to gather.
       prompts: indices of the prompts.
     """
@@ -100,15 +103,17 @@ def pack(
 
     Args:
       sequences: those of one group are adjacent.
-      row_length: slots of a packed row. A longer sequence lengthens all rows, to its length rounded up by `bucket`.
-      rows_per_microbatch: packed rows of a full micro-batch, rounded up to `multiple`; rows left over become
-        micro-batches of `multiple` rows.
+      row_length: slots of a packed row. A longer sequence lengthens all rows, to its length rounded
+        up by `bucket`.
+      rows_per_microbatch: packed rows of a full micro-batch, rounded up to `multiple`; rows left
+        over become micro-batches of `multiple` rows.
       multiple: every micro-batch has a multiple of this many rows (the devices that share it).
       pad_id: any token.
 
     Returns:
-      Micro-batches whose shapes differ in the number of rows only. R and T are powers of two with room to spare, so
-      that steps share compiled programs; padding them costs a few bytes and no work in the network.
+      Micro-batches whose shapes differ in the number of rows only. R and T are powers of two with
+      room to spare, so that steps share compiled programs; padding them costs a few bytes and no
+      work in the network.
     """
     if not sequences:
         return []
@@ -139,7 +144,9 @@ def _branch_length(sequence: TrainSequence) -> int:
 
 
 def _assign_rows(sequences: Sequence[TrainSequence], row_length: int) -> list[list[TrainSequence]]:
-    """Which sequences each packed row holds: always the longest remaining one of the current group that still fits."""
+    """Which sequences each packed row holds: always the longest remaining one of the current group
+    that still fits.
+    """
     groups: dict[int, list[TrainSequence]] = {}
     for sequence in sequences:
         groups.setdefault(sequence.group, []).append(sequence)
@@ -220,7 +227,8 @@ def _fill_row(
 
         size = len(sequence.response)
         response = slice(used, used + size)
-        # The slot before a token predicts it. Before a branch without a tail that is the end of the prefix.
+        # The slot before a token predicts it. Before a branch without a tail that is the end of the
+        # prefix.
         before = slots.start + len(sequence.tail) - 1
         source[response] = np.arange(before, before + size)
         if not len(sequence.tail):

@@ -1,4 +1,4 @@
-"""Replay: the batch of an update that was left out because a number was not finite, saved, read back and examined."""
+"""Replay: batches of updates that were left out, saved, read back and examined."""
 
 import dataclasses
 import pathlib
@@ -147,7 +147,8 @@ def locate_nonfinite(
     *,
     pad_id: int = 0,
 ) -> NonFinite | None:
-    """Repeats an update and says where the first number that is not finite arises; None where all are finite.
+    """Repeats an update and says where the first number that is not finite arises; None where all
+    are finite.
 
     Args:
       policy, mini_batches, config, pad_id: as in `update_params`.
@@ -190,7 +191,8 @@ def _nonfinite_logprobs(
     pad_id: int,
 ) -> tuple[TrainSequence, ...]:
     """The sequences to which the network gives a log-prob that is not finite."""
-    # Packing reorders sequences; numbered advantages say where each one went. None is 0, which would be left out.
+    # Packing reorders sequences; numbered advantages say where each one went. None is 0, which
+    # would be left out.
     sequences = trained_sequences(sequences, config)
     numbered = [s._replace(advantage=float(n)) for n, s in enumerate(sequences, start=1)]
     bad = set()

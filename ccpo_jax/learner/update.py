@@ -18,8 +18,8 @@ from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
 from ccpo_jax.rl.losses import LOSSES, batch_totals
 from ccpo_jax.rl.types import Array, BatchTotals, Policy
 
-# Losses in which a sequence of advantage 0 has no gradient, so that it can be left out. Those that subtract the batch's
-# mean are not among them.
+# Losses in which a sequence of advantage 0 has no gradient, so that it can be left out. Those that
+# subtract the batch's mean are not among them.
 _SILENT_AT_ZERO_ADVANTAGE = ("grpo", "gspo")
 
 
@@ -45,7 +45,8 @@ class Optimizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class AdamW:
-    """AdamW behind a global-norm clip; step k of the linear warm-up has (k + 1) / (warmup_steps + 1) of the rate.
+    """AdamW behind a global-norm clip; step k of the linear warm-up has (k + 1) / (warmup_steps +
+    1) of the rate.
 
     Static, and compared by value: equal settings share compiled programs.
 
@@ -83,7 +84,8 @@ class AdamW:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """What an update minimises. Static, and compared by value: equal settings share compiled programs.
+    """What an update minimises. Static, and compared by value: equal settings share compiled
+    programs.
 
     Example:
       >>> LossConfig("gspo", (("clip_low", 1e-3),)).function.keywords
@@ -125,8 +127,9 @@ class UpdateConfig:
     packing: PackingConfig
     temperature: float = 1.0  # the sampler's
     mini_batches: int = 1  # optimizer steps per batch of rollouts
-    # True: take the old log-probs from this network before its first step instead of from the sampler. In bfloat16 the
-    # two differ by rounding, which a narrow clip would take for a change of policy.
+    # True: take the old log-probs from this network before its first step instead of from the
+    # sampler. In bfloat16 the two differ by rounding, which a narrow clip would take for a change
+    # of policy.
     rescore: bool = False
     # Leave out sequences that have no gradient; they still count in every mean.
     skip_silent: bool = True
@@ -141,9 +144,11 @@ def accumulate(
     temperature: Array,
     total: Any,
 ) -> tuple[Any, dict[str, Array]]:
-    """Adds one micro-batch's gradient to `total`; returns it with the micro-batch's share of each metric.
+    """Adds one micro-batch's gradient to `total`; returns it with the micro-batch's share of each
+    metric.
 
-    `totals` are those of the whole mini-batch, so that gradients, losses and metrics of micro-batches add up to its.
+    `totals` are those of the whole mini-batch, so that gradients, losses and metrics of
+    micro-batches add up to its.
     """
     sampled = batch.old_logprobs.reshape(-1, batch.old_logprobs.shape[2])
     mask = jnp.arange(sampled.shape[1]) < batch.length.reshape(-1, 1)
@@ -178,7 +183,9 @@ def accumulate(
 
 @functools.cache
 def jitted_accumulate() -> Any:
-    """`accumulate`, jitted. Made at the first call: the compiler's options depend on the backend that is known then."""
+    """`accumulate`, jitted. Made at the first call: the compiler's options depend on the backend
+    that is known then.
+    """
     return jax.jit(
         accumulate,
         static_argnames=("policy", "loss"),
@@ -215,7 +222,8 @@ def update_params(
     *,
     pad_id: int = 0,
 ) -> tuple[Any, Any, dict[str, float]]:
-    """One optimizer step on each mini-batch; one whose loss or gradient is not finite changes nothing.
+    """One optimizer step on each mini-batch; one whose loss or gradient is not finite changes
+    nothing.
 
     Args:
       policy: the network's functions.
@@ -302,7 +310,9 @@ def gradient(
     totals: BatchTotals,
     config: UpdateConfig,
 ) -> tuple[Any, Array | np.float32, list[dict[str, Array]]]:
-    """The gradient of one mini-batch: ``(gradient, loss, metrics of each micro-batch)``, on the device."""
+    """The gradient of one mini-batch: ``(gradient, loss, metrics of each micro-batch)``, on the
+    device.
+    """
     temperature = np.float32(config.temperature)
     grads = _zeros_like_placed(params)
     loss = np.float32(0)
@@ -317,14 +327,18 @@ def gradient(
 
 
 def mini_batch_totals(mini_batches: Sequence[Sequence[TrainSequence]]) -> list[BatchTotals]:
-    """Denominators of each mini-batch. The statistics of the advantage are those of the whole batch of rollouts."""
+    """Denominators of each mini-batch. The statistics of the advantage are those of the whole batch
+    of rollouts.
+    """
     whole = totals_of([sequence for sequences in mini_batches for sequence in sequences])
     statistics = {"advantage_mean": whole.advantage_mean, "advantage_std": whole.advantage_std}
     return [totals_of(sequences)._replace(**statistics) for sequences in mini_batches]
 
 
 def totals_of(sequences: Sequence[TrainSequence]) -> BatchTotals:
-    """Denominators of a mini-batch, on the host; sequences that are left out as silent count as well."""
+    """Denominators of a mini-batch, on the host; sequences that are left out as silent count as
+    well.
+    """
     lengths = np.array([len(sequence.response) for sequence in sequences])
     advantage = np.array([sequence.advantage for sequence in sequences], np.float32)
     # Powers of two: few compiled shapes.

@@ -14,7 +14,8 @@ from ccpo_jax.workdir import accuracy_rows, accuracy_table
 
 
 def evaluate_only(config: Config | Mapping[str, Any], workdir: str | None) -> dict[str, float]:
-    """Evaluates the best checkpoint of a workdir, or the untrained models, on held-out problems and test sets.
+    """Evaluates the best checkpoint of a workdir, or the untrained models, on held-out problems and
+    test sets.
 
     Raises:
       InputError: there is neither a held-out problem nor a test set.

@@ -16,7 +16,8 @@ from ccpo_jax.rollout import Team
 
 
 def export(config: Config | Mapping[str, Any], workdir: str | None) -> None:
-    """Writes the best checkpoint's networks and tokenizers to <workdir>/export in Hugging Face format.
+    """Writes the best checkpoint's networks and tokenizers to <workdir>/export in Hugging Face
+    format.
 
     Raises:
       InputError: no workdir, no checkpoints in it, or a tokenizer that cannot be saved.

@@ -1,4 +1,4 @@
-"""`ccpo-jax replay FILE`: repeats an update that was left out, and says where its first non-finite number arises."""
+"""`ccpo-jax replay FILE`: repeats an update that was left out and names its first bad number."""
 
 import argparse
 import pathlib
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
       arguments: the file, <workdir>/not_finite/step-N-agent-K.npz.
 
     Returns:
-      0 where every number is finite, 1 where one is not, 2 where the file or its workdir cannot be read.
+      0 where every number is finite, 1 where one is not, 2 where the file or its workdir cannot be
+      read.
     """
     parser = argparse.ArgumentParser(prog="ccpo-jax replay", description=__doc__)
     parser.add_argument("file", help="<workdir>/not_finite/step-N-agent-K.npz")
@@ -83,7 +84,8 @@ def replay_update(
         run.update,
         pad_id=agent.tokenizer.pad_id,
     )
-    # An update of one mini-batch that was left out changed nothing: the parameters after it are those before it.
+    # An update of one mini-batch that was left out changed nothing: the parameters after it are
+    # those before it.
     unchanged = batch.step if run.update.mini_batches == 1 else batch.step - 1
     exact = checkpoint_step in (batch.step - 1, unchanged)
     return Replayed(batch, parameter_set, checkpoint_step, exact, location)
@@ -113,13 +115,15 @@ def report_lines(replayed: Replayed) -> list[str]:
     batch = replayed.batch
     agents = ", ".join(f"agent {agent}" for agent in batch.agents)
     lines = [
-        f"step {batch.step}, {agents}, {len(batch.sequences)} responses to {len(batch.problems)} problems; "
+        f"step {batch.step}, {agents}, {len(batch.sequences)} responses to "
+        f"{len(batch.problems)} problems; "
         f"left out because: {batch.reason}",
         f"repeated with the parameters of checkpoint {replayed.checkpoint_step}",
     ]
     if not replayed.exact:
         lines.append(
-            f"note: there is no checkpoint of step {batch.step - 1}; these are not the parameters that the update "
+            f"note: there is no checkpoint of step {batch.step - 1}; these are not the "
+            "parameters that the update "
             "started from"
         )
     if replayed.location is None:
@@ -137,7 +141,8 @@ def _location_lines(batch: SavedBatch, location: NonFinite) -> list[str]:
     for sequence in location.sequences[:10]:
         tokens = len(sequence.response)
         lines.append(
-            f"  a response of {tokens} tokens to {batch.problem_of(sequence)}, advantage {sequence.advantage:g}"
+            f"  a response of {tokens} tokens to {batch.problem_of(sequence)}, advantage "
+            f"{sequence.advantage:g}"
         )
     if len(location.sequences) > 10:
         lines.append(f"  and {len(location.sequences) - 10} more responses")

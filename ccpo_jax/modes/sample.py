@@ -1,4 +1,4 @@
-"""`--mode=sample`: what the team writes, whether it is right, and what each agent is credited with."""
+"""`--mode=sample`: what the team writes, whether it is right, and each agent's credit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,10 +25,12 @@ from ccpo_jax.verifiers import VerifierPool
 def show_samples(
     config: Config | Mapping[str, Any], workdir: str | None, problems: int = 4
 ) -> None:
-    """Prints two samples of each of a few held-out problems: messages, verdicts, credit, advantage, ratings.
+    """Prints two samples of each of a few held-out problems: messages, verdicts, credit, advantage,
+    ratings.
 
-    Every problem gets a whole group of samples, and credit and advantage are computed from it as in training, with the
-    checkpoint's own statistics. The two samples have different rewards where the group has any.
+    Every problem gets a whole group of samples, and credit and advantage are computed from it as in
+    training, with the checkpoint's own statistics. The two samples have different rewards where the
+    group has any.
 
     Args:
       config: of the run.
@@ -121,7 +123,8 @@ def _sample_lines(
             masked = " and ".join(str(agent) for agent in np.flatnonzero(~mask))
             gain = reward[0] - reward[world]
             lines.append(
-                f"--- without agent {masked}: reward {reward[world]:.2f}, a contribution of {gain:+.2f}"
+                f"--- without agent {masked}: reward {reward[world]:.2f}, a contribution of "
+                f"{gain:+.2f}"
             )
         lines += _message_lines(topology, index, sample, world, collected)
     for agent, role in enumerate(topology.agent_roles):
@@ -134,7 +137,9 @@ def _sample_lines(
 def _message_lines(
     topology: Topology, index: int, sample: int, world: int, collected: Collected
 ) -> list[str]:
-    """The messages of one sample in one world. A masked world shows those that differ from the factual world's."""
+    """The messages of one sample in one world. A masked world shows those that differ from the
+    factual world's.
+    """
     mask = np.asarray(collected.outcome.agent_mask)[world]
     correct = np.asarray(collected.outcome.correct)[world, index, sample]
     answering = answer_turns(topology, mask)
@@ -153,12 +158,15 @@ def _message_lines(
 
 
 def answer_turns(topology: Topology, mask: HostArray) -> set[int]:
-    """The turns whose text is the team's answer, or a vote on it, where only the agents in `mask` are present.
+    """The turns whose text is the team's answer, or a vote on it, where only the agents in `mask`
+    are present.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad
-      >>> answer_turns(dyad(), np.array([True, True])), answer_turns(dyad(), np.array([True, False]))
-      ({1}, {0})
+      >>> answer_turns(dyad(), np.array([True, True]))
+      {1}
+      >>> answer_turns(dyad(), np.array([True, False]))
+      {0}
     """
     final = [topology.final_turns[agent] for agent in np.flatnonzero(mask)]
     if topology.decision == "vote":

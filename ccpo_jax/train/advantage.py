@@ -23,7 +23,9 @@ class Advantage:
     normalize_std: bool = True
 
     def __call__(self, credit: Array, surprisal: Array | None) -> Array:
-        """Advantages ``[A, B, G]`` of a batch's credit; `surprisal`, of the same shape, is read by "surprisal" alone."""
+        """Advantages ``[A, B, G]`` of a batch's credit; `surprisal`, of the same shape, is read by
+        "surprisal" alone.
+        """
         if self.baseline == "group":
             return group_advantage(credit, normalize_std=self.normalize_std)
         if self.baseline == "leave_one_out":

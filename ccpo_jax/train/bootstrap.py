@@ -8,7 +8,8 @@ from ccpo_jax.rl.types import HostArray
 def bootstrap_interval(
     values: HostArray, *, confidence: float = 0.95, seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float, float]:
-    """Mean over problems and its percentile bootstrap interval; problems are resampled, not samples.
+    """Mean over problems and its percentile bootstrap interval; problems are resampled, not
+    samples.
 
     Args:
       values: ``[B]``, or ``[B, G]`` with several samples per problem.

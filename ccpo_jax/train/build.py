@@ -1,4 +1,4 @@
-"""Build a run: the configuration becomes typed objects, once. Nothing after `build` reads a configuration."""
+"""Build a run: the configuration becomes typed objects, once."""
 
 import dataclasses
 import functools
@@ -100,7 +100,9 @@ class Run:
 
     @functools.cached_property
     def step_credits(self) -> Mapping[tuple[int, ...], CreditEstimator]:
-        """The credit of a step by the agents that it trains. Made once: an estimator is the key of compiled programs."""
+        """The credit of a step by the agents that it trains. Made once: an estimator is the key of
+        compiled programs.
+        """
         topology = self.team.topology
         return {
             active: credit_of_step(self.credit, topology, active)
@@ -109,7 +111,8 @@ class Run:
 
 
 def build(config: Config | Mapping[str, Any], *, devices: Sequence[Any] | None = None) -> Run:
-    """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work begins.
+    """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work
+    begins.
 
     Args:
       config: a `Config`, or nested mappings of its fields such as a ConfigDict.
@@ -173,11 +176,13 @@ def build(config: Config | Mapping[str, Any], *, devices: Sequence[Any] | None =
 
 
 def memory_fields(config: Config, phase: str) -> dict[str, Any]:
-    """Name and value of the fields to lower where a phase runs out of memory, most effective first."""
+    """Name and value of the fields to lower where a phase runs out of memory, most effective
+    first.
+    """
     return {name: table.get(config, name) for name in table.fields_to_lower(phase)}
 
 
-# --- the parts --------------------------------------------------------------------------------------------------------
+# --- the parts ------------------------------------------------------------------------------------
 
 
 def make_topology(config: Config) -> Topology:
@@ -210,7 +215,9 @@ def make_loss(config: Config) -> LossConfig:
 
 
 def make_advantage(config: Config, credit: CreditEstimator) -> Advantage:
-    """How credit becomes an advantage; what the configuration leaves open follows from loss and credit."""
+    """How credit becomes an advantage; what the configuration leaves open follows from loss and
+    credit.
+    """
     baseline = config.advantage.baseline
     if baseline is None:
         baseline = "none" if config.loss.name == "reinforce_pp" else credit.baseline.kind
@@ -221,7 +228,8 @@ def make_advantage(config: Config, credit: CreditEstimator) -> Advantage:
     if credit.baseline.kind == "none" and baseline != "none":
         raise InputError(
             "advantage.baseline",
-            f"credit {config.credit.name!r} has a baseline of its own, received {baseline!r}; leave it out",
+            f"credit {config.credit.name!r} has a baseline of its own, received {baseline!r}; "
+            "leave it out",
         )
     if config.advantage.normalize_std and baseline != "group":
         raise InputError(
@@ -241,8 +249,10 @@ def _check_surprisal(config: Config) -> None:
     if config.loss.name != "grpo" or config.loss.normalize != "length":
         raise InputError(
             "advantage.baseline",
-            f"'surprisal' needs a loss that divides by a fixed length, received {config.loss.name!r} with "
-            f"normalize={config.loss.normalize!r}; type --config.loss.name=grpo --config.loss.normalize=length "
+            "'surprisal' needs a loss that divides by a fixed length, received "
+            f"{config.loss.name!r} with "
+            f"normalize={config.loss.normalize!r}; type --config.loss.name=grpo "
+            "--config.loss.normalize=length "
             f"--config.loss.max_length={max(config.response_length)}",
         )
     if config.batch_size < 2:
@@ -319,7 +329,7 @@ def make_schedule(config: Config, topology: Topology) -> Schedule:
     return Schedule(topology.num_agents, config.trainer.period if alternate else None)
 
 
-# --- checks and arguments ---------------------------------------------------------------------------------------------
+# --- checks and arguments -------------------------------------------------------------------------
 
 
 def check_shapes(
@@ -331,7 +341,9 @@ def check_shapes(
     batch_size: int,
     group_size: int,
 ) -> None:
-    """Traces credit, advantage and loss at the run's sizes without computing, so that what they refuse shows here."""
+    """Traces credit, advantage and loss at the run's sizes without computing, so that what they
+    refuse shows here.
+    """
     masks = agent_masks(topology.num_agents, masked_worlds(credit, topology))
     worlds, agents = masks.shape
     samples = group_size * credit.needs.answers_per_text ** (agents - 1)
@@ -369,10 +381,11 @@ def _check_batch_sizes(config: Config, shards: int) -> None:
 def _arguments(
     config: Config, section: str, chosen: str, known: Collection[str], without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """What a constructor is called with: the fields of a section that have an effect on it in this run.
+    """What a constructor is called with: the fields of a section that have an effect on it in this
+    run.
 
-    Of an entry that was added to a table from outside nothing is known but what was set: it gets the fields that differ
-    from their default, and refuses those that it does not take.
+    Of an entry that was added to a table from outside nothing is known but what was set: it gets
+    the fields that differ from their default, and refuses those that it does not take.
     """
     arguments = {}
     for field in dataclasses.fields(getattr(config, section)):

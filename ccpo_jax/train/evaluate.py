@@ -50,10 +50,11 @@ def evaluate(
       config: number of samples and how they are drawn.
 
     Returns:
-      name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over problems.
-      `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality of all k samples' answers.
-      `agent_accuracy/k` is the world that holds agent k alone, `without_agent_accuracy/k` the one that lacks it, and
-      `free_ride/k` how often the team was right and would have been without agent k.
+      name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over
+      problems. `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality
+      of all k samples' answers. `agent_accuracy/k` is the world that holds agent k alone,
+      `without_agent_accuracy/k` the one that lacks it, and `free_ride/k` how often the team was
+      right and would have been without agent k.
 
     Raises:
       InputError: there are no problems, and so no accuracies.
@@ -87,7 +88,9 @@ def _answer(
     key: jax.Array,
     config: EvalConfig,
 ) -> tuple[Outcome, Counter, int]:
-    """The outcome of all problems in the worlds of `evaluation_worlds`, verifier counts and decoded tokens."""
+    """The outcome of all problems in the worlds of `evaluation_worlds`, verifier counts and decoded
+    tokens.
+    """
     shards = num_shards(config.sampling.sharding)
     size = min(config.batch_size, ceil_div(len(problems), shards) * shards)
     outcomes: list[Outcome] = []
@@ -124,7 +127,8 @@ def _answer(
 
 
 def evaluation_worlds(num_agents: int) -> tuple[tuple[int, ...], ...]:
-    """What the worlds of an evaluation mask: each agent, then all but each agent; of two agents that is the same.
+    """What the worlds of an evaluation mask: each agent, then all but each agent; of two agents
+    that is the same.
 
     Example:
       >>> evaluation_worlds(3)
@@ -137,7 +141,9 @@ def evaluation_worlds(num_agents: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _accuracies(team: Team, outcome: Outcome) -> dict[str, HostArray]:
-    """Per-problem accuracies ``[B]`` of one evaluation, each read off the world that holds just these agents."""
+    """Per-problem accuracies ``[B]`` of one evaluation, each read off the world that holds just
+    these agents.
+    """
     reward = np.asarray(outcome.reward)
     correct = np.asarray(outcome.correct)
     world_of: dict[tuple[int, ...], int] = {}

@@ -19,7 +19,7 @@ from ccpo_jax.learner.replay import SavedBatch, nonfinite_sequences, save_batch
 T = TypeVar("T")
 
 
-# --- numbers that are not finite --------------------------------------------------------------------------------------
+# --- numbers that are not finite ------------------------------------------------------------------
 
 
 class NonFiniteUpdateError(RuntimeError):
@@ -67,7 +67,10 @@ class NonFiniteGuard:
     def report(self, batch: SavedBatch) -> None:
         """Saves the batch of an update that was left out, and says in one line what happened."""
         agents = ", ".join(f"agent {agent} ({self._roles[agent]})" for agent in batch.agents)
-        line = f"step {batch.step}, {agents}: {batch.reason}, on {_problem_names(batch)}; this update is left out"
+        problems = _problem_names(batch)
+        line = (
+            f"step {batch.step}, {agents}: {batch.reason}, on {problems}; this update is left out"
+        )
         if self._folder is not None:
             path = save_batch(self._folder, batch)
             line += f"; to see where it arises, type: ccpo-jax replay {path}"
@@ -78,7 +81,9 @@ class NonFiniteGuard:
 
 
 def _problem_names(batch: SavedBatch) -> str:
-    """The problems of the sequences that are not finite; of all where the sequences themselves are finite."""
+    """The problems of the sequences that are not finite; of all where the sequences themselves are
+    finite.
+    """
     bad = nonfinite_sequences(batch.sequences) or batch.sequences
     indices = sorted({sequence.group % len(batch.problems) for sequence in bad})
     names = [batch.problems[index] for index in indices]
@@ -86,16 +91,18 @@ def _problem_names(batch: SavedBatch) -> str:
     return ", ".join(names[:3]) + more
 
 
-# --- memory and time --------------------------------------------------------------------------------------------------
+# --- memory and time ------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def explain_oom(phase: str, fields: Mapping[str, Any]) -> Iterator[None]:
-    """Says which field to lower where a phase of the program does not fit the device's memory, or the host's.
+    """Says which field to lower where a phase of the program does not fit the device's memory, or
+    the host's.
 
     Args:
       phase: rollout, update, evaluation or loading.
-      fields: dotted name and value of the fields to lower, most effective first; {} = none is known.
+      fields: dotted name and value of the fields to lower, most effective first; {} = none is
+        known.
 
     Raises:
       InputError: in place of the device's own error.
@@ -114,7 +121,8 @@ def explain_oom(phase: str, fields: Mapping[str, Any]) -> Iterator[None]:
         )
         if phase == "loading":
             message = (
-                f"{received} does not fit {memory}; type --config.mesh.fsdp=N on N devices, or a smaller "
+                f"{received} does not fit {memory}; type --config.mesh.fsdp=N on N devices, or "
+                "a smaller "
                 f"--config.{first}"
             )
         raise InputError(first, message) from error
@@ -151,7 +159,8 @@ def run_with_timeout(seconds: float, field: str, work: Callable[[], T]) -> T:
     if not outcome:
         raise InputError(
             field,
-            f"loading it takes longer than {seconds:g} seconds; see whether its disk or server answers, or type a "
+            f"loading it takes longer than {seconds:g} seconds; see whether its disk or server "
+            "answers, or type a "
             "larger --config.load_time_limit (0 = no limit)",
         )
     return outcome[0]()

@@ -44,7 +44,7 @@ class LoadedTeam(NamedTuple):
     sources: tuple[str, ...]  # P folders or Hub names of parameters
 
 
-# --- problems ---------------------------------------------------------------------------------------------------------
+# --- problems -------------------------------------------------------------------------------------
 
 
 def load_problems(config: Config) -> tuple[data.Dataset, list[data.Dataset]]:
@@ -64,7 +64,9 @@ def load_problems(config: Config) -> tuple[data.Dataset, list[data.Dataset]]:
 def split_problems(
     problems: data.Dataset, tests: Sequence[data.Dataset], config: Config
 ) -> Datasets:
-    """Training and held-out problems without those of a test set, and the part of the test sets to evaluate on."""
+    """Training and held-out problems without those of a test set, and the part of the test sets to
+    evaluate on.
+    """
     clean = data.decontaminate(problems, tests, similarity=config.data.similarity)
     train, heldout = data.split_heldout(clean, config.data.heldout, config.seed)
     return Datasets(train, heldout, tuple(_first(test, config.eval.limit) for test in tests))
@@ -88,15 +90,16 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
       overlong: "error", or "drop": longer problems are dropped and counted.
 
     Raises:
-      InputError: a prompt is too long and `overlong` is "error", all are too long, or a problem has not one view per
-        agent.
+      InputError: a prompt is too long and `overlong` is "error", all are too long, or a problem has
+        not one view per agent.
     """
     agents = team.topology.num_agents
     for problem in dataset.problems:
         if problem.views and len(problem.views) != agents:
             raise InputError(
                 "views",
-                f"problem {problem.id} has {len(problem.views)}, the team {agents} agents; give every agent one, or "
+                f"problem {problem.id} has {len(problem.views)}, the team {agents} agents; "
+                "give every agent one, or "
                 "leave them out",
             )
 
@@ -108,8 +111,10 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
     if overlong == "error" or not fits.any():
         raise InputError(
             "prompt_length",
-            f"{too_long} prompts of {dataset.name} exceed {team.prompt_length} tokens, the longest takes "
-            f"{max(longest)} at least; type --config.prompt_length={max(longest)} or --config.data.overlong=drop",
+            f"{too_long} prompts of {dataset.name} exceed {team.prompt_length} tokens, the "
+            "longest takes "
+            f"{max(longest)} at least; type --config.prompt_length={max(longest)} or "
+            "--config.data.overlong=drop",
         )
     problems = tuple(p for p, fit in zip(dataset.problems, fits, strict=True) if fit)
     dropped = {**dataset.dropped, "prompt too long": too_long}
@@ -133,7 +138,9 @@ def _prompt_lengths(problems: Sequence[data.Problem], team: Team) -> HostArray:
 
 
 def _lengths_for(agent: Agent, texts: Sequence[str], prompt_length: int) -> HostArray:
-    """``[N]`` tokens of an agent's prompts. For texts beyond the limit, a prefix counts if it already exceeds it."""
+    """``[N]`` tokens of an agent's prompts. For texts beyond the limit, a prefix counts if it
+    already exceeds it.
+    """
     template = agent.template
     frame = len(template.head) + len(template.after) + len(prompts.tail(template, []))
 
@@ -148,7 +155,7 @@ def _lengths_for(agent: Agent, texts: Sequence[str], prompt_length: int) -> Host
     return lengths
 
 
-# --- the team ---------------------------------------------------------------------------------------------------------
+# --- the team -------------------------------------------------------------------------------------
 
 
 def load_team(config: Config, topology: Topology, layout: Layout, *, ratings: bool) -> LoadedTeam:
@@ -235,7 +242,8 @@ def _load_network(name: str, config: Config) -> tuple[Any, Any]:
     if tokenizer.vocab_size > network.vocab_size:
         raise InputError(
             "model",
-            f"the tokenizer vocabulary of {name} ({tokenizer.vocab_size}) is larger than the embedding table "
+            f"the tokenizer vocabulary of {name} ({tokenizer.vocab_size}) is larger than the "
+            "embedding table "
             f"({network.vocab_size}); choose a model whose files belong together",
         )
     return network, tokenizer
@@ -272,7 +280,9 @@ def response_lengths(lengths: Sequence[int], topology: Topology) -> tuple[int, .
 def load_params(
     sources: Sequence[str], layout: Layout, *, revision: str | None, time_limit: float
 ) -> tuple:
-    """P float32 parameter sets on the mesh; each is a copy that is trained and donated on its own."""
+    """P float32 parameter sets on the mesh; each is a copy that is trained and donated on its
+    own.
+    """
     placement = functools.partial(state_sharding, layout.mesh, rules=layout.train)
 
     def load() -> tuple:

@@ -59,15 +59,16 @@ def train(
 
     Args:
       config: a `Config`, or nested mappings of its fields such as a ConfigDict.
-      workdir: holds config.json, metrics.jsonl, rollouts.jsonl, TensorBoard files, checkpoints/ and result.json.
+      workdir: holds config.json, metrics.jsonl, rollouts.jsonl, TensorBoard files, checkpoints/ and
+        result.json.
       on_step, devices: as in `Trainer`.
 
     Returns:
       The last evaluation's metrics; those of the last step where SIGTERM ended the run early.
 
     Raises:
-      InputError: one line about what is wrong with the configuration, a file or the workdir, or which field to lower
-        where memory ran out.
+      InputError: one line about what is wrong with the configuration, a file or the workdir, or
+        which field to lower where memory ran out.
       NonFiniteUpdateError: an update was not finite and ``trainer.not_finite`` is "stop".
       KeyboardInterrupt: Ctrl-C ended the run early. In either case all steps are saved.
     """
@@ -82,7 +83,8 @@ def train(
 
 
 class Trainer:
-    """Trains a team, one step at a time or to the end. A context manager: it holds worker processes and open files.
+    """Trains a team, one step at a time or to the end. A context manager: it holds worker processes
+    and open files.
 
         with Trainer(config, "runs/mine") as trainer:
             while trainer.step_count < 10:
@@ -90,12 +92,12 @@ class Trainer:
             trainer.save()
 
     Args:
-      run: a configuration, or what `build` made of one. Parts of a `Run` can be exchanged with `dataclasses.replace`;
-        config.json records the configuration that it was built from.
-      workdir: folder of the run; where it holds checkpoints, training resumes from the newest one. None = nothing is
-        written or saved.
-      on_step: called by `train` with the trainer and the metrics of each step before they are written; it may add to
-        them.
+      run: a configuration, or what `build` made of one. Parts of a `Run` can be exchanged with
+        `dataclasses.replace`; config.json records the configuration that it was built from.
+      workdir: folder of the run; where it holds checkpoints, training resumes from the newest one.
+        None = nothing is written or saved.
+      on_step: called by `train` with the trainer and the metrics of each step before they are
+        written; it may add to them.
       devices: of the mesh, where `run` is a configuration; None = all.
 
     Attributes:
@@ -151,7 +153,8 @@ class Trainer:
         """Accuracies of the current parameters, as ``<prefix>/...``.
 
         Args:
-          sets: prefix -> problems; None = held-out problems under "eval", each test set under "test/<name>".
+          sets: prefix -> problems; None = held-out problems under "eval", each test set under
+            "test/<name>".
         """
         if sets is None:
             sets = heldout_set(self.run) | test_sets(self.run)
@@ -173,7 +176,8 @@ class Trainer:
                 self._checkpoints.save(self.step_count, self.state, metrics=metrics)
 
     def train(self, stop: GracefulStop | None = None) -> dict[str, float]:
-        """All remaining steps, with evaluations, checkpoints and closing tables; see `train` of this module.
+        """All remaining steps, with evaluations, checkpoints and closing tables; see `train` of
+        this module.
 
         Args:
           stop: of a caller that handles signals already.
@@ -284,7 +288,9 @@ class Trainer:
     # --- steps ---
 
     def _recorded_step(self) -> dict[str, float]:
-        """A step with what is due after it: evaluation, metrics, checkpoint; all of it after the last step."""
+        """A step with what is due after it: evaluation, metrics, checkpoint; all of it after the
+        last step.
+        """
         metrics = self.step()
         if self._is_due(self.run.loop.eval_every):
             metrics |= self.evaluate(heldout_set(self.run))
@@ -303,7 +309,9 @@ class Trainer:
     # --- end ---
 
     def _finish(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Closing tables: held-out problems before and after training, test sets with the best checkpoint."""
+        """Closing tables: held-out problems before and after training, test sets with the best
+        checkpoint.
+        """
         if self._checkpoints is not None:
             # A full disk shows here, not after the results.
             self._checkpoints.wait()
@@ -335,7 +343,9 @@ class Trainer:
         print_main(accuracy_table(*rows))
 
     def _best_state(self) -> tuple[int, TrainState]:
-        """Step and state of the best checkpoint; the current ones where none is better or the best is damaged."""
+        """Step and state of the best checkpoint; the current ones where none is better or the best
+        is damaged.
+        """
         best_step = None if self._checkpoints is None else self._checkpoints.best_step()
         if self._checkpoints is None or best_step in (None, self.step_count):
             return self.step_count, self.state
@@ -343,20 +353,24 @@ class Trainer:
             return self._checkpoints.restore(self.state, step=best_step)
         except ValueError as error:
             print_main(
-                f"warning: results are those of the last step's parameters, not of the best: {error}",
+                "warning: results are those of the last step's parameters, not of the best: "
+                f"{error}",
                 file=sys.stderr,
             )
             return self.step_count, self.state
 
     def _end_early(self, signal_name: str, metrics: dict[str, float]) -> dict[str, float]:
-        """Says where the run stands, now that it is saved; the metrics of its last step, or the reason as an exception."""
+        """Says where the run stands, now that it is saved; the metrics of its last step, or the
+        reason as an exception.
+        """
         saved = "nothing to save yet"
         if self.step_count and self._checkpoints is not None:
             steps = f"step {self.step_count} of {self.run.loop.steps}"
             saved = f"saved after {steps}, where the same command resumes"
         if self._guard.stop_reason:
             raise NonFiniteUpdateError(
-                f"{self._guard.stop_reason}; {saved}; --config.trainer.not_finite=skip continues automatically"
+                f"{self._guard.stop_reason}; {saved}; --config.trainer.not_finite=skip "
+                "continues automatically"
             )
         print_main(f"stopped by {signal_name}: {saved}", file=sys.stderr)
         if signal_name == "SIGINT":

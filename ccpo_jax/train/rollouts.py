@@ -1,4 +1,4 @@
-"""Rollouts with everything that credit needs: verdicts on the answers, and the agents' ratings of the outcomes."""
+"""Rollouts with what credit needs: verdicts on the answers, and the agents' ratings."""
 
 import dataclasses
 import time
@@ -114,9 +114,10 @@ def collect_ratings(
       outcome: of these rollouts.
 
     Returns:
-      ``(rollouts, outcome, metrics)``, the first two with ratings and shares. Metrics per rater: the fraction of
-      replies that hold one of the nine pairs of shares and repeat the outcome (`parsed`), the fraction of each failure,
-      and the Thinker's mean share, failures left out, where the team was right and where it was wrong.
+      ``(rollouts, outcome, metrics)``, the first two with ratings and shares. Metrics per rater:
+      the fraction of replies that hold one of the nine pairs of shares and repeat the outcome
+      (`parsed`), the fraction of each failure, and the Thinker's mean share, failures left out,
+      where the team was right and where it was wrong.
     """
     verdicts = [[OUTCOMES[bool(reward > 0.5)] for reward in row] for row in outcome.reward[0]]
     rollouts = rate(team, weights, prompts, rollouts, verdicts, key, sampling=sampling)

@@ -7,7 +7,8 @@ from typing import Any
 
 
 class GracefulStop:
-    """Requests a stop on the first SIGTERM or SIGINT; a second one acts as it does by default. A context manager.
+    """Requests a stop on the first SIGTERM or SIGINT; a second one acts as it does by default. A
+    context manager.
 
     Outside the main thread Python allows no signal handlers; there, signals keep their effect.
 

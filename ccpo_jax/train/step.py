@@ -28,7 +28,8 @@ class Credited(NamedTuple):
 
     credit: HostArray  # [A, B, G] float32
     advantage: HostArray  # [A, B, G] float32
-    known: HostArray  # [A] bool, False: a masked world of this agent was not decoded, its credit means nothing
+    # [A] bool. False: a masked world of this agent was not decoded, so its credit means nothing.
+    known: HostArray
 
 
 class StepResult(NamedTuple):
@@ -112,7 +113,7 @@ def initial_state(run: Run) -> TrainState:
     )
 
 
-# --- decode weights and credit ----------------------------------------------------------------------------------------
+# --- decode weights and credit --------------------------------------------------------------------
 
 
 def publish(team: Team, params: Sequence[Any]) -> tuple:
@@ -140,7 +141,7 @@ def assign_credit(
     return value, advantage(value, surprisal), state
 
 
-# --- updates ----------------------------------------------------------------------------------------------------------
+# --- updates --------------------------------------------------------------------------------------
 
 
 class Updated(NamedTuple):
@@ -221,7 +222,8 @@ def turn_advantages(
 ) -> HostArray:
     """Advantages of all turns from those of agents ``[A, B, G]``: every turn has its speaker's.
 
-    Parameters that speak in several of `turns` weigh them alike, also where K answers per text make one of them speak
+    Parameters that speak in several of `turns` weigh them alike, also where K answers per text make
+    one of them speak
     more often: its sequences count less in the mean over sequences that a loss is.
     """
     samples = np.array([turn.samples_per_variant[0] for turn in rollouts.turns], np.float32)
@@ -229,7 +231,7 @@ def turn_advantages(
     return advantage[list(speakers)] * weight[:, None, None]
 
 
-# --- metrics ----------------------------------------------------------------------------------------------------------
+# --- metrics --------------------------------------------------------------------------------------
 
 
 def step_metrics(run: Run, collected: Collected, credited: Credited) -> dict[str, float]:

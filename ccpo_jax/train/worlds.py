@@ -7,7 +7,9 @@ from ccpo_jax.rl.types import CreditEstimator, HostArray
 
 
 def masked_worlds(credit: CreditEstimator, topology: Topology) -> tuple:
-    """What the masked worlds of a training step mask: what the credit reads, and all that costs no decoding."""
+    """What the masked worlds of a training step mask: what the credit reads, and all that costs no
+    decoding.
+    """
     if credit.needs.ablated:
         return credit.needs.ablated
     return topology.ablated if _masks_are_free(topology) else ()
@@ -16,7 +18,8 @@ def masked_worlds(credit: CreditEstimator, topology: Topology) -> tuple:
 def credit_of_step(
     credit: CreditEstimator, topology: Topology, active: tuple[int, ...]
 ) -> CreditEstimator:
-    """The credit of a step that trains the agents `active` only: worlds that mask the others are not decoded.
+    """The credit of a step that trains the agents `active` only: worlds that mask the others are
+    not decoded.
 
     An estimator with a state keeps all its worlds, and so does a team whose masks cost nothing.
     """
@@ -29,7 +32,9 @@ def credit_of_step(
 def known_credit(
     credit: CreditEstimator, step_credit: CreditEstimator, active: tuple[int, ...], num_agents: int
 ) -> HostArray:
-    """``[A]`` bool: agents whose credit a step computes, all but those whose worlds `credit_of_step` left out."""
+    """``[A]`` bool: agents whose credit a step computes, all but those whose worlds
+    `credit_of_step` left out.
+    """
     if step_credit is credit:
         return np.ones(num_agents, bool)
     return np.isin(np.arange(num_agents), active)

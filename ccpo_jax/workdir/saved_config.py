@@ -78,7 +78,8 @@ def compare_config(config: Config, workdir: str) -> None:
     raise InputError(
         "config",
         f"{workdir} contains a run with a different configuration: {', '.join(differences)}; "
-        "use another --workdir, or type --config.allow_changes=True to resume it with the new values",
+        "use another --workdir, or type --config.allow_changes=True to resume it with the new "
+        "values",
     )
 
 

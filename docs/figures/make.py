@@ -1,7 +1,7 @@
 """Draw the figures of README and docs as SVG: `python docs/figures/make.py`.
 
-Plain Python, no packages. Colours are CSS variables with a second set for dark mode. Type is large for the size of the
-picture, so that a figure scaled down to a phone's width can still be read.
+Plain Python, no packages. Colours are CSS variables with a second set for dark mode. Type is large
+for the size of the picture, so that a figure scaled down to a phone's width can still be read.
 """
 
 import dataclasses

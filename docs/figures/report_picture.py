@@ -1,6 +1,7 @@
-"""README's picture of a run's report: `python docs/figures/report_picture.py WORKDIR`, after `ccpo-jax report WORKDIR`.
+"""README's picture of a report: `python docs/figures/report_picture.py WORKDIR`.
 
-Needs playwright and Chromium. Writes docs/images/report_light.png and report_dark.png: the first chart of the page.
+Needs playwright and Chromium. Writes docs/images/report_light.png and report_dark.png: the first
+chart of the page.
 """
 
 import pathlib

@@ -1,7 +1,8 @@
 """How fast, and how near to what the machine can do: `python -m experiments.bench rollout|train|step|verify`.
 
-Speed is reported as a ratio: to a peer that runs in turns with ours in this process (`--peer`), and to the rates that
-the machine itself reaches (`roofline.py`). Times are medians over `--repeats` calls after one that compiles.
+Speed is reported as a ratio: to a peer that runs in turns with ours in this process (`--peer`), and
+to the rates that the machine itself reaches (`roofline.py`). Times are medians over `--repeats`
+calls after one that compiles.
 """
 
 import argparse

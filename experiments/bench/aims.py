@@ -1,7 +1,8 @@
 """What this project aims at on one GPU, measured: `python -m experiments.bench.aims`. Without one, predicted: `--predict`.
 
-Every measured figure is of a process of its own that runs experiments/bench.py, so that none finds another's memory in
-use. Predictions come from what the same programs compile to for an H200 (`predict.py`).
+Every measured figure is of a process of its own that runs experiments/bench.py, so that none finds
+another's memory in use. Predictions come from what the same programs compile to for an H200
+(`predict.py`).
 """
 
 import json
@@ -50,7 +51,8 @@ AIMS = (
     Aim(
         "training on 2,048 tokens a row, part of the product rate",
         (
-            "train --prompts=4 --samples=8 --prompt_length=512 --response_length=1536 --micro_batch=4 --remat=none",
+            "train --prompts=4 --samples=8 --prompt_length=512 --response_length=1536 "
+            "--micro_batch=4 --remat=none",
         ),
         lambda found: found["matmul_fraction"],
         0.5,
@@ -103,7 +105,9 @@ def measured(aim: Aim, common: list[str]) -> dict:
 
 
 def predicted(aim: Aim, common: list[str]) -> dict:
-    """An aim's figure as expected on an H200, and as the bytes and operations of the compiled programs allow it."""
+    """An aim's figure as expected on an H200, and as the bytes and operations of the compiled
+    programs allow it.
+    """
     from experiments.bench.predict import ALLOWED, H200, MEASURED, predict
 
     jax.config.update(
@@ -134,7 +138,8 @@ def possible(predicting: bool) -> None:
         )
     if not predicting and (here := backend()) != "gpu":
         raise ValueError(
-            f"these aims are a GPU's, and jax finds a {here} here; --predict reckons them, other devices are in "
+            f"these aims are a GPU's, and jax finds a {here} here; --predict reckons them, "
+            "other devices are in "
             "docs/performance-logbook.md"
         )
 

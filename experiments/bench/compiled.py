@@ -1,9 +1,10 @@
 """Programs compiled for a GPU that is not here, and the bytes and operations of their kernels.
 
-Compiling needs jax's CUDA plugin (`pip install 'jax[cuda13]'`) and no GPU; the compiler then chooses by its own models
-what it would else choose by timing. Counting reads the compiled program's text: XLA sums up no costs for a device that
-is absent. A kernel moves its operands and results once each, but only the parts of them that it slices, gathers or
-overwrites; operations are those of matrix products, attention's among them.
+Compiling needs jax's CUDA plugin (`pip install 'jax[cuda13]'`) and no GPU; the compiler then
+chooses by its own models what it would else choose by timing. Counting reads the compiled program's
+text: XLA sums up no costs for a device that is absent. A kernel moves its operands and results once
+each, but only the parts of them that it slices, gathers or overwrites; operations are those of
+matrix products, attention's among them.
 """
 
 import functools
@@ -81,8 +82,8 @@ def kernels(
     Args:
       text: of `jax.stages.Compiled.as_text`.
       steps: turns of loops whose number the program does not say.
-      filled: the part of a cache that is read on average, where a kernel of our own writes into it: such a kernel
-        reads the slots in use.
+      filled: the part of a cache that is read on average, where a kernel of our own writes into it:
+        such a kernel reads the slots in use.
       taken: of the branches of a conditional, `max` = the one that moves most, `min` = least.
 
     Raises:
@@ -224,7 +225,9 @@ def _product(inside: dict[str, _Instruction], one: _Instruction) -> float:
 
 
 def _written(inside: dict[str, _Instruction], result: _Instruction) -> float:
-    """Bytes that a fusion writes for a result: the parts that change, where it writes into one of its operands."""
+    """Bytes that a fusion writes for a result: the parts that change, where it writes into one of
+    its operands.
+    """
     source, parts = result, 0.0
     while source.op in _VIEWS or source.op in _WRITTEN:
         if source.op in _WRITTEN:
@@ -234,7 +237,9 @@ def _written(inside: dict[str, _Instruction], result: _Instruction) -> float:
 
 
 def _used(inside: dict[str, _Instruction]) -> dict[str, float]:
-    """The part of each instruction's result that the root of a fusion asks for; operands come before their users."""
+    """The part of each instruction's result that the root of a fusion asks for; operands come
+    before their users.
+    """
     used = dict.fromkeys(inside, 0.0)
     for one in reversed(inside.values()):
         used[one.name] = 1.0 if one.is_root else min(used[one.name], 1.0)

@@ -1,7 +1,7 @@
-"""Other samplers under the same load, for `bench.py`. Each is an optional install; ours never needs them.
+"""Samplers of other projects under the same load. Each is an optional install.
 
-A peer is made by `make_peer` and called as ``peer(prompts, samples, response_length)``: it samples at temperature 1
-with log-probs and returns how many tokens it decoded.
+A peer is made by `make_peer` and called as ``peer(prompts, samples, response_length)``: it samples
+at temperature 1 with log-probs and returns how many tokens it decoded.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,9 @@
-"""What experiments/bench.py would measure on a GPU that is not here, from the bytes and operations of what it compiles.
+"""Predicts the GPU benchmarks from the bytes and operations of compiled programs.
 
-A compiled program allows the time that its kernels take at the device's own rates, one after the other (`compiled.py`).
-It takes longer than that, by what such programs took when they were last measured. Nothing else takes time here: the
-host runs ahead, and verification is short.
+A compiled program allows the time that its kernels take at the device's own rates, one after the
+other (`compiled.py`). It takes longer than that, by what such programs took when they were last
+measured. Nothing else
+takes time here: the host runs ahead, and verification is short.
 """
 
 import functools
@@ -173,7 +174,8 @@ def sampling_programs(
     groups: TailGroups | None = None,
     stacked: bool = False,
 ) -> tuple[jax.stages.Compiled, jax.stages.Compiled, DecodeState]:
-    """What begins responses and what decodes them, compiled, and the shapes that pass between the two.
+    """What begins responses and what decodes them, compiled, and the shapes that pass between the
+    two.
 
     Args:
       policy: the network's functions, as on that GPU.
@@ -204,7 +206,9 @@ def sampling_programs(
 
 
 def gradient(policy: Policy, params, batch: PackedBatch, chunk: int) -> jax.stages.Compiled:
-    """What adds up the gradient of one micro-batch, compiled for parameters and packed rows of such shapes."""
+    """What adds up the gradient of one micro-batch, compiled for parameters and packed rows of such
+    shapes.
+    """
     number = jax.ShapeDtypeStruct((), jnp.float32)
     one = functools.partial(accumulate, policy, train.loss_of(chunk))
     return compiled(

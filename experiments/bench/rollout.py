@@ -28,7 +28,9 @@ from experiments.bench.workloads import (
 
 
 def bench_rollout(args) -> dict:
-    """Tokens per second of a rollout, beside a peer's, and the fraction of what the machine allows."""
+    """Tokens per second of a rollout, beside a peer's, and the fraction of what the machine
+    allows.
+    """
     config, params = network(args.model)
     stop = stop_tokens(config, args)
     prompts = prompts_of(args, config, stop)
@@ -105,7 +107,9 @@ def peer_rollout(peer: Callable, prompts, args, seed: int) -> int:
 def alternate(
     calls: dict[str, Callable[[int], int]], repeats: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Median tokens per second and seconds of each, run in turns after one call each that compiles."""
+    """Median tokens per second and seconds of each, run in turns after one call each that
+    compiles.
+    """
     speeds, seconds = ({name: [] for name in calls} for _ in range(2))
     for seed in range(repeats + 1):
         for name, call in calls.items():
@@ -121,7 +125,9 @@ def alternate(
 
 
 def counterfactual_costs(args) -> dict[str, float]:
-    """Tokens decoded with the masked worlds over tokens decoded without them, of both kinds of team."""
+    """Tokens decoded with the masked worlds over tokens decoded without them, of both kinds of
+    team.
+    """
     config, policy, weights = stand_in()
     short = argparse.Namespace(
         **vars(args) | {"stop": "none", "response_length": 8, "prompt_length": 8, "prompts": 2}

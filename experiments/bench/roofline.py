@@ -1,8 +1,8 @@
-"""What a machine can do at most, and what a piece of work asks of it: bytes moved and floating-point operations.
+"""A machine's measured limits, and the bytes and operations that a piece of work needs.
 
-A device's own rates are measured first, never read off a data sheet. The least seconds of a piece of work are then the
-larger of its bytes over the copy rate and its operations over the rate of matrix products; of several pieces one after
-the other, their sum.
+A device's own rates are measured first, never read off a data sheet. The least seconds of a piece
+of work are then the larger of its bytes over the copy rate and its operations over the rate of
+matrix products; of several pieces one after the other, their sum.
 """
 
 import statistics
@@ -41,7 +41,9 @@ class Work(NamedTuple):
 
 
 def measure(dtype) -> Rates:
-    """Measures the default device. Random numbers: zeros take less power, and so run faster on some devices."""
+    """Measures the default device. Random numbers: zeros take less power, and so run faster on some
+    devices.
+    """
     cpu = jax.default_backend() == "cpu"
     key = jax.random.key(0)
     large = jax.random.normal(key, (1 << (26 if cpu else 30),), jnp.float32)
@@ -55,7 +57,9 @@ def measure(dtype) -> Rates:
 
 
 def fastest(call: Callable, repeats: int = 5) -> float:
-    """Fewest seconds of a call whose result is waited for; the first call, which compiles, does not count."""
+    """Fewest seconds of a call whose result is waited for; the first call, which compiles, does not
+    count.
+    """
     return min([timed(call) for _ in range(repeats + 1)][1:])
 
 
@@ -72,7 +76,9 @@ def timed(call: Callable) -> float:
 
 
 def multiplied(config: ModelConfig) -> int:
-    """Parameters that every token is multiplied with; an untied embedding table is only looked up."""
+    """Parameters that every token is multiplied with; an untied embedding table is only looked
+    up.
+    """
     total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(parameter_shapes(config)))
     return total if config.tied_embeddings else total - config.vocab_size * config.hidden_size
 
@@ -85,8 +91,8 @@ def attention_flops(config: ModelConfig, pairs: float) -> float:
 def decode_work(config: ModelConfig, turns: Sequence[Turn], itemsize: int) -> list[Work]:
     """Prefill and decoding of turns that share parameters and sample in one call.
 
-    Decoding reads the weights once a step and, for each token, the row's own tail and earlier tokens; a prompt's cache
-    is read once a step for all rows of the prompt that still decode.
+    Decoding reads the weights once a step and, for each token, the row's own tail and earlier
+    tokens; a prompt's cache is read once a step for all rows of the prompt that still decode.
     """
     slot = (
         2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
@@ -117,9 +123,11 @@ def decode_work(config: ModelConfig, turns: Sequence[Turn], itemsize: int) -> li
 
 
 def train_work(config: ModelConfig, batches: Sequence[PackedBatch]) -> Work:
-    """Forward and backward pass over packed rows: three products for each parameter and token, nothing twice.
+    """Forward and backward pass over packed rows: three products for each parameter and token,
+    nothing twice.
 
-    The bytes are those of the master weights read for each micro-batch and its gradients added up, in float32.
+    The bytes are those of the master weights read for each micro-batch and its gradients added up,
+    in float32.
     """
     tokens = sum(int((batch.segments > 0).sum()) for batch in batches)
     pairs = 0.0

@@ -3,10 +3,12 @@
     python -m experiments.bench.scaling                        # everything below, into docs/scaling.md
     python -m experiments.bench.scaling --only=qwen2.5-7b      # one model's lines alone, printed
 
-What has been compiled is kept in experiments/scaling.json and not compiled again; remove the file to begin anew.
+What has been compiled is kept in experiments/scaling.json and not compiled again; remove the file
+to begin anew.
 
-The mesh is made of simulated CPU devices and every array is abstract: nothing of a model's size exists. Bytes that are
-held from program to program follow from shapes and shardings; temporaries are what the compiler says of each program.
+The mesh is made of simulated CPU devices and every array is abstract: nothing of a model's size
+exists. Bytes that are held from program to program follow from shapes and shardings; temporaries
+are what the compiler says of each program.
 """
 
 import argparse
@@ -44,7 +46,8 @@ from ccpo_jax.sampler.decode_loop import DecodeState
 from ccpo_jax.sampler.generate import programs
 from ccpo_jax.sampler.token_sampling import token_sampling
 
-# (hidden, layers, query heads, key/value heads, head size, feed-forward, vocabulary, tied), smallest first
+# (hidden, layers, query heads, key/value heads, head size, feed-forward, vocabulary, tied),
+# smallest first
 SHAPES = {
     "qwen2.5-0.5b": (896, 24, 14, 2, 64, 4864, 151936, True),
     "qwen2.5-1.5b": (1536, 28, 12, 2, 128, 8960, 151936, True),
@@ -195,7 +198,9 @@ class Plan:
         }
 
     def compile(self, program: str) -> int:
-        """Bytes on each device that a program needs besides; of one set: they run one after the other."""
+        """Bytes on each device that a program needs besides; of one set: they run one after the
+        other.
+        """
         where = batch_sharding(self.layout.mesh, self.layout.train)
         packs = num_shards(where)
         shapes = [(PACKED,)] * 6 + [(), (2,), (2,), (2,), (2, RESPONSE)]
@@ -237,7 +242,9 @@ class Plan:
         return lower[program]().compile().memory_analysis().temp_size_in_bytes
 
     def temporaries(self, *, whole: bool) -> dict[str, int]:
-        """`compile` of all programs; unless `whole`, of no more than it takes to see that the model does not fit."""
+        """`compile` of all programs; unless `whole`, of no more than it takes to see that the model
+        does not fit.
+        """
         known = json.loads(FOUND.read_text()) if FOUND.exists() else {}
         mine = known.setdefault(self.key, {"seconds": 0.0})
         for program in PROGRAMS:
@@ -292,7 +299,7 @@ def line(name: str, machine: Machine, *, shared: bool) -> dict:
     }  # fmt: skip
 
 
-# --- the report ------------------------------------------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------------------
 
 
 def gigabytes(count: float) -> str:

@@ -23,10 +23,11 @@ from experiments.bench.workloads import (
 
 
 def bench_step(args) -> dict:
-    """Seconds of a whole training step by part, medians over the second half of the steps; its roofline is of FLOPs.
+    """Seconds of a whole training step by part, medians over the second half of the steps; its
+    roofline is of FLOPs.
 
-    Without `--model` a tiny preset as it is; with it, random problems of the given sizes for a team of one network, all
-    responses trained on although none is right.
+    Without `--model` a tiny preset as it is; with it, random problems of the given sizes for a team
+    of one network, all responses trained on although none is right.
     """
     from ccpo_jax.train.build import build
     from ccpo_jax.train.step import initial_state, train_step

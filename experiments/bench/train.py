@@ -64,7 +64,9 @@ def loss_of(chunk: int) -> LossConfig:
 
 
 def training_rows(config: ModelConfig, args) -> list[TrainSequence]:
-    """Groups of responses to shared prompts; ragged ones are a quarter of the longest on average."""
+    """Groups of responses to shared prompts; ragged ones are a quarter of the longest on
+    average.
+    """
     rng = np.random.default_rng(0)
     rows = []
     for group in range(args.prompts):

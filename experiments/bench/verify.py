@@ -9,9 +9,11 @@ from experiments.bench.workloads import peak_memory
 
 
 def bench_verify(args) -> dict:
-    """Math answers verified per second with the hard kill on; the roofline is the bare verifier in every process.
+    """Math answers verified per second with the hard kill on; the roofline is the bare verifier in
+    every process.
 
-    Every repeat has answers of its own, so that no process remembers them. Their tokens are the embedded model's,
+    Every repeat has answers of its own, so that no process remembers them. Their tokens are the
+    embedded model's,
     nearly one a character: a rate of decoding that verification keeps up with.
     """
     from ccpo_jax.hf.tokenizer import load_tokenizer

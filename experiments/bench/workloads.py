@@ -15,7 +15,8 @@ from ccpo_jax.rollout.prompts import RolePrompt, tokenize_role
 from ccpo_jax.sampler import SamplingParams
 from experiments.bench.roofline import Work, measure
 
-# name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied embeddings)
+# name -> (hidden, layers, heads, key/value heads, head size, feed-forward, vocabulary, tied
+# embeddings)
 SHAPES = {
     "small": (256, 8, 8, 2, 32, 1024, 4096, True),
     "qwen2.5-0.5b": (896, 24, 14, 2, 64, 4864, 151936, True),
@@ -30,7 +31,9 @@ SINGLE = Topology("single", roles=("voter",), reads=((),), ablated=(), decision=
 
 
 class IdCodec:
-    """Texts are numbers separated by spaces, so that the whole rollout path runs without a real tokenizer."""
+    """Texts are numbers separated by spaces, so that the whole rollout path runs without a real
+    tokenizer.
+    """
 
     pad_id = 0
 
@@ -88,15 +91,16 @@ def stand_in() -> tuple[ModelConfig, Policy, tuple]:
 def stop_tokens(config: ModelConfig, args) -> tuple[int, ...]:
     """The tokens that end a response.
 
-    With --stop=ragged there are so many that random weights stop after a quarter of the limit on average; with
-    --stop=none there is one that lies outside the vocabulary.
+    With --stop=ragged there are so many that random weights stop after a quarter of the limit on
+    average; with --stop=none there is one that lies outside the vocabulary.
     """
     if args.stop == "none":
         return (config.vocab_size,)
     if args.response_length < _SHORTEST_RAGGED:
         raise ValueError(
             f"--response_length: ragged responses have a limit of {_SHORTEST_RAGGED} or more, "
-            f"received {args.response_length}; use --response_length={_SHORTEST_RAGGED} or --stop=none"
+            f"received {args.response_length}; use --response_length={_SHORTEST_RAGGED} or "
+            "--stop=none"
         )
     return tuple(range(8, 8 + max(1, round(config.vocab_size * 4 / args.response_length))))
 

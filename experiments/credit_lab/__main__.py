@@ -1,15 +1,18 @@
 """Which credit tells who contributed: `python -m experiments.credit_lab --team=tabular_voting --out=DIR`.
 
-For a fixed team and a fixed set of prompts, each agent's true contribution and the true advantage of each text are
-known: enumerated for teams of tables (`tabular.py`), and from one big pool of answers for real teams (`pools.py`). Every
-estimator in `CREDITS` that fits the team is asked about many groups of samples (`evidence.py`), all at about the same
-number of decoded tokens, and held to what it claims (`claims.py`):
+For a fixed team and a fixed set of prompts, each agent's true contribution and the true advantage
+of each text are
+known: enumerated for teams of tables (`tabular.py`), and from one big pool of answers for real
+teams (`pools.py`). Every estimator in `CREDITS` that fits the team is asked about many groups of
+samples (`evidence.py`), all at about the same number of decoded tokens, and held to what it claims
+(`claims.py`):
 
     python -m experiments.credit_lab --team=tabular_dyad --out=lab
     python -m experiments.credit_lab --config=configs/dyad.py:tiny --prompts=16 --out=lab
     python -m experiments.credit_lab --workdir=runs/a --estimators=shared,difference,nested:answers=2 --out=lab
 
-It writes report.md, results.csv and an SVG per team, and ends with status 1 when an estimator breaks a claim.
+It writes report.md, results.csv and an SVG per team, and ends with status 1 when an estimator
+breaks a claim.
 """
 
 import argparse
@@ -41,7 +44,9 @@ from experiments.provenance import commit
 
 
 def real_team(args) -> tuple[str, TabularTeam, str]:
-    """The pool of a run's best checkpoint, or of a configuration's untrained models: its name, itself, its size."""
+    """The pool of a run's best checkpoint, or of a configuration's untrained models: its name,
+    itself, its size.
+    """
     from ccpo_jax.config import parse
     from ccpo_jax.modes import trained_or_loaded
     from ccpo_jax.presets import load_preset

@@ -1,4 +1,4 @@
-"""What estimators claim, and whether figures leave it standing. Every estimator needs a line in CLAIMS."""
+"""What estimators claim, and the check. Every estimator needs a line in CLAIMS."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,7 +36,8 @@ class Verdict(NamedTuple):
 
 def check_claims(label: str, claim: Claim, known: Truth, found: Summary, masked: Sequence[int], *, changed: int,
                  how: str, advantage: str) -> list[Verdict]:  # fmt: skip
-    """Looks at every claim that can be looked at on this team; an interval is 4 deviations wide to each side.
+    """Looks at every claim that can be looked at on this team; an interval is 4 deviations wide to
+    each side.
 
     Args:
       label: of the estimator.

@@ -24,7 +24,8 @@ class Effort(NamedTuple):
     """How much evidence a study gathers.
 
     Attributes:
-      samples: G of an estimator that decodes the team's own answers alone; others get as many samples as cost the same.
+      samples: G of an estimator that decodes the team's own answers alone; others get as many
+        samples as cost the same.
       replicates: groups per prompt and estimator.
       draws: bootstrap replicates.
       over: what the bootstrap resamples, see `evidence.summarise`.
@@ -131,7 +132,8 @@ def _add_efficiency(summaries: dict[str, Summary]) -> None:
 
 
 def parse_estimators(text: str) -> dict[str, tuple[str, dict[str, Any]]]:
-    """``shared,nested:answers=2`` -> label -> (name, hyper-parameters); "" = every estimator with its defaults.
+    """``shared,nested:answers=2`` -> label -> (name, hyper-parameters); "" = every estimator with
+    its defaults.
 
     Raises:
       InputError: unknown name or hyper-parameter, or a value that is not a number.

@@ -1,7 +1,7 @@
-"""What an estimator says about many groups of a team's samples, and how far that is from what is true.
+"""What an estimator says about many groups of samples, and how far it is from the truth.
 
-All figures come with bootstrap replicates. Products of two expectations are estimated over pairs of different groups,
-so that noise does not pass for bias or for signal.
+All figures come with bootstrap replicates. Products of two expectations are estimated over pairs of
+different groups, so that noise does not pass for bias or for signal.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,8 @@ METRICS = {  # name -> (what stands over its column, what it is)
     "scale": ("scale", "length of the expected gradient along the true one, as a multiple of it"),
     "bias": (
         "bias",
-        "part of the expected gradient's power that does not point along the true one; 0 = unbiased",
+        "part of the expected gradient's power that does not point along the true one; 0 = "
+        "unbiased",
     ),
     "variance": (
         "variance",
@@ -47,7 +48,9 @@ METRICS = {  # name -> (what stands over its column, what it is)
 
 
 class Evidence(NamedTuple):
-    """What one estimator said about R groups on each of B prompts. Agents and prompts have parameters of their own."""
+    """What one estimator said about R groups on each of B prompts. Agents and prompts have
+    parameters of their own.
+    """
 
     credit: np.ndarray  # [A, B, R] mean over the group
     gradients: (
@@ -61,15 +64,19 @@ class Evidence(NamedTuple):
 
 
 def cost_of_sample(team: TabularTeam, estimator: CreditEstimator) -> float:
-    """Tokens of one sample (one thought with all its answers) in all worlds that an estimator reads."""
+    """Tokens of one sample (one thought with all its answers) in all worlds that an estimator
+    reads.
+    """
     rng = np.random.default_rng(0)
     return draw(team, rng, replicates=1, group=1, needs=estimator.needs).cost
 
 
 def centring(estimator: CreditEstimator, advantage: str, prompts: int) -> Callable:
-    """How (credit, surprisal), both ``[A, B * R, G]``, become an advantage: by the estimator's own baseline if any.
+    """How (credit, surprisal), both ``[A, B * R, G]``, become an advantage: by the estimator's own
+    baseline if any.
 
-    Else by "leave_one_out", by "surprisal" among the `prompts` of each replicate, or as "trained" by default.
+    Else by "leave_one_out", by "surprisal" among the `prompts` of each replicate, or as "trained"
+    by default.
     """
     if estimator.baseline.kind == "none":
         return lambda credit, _: jnp.asarray(credit)
@@ -91,7 +98,8 @@ def gather(
     team: TabularTeam, known: Truth, estimator: CreditEstimator, rng: np.random.Generator, *,
     group: int, replicates: int, advantage: str = "leave_one_out",
 ) -> Evidence:  # fmt: skip
-    """Draws the groups, and as many before them for what the estimator remembers: the past shapes a step.
+    """Draws the groups, and as many before them for what the estimator remembers: the past shapes a
+    step.
 
     Args:
       team: who speaks.
@@ -145,7 +153,9 @@ def gather(
 
 
 def _table_gradients(signal: np.ndarray, cells: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Policy gradients ``[R, C]`` of a table of logits: mean over texts of signal times d log p(text) / d logits."""
+    """Policy gradients ``[R, C]`` of a table of logits: mean over texts of signal times d log
+    p(text) / d logits.
+    """
     replicates, texts = signal.shape
     flat = np.arange(replicates)[:, None] * table.size + cells
     pushed = np.bincount(flat.ravel(), signal.ravel() / texts, replicates * table.size)
@@ -156,7 +166,9 @@ def _table_gradients(signal: np.ndarray, cells: np.ndarray, table: np.ndarray) -
 
 
 def spearman(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Rank correlation over the last axis. nan where the truth is constant; 0 where only what was found is."""
+    """Rank correlation over the last axis. nan where the truth is constant; 0 where only what was
+    found is.
+    """
 
     def ranks(x: np.ndarray) -> np.ndarray:
         gap = x[..., :, None] - x[..., None, :]
@@ -194,8 +206,8 @@ def summarise(
       known: what is true.
       rng: decides what the bootstrap draws.
       draws: bootstrap replicates.
-      over: what is drawn again: "replicates" (how sure a figure is for these prompts), or "both" prompts and
-        replicates (for prompts like these).
+      over: what is drawn again: "replicates" (how sure a figure is for these prompts), or "both"
+        prompts and replicates (for prompts like these).
     """
     agents, prompts, replicates = evidence.credit.shape
     weights = _resampled(prompts, replicates, rng, draws=draws, over=over)
@@ -219,7 +231,9 @@ def summarise(
 def _resampled(
     prompts: int, replicates: int, rng, *, draws: int, over: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How often each prompt ``[1 + draws, B]`` and each of its replicates ``[1 + draws, B, R]`` counts; first: once."""
+    """How often each prompt ``[1 + draws, B]`` and each of its replicates ``[1 + draws, B, R]``
+    counts; first: once.
+    """
     replicate = rng.multinomial(
         replicates, np.full(replicates, 1 / replicates), size=(draws, prompts)
     )

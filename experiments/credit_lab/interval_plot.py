@@ -15,8 +15,8 @@ def interval_plot(
 
     Args:
       title: stands above everything.
-      panels: one after the other from left to right; a label has the same row in all of them. What is not finite is
-        left out.
+      panels: one after the other from left to right; a label has the same row in all of them. What
+        is not finite is left out.
 
     Returns:
       The SVG's text.

@@ -45,7 +45,9 @@ def cell(summary: Summary, who, metric: str) -> str:
 
 
 def short_table(studies: Sequence[Study]) -> str:
-    """Figures of the first team, and the credit of the replaced agent in the others; the first row is the truth."""
+    """Figures of the first team, and the credit of the replaced agent in the others; the first row
+    is the truth.
+    """
     first = studies[0]
     others = [study for study in studies if study.replacement.kind != "none"]
 

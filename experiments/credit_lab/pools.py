@@ -1,7 +1,8 @@
-"""A pool of a real team's answers, read as a team of tables: what was said M times out of N has probability M / N.
+"""A pool of a real team's answers, read as a team of tables.
 
-Drawing groups from the pool and enumerating what is true of it need nothing else than `tabular.py`. What holds of the
-pool holds of the model up to the pool's size; `Pool.noise` says how far off single thoughts are.
+Drawing groups from the pool and enumerating what is true of it need nothing else than `tabular.py`.
+What holds of the pool holds of the model up to the pool's size; `Pool.noise` says how far off
+single thoughts are.
 """
 
 import dataclasses
@@ -41,7 +42,8 @@ def check(topology: Topology) -> None:
     """
     if not (topology.decision == "vote" and not any(topology.reads)) and topology != dyad():
         raise ValueError(
-            f"topology: a pool holds a vote or a dyad, received {topology.name!r}; use --team=tabular_chain or "
+            f"topology: a pool holds a vote or a dyad, received {topology.name!r}; use "
+            "--team=tabular_chain or "
             "tabular_debate for teams that read each other more"
         )
 
@@ -49,7 +51,8 @@ def check(topology: Topology) -> None:
 def sample_pool(
     run: Run, params: tuple, problems: Sequence[Problem], *, size: int, answers: int, seed: int
 ) -> Pool:
-    """Lets the team answer every problem `size` times; in the dyad each thought is read `answers` times.
+    """Lets the team answer every problem `size` times; in the dyad each thought is read `answers`
+    times.
 
     Args:
       run: whose team, sampling and verifiers are used.
@@ -106,7 +109,7 @@ def _lengths(spoken) -> np.ndarray:
     return np.array(found)
 
 
-# --- voters: words are answer classes, then one that nobody gave, then silence ----------------------------------------
+# --- voters: words are answer classes, then one that nobody gave, then silence --------------------
 
 
 def _voters_words(spoken, result, b: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +204,9 @@ def _dyad_team(topology: Topology, words, lengths) -> TabularTeam:
 
 
 def _noise(words) -> float:
-    """Variance within thoughts over their number of answers, as a share of the variance between thoughts' means."""
+    """Variance within thoughts over their number of answers, as a share of the variance between
+    thoughts' means.
+    """
     spread = noise = 0.0
     for said in words:
         value = said.outcome[:, 0]

@@ -1,7 +1,8 @@
-"""Teams about which everything can be known: what each turn says is a table of probabilities over a few *words*.
+"""Teams of tables: every true contribution and advantage can be enumerated.
 
-A team of tables speaks in the worlds, groups and K answers that `ccpo_jax.rollout` decodes, and `rollout.outcome`
-judges it, so that estimators see what they see in training. What is true of it is enumerated. The last word of every
+A team of tables speaks in the worlds, groups and K answers that `ccpo_jax.rollout` decodes, and
+`rollout.outcome` judges it, so that estimators see what they see in training. What is true of it is
+enumerated. The last word of every
 turn is silence: no answer, and whoever reads it speaks as if nobody had been there.
 """
 
@@ -42,7 +43,9 @@ class TabularTeam(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """R replicates of a group on each of B prompts, side by side: N = B * R, replicates of a prompt are neighbours."""
+    """R replicates of a group on each of B prompts, side by side: N = B * R, replicates of a prompt
+    are neighbours.
+    """
 
     outcome: Outcome  # fields [W, N, G(, A)]
     cells: tuple  # turn -> [N, n_t] which cell of its factual table each factual text is
@@ -63,8 +66,8 @@ def random_team(
 ) -> TabularTeam:
     """Word 0 is right, the last is silence, those between are wrong.
 
-    Logits are normal; an agent is the less able the later it first speaks, and readers lean towards what they read, two
-    units of a logit for each message. So a partner can help, and can mislead.
+    Logits are normal; an agent is the less able the later it first speaks, and readers lean towards
+    what they read, two units of a logit for each message. So a partner can help, and can mislead.
     """
     rng = np.random.default_rng(seed)
     tables, shape = {}, (prompts, words)
@@ -99,7 +102,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def replaced(team: TabularTeam, agent: int, how: str) -> TabularTeam:
-    """The team with one agent that says nothing ("silent") or what misleads ("misleading") in all of its turns.
+    """The team with one agent that says nothing ("silent") or what misleads ("misleading") in all
+    of its turns.
 
     Raises:
       ValueError: if there is no such agent or replacement.
@@ -132,7 +136,9 @@ def draw(
     group: int,
     needs: Needs = Needs(),  # noqa: B008 (frozen)
 ) -> Draw:
-    """Lets the team answer every prompt in `replicates` groups, in the worlds and with the answers that `needs` asks."""
+    """Lets the team answer every prompt in `replicates` groups, in the worlds and with the answers
+    that `needs` asks.
+    """
     topology, count = team.topology, team.prompts * replicates
     masks = agent_masks(topology.num_agents, needs.ablated)
     answers = needs.answers_per_text
@@ -173,13 +179,17 @@ def draw(
 
 
 def _say(probability: np.ndarray, rng: np.random.Generator, shape) -> np.ndarray:
-    """A word for each of ``[N, n]`` draws from ``[N, n or 1, M]`` probabilities; none that has probability 0."""
+    """A word for each of ``[N, n]`` draws from ``[N, n or 1, M]`` probabilities; none that has
+    probability 0.
+    """
     up_to = np.cumsum(probability, axis=-1)
     return (up_to <= rng.random(shape)[..., None] * up_to[..., -1:]).sum(-1)
 
 
 def _turn(likelihood: np.ndarray, variant, counts) -> Turn:
-    """What `outcome` and `Turn.row` look at: texts of one token, of which nobody asks what it is."""
+    """What `outcome` and `Turn.row` look at: texts of one token, of which nobody asks what it
+    is.
+    """
     nothing, one = np.zeros((len(likelihood), 0), np.int32), np.ones(likelihood.shape, np.int32)
     samples = Samples(one[..., None], np.log(likelihood, dtype=np.float32)[..., None], one, one < 0)
     return Turn(Prompts(nothing, nothing, nothing, nothing), samples, [], variant, counts)
@@ -216,7 +226,9 @@ _team_reward = jax.jit(team_reward, static_argnums=0)
 
 
 def _everything(team: TabularTeam, b: int, present) -> tuple[np.ndarray, np.ndarray]:
-    """Probability and reward of all that can be said on prompt `b` if only `present` speak: an axis per turn spoken."""
+    """Probability and reward of all that can be said on prompt `b` if only `present` speak: an axis
+    per turn spoken.
+    """
     topology = team.topology
     turns = [t for t, speaker in enumerate(topology.speakers) if present[speaker]]
     if not turns:

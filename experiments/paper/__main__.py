@@ -5,13 +5,14 @@
     python -m experiments.paper --table=gspo --scale=paper --dry_run
     python -m experiments.paper --table=math500 --row=math500/qwen2.5-1.5b/ccpo --seeds=0 --config.data.train=FILE
 
-A row is a configuration, the fields it changes, and its seeds, beside the published figure. Each row and seed runs in a
-process and a folder of its own under --out. A run that has its result is not repeated, and an interrupted one resumes
-after its last checkpoint; so several machines that share --out can work on one table, and the same command prints the
-table of the finished runs. Rows that read the same run share it.
+A row is a configuration, the fields it changes, and its seeds, beside the published figure. Each
+row and seed runs in a process and a folder of its own under --out. A run that has its result is not
+repeated, and an interrupted one resumes after its last checkpoint; so several machines that share
+--out can work on one table, and the same command prints the table of the finished runs. Rows that
+read the same run share it.
 
---scale=tiny runs the same rows with the embedded model: synthetic arithmetic, few steps, and held-out problems in place
-of test sets. The paper has no figures for that.
+--scale=tiny runs the same rows with the embedded model: synthetic arithmetic, few steps, and
+held-out problems in place of test sets. The paper has no figures for that.
 """
 
 import argparse
@@ -60,7 +61,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]
         name, equals, value = word.removeprefix("--config.").partition("=")
         if not word.startswith("--config.") or not equals:
             parser.error(
-                f"{word!r:.80} is not an option; fields of all rows are typed as --config.FIELD=VALUE"
+                f"{word!r:.80} is not an option; fields of all rows are typed as "
+                "--config.FIELD=VALUE"
             )
         try:
             typed[name] = parse_field(name, value)
@@ -87,7 +89,9 @@ def select_rows(names: str | None, rows: Sequence[Row]) -> list[Row]:
 
 
 def main(arguments: Sequence[str], start: Callable[[Sequence[str]], int] = launch) -> int:
-    """The command line. Returns the exit status: 2 after a mistake in the input, 1 where a row failed."""
+    """The command line. Returns the exit status: 2 after a mistake in the input, 1 where a row
+    failed.
+    """
     options, typed = parse(arguments)
     chosen = tables(options.scale)
     if options.table is not None:

@@ -1,16 +1,21 @@
-"""What a row of the paper's tables would take: memory, machine and hours, reckoned and not measured.
+"""What a row of the paper's tables would take: memory, machine and hours, calculated.
 
-How it is reckoned, per training step and on the devices of the configuration's mesh, each with 80 GB, 3.35 TB/s and
-989 TFLOP/s in bfloat16 (an H100):
+How it is reckoned, per training step and on the devices of the configuration's mesh, each with 80
+GB, 3.35 TB/s and 989 TFLOP/s in bfloat16 (an H100):
 - a response takes a quarter of its limit, a prompt 256 tokens;
-- decoding is bound by memory: every step up to the limit reads the weights of who speaks in bfloat16, every token reads
-  the keys and values of its own response so far; prompts are read once for all samples; 40 % of the bandwidth is had;
-- where the caches of all responses do not fit, as many decode at once as do, the others wait, and there are more steps;
-- learning is bound by arithmetic: 6 operations per parameter and token, and 2 more where layers are computed again, on
-  the responses of those who are trained in this step and on one prompt per group; 35 % of the rate is had;
+- decoding is bound by memory: every step up to the limit reads the weights of who speaks in
+  bfloat16, every token reads the keys and values of its own response so far; prompts are read once
+  for all samples; 40 % of the bandwidth is had;
+- where the caches of all responses do not fit, as many decode at once as do, the others wait, and
+  there are more steps;
+- learning is bound by arithmetic: 6 operations per parameter and token, and 2 more where layers are
+  computed again, on the responses of those who are trained in this step and on one prompt per
+  group; 35 % of the rate is had;
 - an evaluation decodes avg@k and greedy answers of its problems, in the worlds that it compares.
-Memory is that of parameters and two moments in float32, of the decode weights in bfloat16 and of one agent's gradients;
-the caches of the responses that decode at once come on top, and what they leave is for activations: a tenth at least.
+Memory is that of parameters and two moments in float32, of the decode weights in bfloat16 and of
+one agent's gradients; the caches of the responses that decode at once come on top, and what they
+leave is for activations:
+  a tenth at least.
 """
 
 import math
@@ -208,12 +213,16 @@ def forecast(jobs: Sequence[tuple]) -> str:
             hours += known.devices * known.total / 3600
             model = f"{', '.join(config.model)} on the Hugging Face Hub"
             machine = (
-                f"{known.devices} x 80 GB GPU; on each {known.memory / 1e9:.3g} GB for parameters and optimizer, "
-                f"{known.caches / 1e9:.3g} GB for the caches of {known.rows} responses{_advice(known)}"
+                f"{known.devices} x 80 GB GPU; on each {known.memory / 1e9:.3g} GB for "
+                "parameters and optimizer, "
+                f"{known.caches / 1e9:.3g} GB for the caches of {known.rows} "
+                f"responses{_advice(known)}"
             )
             duration = (
-                f"{_clock(known.total)}: {config.steps} steps of {known.decode + known.learn:.3g} s (decoding "
-                f"{known.decode:.3g}, learning {known.learn:.3g}), evaluations {_clock(known.evaluate)}"
+                f"{_clock(known.total)}: {config.steps} steps of "
+                f"{known.decode + known.learn:.3g} s (decoding "
+                f"{known.decode:.3g}, learning {known.learn:.3g}), evaluations "
+                f"{_clock(known.evaluate)}"
             )
         lines += [
             f"  runs      --config={row.config} {_typed(row, config)} --config.seed={seed}",
@@ -223,7 +232,8 @@ def forecast(jobs: Sequence[tuple]) -> str:
             f"  duration  {duration}",
         ]
     lines.append(
-        f"together {hours:,.0f} GPU hours. Reckoned, not measured. {__doc__.partition(chr(10) * 2)[2]}"
+        f"together {hours:,.0f} GPU hours. Reckoned, not measured. "
+        f"{__doc__.partition(chr(10) * 2)[2]}"
     )
     return "\n".join(lines)
 

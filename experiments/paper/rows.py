@@ -1,4 +1,4 @@
-"""The rows of the paper's tables: a configuration, what it changes, its seeds, the published figure."""
+"""The rows of the paper's tables: configuration, changes, seeds and published figure."""
 
 import pathlib
 from collections.abc import Sequence
@@ -53,11 +53,13 @@ _PRESET = {
 _EVENT_PRESET = {"qwen2.5-1.5b": ":event", "olmo3-7b": ":olmo3-7b", "tiny": ":tiny"}
 _SHARED = {"credit.name": "shared"}
 
-# Group sizes at which the shared reward decodes as much as `ccpo`: a masked Thinker costs a third text per sample where
-# the shared reward takes two. Texts of the embedded model differ in length; there 13 samples match 8.
+# Group sizes at which the shared reward decodes as much as `ccpo`: a masked Thinker costs a third
+# text per sample where the shared reward takes two. Texts of the embedded model differ in length;
+# there 13 samples match 8.
 _EQUAL_COMPUTE = {"paper": 1.5, "tiny": 13 / 8}
 
-# Fields of the tiny scale that a user may override, and fields that define a row and may not be overridden.
+# Fields of the tiny scale that a user may override, and fields that define a row and may not be
+# overridden.
 TINY = {"steps": 30}
 FIXED = ("seed", "credit.name")
 
@@ -175,7 +177,8 @@ def _logiqa(scale: str) -> Table:
         config = f"voting{_PRESET[model]}"
         for method in ("untrained", "shared-equal", "ccpo"):
             name = f"logiqa/{model}/{method}"
-            # A vote without one agent decodes nothing: the shared reward is at equal compute as it is.
+            # A vote without one agent decodes nothing: the shared reward is at equal compute as it
+            # is.
             changes: dict[str, Any] = {"samples": 1.0}
             if method == "shared-equal":
                 changes["overrides"] = _SHARED

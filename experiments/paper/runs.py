@@ -43,7 +43,8 @@ def configuration(row: Row, typed: dict[str, Any], seed: int) -> Config:
     """The row's whole configuration.
 
     Raises:
-      InputError: a typed field does not exist, cannot hold its value, or has no effect in the row's run.
+      InputError: a typed field does not exist, cannot hold its value, or has no effect in the row's
+        run.
     """
     fields = flatten(load_preset(row.config)) | changed_fields(row, typed, seed)
     return parse(from_flat(fields), typed)
@@ -76,8 +77,9 @@ def finished(workdir: pathlib.Path, config: Config) -> bool:
 def launch(arguments: Sequence[str]) -> int:
     """Runs one row in a process of its own, its output on standard error. Returns its exit status.
 
-    When this program is asked to stop, the run saves its step and ends first. A terminal's Ctrl-C reaches a whole
-    process group, and a run that is asked twice ends at once, so the run has a group of its own and is asked here.
+    When this program is asked to stop, the run saves its step and ends first. A terminal's Ctrl-C
+    reaches a whole process group, and a run that is asked twice ends at once, so the run has a
+    group of its own and is asked here.
     """
     child = subprocess.Popen(
         [sys.executable, *arguments], cwd=ROOT, stdout=sys.stderr, start_new_session=True

@@ -50,7 +50,8 @@ FAMILIES = {
         bos="<|begin_of_text|>",
         template="<|begin_of_text|>{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
         "{{ m.content | trim }}<|eot_id|>{% endfor %}"
-        "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
+        "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% "
+        "endif %}",
         end_tokens=frozenset({"<|end_of_text|>", "<|eot_id|>"}),
     ),
     "qwen3": Family(
@@ -61,7 +62,8 @@ FAMILIES = {
         bos=None,
         template="{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n"
-        "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
+        "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% "
+        "endif %}{% endif %}",
         end_tokens=frozenset({"<|im_end|>", "<|endoftext|>"}),
     ),
     "olmo3": Family(
@@ -71,7 +73,8 @@ FAMILIES = {
         pad="<|pad|>",
         bos=None,
         template="{% for m in messages %}{% if loop.first and m.role != 'system' %}<|im_start|>system\n"
-        "No tools. <functions></functions><|im_end|>\n{% endif %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "No tools. <functions></functions><|im_end|>\n{% endif %}<|im_start|>{{ m.role }}\n{{ "
+        "m.content }}"
         "{% if m.role == 'system' %} <functions></functions>{% endif %}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
         end_tokens=frozenset({"<|im_end|>", "<|endoftext|>"}),
@@ -83,7 +86,8 @@ FAMILIES = {
         pad="</s>",
         bos="<s>",
         template="<s>{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-        "<turn>{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<turn>assistant: {% endif %}",
+        "<turn>{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt "
+        "%}<turn>assistant: {% endif %}",
         end_tokens=frozenset({"</s>"}),
     ),
 }

@@ -1,11 +1,12 @@
-"""The tiny study: which credit estimator teaches which team, at equal decoded tokens, over several seeds.
+"""The tiny study: which credit estimator teaches which team, at equal decoded tokens.
 
     python -m experiments.study --jobs=2                # every task and method, seeds 0 to 4; resumable
     python -m experiments.study --task=parts --print    # tables of the finished runs; runs nothing
 
-Every run trains a team of the embedded model from the same start, with separate parameters per agent. Runs with the
-same seed see the same problems in the same order, so methods are compared seed by seed. A run that has its result is
-not run again; an interrupted run resumes. With --jobs the runs are spread over processes of one core each.
+Every run trains a team of the embedded model from the same start, with separate parameters per
+agent. Runs with the same seed see the same problems in the same order, so methods are compared seed
+by seed. A run that has its result is not run again; an interrupted run resumes. With --jobs the
+runs are spread over processes of one core each.
 """
 
 import argparse
@@ -57,7 +58,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def wanted_runs(options: argparse.Namespace) -> list[Run]:
-    """The runs asked for; all methods of one seed before the next seed, so that an early look is a fair one."""
+    """The runs asked for; all methods of one seed before the next seed, so that an early look is a
+    fair one.
+    """
     runs = []
     for seed in options.seeds:
         for task in options.task:

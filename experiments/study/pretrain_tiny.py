@@ -1,10 +1,11 @@
 """Makes the embedded model from nothing: `python -m experiments.study.pretrain_tiny` writes ccpo_jax/assets/tiny.
 
-The model is meant to be half competent: it knows how each role works, computes with slips, and often guesses, gives up
-early or is unsure, so that reinforcement has something to gain and something to lose. For three quarters of the run
-traces are clean (noise from the first step on would hide the arithmetic) and every role computes the dyad's chains; bad
-habits, and voters' chains with two-digit terms, come last. Accuracy moves with the last steps of any such run, which is
-why the file itself is part of the repository. 1,300 steps took 17 minutes on two busy cores.
+The model is meant to be half competent: it knows how each role works, computes with slips, and
+often guesses, gives up early or is unsure, so that reinforcement has something to gain and
+something to lose. For three quarters of the run traces are clean (noise from the first step on
+would hide the arithmetic) and every role computes the dyad's chains; bad habits, and voters' chains
+with two-digit terms, come last. Accuracy moves with the last steps of any such run, which is why
+the file itself is part of the repository. 1,300 steps took 17 minutes on two busy cores.
 """
 
 import functools
@@ -53,7 +54,8 @@ WORDS = (
     "unsure",
 )
 TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}{{ message['content'] }}<|im_end|>{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}{{ message['content'] "
+    "}}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
 )
 MAX_TOKENS = {"thinker": 18, "solver": 22, "voter": 32}  # what each role may write
@@ -65,13 +67,15 @@ LATE_VOTING = functools.partial(
 
 
 def write_tokenizer(folder: pathlib.Path) -> None:
-    """Writes a tokenizer of single characters and a few whole words: 112 entries, exact on ASCII text.
+    """Writes a tokenizer of single characters and a few whole words: 112 entries, exact on ASCII
+    text.
 
-    It is Qwen2's byte-level tokenizer less the merges, for transformers rebuilds that class around any tokenizer.json
-    that stands beside a Qwen2 model.
+    It is Qwen2's byte-level tokenizer less the merges, for transformers rebuilds that class around
+    any tokenizer.json that stands beside a Qwen2 model.
 
     Args:
-      folder: receives tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json.
+      folder: receives tokenizer.json, tokenizer_config.json, chat_template.jinja and
+        generation_config.json.
     """
     blanks = "ĠĊĉč"  # space, line feed, tab and carriage return in the byte-level alphabet
     characters = tuple(string.digits + string.ascii_letters + string.punctuation + blanks)
@@ -115,7 +119,9 @@ def numbers(question: str) -> list[int]:
 
 
 def chain(start: int, changes: Sequence[int], slip_at: int = -1, slip: int = 0) -> tuple[str, int]:
-    """Running totals, ``(47, [-8, 6])`` -> ("47-8=39+6=45", 45); the step `slip_at` comes out wrong by `slip`."""
+    """Running totals, ``(47, [-8, 6])`` -> ("47-8=39+6=45", 45); the step `slip_at` comes out wrong
+    by `slip`.
+    """
     text, total = str(start), start
     for step, change in enumerate(changes):
         total = min(max(total + change + (slip if step == slip_at else 0), 0), LARGEST_TOTAL)
@@ -144,7 +150,9 @@ def think(question: str, rng: random.Random, habit: str) -> str:
 
 
 def solve(question: str, thought: str | None, rng: random.Random, habit: str, room: int) -> str:
-    """The Solver's or a voter's response: goes on where the thought ends if there is room for it, else guesses."""
+    """The Solver's or a voter's response: goes on where the thought ends if there is room for it,
+    else guesses.
+    """
     start, *changes = numbers(question)
     totals = re.findall(r"=(\d+)", thought or "")
     if totals:
@@ -183,7 +191,8 @@ def traces(seed: int, noise: float) -> Iterator[Trace]:
 
     Args:
       seed: decides problems, roles and habits.
-      noise: share of responses that show a bad habit. While it is 0, voters practise on the dyad's problems.
+      noise: share of responses that show a bad habit. While it is 0, voters practise on the dyad's
+        problems.
     """
     rng = random.Random(seed)
 
@@ -232,7 +241,9 @@ class Batch(NamedTuple):
 
 
 def batches(pairs: Iterator[tuple[list[int], list[int]]], rows: int, width: int) -> Iterator[Batch]:
-    """Endless batches of ``rows x width`` tokens; a row is closed by the first (prompt, response) that does not fit."""
+    """Endless batches of ``rows x width`` tokens; a row is closed by the first (prompt, response)
+    that does not fit.
+    """
     prompt, response = next(pairs)
     while True:
         batch = Batch(
@@ -331,7 +342,8 @@ def score(
     """Accuracy on held-out problems, one sample per agent and problem.
 
     Returns:
-      `dyad` (the team), `solo` (the Solver without the thought), `voting` (plurality of three, ties shared), `voter`.
+      `dyad` (the team), `solo` (the Solver without the thought), `voting` (plurality of three, ties
+      shared), `voter`.
     """
     weights = (jax.jit(policy.publish)(params),)
     scores = {}

@@ -15,8 +15,8 @@ from experiments.provenance import commit
 from experiments.study.tasks import COMMON, METHODS, TASKS, Run
 from experiments.study.teach_tiny import teach
 
-# Set in every worker process by `_start_worker`: an event after which no new run begins. A pool passes such events to
-# its processes only when they start, hence the global.
+# Set in every worker process by `_start_worker`: an event after which no new run begins. A pool
+# passes such events to its processes only when they start, hence the global.
 _stop_requested = None
 
 
@@ -40,7 +40,8 @@ def execute(run: Run, out: pathlib.Path) -> tuple[Run, int]:
     folder = run.folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "log.txt", "a") as log:
-        # Verifier processes inherit the file descriptors, so redirecting sys.stdout would not reach them.
+        # Verifier processes inherit the file descriptors, so redirecting sys.stdout would not reach
+        # them.
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         status = cli.run_mode(config, config_name, str(folder), "train")
@@ -111,7 +112,9 @@ def _teach_lessons(runs: Sequence[Run], out: pathlib.Path) -> None:
 
 
 def _start_worker(core_numbers, stop_requested) -> None:
-    """Gives a new process a session of its own, so that Ctrl-C reaches it once, and a core of its own."""
+    """Gives a new process a session of its own, so that Ctrl-C reaches it once, and a core of its
+    own.
+    """
     global _stop_requested
     os.setsid()
     _stop_requested = stop_requested

@@ -28,8 +28,9 @@ _DYAD = {"steps": 32}
 _RATED = {"steps": 32}
 _CREDITS = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled")
 
-# The comparison planned in results/hunt.md: `surprisal` needs no group, so it spends its samples on more prompts.
-# The two wide `shared` arms measure what that alone is worth; `mean_2x104` adds the loss that `surprisal` needs.
+# The comparison planned in results/hunt.md: `surprisal` needs no group, so it spends its samples on
+# more prompts. The two wide `shared` arms measure what that alone is worth; `mean_2x104` adds the
+# loss that `surprisal` needs.
 _HUNT = ("shared_4x52", "shared_2x104", "mean_2x104", "surprisal")
 
 # Ratings need a lesson first, and the wide arms answer one question that is asked on one task only.
@@ -77,8 +78,9 @@ TASKS = {
     ),
 }
 
-# Group sizes make all methods of a team decode the same number of tokens within a few per cent. A sample of the dyad
-# is a thought and an answer; a counterfactual adds one more answer, `nested` and `pooled` add K.
+# Group sizes make all methods of a team decode the same number of tokens within a few per cent. A
+# sample of the dyad is a thought and an answer; a counterfactual adds one more answer, `nested` and
+# `pooled` add K.
 _SUMMED_LOSS = {
     "credit.name": "shared",
     "group_size": 2,

@@ -7,7 +7,8 @@ A lesson is one of
     lazy        a Thinker that mostly says it is unsure, or nothing
     misleading  a Thinker that mostly miscalculates
     parts       voters that guess where they see a "?" or, as often, say they are unsure
-    rating      both roles of a dyad rate outcomes in JSON (credit sepo), and do everything else as before
+    rating      both roles of a dyad rate outcomes in JSON (credit sepo), and do everything else as
+    before
 
 The folder is in Hugging Face format: ``--config.model=FOLDER,tiny`` seats the pupil as agent 0. A lesson takes two
 minutes on two cores, rating six.
@@ -65,7 +66,9 @@ def misleading(tokenizer, seed: int) -> Iterator[Pair]:
 
 
 def parts(tokenizer, seed: int) -> Iterator[Pair]:
-    """Voters on problems of which two in three lack a term: there they guess it, or half the time do not answer."""
+    """Voters on problems of which two in three lack a term: there they guess it, or half the time
+    do not answer.
+    """
     rng, template = (
         random.Random(seed),
         prompts.tokenize_role(tokenizer, PROMPTS["tiny"]["voter"]),
@@ -162,7 +165,8 @@ def teach(lesson: str, folder: pathlib.Path, *, steps: int | None = None, seed: 
     return float(loss)
 
 
-# Steps and largest learning rate, of a cosine. JSON is a new skill: after a habit's pace 6 in 100 ratings can be read.
+# Steps and largest learning rate, of a cosine. JSON is a new skill: after a habit's pace 6 in 100
+# ratings can be read.
 _PACE = {"rating": (900, 2e-3)}
 LESSONS = {"lazy": lazy, "misleading": misleading, "parts": parts, "rating": rating}
 
@@ -178,5 +182,6 @@ if __name__ == "__main__":
     )
     typed = parser.parse_args()
     print(
-        f"{typed.out}: last loss {teach(typed.lesson, typed.out, steps=typed.steps):.3f} nats per token"
+        f"{typed.out}: last loss {teach(typed.lesson, typed.out, steps=typed.steps):.3f} nats "
+        "per token"
     )

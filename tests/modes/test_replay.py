@@ -100,10 +100,10 @@ def test_a_poisoned_advantage_or_log_prob_names_its_response(update):
 
 
 def test_what_overflows_later_is_named_by_its_stage(update):
-    def huge_table(params):
-        return {**params, "embed": params["embed"] * np.float32(1e30)}
+    def huge_norm(params):
+        return {**params, "final_norm": np.full_like(params["final_norm"], 3e38)}
 
-    location, _ = located(update, change_params=huge_table)
+    location, _ = located(update, change_params=huge_norm)
     assert location.stage == "trainer log-prob" and location.sequences
 
     location, _ = located(update, lambda s: s._replace(advantage=3e38), temperature=1e-3)
