@@ -139,9 +139,8 @@ _SOLO_ANSWERS = Condition(
 )
 _MASKED_WORLDS = Condition(
     "a credit that reads masked worlds (ccpo, ccpo_event, difference, agent_norm, shapley, "
-    "nested with "
-    "credit.solo_weight above 0) in a team whose members read each other (dyad, chain, debate or "
-    "graph)",
+    "nested with credit.solo_weight above 0) in a team whose members read each other (dyad, chain, "
+    "debate or graph)",
     ("credit.name", "topology"),
     lambda config: (
         config.topology != "voting"

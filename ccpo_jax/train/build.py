@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from ccpo_jax.config import Config, LogConfig, RolloutLogConfig, VerifierConfig
 from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_mesh, num_shards
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.update import AdamW, LossConfig, PackingConfig, UpdateConfig
-from ccpo_jax.rl.credit import make_credit
+from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.losses import LOSSES
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks
 from ccpo_jax.rl.types import CreditEstimator, Outcome
@@ -188,22 +189,24 @@ def memory_fields(config: Config, phase: str) -> dict[str, Any]:
 def make_topology(config: Config) -> Topology:
     """The team's topology."""
     constructor = _lookup(TOPOLOGIES, config.topology, "topology")
-    return constructor(**_arguments(config, "team", config.topology, table.TOPOLOGIES))
+    known = config.topology in table.TOPOLOGIES
+    return constructor(**_arguments(config, "team", None if known else constructor))
 
 
 def make_run_credit(config: Config, topology: Topology) -> CreditEstimator:
     """The credit estimator."""
-    arguments = _arguments(
-        config, "credit", config.credit.name, table.CREDITS, without=_ROLLOUT_FIELDS
-    )
-    return make_credit(config.credit.name, topology, **arguments)
+    name = config.credit.name
+    constructor = None if name in table.CREDITS else CREDITS.get(name)
+    arguments = _arguments(config, "credit", constructor, without=_ROLLOUT_FIELDS)
+    return make_credit(name, topology, **arguments)
 
 
 def make_loss(config: Config) -> LossConfig:
     """The loss with its hyper-parameters."""
-    _lookup(LOSSES, config.loss.name, "loss.name")
+    function = _lookup(LOSSES, config.loss.name, "loss.name")
+    known = config.loss.name in table.LOSSES
     arguments = _arguments(
-        config, "loss", config.loss.name, table.LOSSES, without=("name", "entropy_bonus")
+        config, "loss", None if known else function, without=("name", "entropy_bonus")
     )
     return LossConfig(
         name=config.loss.name,
@@ -379,20 +382,31 @@ def _check_batch_sizes(config: Config, shards: int) -> None:
 
 
 def _arguments(
-    config: Config, section: str, chosen: str, known: Collection[str], without: Collection[str] = ()
+    config: Config,
+    section: str,
+    constructor: Callable[..., Any] | None,
+    without: Collection[str] = (),
 ) -> dict[str, Any]:
-    """What a constructor is called with: the fields of a section that have an effect on it in this
-    run.
+    """The fields of a section that a constructor is called with.
 
-    Of an entry that was added to a table from outside nothing is known but what was set: it gets
-    the fields that differ from their default, and refuses those that it does not take.
+    Args:
+      config: the configuration.
+      section: its section.
+      constructor: None for an entry of the table of fields, which gets the fields that have an
+        effect in this run. Of an entry that was added from outside the table knows nothing: it gets
+        the fields that its signature names, with the values that config.json records, and those
+        that were set, so that it refuses what it does not take.
+      without: fields that are not the constructor's.
     """
+    signature = set(inspect.signature(constructor).parameters) if constructor else set()
     arguments = {}
     for field in dataclasses.fields(getattr(config, section)):
         name = f"{section}.{field.name}"
         value = table.get(config, name)
-        is_set = value != table.FIELDS[name].default
-        applies = table.has_effect(config, name) if chosen in known else is_set
+        if constructor is None:
+            applies = table.has_effect(config, name)
+        else:
+            applies = field.name in signature or value != table.FIELDS[name].default
         if field.name not in without and value is not None and applies:
             arguments[field.name] = value
     return arguments
