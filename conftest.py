@@ -18,7 +18,6 @@ FAST = (
     "tests/rollout/test_prompts.py",
     "tests/test_config.py",
     "tests/test_presets.py",
-    "tests/test_layering.py",
 )
 SLOW = (
     # Enumerations of whole teams, and credit without jit: minutes of compilation.
