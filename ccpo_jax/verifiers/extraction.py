@@ -8,6 +8,8 @@ import itertools
 import re
 from typing import NamedTuple
 
+from ccpo_jax.verifiers.reasoning import strip_reasoning as strip_reasoning
+
 # A LaTeX command that only sets the type of its text, such as \text{cm}; the group is the text.
 TEXT_COMMAND = r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"
 
