@@ -500,6 +500,15 @@ class VerifierConfig:
     time_limit: float = field(
         5.0, "seconds for one answer, then its process is killed", above=0, at_most=86_400
     )
+    extraction: str = field(
+        "strict",
+        "what counts as an answer: what is marked as one, or else also the last expression or "
+        "number of a text",
+        choices=("strict", "lenient"),
+    )
+    evaluated: bool = field(
+        False, "a number has to be worked out: where the gold is 3, 7 - 4 is not right"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ class Problem:
       verifier: a key of `ccpo_jax.verifiers.VERIFIERS`: math, choice or exact.
       context: the passage alone; several problems may ask about the same one.
       views: what each agent reads in place of the question; () = all agents read the question.
+      options: the texts of the options in their order; () = there are none, or they are unknown.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Problem:
     verifier: str
     context: str = ""
     views: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def prompt_text(self) -> str | tuple[str, ...]:

@@ -27,7 +27,7 @@ def evaluate_only(config: Config | Mapping[str, Any], workdir: str | None) -> di
             "data.heldout",
             "there is nothing to evaluate; type --config.data.eval=SET, or data.heldout > 0",
         )
-    with VerifierPool(workers=run.verifier.workers, time_limit=run.verifier.time_limit) as pool:
+    with VerifierPool(**vars(run.verifier)) as pool:
         metrics = evaluate_sets(run, state.params, pool, sets)
     for prefix, dataset in sets.items():
         rows = accuracy_rows(metrics, prefix, run.team.topology)

@@ -47,7 +47,7 @@ def show_samples(
 
     topology = run.team.topology
     read_worlds = masked_worlds(run.credit, topology)
-    with VerifierPool(workers=run.verifier.workers, time_limit=run.verifier.time_limit) as pool:
+    with VerifierPool(**vars(run.verifier)) as pool:
         collected = collect_rollouts(
             run.team,
             publish(run.team, state.params),

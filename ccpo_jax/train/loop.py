@@ -274,9 +274,7 @@ class Trainer:
             )
         resources.enter_context(self._writer)
         resources.enter_context(self._rollout_log)
-        self._pool = resources.enter_context(
-            VerifierPool(workers=run.verifier.workers, time_limit=run.verifier.time_limit)
-        )
+        self._pool = resources.enter_context(VerifierPool(**vars(run.verifier)))
         folder = None if self._workdir is None else pathlib.Path(self._workdir, "not_finite")
         self._guard = NonFiniteGuard(folder, topology.agent_roles, run.loop.not_finite)
 

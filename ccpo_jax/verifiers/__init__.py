@@ -9,11 +9,12 @@ limit for each answer. A worker imports this package, so it must load neither ja
 from ccpo_jax.verifiers.job import verify
 from ccpo_jax.verifiers.pool import VerifierPool
 from ccpo_jax.verifiers.registry import VERIFIERS, check_gold, get_verifier
-from ccpo_jax.verifiers.types import FAILURES, Graded, Item, Verifier
+from ccpo_jax.verifiers.types import FAILURES, Context, Graded, Item, Verifier
 
 __all__ = [
     "FAILURES",
     "VERIFIERS",
+    "Context",
     "Graded",
     "Item",
     "Verifier",

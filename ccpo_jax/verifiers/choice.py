@@ -7,6 +7,7 @@ the letter by what follows it. Quantifiers are possessive as in `extraction`.
 import re
 
 from ccpo_jax.verifiers.extraction import TEXT_COMMAND, last_boxed
+from ccpo_jax.verifiers.types import Context
 
 # Markup that may stand around a letter: emphasis, quotes, dollar signs, the opening of a command.
 _CLOSING_MARKUP = r"[\s*_`\"'$}]*+"
@@ -65,15 +66,17 @@ _SINGLE = re.compile(
 )
 
 
-def extract_choice(text: str) -> str | None:
+def extract_choice(text: str, context: Context) -> str | None:
     """The letter, A to G, that the text settles on.
 
     It is the last one boxed or announced, else one that stands alone.
 
     Example:
-      >>> extract_choice("(A) fails. The answer is (B)."), extract_choice("A dog barks.")
-      ('B', None)
-      >>> extract_choice("A or B") is None
+      >>> extract_choice("(A) fails. The answer is (B).", Context())
+      'B'
+      >>> extract_choice("A dog barks.", Context()) is None
+      True
+      >>> extract_choice("A or B", Context()) is None
       True
     """
     # (position, letter); the letter is None where the text names several at once.
@@ -111,12 +114,22 @@ def _single_letter(answer: str) -> str | None:
     return match[1].upper() if match else None
 
 
-def equivalent_choice(gold: str, answer: str) -> bool:
+def equivalent_choice(gold: str, answer: str, context: Context) -> bool:
     """Whether two answers are the same letter."""
     letter = _single_letter(gold)
     return letter is not None and letter == _single_letter(answer)
 
 
-def check_choice(gold: str) -> str | None:
+def choice_value(answer: str, context: Context) -> str | None:
+    """The letter of an answer, None when it is not one letter."""
+    return _single_letter(answer)
+
+
+def same_choice(first: str, second: str, context: Context) -> bool:
+    """Whether two answers are the same letter."""
+    return equivalent_choice(first, second, context)
+
+
+def check_choice(gold: str, context: Context) -> str | None:
     """None when the gold is one letter, else the reason."""
     return None if _single_letter(gold) else f"not a letter from A to G: {gold!r}"

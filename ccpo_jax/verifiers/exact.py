@@ -3,6 +3,7 @@
 import re
 
 from ccpo_jax.verifiers.extraction import last_boxed
+from ccpo_jax.verifiers.types import Context
 
 # "Answer:" with or without bold type.
 _ANNOUNCEMENT = re.compile(r"(?i)\banswer\**\s*:\**")
@@ -14,7 +15,7 @@ _NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d*))?")
 _UNSURE = re.compile(r"(?i:(?:i am |i'm )?(?:unsure|not sure)|i (?:do not|don't) know)[.!]?")
 
 
-def extract_exact(text: str) -> str | None:
+def extract_exact(text: str, context: Context) -> str | None:
     """The rest of the line after the last "Answer:", else the last line.
 
     A box that comes later than "Answer:" takes its place. "unsure" and "I don't know" count as no
@@ -34,12 +35,22 @@ def extract_exact(text: str) -> str | None:
     return None if not answer or _UNSURE.fullmatch(answer) else answer
 
 
-def equivalent_exact(gold: str, answer: str) -> bool:
+def equivalent_exact(gold: str, answer: str, context: Context) -> bool:
     """Whether two answers differ only in case, blanks, a final stop or the form of a number."""
     return _canonical(gold) == _canonical(answer)
 
 
-def check_exact(gold: str) -> str | None:
+def exact_value(answer: str, context: Context) -> str:
+    """The answer in the spelling that all equal answers share."""
+    return _canonical(answer)
+
+
+def same_exact(first: str, second: str, context: Context) -> bool:
+    """Whether two answers are equal."""
+    return _canonical(first) == _canonical(second)
+
+
+def check_exact(gold: str, context: Context) -> str | None:
     """None, unless the gold says that the answer is not known: then no answer can equal it."""
     is_unsure = _UNSURE.fullmatch(gold.strip()) is not None
     return "not an answer: it says that the answer is not known" if is_unsure else None

@@ -13,7 +13,7 @@ from ccpo_jax.devices.distributed import all_gather_objects, sync_errors
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome
 from ccpo_jax.verifiers.pool import VerifierPool
-from ccpo_jax.verifiers.types import Graded, Item
+from ccpo_jax.verifiers.types import Context, Graded, Item
 
 
 class _Pending(NamedTuple):
@@ -49,7 +49,8 @@ class Grader:
         items = []
         for number in numbers:
             problem = self._problems[number]
-            items.append(Item(problem.verifier, problem.gold, texts[number]))
+            context = Context(question=problem.question, options=problem.options)
+            items.append(Item(problem.verifier, problem.gold, texts[number], context))
 
         call = self._thread.submit(self._pool.verify, items)
         for index, number in enumerate(numbers):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ccpo_jax.verifiers.process_pool import StepFailure
 from ccpo_jax.verifiers.registry import VERIFIERS, check_gold, get_verifier
-from ccpo_jax.verifiers.types import FAILURES, Graded, Item, Verifier
+from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, Context, Graded, Item, Verifier
 
 
 class Job(NamedTuple):
@@ -15,6 +15,7 @@ class Job(NamedTuple):
     verifier: str
     gold: str
     texts: tuple[str, ...]
+    context: Context = NO_CONTEXT
 
 
 class GoldCheck(NamedTuple):
@@ -36,13 +37,21 @@ class Verdict(NamedTuple):
 Record = GoldCheck | Verdict | StepFailure
 
 
-def verify(name: str, gold: str, texts: Sequence[str], *, max_chars: int = 20_000) -> Graded:
+def verify(
+    name: str,
+    gold: str,
+    texts: Sequence[str],
+    context: Context = NO_CONTEXT,
+    *,
+    max_chars: int = 20_000,
+) -> Graded:
     """Verifies the texts of one problem in this process, without a time limit: for trusted texts.
 
     Args:
       name: a key of `VERIFIERS`.
       gold: the reference answer, the whole string.
       texts: what the agents wrote.
+      context: what else is known about the problem, and how strictly its answers are read.
       max_chars: only the last `max_chars` characters of each text are read.
 
     Returns:
@@ -58,7 +67,7 @@ def verify(name: str, gold: str, texts: Sequence[str], *, max_chars: int = 20_00
       ([True, False, False, True], [0, 1, -1, 0])
     """
     get_verifier(name)
-    item = Item(name, gold, tuple(texts))
+    item = Item(name, gold, tuple(texts), context)
     job = make_job(item, max_chars)
     return collect_records(item, list(verify_job(job, [])), max_chars)
 
@@ -66,7 +75,7 @@ def verify(name: str, gold: str, texts: Sequence[str], *, max_chars: int = 20_00
 def make_job(item: Item, max_chars: int) -> Job:
     """The job of an item: the ends of its texts, each distinct one once."""
     ends = dict.fromkeys(text[-max_chars:] for text in item.texts)
-    return Job(item.verifier, item.gold, tuple(ends))
+    return Job(item.verifier, item.gold, tuple(ends), item.context)
 
 
 def verify_job(job: Job, done: Sequence[Record]) -> Iterator[GoldCheck | Verdict]:
@@ -85,7 +94,7 @@ def verify_job(job: Job, done: Sequence[Record]) -> Iterator[GoldCheck | Verdict
     verifier = VERIFIERS[job.verifier]
     gold = job.gold
     if not done:
-        yield GoldCheck(check_gold(job.verifier, gold))
+        yield GoldCheck(check_gold(job.verifier, gold, job.context))
     elif isinstance(done[0], StepFailure):
         # Checking the gold hung or crashed. Comparing each text with it would do so again.
         gold = ""
@@ -97,24 +106,28 @@ def verify_job(job: Job, done: Sequence[Record]) -> Iterator[GoldCheck | Verdict
 
     first_text = max(0, len(done) - 1)
     for text in job.texts[first_text:]:
-        verdict = _verify_text(verifier, gold, text, verdicts)
+        verdict = _verify_text(verifier, gold, text, verdicts, job.context)
         verdicts.setdefault(verdict.answer, verdict)
         yield verdict
 
 
 def _verify_text(
-    verifier: Verifier, gold: str, text: str, verdicts: dict[str | None, Verdict]
+    verifier: Verifier,
+    gold: str,
+    text: str,
+    verdicts: dict[str | None, Verdict],
+    context: Context,
 ) -> Verdict:
     """Verifies one text, with the first verdict on each distinct answer so far."""
     answer = None
     try:
-        answer = verifier.extract(text)
+        answer = verifier.extract(text, context)
         if answer is None:
             return Verdict(None, False, -1, "no_answer")
         if answer in verdicts:
             return verdicts[answer]
 
-        correct = bool(gold.strip()) and verifier.equivalent(gold, answer)
+        correct = bool(gold.strip()) and verifier.equivalent(gold, answer, context)
         first_of_class: dict[int, Verdict] = {}
         for verdict in verdicts.values():
             if verdict.answer_id >= 0:
@@ -123,7 +136,7 @@ def _verify_text(
         for answer_id, first in first_of_class.items():
             if first.correct != correct:
                 continue
-            if correct or _equivalent_both_ways(verifier, first.answer or "", answer):
+            if correct or verifier.same(first.answer or "", answer, context):
                 return Verdict(answer, correct, answer_id, "")
         return Verdict(answer, correct, len(first_of_class), "")
     except MemoryError:
@@ -132,11 +145,6 @@ def _verify_text(
     except Exception as error:
         # A hostile text can make a parser raise anything; it is counted, with its reason.
         return Verdict(answer, False, -1, f"failed: {type(error).__name__}: {str(error)[:200]}")
-
-
-def _equivalent_both_ways(verifier: Verifier, first: str, second: str) -> bool:
-    """Equivalence in both directions: as a gold, 1 accepts y = 1, but not always the reverse."""
-    return verifier.equivalent(first, second) and verifier.equivalent(second, first)
 
 
 def collect_records(item: Item, records: Sequence[Record], max_chars: int) -> Graded:

@@ -16,6 +16,7 @@ from latex2sympy2_extended import NormalizationConfig
 from sympy import Basic, MatrixBase
 
 from ccpo_jax.verifiers.extraction import TEXT_COMMAND, last_boxed, last_stated
+from ccpo_jax.verifiers.types import Context
 
 # math-verify warns when its own time limit is off. That limit is an exception raised from SIGALRM,
 # which a long step outside the interpreter never sees; the pool's timer ends the process instead.
@@ -98,12 +99,12 @@ _REPLACEMENTS = (
 )
 
 
-def extract_math(text: str) -> str | None:
+def extract_math(text: str, context: Context) -> str | None:
     """The last boxed answer, else the last stated one."""
     return last_boxed(text) or last_stated(text)
 
 
-def equivalent_math(gold: str, answer: str) -> bool:
+def equivalent_math(gold: str, answer: str, context: Context) -> bool:
     """Whether two answers mean the same to math-verify, or are the same words.
 
     ``x = 5`` equals 5 and ``5 \\text{ cm}`` equals 5; numbers agree to six decimals. A ratio equals
@@ -133,6 +134,18 @@ def equivalent_math(gold: str, answer: str) -> bool:
     if terms and not _FRACTION.search(gold_words):
         return False
     return _same_expressions(_parse(gold), _parse(answer))
+
+
+def math_value(answer: str, context: Context) -> Fraction | None:
+    """The exact value of an integer, a decimal or a fraction of integers, else None."""
+    return _rational(_bare(answer))
+
+
+def same_math(first: str, second: str, context: Context) -> bool:
+    """Equivalence in both directions: as a gold, 1 accepts y = 1, but not always the reverse."""
+    if not equivalent_math(first, second, context):
+        return False
+    return equivalent_math(second, first, context)
 
 
 def _same_expressions(gold: list, answer: list) -> bool:
@@ -196,7 +209,7 @@ def _quotients(terms: list[str]) -> list[list]:
     ]
 
 
-def check_math(gold: str) -> str | None:
+def check_math(gold: str, context: Context) -> str | None:
     """None when the gold is a number or parses to an expression, else the reason."""
     if _rational(_bare(gold)) is not None:
         return None

@@ -1,10 +1,28 @@
 """The verifiers by name. A new verifier is a file of its own and one entry of `VERIFIERS`."""
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.verifiers.choice import check_choice, equivalent_choice, extract_choice
-from ccpo_jax.verifiers.exact import check_exact, equivalent_exact, extract_exact
-from ccpo_jax.verifiers.math import check_math, equivalent_math, extract_math
-from ccpo_jax.verifiers.types import Verifier
+from ccpo_jax.verifiers.choice import (
+    check_choice,
+    choice_value,
+    equivalent_choice,
+    extract_choice,
+    same_choice,
+)
+from ccpo_jax.verifiers.exact import (
+    check_exact,
+    equivalent_exact,
+    exact_value,
+    extract_exact,
+    same_exact,
+)
+from ccpo_jax.verifiers.math import (
+    check_math,
+    equivalent_math,
+    extract_math,
+    math_value,
+    same_math,
+)
+from ccpo_jax.verifiers.types import NO_CONTEXT, Context, Verifier
 
 
 def get_verifier(name: str) -> Verifier:
@@ -19,7 +37,7 @@ def get_verifier(name: str) -> Verifier:
     return VERIFIERS[name]
 
 
-def check_gold(name: str, gold: str) -> str | None:
+def check_gold(name: str, gold: str, context: Context = NO_CONTEXT) -> str | None:
     """Why answers cannot be compared with a gold as intended; None when they can.
 
     No answer equals an empty gold. A "math" gold that the parser does not understand is still
@@ -28,6 +46,7 @@ def check_gold(name: str, gold: str) -> str | None:
     Args:
       name: a key of `VERIFIERS`.
       gold: the reference answer.
+      context: what else is known about the problem.
 
     Raises:
       InputError: if there is no such verifier.
@@ -38,7 +57,7 @@ def check_gold(name: str, gold: str) -> str | None:
     """
     verifier = get_verifier(name)
     try:
-        return verifier.check_gold(gold) if gold.strip() else "empty"
+        return verifier.check_gold(gold, context) if gold.strip() else "empty"
     except MemoryError:
         # This process is out of memory: the pool restarts it and counts the gold as crashed.
         raise
@@ -48,7 +67,7 @@ def check_gold(name: str, gold: str) -> str | None:
 
 
 VERIFIERS: dict[str, Verifier] = {
-    "math": Verifier(extract_math, equivalent_math, check_math),
-    "choice": Verifier(extract_choice, equivalent_choice, check_choice),
-    "exact": Verifier(extract_exact, equivalent_exact, check_exact),
+    "math": Verifier(extract_math, equivalent_math, math_value, same_math, check_math),
+    "choice": Verifier(extract_choice, equivalent_choice, choice_value, same_choice, check_choice),
+    "exact": Verifier(extract_exact, equivalent_exact, exact_value, same_exact, check_exact),
 }

@@ -1,24 +1,54 @@
 """Records that verifiers take and return."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 # Why a text has no verdict; the last one counts golds and not texts.
 FAILURES = ("no_answer", "failed", "timed_out", "crashed", "gold_unparsed")
 
 
-class Verifier(NamedTuple):
-    """One way to check answers. Correctness and answer classes both come from `equivalent`.
+class Context(NamedTuple):
+    """What a verifier may know besides the gold and the text.
 
     Attributes:
-      extract: text -> the answer that the text states, None if it states none.
-      equivalent: (gold or an answer, answer) -> whether the two mean the same.
-      check_gold: gold -> None, or the reason why answers cannot be compared with it as intended.
+      question: the full text that agents read; "" where it is not known.
+      options: the texts of the options in their order; () where there are none or they are not
+        known.
+      extraction: "strict": an answer has to be marked as one; "lenient": else the last expression
+        or number of the text counts.
+      evaluated: a number is asked for, so a set-up that is not worked out, 7 - 4, is not right.
     """
 
-    extract: Callable[[str], str | None]
-    equivalent: Callable[[str, str], bool]
-    check_gold: Callable[[str], str | None]
+    question: str = ""
+    options: tuple[str, ...] = ()
+    extraction: str = "strict"
+    evaluated: bool = False
+
+
+# Nothing is known but the gold and the text, and the defaults hold.
+NO_CONTEXT = Context()
+
+
+class Verifier(NamedTuple):
+    """One way to check answers.
+
+    Attributes:
+      extract: (text, context) -> the answer that the text states, None if it states none.
+      equivalent: (gold, answer, context) -> whether the gold accepts the answer.
+      value: (answer, context) -> the answer's canonical value. Answers with equal values mean the
+        same, answers with different values do not; None where only `same` can tell. It has to be
+        cheap, and plain Python data: it is sent from process to process.
+      same: (answer, answer, context) -> whether two answers mean the same, where at least one has
+        no canonical value. Symmetric.
+      check_gold: (gold, context) -> None, or the reason why answers cannot be compared with it as
+        intended.
+    """
+
+    extract: Callable[[str, Context], str | None]
+    equivalent: Callable[[str, str, Context], bool]
+    value: Callable[[str, Context], Hashable | None]
+    same: Callable[[str, str, Context], bool]
+    check_gold: Callable[[str, Context], str | None]
 
 
 class Item(NamedTuple):
@@ -28,11 +58,13 @@ class Item(NamedTuple):
       verifier: a key of `VERIFIERS`.
       gold: the reference answer, the whole string.
       texts: what the agents wrote.
+      context: what else is known about the problem, and how strictly its answers are read.
     """
 
     verifier: str
     gold: str
     texts: tuple[str, ...]
+    context: Context = NO_CONTEXT
 
 
 class Graded(NamedTuple):

@@ -77,13 +77,14 @@ def expressions(args, seed: int) -> list:
 
 def bare_verification(items) -> float:
     """Seconds of the same work without processes, limits and grouping, in this process."""
-    from ccpo_jax.verifiers import VERIFIERS
+    from ccpo_jax.verifiers import VERIFIERS, Context
 
+    context = Context()
     began = time.perf_counter()
     for item in items:
         verifier = VERIFIERS[item.verifier]
         for text in item.texts:
-            answer = verifier.extract(text)
+            answer = verifier.extract(text, context)
             if answer is not None:
-                verifier.equivalent(item.gold, answer)
+                verifier.equivalent(item.gold, answer, context)
     return time.perf_counter() - began

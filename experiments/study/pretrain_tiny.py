@@ -33,6 +33,7 @@ from ccpo_jax.rl.topology import dyad, voting
 from ccpo_jax.rollout import Agent, Team, outcome, prompts, rollout
 from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.sampler import SamplingParams
+from ccpo_jax.verifiers import Context
 from ccpo_jax.verifiers.exact import extract_exact
 
 FOLDER = pathlib.Path(__file__).parents[2] / "ccpo_jax" / "assets" / "tiny"
@@ -363,7 +364,7 @@ def score(
             ablated=topology.ablated,
         )
         answers = [
-            np.array([[extract_exact(t) or "" for t in row] for row in turn.texts])
+            np.array([[extract_exact(t, Context()) or "" for t in row] for row in turn.texts])
             for turn in spoken.turns
         ]
         correct = [answer == np.array(golds)[:, None] for answer in answers]

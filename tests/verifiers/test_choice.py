@@ -3,6 +3,7 @@
 import pytest
 
 from ccpo_jax.verifiers import VERIFIERS, check_gold, verify
+from ccpo_jax.verifiers.types import NO_CONTEXT
 from tests.support.verdicts import is_correct
 
 
@@ -64,7 +65,7 @@ from tests.support.verdicts import is_correct
     ],
 )
 def test_choice_extracts(text, letter):
-    assert VERIFIERS["choice"].extract(text) == letter
+    assert VERIFIERS["choice"].extract(text, NO_CONTEXT) == letter
 
 
 @pytest.mark.parametrize(("gold", "letter"), [("B", "B"), ("b", "B"), ("(B)", "B"), ("B.", "B")])

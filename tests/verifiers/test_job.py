@@ -62,7 +62,7 @@ def test_only_the_last_characters_count():
 
 
 def test_an_error_is_counted_with_its_reason(monkeypatch):
-    def broken(gold, answer):
+    def broken(gold, answer, context):
         if answer == "bad":
             raise ArithmeticError("no such number")
         return gold == answer
@@ -77,7 +77,7 @@ def test_an_error_is_counted_with_its_reason(monkeypatch):
 def test_equal_answers_are_compared_once(monkeypatch):
     calls = []
 
-    def counting(gold, answer):
+    def counting(gold, answer, context):
         calls.append((gold, answer))
         return gold == answer
 
@@ -123,7 +123,16 @@ def test_classes_are_the_partition_by_meaning(gold, answers):
 )
 def test_classes_stay_a_partition_under_any_relation(gold, answers, related):
     """Classes agree with correctness even if equivalence is neither symmetric nor transitive."""
-    odd = VERIFIERS["exact"]._replace(equivalent=lambda a, b: a == b or (int(a), int(b)) in related)
+
+    def relates(first, second, context):
+        return first == second or (int(first), int(second)) in related
+
+    def relates_both_ways(first, second, context):
+        return relates(first, second, context) and relates(second, first, context)
+
+    odd = VERIFIERS["exact"]._replace(
+        equivalent=relates, value=lambda answer, context: None, same=relates_both_ways
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(VERIFIERS, "odd", odd)
         graded = verify("odd", str(gold), [str(a) for a in answers])
@@ -142,8 +151,12 @@ def test_classes_stay_a_partition_under_any_relation(gold, answers, related):
 def test_a_wrong_answer_never_joins_the_correct_class(monkeypatch):
     """Answer 1 is correct and means the same as 2, but 2 is not correct: correctness decides."""
     same = {("0", "1"), ("1", "2"), ("2", "1")}
+
+    def relates(first, second, context):
+        return (first, second) in same
+
     monkeypatch.setitem(
-        VERIFIERS, "odd", VERIFIERS["exact"]._replace(equivalent=lambda a, b: (a, b) in same)
+        VERIFIERS, "odd", VERIFIERS["exact"]._replace(equivalent=relates, same=relates)
     )
     graded = verify("odd", "0", ["1", "2", "1"])
     assert graded.correct == [True, False, True] and graded.answer_id == [0, 1, 0]

@@ -6,7 +6,7 @@ import math_verify
 import numpy as np
 import pytest
 
-from ccpo_jax.verifiers import VERIFIERS, verify
+from ccpo_jax.verifiers import VERIFIERS, Context, verify
 from ccpo_jax.verifiers.math import equivalent_math
 from tests.support.verdicts import is_correct
 
@@ -156,7 +156,7 @@ def test_math_different(gold, answer):
     ],
 )
 def test_math_extracts(text, answer):
-    assert VERIFIERS["math"].extract(text) == answer
+    assert VERIFIERS["math"].extract(text, Context()) == answer
 
 
 def test_nested_box_is_read_through():
@@ -194,4 +194,4 @@ def test_plain_numbers_are_equivalent_as_for_the_parser():
         other = value + Fraction(int(rng.integers(-1, 2)), int(10 ** rng.integers(0, 8)))
         gold, answer = written(value), written(other)
         expected = math_verify.verify(parsed(gold), parsed(answer), timeout_seconds=None)
-        assert equivalent_math(gold, answer) == expected, (gold, answer)
+        assert equivalent_math(gold, answer, Context()) == expected, (gold, answer)

@@ -9,8 +9,8 @@ import time
 import pytest
 
 import ccpo_jax
-from ccpo_jax.verifiers import FAILURES, VERIFIERS, Graded, Item, VerifierPool, verify
-from ccpo_jax.verifiers.job import Job
+from ccpo_jax.verifiers import FAILURES, VERIFIERS, Context, Graded, Item, VerifierPool, verify
+from ccpo_jax.verifiers.job import Job, verify_job
 from ccpo_jax.verifiers.process_pool import ProcessPool
 from tests.support.errors import raises_for
 
@@ -118,3 +118,31 @@ def test_the_programs_main_module_is_not_run_again(tmp_path):
 def test_pool_arguments(field):
     with raises_for(field):
         VerifierPool(**{field: 0})
+
+
+def test_a_pool_reads_every_item_as_it_is_told(monkeypatch):
+    """Unless it is told nothing: then each item's own context holds."""
+    items = [
+        Item("exact", "1", ("1",)),
+        Item("exact", "1", ("1",), Context("Q", ("a", "b"), "lenient", True)),
+    ]
+    seen = []
+
+    def read_contexts(self, jobs):
+        seen.append([job.context for job in jobs])
+        return [[*verify_job(job, [])] for job in jobs]
+
+    monkeypatch.setattr(ProcessPool, "run", read_contexts)
+    for settings in ({}, {"extraction": "lenient", "evaluated": True}, {"extraction": "strict"}):
+        with VerifierPool(workers=1, **settings) as pool:
+            pool.verify(items)
+    assert seen == [
+        [Context(), Context("Q", ("a", "b"), "lenient", True)],
+        [Context("", (), "lenient", True), Context("Q", ("a", "b"), "lenient", True)],
+        [Context(), Context("Q", ("a", "b"), "strict", True)],
+    ]
+
+
+def test_an_unknown_kind_of_extraction_is_refused():
+    with raises_for("extraction"):
+        VerifierPool(extraction="loose")

@@ -17,7 +17,7 @@ def test_an_unknown_verifier_is_refused_with_the_known_names(pool):
 
 
 def test_an_error_of_the_parser_is_the_reason_why_a_gold_cannot_be_checked(monkeypatch):
-    def broken(gold):
+    def broken(gold, context):
         raise ArithmeticError("no such number")
 
     monkeypatch.setitem(VERIFIERS, "broken", VERIFIERS["exact"]._replace(check_gold=broken))
