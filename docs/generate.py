@@ -21,7 +21,7 @@ from ccpo_jax.rl.types import CreditEstimator  # noqa: E402
 from experiments.credit_lab.claims import CLAIMS  # noqa: E402
 
 NOTE = "<!-- Written by `python docs/generate.py` from docstrings; edit those. -->\n"
-GRADIENT = {"exact": "yes", "direction": "up to a factor per agent", "": "no"}
+GRADIENT = {"exact": "yes", "direction": "up to a factor per agent", None: "no"}
 TEAMS = ("dyad", "voting", "chain", "debate")
 
 TEAMS_HEAD = f"""\

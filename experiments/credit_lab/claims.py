@@ -1,128 +1,161 @@
-"""What estimators claim, and the check. Every estimator needs a line in CLAIMS."""
+"""What each estimator claims, and the check of it. Every estimator needs a line in CLAIMS."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from experiments.credit_lab.evidence import METRICS, Summary
 from experiments.credit_lab.tabular import Truth
 
-_DEVIATIONS = (
-    4.0  # of the bootstrap, by which a claim has to be missed: a report looks at dozens of them
-)
-_HARM = -0.01  # contribution from which on an agent counts as a saboteur
+# A claim is refuted when it is missed by this many bootstrap deviations. A report checks dozens of
+# claims, so fewer would refute true ones.
+_DEVIATIONS = 4.0
+
+# An agent with a contribution below this one harms its team.
+_HARM = -0.01
 
 
 class Claim(NamedTuple):
-    """What an estimator says of itself, and `check_claims` holds it to."""
+    """What an estimator claims about its credit; `check_claims` tests it.
 
-    contribution: (
-        bool  # its mean credit is the true contribution of every agent that training masks
-    )
-    silent: bool  # an agent that says nothing, and whose absence changes nothing, gets 0
-    saboteur: bool  # an agent without which the team is better off gets less than 0
-    gradient: str  # with leave-one-out baselines: "exact", that of E[R]; "direction", times a factor per agent; "", not
+    Attributes:
+      reason: one line that explains the claim.
+      contribution: for every agent that training masks, the mean credit is the true contribution.
+      silent: an agent that says nothing, and whose absence changes nothing, gets 0.
+      saboteur: an agent without which the team does better gets less than 0.
+      gradient: what the gradient is with leave-one-out baselines: "exact", that of E[R];
+        "direction", that of E[R] times a factor per agent; None, neither.
+    """
+
     reason: str
+    contribution: bool = False
+    silent: bool = False
+    saboteur: bool = False
+    gradient: Literal["exact", "direction"] | None = None
 
 
 class Verdict(NamedTuple):
-    """A claim, and whether the figures leave it standing."""
+    """One tested claim.
+
+    Attributes:
+      claim: name of the field of `Claim`.
+      holds: whether the figures agree with it.
+      text: the figure, its interval and what was claimed.
+    """
 
     claim: str
     holds: bool
     text: str
 
 
-def check_claims(label: str, claim: Claim, known: Truth, found: Summary, masked: Sequence[int], *, changed: int,
-                 how: str, advantage: str) -> list[Verdict]:  # fmt: skip
-    """Looks at every claim that can be looked at on this team; an interval is 4 deviations wide to
-    each side.
+def check_claims(
+    label: str,
+    claim: Claim,
+    known: Truth,
+    found: Summary,
+    masked: Sequence[int],
+    *,
+    changed: int,
+    how: str,
+    advantage: str,
+) -> list[Verdict]:
+    """Tests every claim that this team can test, with intervals of 4 deviations to each side.
 
     Args:
-      label: of the estimator.
-      claim: what it says.
-      known: what is true.
-      found: what it did.
+      label: name of the estimator in the report.
+      claim: what it claims.
+      known: the enumerated truth.
+      found: the measured figures.
       masked: agents that training masks.
-      changed: which agent was replaced.
+      changed: the agent that was replaced.
       how: by what, one of REPLACEMENTS.
-      advantage: with "trained" gradients are not looked at.
+      advantage: with "trained", gradients are not tested.
     """
 
-    def look(what: str, agent: int, metric: str, wanted: str, target: float = 0.0) -> Verdict:
+    def verdict(what: str, agent: int, metric: str, wanted: str, target: float = 0.0) -> Verdict:
         value, low, high = found.interval(agent, metric, _DEVIATIONS)
-        slack = 1e-6 * max(1.0, abs(value))  # float32
+        # Figures are computed in float32.
+        slack = 1e-6 * max(1.0, abs(value))
         holds = high < 0 if wanted == "below 0" else low - slack <= target <= high + slack
-        told = f"{label}: {METRICS[metric][0]} of agent {agent} is {value:.4f} [{low:.4f}, {high:.4f}], not {wanted}"
-        return Verdict(what, bool(holds), told)
+        figure = f"{METRICS[metric][0]} of agent {agent} is {value:.4f} [{low:.4f}, {high:.4f}]"
+        return Verdict(what, bool(holds), f"{label}: {figure}, not {wanted}")
 
     verdicts = []
     if claim.contribution:
-        verdicts += [look("contribution", k, "credit_bias", "0") for k in masked]
-    if (
-        changed in masked or not claim.contribution
-    ):  # who cannot be masked is paid the team's reward
-        if how == "silent" and claim.silent and np.abs(known.contribution[changed]).max() < 1e-9:
-            verdicts.append(look("silent", changed, "credit", "0"))
-        if how == "misleading" and claim.saboteur and known.contribution[changed].mean() < _HARM:
-            verdicts.append(look("saboteur", changed, "credit", "below 0"))
-    if claim.gradient and advantage != "trained":
-        for k in range(len(known.contribution)):
-            if np.isfinite(
-                found.figures[k, "scale"][0]
-            ):  # who always says the same has no gradient
-                verdicts.append(look("gradient", k, "bias", "0"))
-                if claim.gradient == "exact":
-                    verdicts.append(look("gradient", k, "scale", "1", 1.0))
+        verdicts += [verdict("contribution", agent, "credit_bias", "0") for agent in masked]
+
+    # An agent that is never masked is paid the team's reward, so nothing is claimed about it.
+    if changed in masked or not claim.contribution:
+        contribution = known.contribution[changed]
+        changes_nothing = np.abs(contribution).max() < 1e-9
+        if how == "silent" and claim.silent and changes_nothing:
+            verdicts.append(verdict("silent", changed, "credit", "0"))
+        if how == "misleading" and claim.saboteur and contribution.mean() < _HARM:
+            verdicts.append(verdict("saboteur", changed, "credit", "below 0"))
+
+    if claim.gradient is None or advantage == "trained":
+        return verdicts
+    for agent in range(len(known.contribution)):
+        # An agent that always says the same has no gradient.
+        if not np.isfinite(found.figures[agent, "scale"][0]):
+            continue
+        verdicts.append(verdict("gradient", agent, "bias", "0"))
+        if claim.gradient == "exact":
+            verdicts.append(verdict("gradient", agent, "scale", "1", 1.0))
     return verdicts
 
 
 CLAIMS = {
     "shared": Claim(
-        False, False, False, "exact", "everyone is paid the team's reward, whoever brought it about"
+        "every agent is paid the team's reward, whoever earned it",
+        gradient="exact",
     ),
-    "magrpo": Claim(False, False, False, "exact", "the shared reward; it has but another baseline"),
+    "magrpo": Claim(
+        "the shared reward with another baseline",
+        gradient="exact",
+    ),
     "individual": Claim(
-        False, True, False, "", "own correctness: silence is never right, and harm costs nothing"
+        "own correctness: silence is never right, and harm costs nothing",
+        silent=True,
     ),
     "ccpo": Claim(
-        False, False, False, "", "standardised: 0 is the average contribution of the past, not none"
+        "standardised: 0 is the average contribution of the past, not no contribution",
     ),
     "ccpo_event": Claim(
-        False, False, False, "", "the team's reward in {-1, 1}, and a bonus that re-weights prompts"
+        "the team's reward in {-1, 1}, and a bonus that re-weights prompts",
     ),
     "sepo": Claim(
-        False,
-        False,
-        False,
-        "",
         "the team's reward, tilted by ratings that are as true as the raters",
     ),
     "difference": Claim(
-        True, True, True, "exact", "the contribution itself: what is missing without an agent"
+        "the contribution itself: what the team loses without the agent",
+        contribution=True,
+        silent=True,
+        saboteur=True,
+        gradient="exact",
     ),
     "agent_norm": Claim(
-        False, False, False, "direction", "standardised per agent: everyone's mean is 0"
+        "standardised per agent: every agent's mean is 0",
+        gradient="direction",
     ),
     "cross_play": Claim(
-        True, True, True, "exact", "the contribution, averaged over all teams the group can form"
+        "the contribution, averaged over all teams that the group can form",
+        contribution=True,
+        silent=True,
+        saboteur=True,
+        gradient="exact",
     ),
     "shapley": Claim(
-        False,
-        True,
-        True,
-        "",
-        "0 for who changes no team, less for who harms all it joins; else another",
+        "0 for an agent that changes no coalition, less than 0 for one that harms all it joins",
+        silent=True,
+        saboteur=True,
     ),
     "nested": Claim(
-        False, False, False, "exact", "an advantage within each prompt: everyone's mean is 0"
+        "an advantage within each prompt: every agent's mean is 0",
+        gradient="exact",
     ),
     "pooled": Claim(
-        False,
-        False,
-        False,
-        "",
         "an advantage divided by the prompt's deviation, which re-weights prompts",
     ),
 }

@@ -1,10 +1,10 @@
 """What an estimator says about many groups of samples, and how far it is from the truth.
 
 All figures come with bootstrap replicates. Products of two expectations are estimated over pairs of
-different groups, so that noise does not pass for bias or for signal.
+different groups, so that noise passes neither for bias nor for signal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,15 +13,22 @@ import numpy as np
 
 from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
 from ccpo_jax.rl.types import CreditEstimator
-from experiments.credit_lab.tabular import TabularTeam, Truth, draw
+from experiments.credit_lab.tabular import Draw, TabularTeam, Truth, draw
 
-METRICS = {  # name -> (what stands over its column, what it is)
+# Two figures closer than this are ties: float32 is no more exact.
+_TIE = 1e-5
+
+# name -> (heading of its column, what it is)
+METRICS = {
     "credit": ("credit", "mean credit"),
     "credit_bias": (
         "credit - contribution",
         "mean credit less the true contribution, in units of reward",
     ),
-    "scale": ("scale", "length of the expected gradient along the true one, as a multiple of it"),
+    "scale": (
+        "scale",
+        "length of the expected gradient along the true one, as a multiple of it",
+    ),
     "bias": (
         "bias",
         "part of the expected gradient's power that does not point along the true one; 0 = "
@@ -43,63 +50,84 @@ METRICS = {  # name -> (what stands over its column, what it is)
         "rank, agents",
         "the same of a group's mean credit and true contribution, over a prompt's agents",
     ),
-    "efficiency": ("SNR per token", "SNR over decoded tokens, as a multiple of that of `shared`"),
+    "efficiency": (
+        "SNR per token",
+        "SNR over decoded tokens, as a multiple of that of `shared`",
+    ),
 }
 
 
 class Evidence(NamedTuple):
-    """What one estimator said about R groups on each of B prompts. Agents and prompts have
-    parameters of their own.
+    """What one estimator said about R groups on each of B prompts.
+
+    Agents and prompts have parameters of their own: the logits of an agent's tables, P of them.
+
+    Attributes:
+      credit: ``[A, B, R]`` mean over the group.
+      gradients: agent -> B arrays ``[R, P]``, estimates of the gradient.
+      true: agent -> B arrays ``[P]``, the gradient of E[R].
+      rank_texts: ``[A, B, R]`` rank correlation of advantages within a group; nan where the truth
+        is the same for all texts.
+      rank_agents: ``[B, R]`` rank correlation of credits between agents; nan likewise.
+      samples: G.
+      cost: tokens decoded for one group.
     """
 
-    credit: np.ndarray  # [A, B, R] mean over the group
-    gradients: (
-        list  # agent -> B arrays [R, P], estimates of the gradient of the logits of its tables
-    )
-    true: list  # agent -> B arrays [P], the gradient of E[R]
-    rank_texts: np.ndarray  # [A, B, R] nan where the truth is the same for all
-    rank_agents: np.ndarray  # [B, R] likewise
-    samples: int  # G
-    cost: float  # tokens decoded for one group
+    credit: np.ndarray
+    gradients: list[list[np.ndarray]]
+    true: list[list[np.ndarray]]
+    rank_texts: np.ndarray
+    rank_agents: np.ndarray
+    samples: int
+    cost: float
 
 
 def cost_of_sample(team: TabularTeam, estimator: CreditEstimator) -> float:
-    """Tokens of one sample (one thought with all its answers) in all worlds that an estimator
-    reads.
-    """
+    """Tokens of one sample (one thought with all its answers) in all worlds that it needs."""
     rng = np.random.default_rng(0)
     return draw(team, rng, replicates=1, group=1, needs=estimator.needs).cost
 
 
 def centring(estimator: CreditEstimator, advantage: str, prompts: int) -> Callable:
-    """How (credit, surprisal), both ``[A, B * R, G]``, become an advantage: by the estimator's own
-    baseline if any.
+    """The function of (credit, surprisal), both ``[A, B * R, G]``, that gives an advantage.
 
-    Else by "leave_one_out", by "surprisal" among the `prompts` of each replicate, or as "trained"
-    by default.
+    Args:
+      estimator: one without a baseline keeps its credit as it is.
+      advantage: "leave_one_out"; "surprisal", among the prompts of each replicate; or "trained",
+        the default of the trainer.
+      prompts: B.
     """
     if estimator.baseline.kind == "none":
         return lambda credit, _: jnp.asarray(credit)
     if advantage == "leave_one_out":
         return lambda credit, _: leave_one_out_advantage(credit)
     if advantage == "trained":
-        return lambda credit, _: group_advantage(
-            credit, normalize_std=estimator.baseline.normalize_std
-        )
+        normalize_std = estimator.baseline.normalize_std
+        return lambda credit, _: group_advantage(credit, normalize_std=normalize_std)
 
     def among_prompts(credit, surprisal):
-        apart = (x.reshape(len(x), prompts, -1, x.shape[-1]) for x in (credit, surprisal))
-        return jax.vmap(surprisal_advantage, in_axes=2, out_axes=2)(*apart).reshape(credit.shape)
+        by_prompt = (len(credit), prompts, -1, credit.shape[-1])
+        centred = jax.vmap(surprisal_advantage, in_axes=2, out_axes=2)(
+            credit.reshape(by_prompt), surprisal.reshape(by_prompt)
+        )
+        return centred.reshape(credit.shape)
 
     return among_prompts
 
 
 def gather(
-    team: TabularTeam, known: Truth, estimator: CreditEstimator, rng: np.random.Generator, *,
-    group: int, replicates: int, advantage: str = "leave_one_out",
-) -> Evidence:  # fmt: skip
-    """Draws the groups, and as many before them for what the estimator remembers: the past shapes a
-    step.
+    team: TabularTeam,
+    known: Truth,
+    estimator: CreditEstimator,
+    rng: np.random.Generator,
+    *,
+    group: int,
+    replicates: int,
+    advantage: str = "leave_one_out",
+) -> Evidence:
+    """Draws the groups and looks at the credit of each.
+
+    An estimator with a state sees as many groups before, because the past shapes its credit.
 
     Args:
       team: who speaks.
@@ -110,90 +138,137 @@ def gather(
       replicates: R, groups per prompt.
       advantage: see `centring`.
     """
-    topology, shape = team.topology, (team.prompts, replicates)
-    sizes = dict(replicates=replicates, group=group, needs=estimator.needs)
+    topology = team.topology
+    num_agents = topology.num_agents
+    shape = (team.prompts, replicates)
+
+    def draw_groups() -> Draw:
+        return draw(team, rng, replicates=replicates, group=group, needs=estimator.needs)
+
     update = jax.jit(estimator.update)
     state = estimator.init()
     if jax.tree.leaves(state):
-        _, state = update(state, draw(team, rng, **sizes).outcome)
-    drawn = draw(team, rng, **sizes)
+        _, state = update(state, draw_groups().outcome)
+    drawn = draw_groups()
     credit, _ = update(state, drawn.outcome)
     centre = jax.jit(centring(estimator, advantage, team.prompts))
-    signal = np.asarray(centre(credit, drawn.outcome.surprisal), np.float64)  # [A, N, G]
-    gradients, ranks = [], []  # of every turn
-    for t, agent in enumerate(topology.speakers):
-        cells = drawn.cells[t].reshape(*shape, -1)
-        said = signal[agent][:, :: signal.shape[2] // cells.shape[2]].reshape(cells.shape)
-        table = team.tables[t, (True,) * len(topology.reads[t])]
-        gradients.append([_table_gradients(*one) for one in zip(said, cells, table, strict=True)])
-        deserved = np.take_along_axis(known.advantage[t], cells.reshape(team.prompts, -1), 1)
-        ranks.append(spearman(said, deserved.reshape(cells.shape)))
-    turns_of = [
-        [t for t, k in enumerate(topology.speakers) if k == agent]
-        for agent in range(topology.num_agents)
-    ]
-    mean = np.asarray(credit, np.float64).mean(axis=2).reshape(-1, *shape)
-    contribution = np.broadcast_to(known.contribution.T[:, None], (*shape, topology.num_agents))
-    gradients, true = (
-        [
-            [np.concatenate([of_turn[t][b] for t in turns], axis=-1) for b in range(team.prompts)]
-            for turns in turns_of
-        ]
-        for of_turn in (gradients, known.gradient)
-    )
+    # [A, N, G]
+    signal = np.asarray(centre(credit, drawn.outcome.surprisal), np.float64)
+
+    gradient_of_turn: list[list[np.ndarray]] = []
+    rank_of_turn: list[np.ndarray] = []
+    for turn, agent in enumerate(topology.speakers):
+        cells = drawn.cells[turn].reshape(*shape, -1)
+        answers_per_text = signal.shape[2] // cells.shape[2]
+        advantages = signal[agent][:, ::answers_per_text].reshape(cells.shape)
+
+        table = team.tables[turn, (True,) * len(topology.reads[turn])]
+        gradient_of_turn.append(
+            [_table_gradients(*one) for one in zip(advantages, cells, table, strict=True)]
+        )
+        cells_of_prompt = cells.reshape(team.prompts, -1)
+        deserved = np.take_along_axis(known.advantage[turn], cells_of_prompt, axis=1)
+        rank_of_turn.append(spearman(advantages, deserved.reshape(cells.shape)))
+
+    gradients = []
+    true = []
+    rank_texts = []
+    for agent in range(num_agents):
+        turns = [turn for turn, speaker in enumerate(topology.speakers) if speaker == agent]
+        gradients.append(_joined([gradient_of_turn[turn] for turn in turns]))
+        true.append(_joined([known.gradient[turn] for turn in turns]))
+        rank_texts.append(np.mean([rank_of_turn[turn] for turn in turns], axis=0))
+
+    mean_credit = np.asarray(credit, np.float64).mean(axis=2).reshape(-1, *shape)
+    contribution = np.broadcast_to(known.contribution.T[:, None], (*shape, num_agents))
     return Evidence(
-        mean,
-        gradients,
-        true,
-        np.stack([np.mean([ranks[t] for t in turns], axis=0) for turns in turns_of]),
-        spearman(np.moveaxis(mean, 0, -1), contribution),
-        group,
-        drawn.cost,
+        credit=mean_credit,
+        gradients=gradients,
+        true=true,
+        rank_texts=np.stack(rank_texts),
+        rank_agents=spearman(np.moveaxis(mean_credit, 0, -1), contribution),
+        samples=group,
+        cost=drawn.cost,
     )
+
+
+def _joined(of_turns: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """For each prompt, the parameters of several turns one behind the other."""
+    return [np.concatenate(of_prompt, axis=-1) for of_prompt in zip(*of_turns, strict=True)]
 
 
 def _table_gradients(signal: np.ndarray, cells: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Policy gradients ``[R, C]`` of a table of logits: mean over texts of signal times d log
-    p(text) / d logits.
+    """Policy gradients of the logits of one table.
+
+    Args:
+      signal: ``[R, n]`` what each text's log-probability is weighted with.
+      cells: ``[R, n]`` which cell of the table each text is.
+      table: ``[..., M]`` probabilities; C cells in all.
+
+    Returns:
+      ``[R, C]`` mean over texts of signal times d log p(text) / d logits.
     """
     replicates, texts = signal.shape
-    flat = np.arange(replicates)[:, None] * table.size + cells
-    pushed = np.bincount(flat.ravel(), signal.ravel() / texts, replicates * table.size)
-    pushed = pushed.reshape(replicates, -1, table.shape[-1])
-    return (pushed - table.reshape(-1, table.shape[-1]) * pushed.sum(-1, keepdims=True)).reshape(
-        replicates, -1
-    )
+    words = table.shape[-1]
+    flat_cells = np.arange(replicates)[:, None] * table.size + cells
+    weight = np.bincount(flat_cells.ravel(), signal.ravel() / texts, replicates * table.size)
+    weight = weight.reshape(replicates, -1, words)
+    expected = table.reshape(-1, words) * weight.sum(-1, keepdims=True)
+    return (weight - expected).reshape(replicates, -1)
 
 
 def spearman(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Rank correlation over the last axis. nan where the truth is constant; 0 where only what was
-    found is.
+    """Rank correlation over the last axis.
+
+    It is nan where the truth is constant, and 0 where only the finding is.
     """
+    found_rank = _ranks(found)
+    true_rank = _ranks(true)
+    product = (found_rank * true_rank).sum(-1)
+    norm = np.sqrt(np.square(found_rank).sum(-1) * np.square(true_rank).sum(-1))
+    has_order = (true_rank != 0).any(-1)
+    return np.where(has_order, product / np.where(norm > 0, norm, 1.0), np.nan)
 
-    def ranks(x: np.ndarray) -> np.ndarray:
-        gap = x[..., :, None] - x[..., None, :]
-        return np.where(np.abs(gap) <= 1e-5, 0.0, np.sign(gap)).sum(-1)  # rounding makes no rank
 
-    one, other = ranks(found), ranks(true)
-    size = np.sqrt(np.square(one).sum(-1) * np.square(other).sum(-1))
-    return np.where(
-        (other != 0).any(-1), (one * other).sum(-1) / np.where(size > 0, size, 1.0), np.nan
-    )
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """How many values of the last axis each exceeds, less how many exceed it."""
+    gap = values[..., :, None] - values[..., None, :]
+    return np.where(np.abs(gap) <= _TIE, 0.0, np.sign(gap)).sum(-1)
 
 
 class Summary(NamedTuple):
-    """Figures of one estimator."""
+    """Figures of one estimator.
 
-    figures: dict  # (agent or "team", metric) -> [1 + draws], the estimate and then its bootstrap replicates
+    Attributes:
+      figures: (agent or "team", metric) -> ``[1 + draws]``, the estimate and its bootstrap
+        replicates.
+      samples: G.
+      cost: tokens decoded for one group.
+    """
+
+    figures: dict[tuple[int | str, str], np.ndarray]
     samples: int
     cost: float
 
     def interval(self, who, metric: str, deviations: float = 1.96) -> tuple[float, float, float]:
-        """(value, low, high): the estimate, give or take so many deviations of the bootstrap."""
-        value, *others = self.figures[who, metric]
-        with np.errstate(all="ignore"):  # of what is not finite there is no interval
-            spread = deviations * float(np.std(others))
+        """(value, low, high): the estimate, give or take so many bootstrap deviations."""
+        value, *replicates = self.figures[who, metric]
+        # A figure that is not finite has no interval.
+        with np.errstate(all="ignore"):
+            spread = deviations * float(np.std(replicates))
         return float(value), float(value - spread), float(value + spread)
+
+
+class _Weights(NamedTuple):
+    """How often a bootstrap replicate counts what was measured; in the first, everything once.
+
+    Attributes:
+      prompt: ``[1 + draws, B]``.
+      replicate: ``[1 + draws, B, R]`` of each prompt's groups.
+    """
+
+    prompt: np.ndarray
+    replicate: np.ndarray
 
 
 def summarise(
@@ -209,84 +284,118 @@ def summarise(
       over: what is drawn again: "replicates" (how sure a figure is for these prompts), or "both"
         prompts and replicates (for prompts like these).
     """
-    agents, prompts, replicates = evidence.credit.shape
-    weights = _resampled(prompts, replicates, rng, draws=draws, over=over)
-    powers = [
-        _powers(*one, weights[1]) for one in zip(evidence.gradients, evidence.true, strict=True)
-    ]
+    num_agents, prompts, replicates = evidence.credit.shape
+    weights = _bootstrap_weights(prompts, replicates, rng, draws=draws, over=over)
+    powers = []
+    for gradients, true in zip(evidence.gradients, evidence.true, strict=True):
+        powers.append(_powers(gradients, true, weights.replicate))
+
     figures = {}
-    for who in [*range(agents), "team"]:
-        chosen = slice(None) if who == "team" else slice(who, who + 1)
-        total = Powers(*(np.sum(x, axis=0) for x in zip(*powers[chosen], strict=True)))
-        figures |= {(who, name): x for name, x in _gradient_figures(total, *weights).items()}
-        figures[who, "rank_texts"] = _mean(evidence.rank_texts[chosen], *weights)
-        if who != "team":
-            off = evidence.credit[chosen] - known.contribution[chosen, :, None]
-            figures[who, "credit"] = _mean(evidence.credit[chosen], *weights)
-            figures[who, "credit_bias"] = _mean(off, *weights)
-    figures["team", "rank_agents"] = _mean(evidence.rank_agents[None], *weights)
+    for agent in range(num_agents):
+        figures |= _named(agent, _gradient_figures(powers[agent], weights))
+        credit = evidence.credit[agent]
+        off = credit - known.contribution[agent, :, None]
+        figures[agent, "rank_texts"] = _mean(evidence.rank_texts[agent], weights)
+        figures[agent, "credit"] = _mean(credit, weights)
+        figures[agent, "credit_bias"] = _mean(off, weights)
+
+    all_agents = Powers(*(np.sum(of_agents, axis=0) for of_agents in zip(*powers, strict=True)))
+    figures |= _named("team", _gradient_figures(all_agents, weights))
+    figures["team", "rank_texts"] = _mean(evidence.rank_texts, weights)
+    figures["team", "rank_agents"] = _mean(evidence.rank_agents, weights)
     return Summary(figures, evidence.samples, evidence.cost)
 
 
-def _resampled(
-    prompts: int, replicates: int, rng, *, draws: int, over: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """How often each prompt ``[1 + draws, B]`` and each of its replicates ``[1 + draws, B, R]``
-    counts; first: once.
-    """
-    replicate = rng.multinomial(
-        replicates, np.full(replicates, 1 / replicates), size=(draws, prompts)
-    )
+def _named(who: int | str, figures: dict[str, np.ndarray]) -> dict:
+    return {(who, metric): values for metric, values in figures.items()}
+
+
+def _bootstrap_weights(prompts: int, replicates: int, rng, *, draws: int, over: str) -> _Weights:
+    """Draws replicates of each prompt, and with `over="both"` prompts as well."""
+    even = np.full(replicates, 1 / replicates)
+    replicate = rng.multinomial(replicates, even, size=(draws, prompts))
     prompt = np.ones((draws, prompts))
     if over == "both":
         prompt = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws)
-    return tuple(np.concatenate([np.ones((1, *x.shape[1:])), x]) for x in (prompt, replicate))
-
-
-def _mean(x: np.ndarray, prompt: np.ndarray, replicate: np.ndarray) -> np.ndarray:
-    """``[1 + draws]`` means of ``[n, B, R]`` over everything, those that are nan left out."""
-    known = ~np.isnan(x)
-    weight = prompt[..., None] * replicate
-    total, count = (
-        np.einsum("br,dbr->d", y.sum(0), weight) for y in (np.where(known, x, 0.0), known * 1.0)
+    return _Weights(
+        np.concatenate([np.ones((1, prompts)), prompt]),
+        np.concatenate([np.ones((1, prompts, replicates)), replicate]),
     )
+
+
+def _mean(values: np.ndarray, weights: _Weights) -> np.ndarray:
+    """``[1 + draws]`` means of ``[..., B, R]`` over everything that is not nan."""
+    values = values.reshape(-1, *values.shape[-2:])
+    is_known = ~np.isnan(values)
+    weight = weights.prompt[..., None] * weights.replicate
+    total = np.einsum("br,dbr->d", np.where(is_known, values, 0.0).sum(0), weight)
+    count = np.einsum("br,dbr->d", is_known.sum(0).astype(float), weight)
     return np.where(count > 0, total / np.maximum(count, 1e-9), np.nan)
 
 
 class Powers(NamedTuple):
-    """Products of gradients of one agent; those of a team are their sums."""
+    """Products of gradients of one agent; those of a team are their sums.
 
-    own: np.ndarray  # [B, R] |g|^2 of each replicate
-    along: np.ndarray  # [B, R] g . true
-    every: np.ndarray  # [1 + draws, B] |sum of g|^2 over all replicates drawn
-    true: np.ndarray  # [B] |true|^2
+    Attributes:
+      own: ``[B, R]`` |g|^2 of each replicate.
+      along: ``[B, R]`` g . true of each replicate.
+      every: ``[1 + draws, B]`` |sum of g|^2 over all replicates that the bootstrap drew.
+      true: ``[B]`` |true|^2.
+    """
+
+    own: np.ndarray
+    along: np.ndarray
+    every: np.ndarray
+    true: np.ndarray
 
 
-def _powers(gradients: list, true: list, replicate: np.ndarray) -> Powers:
+def _powers(
+    gradients: Sequence[np.ndarray], true: Sequence[np.ndarray], replicate: np.ndarray
+) -> Powers:
+    """The products of one agent's estimates ``[R, P]`` and true gradients ``[P]``, by prompt."""
+    own = []
+    along = []
+    every = []
+    for prompt, (estimates, exact) in enumerate(zip(gradients, true, strict=True)):
+        own.append(np.square(estimates).sum(1))
+        along.append(estimates @ exact)
+        every.append(np.square(replicate[:, prompt] @ estimates).sum(1))
     return Powers(
-        np.stack([np.square(g).sum(1) for g in gradients]),
-        np.stack([g @ exact for g, exact in zip(gradients, true, strict=True)]),
-        np.stack([np.square(replicate[:, b] @ g).sum(1) for b, g in enumerate(gradients)], axis=1),
-        np.array([np.square(exact).sum() for exact in true]),
+        own=np.stack(own),
+        along=np.stack(along),
+        every=np.stack(every, axis=1),
+        true=np.array([np.square(exact).sum() for exact in true]),
     )
 
 
-def _gradient_figures(powers: Powers, prompt: np.ndarray, replicate: np.ndarray) -> dict:
-    """Scale, bias, variance and SNR, from |g|^2, |E g|^2 and (E g . true)^2 of every prompt."""
-    count, twice, power = replicate.sum(-1), np.square(replicate), prompt @ powers.true
-    pairs = count**2 - twice.sum(-1)
-    expected = (powers.every - np.einsum("dbr,br->db", twice, powers.own)) / pairs
-    variance = (prompt * (np.einsum("dbr,br->db", replicate, powers.own) / count - expected)).sum(
-        -1
-    )
+def _gradient_figures(powers: Powers, weights: _Weights) -> dict[str, np.ndarray]:
+    """Scale, bias, variance and SNR, each ``[1 + draws]``."""
+    prompt, replicate = weights
+    count = replicate.sum(-1)
+    squared_weight = np.square(replicate)
+    pairs = count**2 - squared_weight.sum(-1)
+
+    # |E g|^2 of each prompt, from pairs of different replicates.
+    own = np.einsum("dbr,br->db", squared_weight, powers.own)
+    expected = (powers.every - own) / pairs
+    mean_power = np.einsum("dbr,br->db", replicate, powers.own) / count
+    variance = (prompt * (mean_power - expected)).sum(-1)
+
+    # E g . true of each prompt, and its square from pairs of different replicates.
     total = np.einsum("dbr,br->db", replicate, powers.along)
-    mean, pair = total / count, (total**2 - np.einsum("dbr,br->db", twice, powers.along**2)) / pairs
-    onto = (prompt * mean).sum(-1)
-    squared = onto**2 + (prompt**2 * (pair - mean**2)).sum(-1)
+    mean = total / count
+    own_squared = np.einsum("dbr,br->db", squared_weight, powers.along**2)
+    mean_squared = (total**2 - own_squared) / pairs
+
+    # The sum over prompts, squared: a prompt's own square is estimated without bias.
+    along = (prompt * mean).sum(-1)
+    along_squared = along**2 + (prompt**2 * (mean_squared - mean**2)).sum(-1)
+
+    true_power = prompt @ powers.true
     with np.errstate(all="ignore"):
         return {
-            "scale": onto / power,
-            "bias": 1.0 - squared / ((prompt * expected).sum(-1) * power),
+            "scale": along / true_power,
+            "bias": 1.0 - along_squared / ((prompt * expected).sum(-1) * true_power),
             "variance": variance / prompt.sum(-1),
-            "snr": np.where(onto < 0, 0.0, squared) / (power * variance),
+            "snr": np.where(along < 0, 0.0, along_squared) / (true_power * variance),
         }

@@ -176,6 +176,7 @@ def _claims_table() -> str:
     ]
     rows = []
     for name, claim in CLAIMS.items():
-        marks = ["yes" if claimed else "" for claimed in claim[:3]]
-        rows.append([f"`{name}`", *marks, claim.gradient, claim.reason])
+        claimed = (claim.contribution, claim.silent, claim.saboteur)
+        marks = ["yes" if is_claimed else "" for is_claimed in claimed]
+        rows.append([f"`{name}`", *marks, claim.gradient or "", claim.reason])
     return table(header, rows)

@@ -1,13 +1,13 @@
 """Teams of tables: every true contribution and advantage can be enumerated.
 
-A team of tables speaks in the worlds, groups and K answers that `ccpo_jax.rollout` decodes, and
-`rollout.outcome` judges it, so that estimators see what they see in training. What is true of it is
-enumerated. The last word of every
-turn is silence: no answer, and whoever reads it speaks as if nobody had been there.
+A team of tables produces the worlds, groups and K answers that `ccpo_jax.rollout` decodes, and
+`rollout.outcome` judges it, so that estimators see what they see in training. The last word of
+every turn is silence: it is no answer, and whoever reads it speaks as if nobody had been there.
 """
 
 import itertools
 import string
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,24 +18,38 @@ from ccpo_jax.rl.types import Needs, Outcome, Samples
 from ccpo_jax.rollout import Rollout, Turn, outcome
 from ccpo_jax.sampler.decode_loop import Prompts
 
-SPLITS = (
-    np.stack([np.arange(1, 10), np.arange(9, 0, -1)], axis=1) / 10
-)  # the nine ratings of `sepo`
+# The nine ratings of `sepo`: how each splits an outcome between the two agents of a dyad.
+_TENTHS = np.arange(1, 10)
+SPLITS = np.stack([_TENTHS, 10 - _TENTHS], axis=1) / 10
+
 REPLACEMENTS = ("none", "silent", "misleading")
+
+# Advantages below this are rounding errors.
+_ROUNDING = 1e-12
 
 
 class TabularTeam(NamedTuple):
-    """A team on B prompts. M_t is the number of words of turn t."""
+    """A team on B prompts, in which turn t has a vocabulary of M_t words and speaks one.
+
+    Attributes:
+      topology: who reads whom, and how the team decides.
+      tables: (turn, which of the turns that it reads are present) -> ``[B, M of each present turn,
+        M_t]`` probabilities of its words.
+      right: turn -> ``[B, M_t]`` how right each word is as an answer, in [0, 1].
+      label: turn -> ``[B, M_t]`` class of each word as an answer, -1 for none.
+      wrong: turn -> ``[B]`` the word that a misleading agent says.
+      lengths: turn -> (factual, masked) tokens of a text.
+      raters: ``[2, B, M_0, M_1, 9]`` probabilities with which each agent of a dyad gives each of
+        `SPLITS`; None without ratings.
+    """
 
     topology: Topology
-    tables: dict  # (turn, which of those it reads are there) -> [B, M of each that is there, M_t] probabilities
-    right: tuple  # turn -> [B, M_t] how right each word is, as an answer
-    label: tuple  # turn -> [B, M_t] its answer class, -1 = none
-    wrong: tuple  # turn -> [B] the word of one who misleads
-    lengths: tuple  # turn -> (factual, masked) tokens that a text takes
-    raters: np.ndarray | None = (
-        None  # [2, B, M_0, M_1, 9] how each agent of a dyad splits an outcome; None = no raters
-    )
+    tables: dict[tuple[int, tuple[bool, ...]], np.ndarray]
+    right: tuple[np.ndarray, ...]
+    label: tuple[np.ndarray, ...]
+    wrong: tuple[np.ndarray, ...]
+    lengths: tuple[tuple[float, float], ...]
+    raters: np.ndarray | None = None
 
     @property
     def prompts(self) -> int:
@@ -43,56 +57,87 @@ class TabularTeam(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """R replicates of a group on each of B prompts, side by side: N = B * R, replicates of a prompt
-    are neighbours.
+    """R groups on each of B prompts; the N = B * R groups lie prompt by prompt.
+
+    Attributes:
+      outcome: fields ``[W, N, G(, A)]``.
+      cells: turn -> ``[N, n_t]`` the cell of its factual table that each factual text is.
+      cost: tokens decoded for one group.
     """
 
-    outcome: Outcome  # fields [W, N, G(, A)]
-    cells: tuple  # turn -> [N, n_t] which cell of its factual table each factual text is
-    cost: float  # tokens decoded for one group
+    outcome: Outcome
+    cells: tuple[np.ndarray, ...]
+    cost: float
 
 
 class Truth(NamedTuple):
-    """What is true of a team. Tables are flat: C_t cells of the factual table of turn t."""
+    """What is true of a team. Tables are flat: turn t has C_t cells.
 
-    reward: np.ndarray  # [B] E[R]
-    contribution: np.ndarray  # [A, B] E[R] - E[R without k]
-    advantage: tuple  # turn -> [B, C_t] E[R | what was read, and said] - E[R | what was read]
-    gradient: tuple  # turn -> [B, C_t] of E[R], with respect to a logit per cell
+    Attributes:
+      reward: ``[B]`` E[R].
+      contribution: ``[A, B]`` E[R] - E[R without the agent].
+      advantage: turn -> ``[B, C_t]`` E[R | what was read and said] - E[R | what was read].
+      gradient: turn -> ``[B, C_t]`` of E[R] with respect to one logit per cell.
+    """
+
+    reward: np.ndarray
+    contribution: np.ndarray
+    advantage: tuple[np.ndarray, ...]
+    gradient: tuple[np.ndarray, ...]
+
+
+# --- making teams ---
 
 
 def random_team(
     topology: Topology, *, prompts: int = 16, words: int = 4, seed: int = 0
 ) -> TabularTeam:
-    """Word 0 is right, the last is silence, those between are wrong.
+    """A team whose word 0 is right, whose last word is silence, and whose other words are wrong.
 
-    Logits are normal; an agent is the less able the later it first speaks, and readers lean towards
-    what they read, two units of a logit for each message. So a partner can help, and can mislead.
+    Logits are normal. An agent is less able the later it first speaks. Readers lean towards what
+    they read, two units of a logit for each message, so a partner can help and can mislead.
     """
     rng = np.random.default_rng(seed)
-    tables, shape = {}, (prompts, words)
+    shape = (prompts, words)
+    tables = {}
     for turn, reads in enumerate(topology.reads):
-        base = rng.normal(0, 1, shape) + np.eye(words)[0] * (1.2 - 0.8 * topology.speakers[turn])
+        skill = 1.2 - 0.8 * topology.speakers[turn]
+        base = rng.normal(0, 1, shape) + skill * np.eye(words)[0]
         base[:, -1] -= 1.5
-        for there in itertools.product((False, True), repeat=len(reads)):
-            logits = base.reshape((prompts,) + (1,) * sum(there) + (words,))
-            for place in range(sum(there)):
-                heard = np.eye(words) * (np.arange(words) < words - 1)
-                logits = logits + 2.0 * heard.reshape(
-                    (words,) + (1,) * (sum(there) - 1 - place) + (words,)
-                )
-            tables[turn, there] = softmax(
-                np.broadcast_to(logits, (prompts,) + (words,) * (sum(there) + 1))
-            )
-    turns = range(len(topology.roles))
-    right = np.broadcast_to(np.arange(words) == 0, shape).astype(np.float32)
-    label = np.broadcast_to(np.where(np.arange(words) < words - 1, np.arange(words), -1), shape)
-    pair = topology.num_agents == len(topology.roles) == 2 and topology.decision == "last"
-    raters = softmax(rng.normal(0, 1, (2, prompts, words, words, len(SPLITS)))) if pair else None
-    wrong, lengths = np.ones(prompts, int), (1.0, 1.0)
+        for present in itertools.product((False, True), repeat=len(reads)):
+            tables[turn, present] = softmax(_leaning(base, sum(present)))
+
+    num_turns = len(topology.roles)
+    word = np.arange(words)
+    right = np.broadcast_to(word == 0, shape).astype(np.float32)
+    label = np.broadcast_to(np.where(word < words - 1, word, -1), shape)
+
+    is_dyad = topology.num_agents == num_turns == 2 and topology.decision == "last"
+    raters = None
+    if is_dyad:
+        raters = softmax(rng.normal(0, 1, (2, prompts, words, words, len(SPLITS))))
     return TabularTeam(
-        topology, tables, *(tuple(x for _ in turns) for x in (right, label, wrong, lengths)), raters
+        topology,
+        tables,
+        right=(right,) * num_turns,
+        label=(label,) * num_turns,
+        wrong=(np.ones(prompts, int),) * num_turns,
+        lengths=((1.0, 1.0),) * num_turns,
+        raters=raters,
     )
+
+
+def _leaning(base: np.ndarray, num_read: int) -> np.ndarray:
+    """``[B, M, ..., M]`` logits of a reader of `num_read` words, from ``[B, M]`` without any."""
+    prompts, words = base.shape
+    is_heard = np.arange(words) < words - 1
+    lean = 2.0 * np.eye(words) * is_heard
+
+    logits = base.reshape((prompts,) + (1,) * num_read + (words,))
+    for place in range(num_read):
+        others = (1,) * (num_read - 1 - place)
+        logits = logits + lean.reshape((words, *others, words))
+    return np.broadcast_to(logits, (prompts,) + (words,) * (num_read + 1))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -102,30 +147,40 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def replaced(team: TabularTeam, agent: int, how: str) -> TabularTeam:
-    """The team with one agent that says nothing ("silent") or what misleads ("misleading") in all
-    of its turns.
+    """The team with one agent replaced in all of its turns.
+
+    Args:
+      team: the team as it is.
+      agent: who is replaced.
+      how: "silent", by one that says nothing; "misleading", by one that says what misleads; "none",
+        by itself.
 
     Raises:
       ValueError: if there is no such agent or replacement.
     """
+    num_agents = team.topology.num_agents
     if how not in REPLACEMENTS:
-        raise ValueError(
-            f"replace: {how!r} is unknown; use one of {', '.join(map(repr, REPLACEMENTS))}"
-        )
-    if not 0 <= agent < team.topology.num_agents:
-        raise ValueError(
-            f"agent: there is no agent {agent}; use 0 to {team.topology.num_agents - 1}"
-        )
+        known = ", ".join(map(repr, REPLACEMENTS))
+        raise ValueError(f"replace: {how!r} is unknown; use one of {known}")
+    if not 0 <= agent < num_agents:
+        raise ValueError(f"agent: there is no agent {agent}; use 0 to {num_agents - 1}")
     if how == "none":
         return team
+
     tables = dict(team.tables)
-    for (turn, there), table in team.tables.items():
-        if team.topology.speakers[turn] == agent:
-            words = table.shape[-1]
-            word = np.full(team.prompts, words - 1) if how == "silent" else team.wrong[turn]
-            said = np.eye(words)[word].reshape((team.prompts,) + (1,) * (table.ndim - 2) + (words,))
-            tables[turn, there] = np.broadcast_to(said, table.shape)
+    for (turn, present), table in team.tables.items():
+        if team.topology.speakers[turn] != agent:
+            continue
+        words = table.shape[-1]
+        silence = np.full(team.prompts, words - 1)
+        word = silence if how == "silent" else team.wrong[turn]
+        certain = np.eye(words)[word]
+        certain = certain.reshape((team.prompts,) + (1,) * (table.ndim - 2) + (words,))
+        tables[turn, present] = np.broadcast_to(certain, table.shape)
     return team._replace(tables=tables)
+
+
+# --- drawing ---
 
 
 def draw(
@@ -136,118 +191,172 @@ def draw(
     group: int,
     needs: Needs = Needs(),  # noqa: B008 (frozen)
 ) -> Draw:
-    """Lets the team answer every prompt in `replicates` groups, in the worlds and with the answers
-    that `needs` asks.
+    """Lets the team answer every prompt in `replicates` groups.
+
+    Args:
+      team: who answers.
+      rng: decides all words.
+      replicates: R, groups per prompt.
+      group: G, samples per group.
+      needs: the worlds, answers per text and ratings that an estimator asks for.
     """
-    topology, count = team.topology, team.prompts * replicates
+    topology = team.topology
+    count = team.prompts * replicates
     masks = agent_masks(topology.num_agents, needs.ablated)
-    answers = needs.answers_per_text
     prompt = np.repeat(np.arange(team.prompts), replicates)[:, None]
+
     turns: list[Turn] = []
     words: list[np.ndarray] = []
-    cells, cost = [], 0.0
-    for t, reads in enumerate(topology.reads):
-        worlds, variant = variants(topology, t, masks)
-        counts = (group * answers**t if answers > 1 else group,) + (group,) * (len(worlds) - 1)
-        said, likelihood = [], []
+    cells: list[np.ndarray] = []
+    cost = 0.0
+    for turn, reads in enumerate(topology.reads):
+        worlds, variant = variants(topology, turn, masks)
+        factual = group * needs.answers_per_text**turn
+        counts = (factual, *(group for _ in worlds[1:]))
+
+        said: list[np.ndarray] = []
+        likelihood: list[np.ndarray] = []
         for world, size in zip(worlds, counts, strict=True):
-            there = tuple(bool(masks[world, topology.speakers[p]]) for p in reads)
-            heard = [words[p][:, turns[p].row_of_sample(world, np.arange(size), size)]
-                     for p, here in zip(reads, there, strict=True) if here]  # fmt: skip
-            table = team.tables[t, there]
-            said.append(_say(table[(prompt, *heard)], rng, (count, size)))
-            likelihood.append(table[(prompt, *heard, said[-1])])
+            present = tuple(bool(masks[world, topology.speakers[other]]) for other in reads)
+            heard = []
+            for other, is_present in zip(reads, present, strict=True):
+                if is_present:
+                    rows = turns[other].row_of_sample(world, np.arange(size), size)
+                    heard.append(words[other][:, rows])
+
+            table = team.tables[turn, present]
+            word = _sample_words(table[(prompt, *heard)], rng, (count, size))
+            said.append(word)
+            likelihood.append(table[(prompt, *heard, word)])
             if world == 0:
-                place = np.ravel_multi_index((*(np.broadcast_to(x, said[0].shape) for x in heard), said[0]),
-                                             table.shape[1:])  # fmt: skip
-                cells.append(place)
+                index = [np.broadcast_to(other_word, word.shape) for other_word in heard]
+                cells.append(np.ravel_multi_index((*index, word), table.shape[1:]))
+
         words.append(np.concatenate(said, axis=1))
         turns.append(_turn(np.concatenate(likelihood, axis=1), variant, counts))
-        cost += counts[0] * team.lengths[t][0] + sum(counts[1:]) * team.lengths[t][1]
-    verdicts = (
-        [table[t][prompt, words[t]] for t in range(len(turns))]
-        for table in (team.right, team.label)
-    )
-    result = outcome(topology, Rollout(tuple(turns), masks), *verdicts)
+        factual_length, masked_length = team.lengths[turn]
+        cost += counts[0] * factual_length + sum(counts[1:]) * masked_length
+
+    correct = [right[prompt, word] for right, word in zip(team.right, words, strict=True)]
+    answer_id = [label[prompt, word] for label, word in zip(team.label, words, strict=True)]
+    result = outcome(topology, Rollout(tuple(turns), masks), correct, answer_id)
+
     if needs.ratings:
+        assert team.raters is not None
         odds = team.raters[:, prompt, words[0][:, :group], words[1][:, :group]]
-        result = result._replace(
-            shares=np.float32(SPLITS)[np.stack([_say(x, rng, (count, group)) for x in odds])]
-        )
+        ratings = np.stack([_sample_words(rater, rng, (count, group)) for rater in odds])
+        result = result._replace(shares=np.float32(SPLITS)[ratings])
+        # A rating is one token of each agent.
         cost += 2 * group
     return Draw(result, tuple(cells), cost)
 
 
-def _say(probability: np.ndarray, rng: np.random.Generator, shape) -> np.ndarray:
-    """A word for each of ``[N, n]`` draws from ``[N, n or 1, M]`` probabilities; none that has
-    probability 0.
-    """
-    up_to = np.cumsum(probability, axis=-1)
-    return (up_to <= rng.random(shape)[..., None] * up_to[..., -1:]).sum(-1)
+def _sample_words(
+    probability: np.ndarray, rng: np.random.Generator, shape: tuple[int, int]
+) -> np.ndarray:
+    """Draws ``[N, n]`` words from ``[N, n or 1, M]`` probabilities, none of probability 0."""
+    cumulative = np.cumsum(probability, axis=-1)
+    threshold = rng.random(shape)[..., None] * cumulative[..., -1:]
+    return (cumulative <= threshold).sum(-1)
 
 
-def _turn(likelihood: np.ndarray, variant, counts) -> Turn:
-    """What `outcome` and `Turn.row` look at: texts of one token, of which nobody asks what it
-    is.
-    """
-    nothing, one = np.zeros((len(likelihood), 0), np.int32), np.ones(likelihood.shape, np.int32)
-    samples = Samples(one[..., None], np.log(likelihood, dtype=np.float32)[..., None], one, one < 0)
-    return Turn(Prompts(nothing, nothing, nothing, nothing), samples, [], variant, counts)
+def _turn(likelihood: np.ndarray, variant: tuple[int, ...], counts: tuple[int, ...]) -> Turn:
+    """The fields that `outcome` and `Turn.row` read: texts of one token each, whatever it is."""
+    one = np.ones(likelihood.shape, np.int32)
+    logprobs = np.log(likelihood, dtype=np.float32)
+    samples = Samples(one[..., None], logprobs[..., None], one, one < 0)
+
+    nothing = np.zeros((len(likelihood), 0), np.int32)
+    prompts = Prompts(nothing, nothing, nothing, nothing)
+    return Turn(prompts, samples, [], variant, counts)
+
+
+# --- enumerating ---
 
 
 def truth(team: TabularTeam) -> Truth:
     """Enumerates everything that can be said."""
     topology = team.topology
-    agents, turns = range(topology.num_agents), range(len(topology.roles))
-    reward, lost = np.empty(team.prompts), np.empty((len(agents), team.prompts))
-    advantage, gradient = ([[] for _ in turns] for _ in range(2))
-    for b in range(team.prompts):  # one at a time: a pool's tables are large
-        odds, won = _everything(team, b, (True,) * len(agents))
-        reward[b] = (odds * won).sum()
-        for k in agents:
-            left, without = _everything(team, b, tuple(other != k for other in agents))
-            lost[k, b] = (left * without).sum()
-        for t, reads in enumerate(topology.reads):
-            axes = string.ascii_letters[: len(turns)]
-            own = "".join(axes[p] for p in (*reads, t))
-            mass, value = (np.einsum(f"{axes}->{own}", x) for x in (odds, odds * won))
-            before = mass.sum(-1, keepdims=True)
-            usual = value.sum(-1, keepdims=True) / np.where(before > 0, before, 1)
-            better = np.where(mass > 0, value / np.where(mass > 0, mass, 1) - usual, 0.0)
-            better = np.where(np.abs(better) < 1e-12, 0.0, better)  # rounding is no advantage
-            advantage[t].append(better.ravel())
-            gradient[t].append((mass * better).ravel())
+    num_agents = topology.num_agents
+    turns = range(len(topology.roles))
+    everyone = (True,) * num_agents
+
+    reward = np.empty(team.prompts)
+    contribution = np.empty((num_agents, team.prompts))
+    advantage: list[list[np.ndarray]] = [[] for _ in turns]
+    gradient: list[list[np.ndarray]] = [[] for _ in turns]
+
+    # One prompt at a time: a pool's tables are large.
+    for prompt in range(team.prompts):
+        odds, won = _everything(team, prompt, everyone)
+        reward[prompt] = (odds * won).sum()
+        for agent in range(num_agents):
+            others = tuple(other != agent for other in range(num_agents))
+            odds_without, won_without = _everything(team, prompt, others)
+            contribution[agent, prompt] = reward[prompt] - (odds_without * won_without).sum()
+
+        axes = string.ascii_letters[: len(turns)]
+        for turn, reads in enumerate(topology.reads):
+            own_axes = "".join(axes[other] for other in (*reads, turn))
+            mass = np.einsum(f"{axes}->{own_axes}", odds)
+            value = np.einsum(f"{axes}->{own_axes}", odds * won)
+            expected = _ratio(value.sum(-1, keepdims=True), mass.sum(-1, keepdims=True))
+            better = np.where(mass > 0, _ratio(value, mass) - expected, 0.0)
+            better = np.where(np.abs(better) < _ROUNDING, 0.0, better)
+            advantage[turn].append(better.ravel())
+            gradient[turn].append((mass * better).ravel())
+
     return Truth(
-        reward, reward - lost, tuple(map(np.stack, advantage)), tuple(map(np.stack, gradient))
+        reward,
+        contribution,
+        advantage=tuple(np.stack(of_prompts) for of_prompts in advantage),
+        gradient=tuple(np.stack(of_prompts) for of_prompts in gradient),
     )
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """The quotient; the numerator where the denominator is 0."""
+    return numerator / np.where(denominator > 0, denominator, 1)
 
 
 _team_reward = jax.jit(team_reward, static_argnums=0)
 
 
-def _everything(team: TabularTeam, b: int, present) -> tuple[np.ndarray, np.ndarray]:
-    """Probability and reward of all that can be said on prompt `b` if only `present` speak: an axis
-    per turn spoken.
+def _everything(
+    team: TabularTeam, prompt: int, present: Sequence[bool]
+) -> tuple[np.ndarray, np.ndarray]:
+    """All that can be said on a prompt if only some agents speak.
+
+    Returns:
+      ``(probability, reward)``, each with one axis per turn that is spoken.
     """
     topology = team.topology
-    turns = [t for t, speaker in enumerate(topology.speakers) if present[speaker]]
+    turns = [turn for turn, speaker in enumerate(topology.speakers) if present[speaker]]
     if not turns:
         return np.ones(()), np.zeros(())
-    letters = dict(zip(turns, string.ascii_letters, strict=False))
-    parts, names = [], []
-    for t in turns:
-        there = tuple(bool(present[topology.speakers[p]]) for p in topology.reads[t])
-        parts.append(team.tables[t, there][b])
-        names.append("".join(letters[p] for p in topology.reads[t] if p in letters) + letters[t])
-    odds = np.einsum(f"{','.join(names)}->{''.join(letters.values())}", *parts)
-    right, label = np.zeros((*odds.shape, len(present))), np.full((*odds.shape, len(present)), -1)
-    for k, t in enumerate(topology.final_turns):
-        if present[k]:
-            shape = tuple(-1 if other == t else 1 for other in turns)
-            right[..., k], label[..., k] = (
-                team.right[t][b].reshape(shape),
-                team.label[t][b].reshape(shape),
-            )
-    flat = (x.reshape(1, -1, len(present)) for x in (right, label))
-    won = _team_reward(topology, *flat, np.array([present]))
-    return odds, np.asarray(won, np.float64).reshape(odds.shape)
+
+    letter = dict(zip(turns, string.ascii_letters, strict=False))
+    tables = []
+    axes = []
+    for turn in turns:
+        reads = topology.reads[turn]
+        is_present = tuple(bool(present[topology.speakers[other]]) for other in reads)
+        tables.append(team.tables[turn, is_present][prompt])
+        axes.append("".join(letter[other] for other in reads if other in letter) + letter[turn])
+    odds = np.einsum(f"{','.join(axes)}->{''.join(letter.values())}", *tables)
+
+    right = np.zeros((*odds.shape, len(present)))
+    label = np.full((*odds.shape, len(present)), -1)
+    for agent, final_turn in enumerate(topology.final_turns):
+        if present[agent]:
+            shape = tuple(-1 if turn == final_turn else 1 for turn in turns)
+            right[..., agent] = team.right[final_turn][prompt].reshape(shape)
+            label[..., agent] = team.label[final_turn][prompt].reshape(shape)
+
+    reward = _team_reward(
+        topology,
+        right.reshape(1, -1, len(present)),
+        label.reshape(1, -1, len(present)),
+        np.array([present]),
+    )
+    return odds, np.asarray(reward, np.float64).reshape(odds.shape)

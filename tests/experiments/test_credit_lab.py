@@ -313,7 +313,7 @@ def test_a_wrong_estimator_is_found_out(wrong, claims):
             {"wrong": planted(wrong)},
             replacement=Replacement(0, how),
             effort=Effort(samples=6, replicates=300, draws=60, seed=1),
-            claims={"wrong": Claim(True, True, True, "exact", "it lies")},
+            claims={"wrong": Claim("it lies", True, True, True, "exact")},
         )
         found |= {v.claim for v in one.verdicts if not v.holds}
     assert found == claims
@@ -327,7 +327,7 @@ def test_one_that_pays_free_riders_is_found_out():
         {"shared": make_credit("shared", voting(3))},
         replacement=Replacement(0, "silent"),
         effort=Effort(samples=6, replicates=50, draws=60),
-        claims={"shared": Claim(False, True, False, "", "it lies")},
+        claims={"shared": Claim("it lies", silent=True)},
     )
     assert [v.claim for v in one.verdicts if not v.holds] == ["silent"]
 
@@ -353,7 +353,7 @@ def test_who_cannot_be_masked_is_held_to_no_contribution():
 def test_a_pool_of_voters_is_what_they_said():
     """Two voters, five answers each: classes 0 (right), 1 and 2, and none."""
     ids = np.array([[0, 1], [0, 1], [1, -1], [0, 0], [-1, 2]])
-    words = pools._voters_words(
+    words = pools._read_voters(
         None, types.SimpleNamespace(answer_id=ids[None, None], correct=(ids == 0)[None, None]), 0
     )
     team = pools._voters_team(voting(2), [words], ((1.0, 0.0),) * 2)
@@ -382,7 +382,7 @@ def test_a_pool_of_a_dyad_joins_equal_thoughts():
     ids = np.where(correct > 0, 0, 1)
     ids[0, 0, 2, 1] = -1
     reward = np.stack([correct[0, ..., 1], np.full((1, 6), 1 / 3)])
-    words = pools._dyad_words(
+    words = pools._read_dyad(
         spoken, types.SimpleNamespace(answer_id=ids, correct=correct, reward=reward), 0
     )
     team = pools._dyad_team(dyad(), [words], ((3.0, 0.0), (2.0, 4.0)))
