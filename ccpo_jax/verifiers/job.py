@@ -1,9 +1,12 @@
 """The unit of work of a verifier process: one gold and the distinct texts that answer it."""
 
+import functools
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
+from ccpo_jax.verifiers.classes import AnswerClasses
 from ccpo_jax.verifiers.process_pool import StepFailure
 from ccpo_jax.verifiers.registry import VERIFIERS, check_gold, get_verifier
 from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, Context, Graded, Item, Verifier
@@ -19,22 +22,59 @@ class Job(NamedTuple):
 
 
 class GoldCheck(NamedTuple):
-    """The first record of a job: why answers cannot be compared with the gold, or None."""
+    """Why answers cannot be compared with the gold, or None."""
 
     failure: str | None
 
 
-class Verdict(NamedTuple):
-    """The record of one text; the fields are those of `Graded`."""
+class Extraction(NamedTuple):
+    """What some texts answer.
 
-    answer: str | None
+    Attributes:
+      answers: the answer of each text, None where it states none.
+      failures: "", "no_answer" or the error, for each text.
+    """
+
+    answers: tuple[str | None, ...]
+    failures: tuple[str, ...]
+
+
+class Verdict(NamedTuple):
+    """Whether an answer is right; of a wrong one also its canonical value."""
+
     correct: bool
-    answer_id: int
+    value: Hashable | None
     failure: str
 
 
+class Comparison(NamedTuple):
+    """Whether two wrong answers mean the same, and the seconds that it took to find out."""
+
+    is_same: bool
+    seconds: float
+
+
 # What a worker reports, and what the pool records where a step killed its worker.
-Record = GoldCheck | Verdict | StepFailure
+Record = GoldCheck | Extraction | Verdict | Comparison
+Step = Callable[[], Record]
+
+
+class Judged(NamedTuple):
+    """What the records of a job say.
+
+    Attributes:
+      gold_failure: None, or why the gold could not be parsed.
+      answers: what each text of the job answers.
+      failures: "" or why each text has no verdict.
+      correct: answer -> whether it is right, for all answers that have a verdict.
+      representatives: wrong answer -> an answer that stands for its class.
+    """
+
+    gold_failure: str | None
+    answers: list[str | None]
+    failures: list[str]
+    correct: dict[str, bool]
+    representatives: dict[str, str]
 
 
 def verify(
@@ -78,100 +118,220 @@ def make_job(item: Item, max_chars: int) -> Job:
     return Job(item.verifier, item.gold, tuple(ends), item.context)
 
 
-def verify_job(job: Job, done: Sequence[Record]) -> Iterator[GoldCheck | Verdict]:
-    """Checks the gold, then verifies one text per step: the function that verifier processes run.
-
-    A wrong answer joins the first class whose first member means the same; correct answers form one
-    class. So classes are transitive by construction.
+def verify_job(job: Job, done: Sequence[Record | StepFailure]) -> Iterator[Record]:
+    """Takes the steps of a job, see `_steps`: the function that verifier processes run.
 
     Args:
       job: what to verify.
       done: records of the steps that an earlier process completed, or died in.
 
     Yields:
-      The records that `done` lacks: a `GoldCheck`, then one `Verdict` per text.
+      The records that `done` lacks.
+    """
+    steps = _steps(job)
+    try:
+        step = next(steps)
+        for record in done:
+            step = steps.send(record)
+        while True:
+            record = step()
+            yield record
+            step = steps.send(record)
+    except StopIteration:
+        return
+
+
+def _steps(job: Job) -> Generator[Step, Record | StepFailure, Judged]:
+    """The steps of a job. Each is sent the record of the one before, which may decide what follows.
+
+    The gold is checked, all answers are extracted, each distinct answer is compared with the gold,
+    and then the wrong ones with each other. A step that hangs or kills its process costs what it
+    was about: an answer that could not be compared with the gold has no verdict, two wrong answers
+    that could not be compared with each other are different.
+
+    Returns:
+      What the records say.
     """
     verifier = VERIFIERS[job.verifier]
     gold = job.gold
-    if not done:
-        yield GoldCheck(check_gold(job.verifier, gold, job.context))
-    elif isinstance(done[0], StepFailure):
-        # Checking the gold hung or crashed. Comparing each text with it would do so again.
+    gold_check = yield functools.partial(_check_gold, job)
+    if isinstance(gold_check, GoldCheck):
+        gold_failure = gold_check.failure
+    else:
+        gold_failure = _reason(gold_check)
+        # Comparing each answer with it would hang or crash again.
         gold = ""
 
-    verdicts: dict[str | None, Verdict] = {}
-    for record in done[1:]:
-        if isinstance(record, Verdict):
-            verdicts.setdefault(record.answer, record)
+    answers, failures = yield from _extract_all(verifier, job)
 
-    first_text = max(0, len(done) - 1)
-    for text in job.texts[first_text:]:
-        verdict = _verify_text(verifier, gold, text, verdicts, job.context)
-        verdicts.setdefault(verdict.answer, verdict)
-        yield verdict
-
-
-def _verify_text(
-    verifier: Verifier,
-    gold: str,
-    text: str,
-    verdicts: dict[str | None, Verdict],
-    context: Context,
-) -> Verdict:
-    """Verifies one text, with the first verdict on each distinct answer so far."""
-    answer = None
-    try:
-        answer = verifier.extract(text, context)
+    correct: dict[str, bool] = {}
+    values: dict[str, Hashable | None] = {}
+    failure_of: dict[str, str] = {}
+    for answer in dict.fromkeys(answers):
         if answer is None:
-            return Verdict(None, False, -1, "no_answer")
-        if answer in verdicts:
-            return verdicts[answer]
+            continue
+        verdict = yield functools.partial(_judge, verifier, gold, answer, job.context)
+        if not isinstance(verdict, Verdict):
+            failure_of[answer] = _reason(verdict)
+        elif verdict.failure:
+            failure_of[answer] = verdict.failure
+        else:
+            correct[answer] = verdict.correct
+            if not verdict.correct:
+                values[answer] = verdict.value
 
-        correct = bool(gold.strip()) and verifier.equivalent(gold, answer, context)
-        first_of_class: dict[int, Verdict] = {}
-        for verdict in verdicts.values():
-            if verdict.answer_id >= 0:
-                first_of_class.setdefault(verdict.answer_id, verdict)
+    classes = AnswerClasses(values)
+    for first, second in classes.pairs():
+        comparison = yield functools.partial(_compare, verifier, first, second, job.context)
+        if isinstance(comparison, Comparison):
+            classes.record(first, second, is_same=comparison.is_same, seconds=comparison.seconds)
+        else:
+            classes.record(first, second, is_same=None)
 
-        for answer_id, first in first_of_class.items():
-            if first.correct != correct:
-                continue
-            if correct or verifier.same(first.answer or "", answer, context):
-                return Verdict(answer, correct, answer_id, "")
-        return Verdict(answer, correct, len(first_of_class), "")
+    for index, answer in enumerate(answers):
+        if answer in failure_of:
+            failures[index] = failure_of[answer]
+    return Judged(gold_failure, answers, failures, correct, classes.representatives())
+
+
+def _extract_all(
+    verifier: Verifier, job: Job
+) -> Generator[Step, Record | StepFailure, tuple[list[str | None], list[str]]]:
+    """The steps that find the answer of every text: one, or one for each text where that fails.
+
+    Returns:
+      ``(answers, failures)`` of the texts in their order.
+    """
+    together = yield functools.partial(_extract, verifier, job.texts, job.context)
+    if isinstance(together, Extraction):
+        return list(together.answers), list(together.failures)
+
+    answers: list[str | None] = []
+    failures: list[str] = []
+    for text in job.texts:
+        alone = yield functools.partial(_extract, verifier, (text,), job.context)
+        if not isinstance(alone, Extraction):
+            alone = Extraction((None,), (_reason(alone),))
+        answers += alone.answers
+        failures += alone.failures
+    return answers, failures
+
+
+def _reason(record: Record | StepFailure) -> str:
+    """Why a step has no record of its own kind."""
+    assert isinstance(record, StepFailure), record
+    return record.reason
+
+
+# --- the steps ---
+#
+# A parser of hostile texts may raise anything; it is counted, with its reason. Only MemoryError is
+# passed on: the process is out of memory, the pool restarts it and counts the step as crashed.
+
+
+def _check_gold(job: Job) -> GoldCheck:
+    return GoldCheck(check_gold(job.verifier, job.gold, job.context))
+
+
+def _extract(verifier: Verifier, texts: Sequence[str], context: Context) -> Extraction:
+    answers: list[str | None] = []
+    failures: list[str] = []
+    for text in texts:
+        answer = None
+        failure = ""
+        try:
+            answer = verifier.extract(text, context)
+        except MemoryError:
+            raise
+        except Exception as error:
+            failure = _described(error)
+        else:
+            failure = "no_answer" if answer is None else ""
+        answers.append(answer)
+        failures.append(failure)
+    return Extraction(tuple(answers), tuple(failures))
+
+
+def _judge(verifier: Verifier, gold: str, answer: str, context: Context) -> Verdict:
+    try:
+        correct = bool(gold.strip()) and bool(verifier.equivalent(gold, answer, context))
     except MemoryError:
-        # This process is out of memory: the pool restarts it and counts the text as crashed.
         raise
     except Exception as error:
-        # A hostile text can make a parser raise anything; it is counted, with its reason.
-        return Verdict(answer, False, -1, f"failed: {type(error).__name__}: {str(error)[:200]}")
+        return Verdict(False, None, _described(error))
+
+    if correct:
+        return Verdict(True, None, "")
+    try:
+        value = verifier.value(answer, context)
+    except MemoryError:
+        raise
+    except Exception:
+        # It is wrong all the same; pairwise comparison decides which answers it agrees with.
+        value = None
+    return Verdict(False, value, "")
 
 
-def collect_records(item: Item, records: Sequence[Record], max_chars: int) -> Graded:
-    """Assigns the records of a job (its gold, then its distinct texts) to the texts of the item."""
-    gold_check, *text_records = records
-    if isinstance(gold_check, StepFailure):
-        gold_failure = gold_check.reason
-    else:
-        assert isinstance(gold_check, GoldCheck)
-        gold_failure = gold_check.failure
+def _compare(verifier: Verifier, first: str, second: str, context: Context) -> Comparison:
+    began = time.process_time()
+    try:
+        is_same = bool(verifier.same(first, second, context))
+    except MemoryError:
+        raise
+    except Exception:
+        is_same = False
+    return Comparison(is_same, time.process_time() - began)
 
-    verdict_of: dict[str, Verdict] = {}
-    distinct_texts = make_job(item, max_chars).texts
-    for text, record in zip(distinct_texts, text_records, strict=True):
-        if isinstance(record, StepFailure):
-            record = Verdict(None, False, -1, record.reason)
-        assert isinstance(record, Verdict)
-        verdict_of[text] = record
-    verdicts = [verdict_of[text[-max_chars:]] for text in item.texts]
 
-    counts = Counter(verdict.failure.partition(":")[0] for verdict in verdicts)
-    counts["gold_unparsed"] = int(gold_failure is not None)
+def _described(error: Exception) -> str:
+    return f"failed: {type(error).__name__}: {str(error)[:200]}"
+
+
+# --- what the records say ---
+
+
+def collect_records(item: Item, records: Sequence[Record | StepFailure], max_chars: int) -> Graded:
+    """Assigns what the records of an item's job say to the texts of the item."""
+    job = make_job(item, max_chars)
+    judged = _replay(job, records)
+
+    number_of = {text: number for number, text in enumerate(job.texts)}
+    numbers = [number_of[text[-max_chars:]] for text in item.texts]
+    answers = [judged.answers[number] for number in numbers]
+    failures = [judged.failures[number] for number in numbers]
+    counts = Counter(failure.partition(":")[0] for failure in failures)
+    counts["gold_unparsed"] = int(judged.gold_failure is not None)
     return Graded(
-        correct=[verdict.correct for verdict in verdicts],
-        answer_id=[verdict.answer_id for verdict in verdicts],
-        answers=[verdict.answer for verdict in verdicts],
-        failures=[verdict.failure for verdict in verdicts],
-        gold_failure=gold_failure,
+        correct=[answer is not None and judged.correct.get(answer, False) for answer in answers],
+        answer_id=_class_numbers(answers, judged),
+        answers=answers,
+        failures=failures,
+        gold_failure=judged.gold_failure,
         counts={name: counts[name] for name in FAILURES},
     )
+
+
+def _replay(job: Job, records: Sequence[Record | StepFailure]) -> Judged:
+    """What the records of all steps of a job say. No step is taken again."""
+    steps = _steps(job)
+    next(steps)
+    try:
+        for record in records:
+            steps.send(record)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError(f"{len(records)} records are not all of this job")
+
+
+def _class_numbers(answers: Sequence[str | None], judged: Judged) -> list[int]:
+    """Classes numbered from 0 in order of first appearance, -1 where there is no verdict."""
+    numbers: dict[tuple[bool, str], int] = {}
+    class_of_each = []
+    for answer in answers:
+        if answer is None or answer not in judged.correct:
+            class_of_each.append(-1)
+            continue
+        correct = judged.correct[answer]
+        class_key = (correct, "" if correct else judged.representatives[answer])
+        class_of_each.append(numbers.setdefault(class_key, len(numbers)))
+    return class_of_each

@@ -95,7 +95,7 @@ def test_a_worker_loads_neither_jax_nor_numpy(tmp_path, monkeypatch):
     results = pool.run(jobs)
     pool.close()
     assert [records[-1] for records in results] == [[]] * len(jobs)
-    assert results[0][1].correct
+    assert results[0][2].correct
 
 
 def test_the_programs_main_module_is_not_run_again(tmp_path):
