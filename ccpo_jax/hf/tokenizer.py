@@ -7,22 +7,18 @@ nothing that an agent or a dataset writes can end a turn or open another role's.
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jinja2
-
 from ccpo_jax.errors import InputError, first_line
-from ccpo_jax.hf import hub
+from ccpo_jax.hf import chat_template, hub, model_files
+from ccpo_jax.hf.model_files import ModelFiles
 
-# Stands for the user's words in a rendered template. Nothing in it that a template would trim.
-_PLACEHOLDER = "PLACEHOLDERofTHEtext"
-
-# Llama's own default. Its newer templates would write today's date, and no run could be repeated.
-_DATE = "26 Jul 2024"
+# Control tokens that say where a thought or an answer begins or ends. Verifiers need them.
+_MARKER = re.compile(r"think|thought|reason|answer|solution|_of_box", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,27 +32,41 @@ class Tokenizer:
       pad_id: id that fills up prompts and responses of different lengths.
       eos_ids: ids of which any ends a response.
       thinking: Qwen3: whether the model opens its think block itself; else the prompt closes it.
+      files: the settings it was loaded with, which `save` keeps.
     """
 
     backend: Any
     pad_id: int
     eos_ids: tuple[int, ...]
     thinking: bool = False
+    files: ModelFiles = ModelFiles()
 
-    @property
+    @functools.cached_property
     def vocab_size(self) -> int:
-        """Number of ids, added tokens included."""
-        return len(self.backend)
+        """One more than the highest id, added tokens included."""
+        return max(self.backend.get_vocab().values()) + 1
 
     @functools.cached_property
     def control_ids(self) -> frozenset[int]:
-        """Ids that structure a conversation: special tokens, and added tokens in the template."""
+        """Ids that structure a conversation: special tokens, markers, added tokens in the
+        template.
+        """
         # One template, or several by name.
         template = str(self.backend.chat_template or "")
-        return frozenset(
+        special = frozenset(
             token_id
             for token_id, token in self.backend.added_tokens_decoder.items()
             if token.special or token.content in template
+        )
+        return special | self.marker_ids
+
+    @functools.cached_property
+    def marker_ids(self) -> frozenset[int]:
+        """Added tokens such as ``<think>``, ``</think>`` and ``<answer>``, which stay in texts."""
+        return frozenset(
+            token_id
+            for token_id, token in self.backend.added_tokens_decoder.items()
+            if _MARKER.search(token.content)
         )
 
     def encode(self, text: str) -> list[int]:
@@ -96,14 +106,18 @@ class Tokenizer:
         return ordinary
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, control tokens left out."""
+        """Text of ids: control tokens left out, markers of thoughts and answers kept as text.
+
+        Without the markers a thought would look like the answer.
+        """
         return self.decode_batch([ids])[0]
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """`decode` for many rows of ids."""
-        ordinary = [self._without_control(map(int, row)) for row in rows]
+        hidden = self.control_ids - self.marker_ids
+        kept = [[token_id for token_id in map(int, row) if token_id not in hidden] for row in rows]
         return self.backend.batch_decode(
-            ordinary, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
 
     def _without_control(self, ids: Iterable[int]) -> list[int]:
@@ -118,44 +132,36 @@ class Tokenizer:
         template (base models) get the system text, a blank line, the user's words and "Answer:".
 
         Raises:
-          InputError: the template is not valid jinja, or does not write the user's words exactly
-            once.
+          InputError: the template is not valid jinja, does not write the user's words exactly once,
+            or writes a system turn where `system` is "".
         """
         if self.backend.chat_template is None:
-            bos = () if self.backend.bos_token_id is None else (self.backend.bos_token_id,)
-            opening = f"{system}\n\n" if system else ""
-            return bos + self._encode_live(opening), self._encode_live("\n\nAnswer:\n")
+            opening = self._encode_live(f"{system}\n\n" if system else "")
+            return self._beginning() + opening, self._encode_live("\n\nAnswer:\n")
 
         # Most templates strip it, and it is looked for in what they write.
         system = system.strip()
-        rendered = self._render(_turns(system))
-        if rendered is not None and system in rendered:
-            before, after = _split_at_placeholder(rendered)
+        around = None
+        if system:
+            around = chat_template.around_user(self.backend, system, thinking=self.thinking)
+        if around is not None:
+            before, after = around
             return self._encode_live(before), self._encode_live(after)
 
-        # No system role: the system text goes to the beginning of the user turn.
-        before, after = _split_at_placeholder(self._render(_turns("")))
-        opening = tuple(self.encode(f"{system}\n\n"))
+        # Without a system role, the system text goes to the beginning of the user turn.
+        before, after = chat_template.around_user_alone(self.backend, thinking=self.thinking)
+        opening = tuple(self.encode(f"{system}\n\n")) if system else ()
         return self._encode_live(before) + opening, self._encode_live(after)
 
-    def _render(
-        self, turns: list[dict[str, str]], *, add_generation_prompt: bool = True
-    ) -> str | None:
-        """A conversation as the template writes it; None if the template refuses such turns."""
-        try:
-            return self.backend.apply_chat_template(
-                turns,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                enable_thinking=self.thinking,
-                date_string=_DATE,
-            )
-        except jinja2.TemplateSyntaxError as error:
-            raise InputError(
-                "model", f"its chat template is not valid jinja ({error}); correct the template"
-            ) from error
-        except jinja2.TemplateError:
-            return None
+    def _beginning(self) -> tuple[int, ...]:
+        """What the tokenizer itself puts in front of a text: a begin token, or nothing."""
+        text = "a"
+        whole = self.backend(text, verbose=False)["input_ids"]
+        bare = self.backend(text, add_special_tokens=False, verbose=False)["input_ids"]
+        for start in range(len(whole) - len(bare) + 1):
+            if whole[start : start + len(bare)] == bare:
+                return tuple(whole[:start])
+        return ()
 
     def _encode_live(self, text: str) -> tuple[int, ...]:
         """Ids of a piece of the template, control tokens live."""
@@ -167,22 +173,23 @@ class Tokenizer:
         """The first control token that the template writes after an assistant's words, or None."""
         if self.backend.chat_template is None:
             return None
-        turns = [
-            {"role": "user", "content": "question"},
-            {"role": "assistant", "content": _PLACEHOLDER},
-        ]
-        rendered = self._render(turns, add_generation_prompt=False) or ""
-        for token_id in self._encode_live(rendered.partition(_PLACEHOLDER)[2]):
+        text = chat_template.after_reply(self.backend, thinking=self.thinking)
+        for token_id in self._encode_live(text):
             if token_id in self.control_ids:
                 return token_id
         return None
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes the tokenizer, its template and the end tokens in Hugging Face format."""
-        self.backend.save_pretrained(str(folder))
-        generation_config = {"eos_token_id": list(self.eos_ids), "pad_token_id": self.pad_id}
-        text = json.dumps(generation_config, indent=2) + "\n"
-        pathlib.Path(folder, "generation_config.json").write_text(text)
+        """Writes the tokenizer, its template and its generation settings in Hugging Face format.
+
+        What the source's files say beyond that is kept, so that the export is used as the source.
+        """
+        path = pathlib.Path(folder)
+        self.backend.save_pretrained(str(path))
+        model_files.restore_tokenizer_config(path, self.files)
+        model_files.write_generation_config(
+            path, self.files, eos_ids=self.eos_ids, pad_id=self.pad_id
+        )
 
 
 def load_tokenizer(
@@ -190,8 +197,8 @@ def load_tokenizer(
 ) -> Tokenizer:
     """Loads a tokenizer with everything that can end a response.
 
-    End tokens are the tokenizer's own, those of generation_config.json, and what the chat template
-    writes after an assistant's turn.
+    End tokens are the tokenizer's own, those of generation_config.json and config.json, and what
+    the chat template writes after an assistant's turn.
 
     Args:
       path_or_hub_name: a folder in Hugging Face format, ``~`` expanded, or a Hub name.
@@ -211,9 +218,13 @@ def load_tokenizer(
         # This class reads tokenizer.json as it is; AutoTokenizer would rebuild it as its
         # model_type's own.
         backend: Any = PreTrainedTokenizerFast.from_pretrained(folder)
-        generation_ends = _generation_ends(folder / "generation_config.json")
+        files = model_files.read_model_files(folder)
         # Some damaged files show only in use.
         backend.decode(backend("one text")["input_ids"])
+        tokenizer = Tokenizer(backend, pad_id=0, eos_ids=(), thinking=thinking, files=files)
+        eos_ids = _end_ids(tokenizer)
+    except InputError:
+        raise
     except Exception as error:
         # The libraries raise errors of any type over malformed files.
         raise InputError(
@@ -223,9 +234,6 @@ def load_tokenizer(
             "is a network",
         ) from error
 
-    tokenizer = Tokenizer(backend, pad_id=0, eos_ids=(), thinking=thinking)
-    ends = [backend.eos_token_id, *generation_ends, tokenizer.end_of_turn_id()]
-    eos_ids = tuple(dict.fromkeys(end for end in ends if end is not None))
     if not eos_ids:
         raise InputError(
             "model",
@@ -236,36 +244,10 @@ def load_tokenizer(
     return dataclasses.replace(tokenizer, pad_id=pad_id, eos_ids=eos_ids)
 
 
-def _turns(system: str) -> list[dict[str, str]]:
-    """A conversation with the placeholder as the user's words; no system turn if `system` is ""."""
-    user = {"role": "user", "content": _PLACEHOLDER}
-    return [{"role": "system", "content": system}, user] if system else [user]
-
-
-def _split_at_placeholder(rendered: str | None) -> tuple[str, str]:
-    """What the template writes before and after the user's words."""
-    pieces = [] if rendered is None else rendered.split(_PLACEHOLDER)
-    if len(pieces) != 2:
-        times = max(len(pieces) - 1, 0)
-        raise InputError(
-            "model",
-            f"its chat template writes the user's words {times} times; "
-            "use a template that writes them once",
-        )
-    return pieces[0], pieces[1]
-
-
-def _generation_ends(file: pathlib.Path) -> list[int]:
-    """The end tokens that a generation_config.json names; none where there is no such file."""
-    if not file.is_file():
-        return []
-    ends = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
-    if ends is None:
-        return []
-    ends = ends if isinstance(ends, list) else [ends]
-    if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
-        raise ValueError(
-            f"eos_token_id in {file.name} must be a token id or a list of them, "
-            f"received {ends!r:.60}"
-        )
-    return ends
+def _end_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Every id that ends a response, each once."""
+    named = model_files.generation_ends(tokenizer.files, tokenizer.control_ids)
+    ends = [tokenizer.backend.eos_token_id, *named, tokenizer.end_of_turn_id()]
+    return tuple(
+        dict.fromkeys(end for end in ends if end is not None and 0 <= end < tokenizer.vocab_size)
+    )

@@ -304,6 +304,7 @@ def _parse_rope_object(
     if not isinstance(value or {}, dict):
         raise _config_error(field, f"must be an object, received {value!r:.60}")
     rope = {"rope_theta": entries.get("rope_theta")} | (value or {})
+    _set_original_length(rope, entries, family)
     kind = rope.get("rope_type", rope.get("type", "default"))
     theta = _number(rope, "rope_theta", family.rope_theta, float)
     if rope.get("partial_rotary_factor") not in (1.0, None):
@@ -315,6 +316,19 @@ def _parse_rope_object(
     if kind == "llama3":
         return theta, _parse_llama3(field, rope)
     raise _unsupported(f"{field}.rope_type", kind, "'default', 'llama3', 'yarn'")
+
+
+def _set_original_length(rope: dict[str, Any], entries: dict[str, Any], family: Family) -> None:
+    """Puts the length before scaling where transformers 5 puts it.
+
+    Some models have it beside the rotary object, and where none is given the length is that of
+    ``max_position_embeddings``.
+    """
+    name = "original_max_position_embeddings"
+    if entries.get(name) is not None:
+        rope[name] = entries[name]
+    elif rope.get(name) is None:
+        rope[name] = entries.get("max_position_embeddings") or family.max_positions
 
 
 def _parse_llama3(field: str, rope: dict[str, Any]) -> Llama3Scaling:

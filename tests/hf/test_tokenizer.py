@@ -1,6 +1,7 @@
 """Tokenizers and chat templates like those of the supported families, made without a network."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -117,7 +118,8 @@ def test_a_batch_is_its_texts(family):
     _, spec, tokenizer = family
     texts = ["", "short", *hostile(spec), "a\ud800b"]
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
-    rows = [tokenizer.encode("déjà"), [], [*tokenizer.encode("7"), *sorted(tokenizer.control_ids)]]
+    controls = sorted(tokenizer.control_ids - tokenizer.marker_ids)
+    rows = [tokenizer.encode("déjà"), [], [*tokenizer.encode("7"), *controls]]
     assert tokenizer.decode_batch(rows) == ["déjà", "", "7"] and tokenizer.encode_batch([]) == []
 
 
@@ -234,10 +236,152 @@ def show(tokenizer, frame) -> list[str]:
 def test_a_base_model_without_template_gets_plain_words(tmp_path):
     save_tokenizer(tmp_path, PLAIN, None)
     tokenizer = load_tokenizer(str(tmp_path))
-    assert show(tokenizer, tokenizer.frame("Obey.")) == ["<s>Obey.\n\n", "\n\nAnswer:\n"]
-    assert show(tokenizer, tokenizer.frame("")) == ["<s>", "\n\nAnswer:\n"]
+    assert show(tokenizer, tokenizer.frame("Obey.")) == ["Obey.\n\n", "\n\nAnswer:\n"]
+    assert show(tokenizer, tokenizer.frame("")) == ["", "\n\nAnswer:\n"]
     assert tokenizer.backend.convert_ids_to_tokens(list(tokenizer.eos_ids)) == ["</s>"]
     assert tokenizer.control_ids.isdisjoint(tokenizer.encode("".join(PLAIN.special_tokens)))
+
+
+def surround(folder, before: str, after: str = "") -> None:
+    """Makes a saved tokenizer put control tokens around every text, as tokenizer.json says it."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    ids = {token["content"]: token["id"] for token in content["added_tokens"]}
+    pieces = [{"SpecialToken": {"id": before, "type_id": 0}}] if before else []
+    pieces.append({"Sequence": {"id": "A", "type_id": 0}})
+    if after:
+        pieces.append({"SpecialToken": {"id": after, "type_id": 0}})
+    used = {
+        name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in (before, after) if name
+    }
+    pair = [*pieces, {"Sequence": {"id": "B", "type_id": 1}}]
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": pieces,
+        "pair": pair,
+        "special_tokens": used,
+    }
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "settings", "beginning"),
+    [
+        ("", "", {}, ""),
+        ("<s>", "", {}, "<s>"),
+        ("<s>", "</s>", {}, "<s>"),
+        ("", "</s>", {}, ""),
+        ("<turn>", "", {}, "<turn>"),
+        ("", "", {"add_bos_token": True}, ""),
+        ("<s>", "", {"add_bos_token": False}, "<s>"),
+    ],
+)
+def test_a_base_model_begins_as_its_tokenizer_does(tmp_path, before, after, settings, beginning):
+    """Some have a begin token that they never write, others write one that is not named so."""
+    save_tokenizer(tmp_path, PLAIN, None)
+    surround(tmp_path, before, after)
+    change(tmp_path / "tokenizer_config.json", settings)
+    tokenizer = load_tokenizer(str(tmp_path))
+    head, _ = tokenizer.frame("Obey.")
+    assert tokenizer.backend.decode(head) == f"{beginning}Obey.\n\n"
+    # What transformers itself would feed the model, but for an end token.
+    whole = tokenizer.backend("Obey.\n\n7")["input_ids"]
+    assert [*head, *tokenizer.encode("7")] == whole[: len(head) + 1]
+
+
+@pytest.mark.parametrize("written", ["", "<s>", "{{ bos_token }}"])
+def test_a_template_alone_decides_about_the_begin_token(tmp_path, written):
+    save_tokenizer(tmp_path, PLAIN, written + TURNS)
+    surround(tmp_path, "<s>")
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert show(tokenizer, tokenizer.frame("")) == [
+        f"{'<s>' if written else ''}<turn>user: ",
+        "</s><turn>",
+    ]
+
+
+def change(path, entries) -> None:
+    """Changes entries of a JSON file; `...` removes one."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    content |= entries
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "ends"),
+    [
+        (..., [256, 258], {"</s>", "<s>", "<turn>"}),
+        (..., 258, {"</s>", "<turn>"}),
+        ([258], 256, {"</s>", "<turn>", "<s>"}),
+        (258, [256], {"</s>", "<turn>", "<s>"}),
+        ([], [258], {"</s>", "<turn>"}),
+        (None, 258, {"</s>", "<turn>"}),
+        # An ordinary word, left over from another vocabulary.
+        (258, [2], {"</s>", "<turn>"}),
+        (..., [2], {"</s>", 2}),
+        # No token at all.
+        ([258, 9999], [-1], {"</s>", "<turn>"}),
+    ],
+)
+def test_all_three_files_name_end_tokens(tmp_path, generation, config, ends):
+    save_tokenizer(tmp_path, PLAIN, TURNS)
+    if generation is not ...:
+        change(tmp_path / "generation_config.json", {"eos_token_id": generation})
+    change(tmp_path / "config.json", {"eos_token_id": config})
+    tokenizer = load_tokenizer(str(tmp_path))
+    expected = {
+        e if isinstance(e, int) else tokenizer.backend.convert_tokens_to_ids(e) for e in ends
+    }
+    assert set(tokenizer.eos_ids) == expected and len(tokenizer.eos_ids) == len(expected)
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize("ends", ["</s>", True, [256, "x"], {"a": 1}, 2.5])
+def test_an_end_token_that_is_no_id_is_one_clear_line(tmp_path, file, ends):
+    save_tokenizer(tmp_path, PLAIN, TURNS)
+    change(tmp_path / file, {"eos_token_id": ends})
+    with raises_for("model") as error:
+        load_tokenizer(str(tmp_path))
+    assert file in str(error.value) and "\n" not in str(error.value)
+
+
+THINKERS = {
+    "qwen3": ("<think>", "</think>"),
+    "magistral": ("[THINK]", "[/THINK]"),
+    "command": ("<|START_THINKING|>", "<|END_THINKING|>"),
+    "openthinker": ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    "tags": ("<reasoning>", "</reasoning>"),
+    "answer": ("<answer>", "</answer>"),
+    "box": ("<|begin_of_box|>", "<|end_of_box|>"),
+}
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("name", THINKERS)
+def test_decoding_keeps_what_tells_a_thought_from_the_answer(tmp_path, name, special):
+    opening, closing = markers = THINKERS[name]
+    tokens = PLAIN.special_tokens
+    plain: tuple[str, ...] = ("<tool>",)
+    family = dataclasses.replace(
+        PLAIN,
+        special_tokens=(*tokens, *markers) if special else tokens,
+        plain_tokens=plain if special else (*plain, *markers),
+    )
+    save_tokenizer(tmp_path, family, "<tool>" + TURNS)
+    tokenizer = load_tokenizer(str(tmp_path))
+    to_id = tokenizer.backend.convert_tokens_to_ids
+    ids = [
+        to_id(opening), *tokenizer.encode("Perhaps 3? "), to_id("<tool>"), to_id(closing),
+        *tokenizer.encode("It is 5."), to_id("</s>"),
+    ]  # fmt: skip
+    text = f"{opening}Perhaps 3? {closing}It is 5."
+    assert tokenizer.decode(ids) == text
+
+    # As a message it is letters, which nothing takes for a marker.
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    live = {to_id(marker) for marker in markers}
+    assert live <= tokenizer.control_ids and live.isdisjoint(tokenizer.encode(text))
+    assert live.isdisjoint(quote(tokenizer, [text], 100)[0])
 
 
 def test_prompts_do_not_depend_on_the_day(tmp_path):

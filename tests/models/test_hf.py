@@ -341,6 +341,49 @@ def test_olmo_is_read_as_transformers_reads_it():
     assert full.window is None and full.sliding == ()
 
 
+YARN = {"rope_type": "yarn", "factor": 3.3}
+LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 0.1, "high_freq_factor": 1.0}
+LENGTH = "original_max_position_embeddings"
+
+
+@pytest.mark.parametrize(
+    ("changes", "length"),
+    [
+        ({"rope_scaling": YARN}, 64),
+        ({"rope_scaling": YARN | {LENGTH: None}}, 64),
+        ({"rope_scaling": YARN | {LENGTH: 16}}, 16),
+        ({"rope_scaling": {"type": "yarn", "factor": 3.3}}, 64),
+        ({"rope_scaling": ..., "rope_parameters": YARN | {"rope_theta": 5e3}}, 64),
+        ({"rope_scaling": YARN, "max_position_embeddings": ...}, 2048),
+        ({"rope_scaling": YARN, LENGTH: 24}, 24),
+        ({"rope_scaling": LLAMA3}, 64),
+        ({"rope_scaling": LLAMA3 | {LENGTH: 8}}, 8),
+    ],
+)
+def test_without_an_original_length_it_is_the_models(changes, length, tmp_path):
+    scaling = parse(**changes).rope_scaling
+    assert scaling.original_max_positions == length
+
+    entries = {k: v for k, v in (CASES["llama3_scaled"] | changes).items() if v is not ...}
+    save(tmp_path / "saved", *load(write_checkpoint(tmp_path / "source", entries)))
+    assert load_config(tmp_path / "saved").rope_scaling == scaling
+
+
+@needs_torch
+@pytest.mark.parametrize("scaling", [YARN, LLAMA3], ids=["yarn", "llama3"])
+def test_without_an_original_length_logits_equal_transformers(scaling, tmp_path):
+    entries = CASES["llama3_scaled"] | {"rope_scaling": scaling, "max_position_embeddings": 12}
+    folder = write_checkpoint(tmp_path, entries)
+    config, params = load(folder)
+    tokens = np.arange(30)[None] % VOCAB
+    positions = jnp.arange(30)[None]
+    policy = make_policy(config)
+    hidden = policy.hidden(params, tokens, positions, positions * 0 + 1, positions * 0 + 1)
+    np.testing.assert_allclose(
+        policy.logits(params, hidden), torch_logits(folder, tokens), atol=1e-4
+    )
+
+
 def test_sliding_windows_that_no_layer_uses_are_fine():
     parse(use_sliding_window=True, sliding_window=4, max_window_layers=2)
     parse(use_sliding_window=True, sliding_window=None, max_window_layers=0)

@@ -1,0 +1,167 @@
+"""Chat templates: the text that one writes around the user's words, the same on every day."""
+
+import datetime
+from typing import Any
+
+import jinja2
+
+from ccpo_jax.errors import InputError, first_line
+
+# Stand for a speaker's words in a rendered template. Nothing in them that a template would trim.
+USER = "PLACEHOLDERofTHEtext"
+_SYSTEM = "PLACEHOLDERofTHEsystem"
+_REPLY = "PLACEHOLDERofTHEreply"
+_FIRST = "PLACEHOLDERofTHEfirst"
+
+# Llama's own default. Templates that ask for today's date would give every day other prompts.
+_DAY = datetime.datetime(2024, 7, 26)
+_DATE = "26 Jul 2024"
+
+# Codes of strftime that every platform knows; those after a minus sign leave out a leading zero.
+_CODES = "aAbBcdDeFgGhHIjmMnprRSTuUVwWxXyY"
+_SHORT_CODES = "deHIjmMSUWy"
+# Stands for a literal percent sign while the codes are replaced.
+_PERCENT = "\ue000"
+
+Turns = list[dict[str, str]]
+
+
+def conversation(system: str) -> Turns:
+    """A conversation with the placeholder as the user's words; no system turn if `system` is ""."""
+    user = {"role": "user", "content": USER}
+    return [{"role": "system", "content": system}, user] if system else [user]
+
+
+def render(
+    backend: Any, turns: Turns, *, thinking: bool, add_generation_prompt: bool = True
+) -> str | None:
+    """A conversation as the template writes it; None if the template refuses such turns.
+
+    Raises:
+      InputError: the template is not valid jinja, or fails.
+    """
+    try:
+        template = backend.get_chat_template()
+        if "strftime_now" in template:
+            template = _fixed_clock() + template
+        return backend.apply_chat_template(
+            turns,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=thinking,
+            date_string=_DATE,
+        )
+    except jinja2.TemplateSyntaxError as error:
+        raise InputError(
+            "model", f"its chat template is not valid jinja ({error}); correct the template"
+        ) from error
+    except jinja2.TemplateError:
+        return None
+    except Exception as error:
+        # A template is a program: it can divide by zero or call what is not a function.
+        raise InputError(
+            "model", f"its chat template fails ({first_line(error)}); correct the template"
+        ) from error
+
+
+def _fixed_clock() -> str:
+    """A jinja macro in place of transformers' `strftime_now`, which would give today's date.
+
+    A function cannot be passed instead: transformers hands plain data alone to a template.
+    """
+    replacements = {"%%": _PERCENT}
+    for code in _CODES:
+        replacements[f"%{code}"] = _DAY.strftime(f"%{code}")
+    for code in _SHORT_CODES:
+        replacements[f"%-{code}"] = _DAY.strftime(f"%{code}").lstrip("0 ") or "0"
+    replacements[_PERCENT] = "%"
+
+    filters = "".join(f"|replace({code!r},{text!r})" for code, text in replacements.items())
+    # The line's end belongs to the macro: jinja removes it, and the template begins its own line.
+    return f"{{% macro strftime_now(format) %}}{{{{ format{filters} }}}}{{% endmacro %}}\n"
+
+
+def around_user(backend: Any, system: str, *, thinking: bool) -> tuple[str, str] | None:
+    """What the template writes before and after the user's words; None if it has no system role.
+
+    Raises:
+      InputError: the template does not write the user's words exactly once.
+    """
+    rendered = render(backend, conversation(system), thinking=thinking)
+    if rendered is None or system not in rendered:
+        return None
+    return _split_at_user(rendered)
+
+
+def around_user_alone(backend: Any, *, thinking: bool) -> tuple[str, str]:
+    """`around_user` without a system turn.
+
+    Raises:
+      InputError: as in `around_user`; or the template writes a system turn of its own that cannot
+        be left out.
+    """
+    before, after = _split_at_user(render(backend, conversation(""), thinking=thinking))
+    return _without_default_system(backend, before, thinking=thinking), after
+
+
+def _split_at_user(rendered: str | None) -> tuple[str, str]:
+    """What stands before and after the user's words."""
+    pieces = [] if rendered is None else rendered.split(USER)
+    if len(pieces) != 2:
+        times = max(len(pieces) - 1, 0)
+        raise InputError(
+            "model",
+            f"its chat template writes the user's words {times} times; "
+            "use a template that writes them once",
+        )
+    return pieces[0], pieces[1]
+
+
+def _without_default_system(backend: Any, before: str, *, thinking: bool) -> str:
+    """`before`, without the system turn that some templates write where a conversation has none."""
+    rendered = render(backend, conversation(_SYSTEM), thinking=thinking)
+    if rendered is None or _SYSTEM not in rendered:
+        # Without a system role there is no system turn.
+        return before
+
+    # What is also written in front of a given system text is the template's beginning.
+    beginning, _, rest = rendered.partition(_SYSTEM)
+    header = _user_header(backend, thinking=thinking)
+    if header and before.endswith(header):
+        has_default = not beginning.startswith(before.removesuffix(header))
+    else:
+        header = ""
+        has_default = before.startswith(beginning) and before.endswith(rest.partition(USER)[0])
+    if not has_default:
+        return before
+    if not header:
+        raise InputError(
+            "model",
+            "its chat template writes a system turn of its own, which cannot be left out; give "
+            "every role of the prompt_style a system text, or correct the template",
+        )
+    bos = backend.bos_token or ""
+    if bos and before.startswith(bos) and not header.startswith(bos):
+        return bos + header
+    return header
+
+
+def _user_header(backend: Any, *, thinking: bool) -> str:
+    """What opens a user turn that is not the first one; "" where that cannot be told."""
+    first = {"role": "user", "content": _FIRST}
+    reply = {"role": "assistant", "content": _REPLY}
+    longer = render(backend, [first, reply, *conversation("")], thinking=thinking) or ""
+    end_of_reply = after_reply(backend, thinking=thinking)
+    if end_of_reply == longer.partition(USER)[2]:
+        # The template starts a reply behind every turn, whether it is asked for one or not.
+        return ""
+    between = longer.partition(_REPLY)[2].partition(USER)[0]
+    return between.removeprefix(end_of_reply)
+
+
+def after_reply(backend: Any, *, thinking: bool) -> str:
+    """What the template writes after an assistant's words."""
+    turns = [{"role": "user", "content": USER}, {"role": "assistant", "content": _REPLY}]
+    rendered = render(backend, turns, thinking=thinking, add_generation_prompt=False) or ""
+    return rendered.partition(_REPLY)[2]
