@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 
 from ccpo_jax import models
-from ccpo_jax.rollout import Team
+from ccpo_jax.rollout import Rollout, Team
 from ccpo_jax.sampler.generate import num_compiled
 from experiments.bench.peers import make_peer
 from experiments.bench.roofline import Work, decode_work, median
@@ -28,9 +28,7 @@ from experiments.bench.workloads import (
 
 
 def bench_rollout(args) -> dict:
-    """Tokens per second of a rollout, beside a peer's, and the fraction of what the machine
-    allows.
-    """
+    """Tokens per second of a rollout, beside a peer's, and the fraction of what the machine allows."""
     config, params = network(args.model)
     stop = stop_tokens(config, args)
     prompts = prompts_of(args, config, stop)
@@ -38,25 +36,22 @@ def bench_rollout(args) -> dict:
     weights = (jax.jit(policy.publish)(params),)
     del params
     team = team_of(args, config, policy, stop)
-    heard = []
+    rollouts: list[Rollout] = []
 
     def ours(seed: int) -> int:
-        heard.append(spoken_by(team, weights, prompts, args, bool(args.solo), seed))
-        return heard[-1].decoded_tokens
+        rollouts.append(spoken_by(team, weights, prompts, args, bool(args.solo), seed))
+        return rollouts[-1].decoded_tokens
 
     calls = {"ours": ours}
     if args.peer != "none":
-        calls["peer"] = functools.partial(
-            peer_rollout, make_peer(args.peer, config, stop), prompts, args
-        )
+        peer = make_peer(args.peer, config, stop)
+        calls["peer"] = functools.partial(peer_rollout, peer, prompts, args)
     speeds, seconds = alternate(calls, args.repeats)
-    works = [
-        piece
-        for stage in team.stages
-        for piece in decode_work(
-            config, [heard[-1].turns[a] for a in stage], dtype_of(args).itemsize
-        )
-    ]
+
+    works: list[Work] = []
+    for stage in team.stages:
+        turns = [rollouts[-1].turns[turn] for turn in stage]
+        works += decode_work(config, turns, dtype_of(args).itemsize)
     result = {"tokens_per_second": speeds["ours"], "seconds": seconds["ours"]}
     if "peer" in speeds:
         ratio = speeds["ours"] / speeds["peer"]
@@ -70,7 +65,8 @@ def bench_rollout(args) -> dict:
 
 def decoding_alone(args, team: Team, weights, prompts, work: Work, found: dict) -> dict[str, float]:
     """The loop without the prefill: what is left when a rollout of one token is taken away."""
-    first = dataclasses.replace(team, agents=(dataclasses.replace(team.agents[0], max_tokens=1),))
+    agent = dataclasses.replace(team.agents[0], max_tokens=1)
+    first = dataclasses.replace(team, agents=(agent,))
 
     def begin() -> None:
         spoken_by(first, weights, prompts, args, False, 0)
@@ -89,56 +85,56 @@ def decoding_alone(args, team: Team, weights, prompts, work: Work, found: dict) 
 def peer_rollout(peer: Callable, prompts, args, seed: int) -> int:
     """The same rollout as separate calls of a peer's sampler; returns the tokens it decoded."""
     tokens = peer(prompts, args.samples, args.response_length)
-    if (
-        args.topology == "dyad"
-    ):  # thoughts, then joint answers behind question and thought, then solo answers
-        longer = [p + prompts[0][: args.response_length] for p in prompts]
-        tokens += peer(longer, args.samples, args.response_length)
-        tokens += (
-            peer(prompts, args.solo_samples or args.samples, args.response_length)
-            if args.solo
-            else 0
-        )
+    if args.topology == "dyad":
+        # Those were the thoughts. Joint answers stand behind question and thought.
+        thought = prompts[0][: args.response_length]
+        tokens += peer([prompt + thought for prompt in prompts], args.samples, args.response_length)
+        if args.solo:
+            tokens += peer(prompts, args.solo_samples or args.samples, args.response_length)
     elif args.topology == "voting":
-        tokens += sum(peer(prompts, args.samples, args.response_length) for _ in range(2))
+        for _ in range(2):
+            tokens += peer(prompts, args.samples, args.response_length)
     return tokens
 
 
 def alternate(
     calls: dict[str, Callable[[int], int]], repeats: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Median tokens per second and seconds of each, run in turns after one call each that
-    compiles.
+    """Runs the calls in turns, after one call each that compiles.
+
+    Returns:
+      ``(tokens per second, seconds)``, medians by name.
     """
-    speeds, seconds = ({name: [] for name in calls} for _ in range(2))
+    speeds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for seed in range(repeats + 1):
         for name, call in calls.items():
             began = time.perf_counter()
             tokens = call(seed)
             took = time.perf_counter() - began
-            if seed:
+            if seed > 0:
                 speeds[name].append(tokens / took)
                 seconds[name].append(took)
-    return tuple(
-        {name: statistics.median(values) for name, values in x.items()} for x in (speeds, seconds)
-    )
+    return _medians(speeds), _medians(seconds)
+
+
+def _medians(values: dict[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(found) for name, found in values.items()}
 
 
 def counterfactual_costs(args) -> dict[str, float]:
-    """Tokens decoded with the masked worlds over tokens decoded without them, of both kinds of
-    team.
-    """
+    """For both kinds of team, tokens decoded with the masked worlds over those without them."""
     config, policy, weights = stand_in()
-    short = argparse.Namespace(
-        **vars(args) | {"stop": "none", "response_length": 8, "prompt_length": 8, "prompts": 2}
-    )
-    stop, costs = stop_tokens(config, short), {}
+    sizes = {"stop": "none", "response_length": 8, "prompt_length": 8, "prompts": 2}
+    short = argparse.Namespace(**vars(args) | sizes)
+    stop = stop_tokens(config, short)
+
+    costs = {}
     for name in ("voting", "dyad"):
         short.topology = name
-        team, prompts = team_of(short, config, policy, stop), prompts_of(short, config, stop)
-        tokens = [
-            spoken_by(team, weights, prompts, short, solo, 0).decoded_tokens
-            for solo in (False, True)
-        ]
-        costs[f"counterfactual_cost_{name}"] = tokens[1] / tokens[0]
+        team = team_of(short, config, policy, stop)
+        prompts = prompts_of(short, config, stop)
+        with_masked = spoken_by(team, weights, prompts, short, True, 0).decoded_tokens
+        without = spoken_by(team, weights, prompts, short, False, 0).decoded_tokens
+        costs[f"counterfactual_cost_{name}"] = with_masked / without
     return costs

@@ -3,7 +3,7 @@
     python -m experiments.bench.scaling                        # everything below, into docs/scaling.md
     python -m experiments.bench.scaling --only=qwen2.5-7b      # one model's lines alone, printed
 
-What has been compiled is kept in experiments/scaling.json and not compiled again; remove the file
+Results are kept in results/scaling.json, and what is there is not compiled again; remove the file
 to begin anew.
 
 The mesh is made of simulated CPU devices and every array is abstract: nothing of a model's size
@@ -46,8 +46,8 @@ from ccpo_jax.sampler.decode_loop import DecodeState
 from ccpo_jax.sampler.generate import programs
 from ccpo_jax.sampler.token_sampling import token_sampling
 
-# (hidden, layers, query heads, key/value heads, head size, feed-forward, vocabulary, tied),
-# smallest first
+# (hidden, layers, query heads, key/value heads, head size, feed-forward, vocabulary, tied
+# embeddings), smallest first.
 SHAPES = {
     "qwen2.5-0.5b": (896, 24, 14, 2, 64, 4864, 151936, True),
     "qwen2.5-1.5b": (1536, 28, 12, 2, 128, 8960, 151936, True),
@@ -57,17 +57,25 @@ SHAPES = {
     "qwen2.5-32b": (5120, 64, 40, 8, 128, 27648, 152064, False),
     "llama3.1-70b": (8192, 80, 64, 8, 128, 28672, 128256, False),
 }
+# The models of the first table.
 SHOWN = ("qwen2.5-7b", "llama3.1-70b")
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Devices, the memory of each, and the meshes to try."""
+    """A machine that is not here.
+
+    Attributes:
+      name: as the tables call it.
+      devices: how many it has.
+      bytes: memory of one device.
+      meshes: (fsdp, model) sizes to try.
+    """
 
     name: str
     devices: int
     bytes: float
-    meshes: tuple[tuple[int, int], ...]  # (fsdp, model)
+    meshes: tuple[tuple[int, int], ...]
 
 
 MACHINES = (
@@ -75,26 +83,36 @@ MACHINES = (
     Machine("8x H200", 8, 141e9, ((8, 1), (4, 2), (2, 4), (1, 8))),
     Machine("v5e-64", 64, 16e9, ((64, 1), (32, 2), (16, 4), (8, 8))),
 )
+
 # The paper's dyad: 64 prompts, four thoughts each, an answer to every thought and four without one.
-PROMPTS, SAMPLES, SOLO, PROMPT, RESPONSE = 64, 4, 4, 1024, 2048
-ROWS = (
-    64  # responses that decode at once, and never less than one prompt's on each part of the batch
-)
-PACKED = bucket(PROMPT + 2 * RESPONSE + 64, 1 << 30)
-FOUND = pathlib.Path(__file__).with_suffix(".json")
-PROGRAMS = ("apply", "publish", "gradient", "decode")  # quickly compiled ones first
+PROMPTS = 64
+SAMPLES = 4
+SOLO = 4
+PROMPT_LENGTH = 1024
+RESPONSE_LENGTH = 2048
+PACK_LENGTH = bucket(PROMPT_LENGTH + 2 * RESPONSE_LENGTH + 64, 1 << 30)
+
+# Responses that decode at once, and never fewer than one prompt's on each part of the batch.
+ROWS = 64
+
+# Part of a device's memory that may be planned for.
+FIT = 0.95
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "scaling.json"
+
+# Those that compile quickly come first.
+PROGRAMS = ("apply", "publish", "gradient", "decode")
+
 _QUICK = (
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_use_fusion_emitters=false",
 )
-FIT = 0.95  # part of a device's memory that may be planned for
 
 
 def network(name: str) -> ModelConfig:
     """The architecture of a shape."""
     hidden, layers, heads, kv, size, ffn, vocabulary, tied = SHAPES[name]
-    bias = name.startswith("qwen")
     return ModelConfig(
         "qwen2",
         vocabulary,
@@ -104,23 +122,26 @@ def network(name: str) -> ModelConfig:
         kv,
         size,
         ffn,
-        qkv_bias=bias,
+        qkv_bias=name.startswith("qwen"),
         tied_embeddings=tied,
     )
 
 
-def placed(tree, shardings):
-    """Abstract arrays with a place."""
-    return jax.tree.map(
-        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree, shardings
-    )
+def _placed(tree, shardings):
+    """Abstract arrays with shardings."""
+
+    def place(x: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return jax.tree.map(place, tree, shardings)
 
 
-def local(tree) -> int:
-    """Bytes of a placed tree on one device."""
-    return sum(
-        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
-    )
+def _bytes_per_device(tree) -> int:
+    """Bytes of placed abstract arrays on one device."""
+    total = 0
+    for x in jax.tree.leaves(tree):
+        total += math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    return total
 
 
 class Plan:
@@ -129,150 +150,171 @@ class Plan:
     def __init__(self, name: str, machine: Machine, mesh: tuple[int, int], *, shared: bool):
         fsdp, model = mesh
         self.key = f"{name}, {machine.name}, {fsdp} x {model}"
-        self.layout = Layout(
-            make_mesh(fsdp=fsdp, model=model, devices=jax.devices()[: machine.devices])
-        )
-        self.config, self.sets, self.machine = network(name), 1 if shared else 2, machine
-        mesh, one = self.layout.mesh, machine.devices == 1
+        self.machine = machine
+        self.sets = 1 if shared else 2
+
+        devices = jax.devices()[: machine.devices]
+        self.layout = Layout(make_mesh(fsdp=fsdp, model=model, devices=devices))
+        config = network(name)
         self.policy = make_policy(
-            self.config, compute_dtype=jnp.bfloat16, layout=None if one else self.layout
+            config,
+            compute_dtype=jnp.bfloat16,
+            layout=None if machine.devices == 1 else self.layout,
         )
         self.optimizer = AdamW(learning_rate=1e-6)
-        params = parameter_shapes(self.config)
-        self.params = placed(params, state_sharding(mesh, params))
+
+        params = parameter_shapes(config)
         moments = jax.eval_shape(self.optimizer.init, params)
-        self.moments = placed(moments, state_sharding(mesh, moments))
         weights = jax.eval_shape(self.policy.publish, params)
-        self.weights = placed(weights, state_sharding(mesh, weights, self.layout.decode))
-        parts = num_shards(batch_sharding(mesh, self.layout.decode))
-        self.prompts = max(min(PROMPTS, ROWS // (SAMPLES + SOLO)) // parts, 1) * parts
+        placement = self.layout.mesh
+        self.params = _placed(params, state_sharding(placement, params))
+        self.moments = _placed(moments, state_sharding(placement, moments))
+        self.weights = _placed(weights, state_sharding(placement, weights, self.layout.decode))
+
+        parts = num_shards(batch_sharding(placement, self.layout.decode))
+        at_once = min(PROMPTS, ROWS // (SAMPLES + SOLO))
+        self.prompts = max(at_once // parts, 1) * parts
 
     def state(self) -> DecodeState:
         """The Solver's decode state at its largest: every row has room for a whole response."""
-        batch, tail = self.prompts, bucket(RESPONSE + 64, 1 << 30)
-
-        def lies(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            axes = (
-                ("batch", None, "heads", None, None)[: x.ndim]
-                if x.ndim == 5
-                else ("batch", *[None] * (x.ndim - 1))
-            )
-            where = partition_spec(
-                self.layout.mesh, self.layout.decode, axes if x.ndim else (), x.shape
-            )
-            return jax.ShapeDtypeStruct(
-                x.shape, x.dtype, sharding=jax.NamedSharding(self.layout.mesh, where)
-            )
+        batch = self.prompts
+        rows = SAMPLES + SOLO
+        tail = bucket(RESPONSE_LENGTH + 64, 1 << 30)
 
         def cache(rows: int, slots: int):
             return jax.eval_shape(lambda: self.policy.init_cache(batch, rows, slots))
 
-        def array(*shape: int, dtype=jnp.int32):
+        def array(*shape: int, dtype=jnp.int32) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(shape, dtype)
 
-        rows = SAMPLES + SOLO
-        lead = (batch, rows)
         context = Context(
-            prefix=cache(1, PROMPT),
+            prefix=cache(1, PROMPT_LENGTH),
             prefix_length=array(batch),
             tails=(cache(SAMPLES, tail), cache(SOLO, 16)),
             tail_starts=(array(batch, SAMPLES), array(batch, SOLO)),
         )
-        response, real = (*lead, RESPONSE), jnp.float32
         state = DecodeState(
-            step=array(), token=array(*lead), done=array(*lead, dtype=jnp.bool), began=array(*lead),
-            tokens=array(*response), logprobs=array(*response, dtype=real), uniforms=array(*response, dtype=real),
-            position=array(*lead), context=context, cache=cache(rows, RESPONSE),
-        )  # fmt: skip
-        return jax.tree.map(lies, state)
+            step=array(),
+            token=array(batch, rows),
+            done=array(batch, rows, dtype=jnp.bool),
+            began=array(batch, rows),
+            tokens=array(batch, rows, RESPONSE_LENGTH),
+            logprobs=array(batch, rows, RESPONSE_LENGTH, dtype=jnp.float32),
+            uniforms=array(batch, rows, RESPONSE_LENGTH, dtype=jnp.float32),
+            position=array(batch, rows),
+            context=context,
+            cache=cache(rows, RESPONSE_LENGTH),
+        )
+        return jax.tree.map(self._in_decode_layout, state)
+
+    def _in_decode_layout(self, x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        """An array of the decode state where it lies; arrays of five axes are caches."""
+        mesh = self.layout.mesh
+        axes = ()
+        if x.ndim == 5:
+            axes = ("batch", None, "heads", None, None)
+        elif x.ndim:
+            axes = ("batch", *[None] * (x.ndim - 1))
+        spec = partition_spec(mesh, self.layout.decode, axes, x.shape)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=jax.NamedSharding(mesh, spec))
 
     def held(self) -> dict[str, int]:
-        """Bytes on each device that shapes and shardings decide."""
+        """Bytes on each device that follow from shapes and shardings."""
         state = self.state()
         return {
-            "parameters": self.sets * local(self.params),
-            "optimizer": self.sets * local(self.moments),
-            "gradients": local(self.params),
-            "decode weights": self.sets * local(self.weights),
-            "caches": local((state.cache, state.context)),
+            "parameters": self.sets * _bytes_per_device(self.params),
+            "optimizer": self.sets * _bytes_per_device(self.moments),
+            "gradients": _bytes_per_device(self.params),
+            "decode weights": self.sets * _bytes_per_device(self.weights),
+            "caches": _bytes_per_device((state.cache, state.context)),
         }
 
     def compile(self, program: str) -> int:
-        """Bytes on each device that a program needs besides; of one set: they run one after the
-        other.
+        """Bytes on each device that a program needs besides.
+
+        Programs run for one parameter set after the other, so one set is counted.
         """
-        where = batch_sharding(self.layout.mesh, self.layout.train)
-        packs = num_shards(where)
-        shapes = [(PACKED,)] * 6 + [(), (2,), (2,), (2,), (2, RESPONSE)]
-        types = [jnp.int32] * 9 + [jnp.float32] * 2
-        batch = PackedBatch(
-            *(
-                jax.ShapeDtypeStruct((packs, *s), t, sharding=where)
-                for s, t in zip(shapes, types, strict=True)
-            )
+        lowered = getattr(self, f"_lowered_{program}")()
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    def _lowered_publish(self) -> jax.stages.Lowered:
+        return jax.jit(self.policy.publish).lower(self.params)
+
+    def _lowered_decode(self) -> jax.stages.Lowered:
+        return programs().decode.lower(
+            self.weights,
+            self.state(),
+            token_sampling(eos_ids=(1,), pad_id=0),
+            np.int32(RESPONSE_LENGTH),
+            policy=self.policy,
+            stacked=False,
         )
-        loss = LossConfig()
-        real, settings = np.float32(1), token_sampling(eos_ids=(1,), pad_id=0)
+
+    def _lowered_gradient(self) -> jax.stages.Lowered:
+        one = np.float32(1)
+        return jitted_accumulate().lower(
+            self.policy,
+            LossConfig(),
+            self.params,
+            self._packed_batch(),
+            BatchTotals(one, one, one, one),
+            one,
+            self.params,
+        )
+
+    def _lowered_apply(self) -> jax.stages.Lowered:
         everywhere = replicated(self.layout.mesh)
         number = jax.ShapeDtypeStruct((), jnp.float32, sharding=everywhere)
-        grads = self.params
-        lower = {
-            "publish": lambda: jax.jit(self.policy.publish).lower(self.params),
-            "decode": lambda: programs().decode.lower(
-                self.weights,
-                self.state(),
-                settings,
-                np.int32(RESPONSE),
-                policy=self.policy,
-                stacked=False,
-            ),
-            "gradient": lambda: jitted_accumulate().lower(
-                self.policy,
-                loss,
-                self.params,
-                batch,
-                BatchTotals(real, real, real, real),
-                real,
-                grads,
-            ),
-            "apply": lambda: apply_gradients.lower(
-                self.optimizer, self.params, self.moments, grads, number
-            ),
-        }
-        return lower[program]().compile().memory_analysis().temp_size_in_bytes
+        return apply_gradients.lower(self.optimizer, self.params, self.moments, self.params, number)
+
+    def _packed_batch(self) -> PackedBatch:
+        """One packed row of two responses on each part of the batch."""
+        sharding = batch_sharding(self.layout.mesh, self.layout.train)
+        packs = num_shards(sharding)
+
+        def array(*shape: int, dtype=jnp.int32) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((packs, *shape), dtype, sharding=sharding)
+
+        row_fields = [array(PACK_LENGTH) for _ in range(6)]
+        response_fields = [array(2), array(2)]
+        return PackedBatch(
+            *row_fields,
+            array(),
+            *response_fields,
+            array(2, dtype=jnp.float32),
+            array(2, RESPONSE_LENGTH, dtype=jnp.float32),
+        )
 
     def temporaries(self, *, whole: bool) -> dict[str, int]:
-        """`compile` of all programs; unless `whole`, of no more than it takes to see that the model
-        does not fit.
+        """`compile` of all programs, kept from call to call.
+
+        Args:
+          whole: compile all of them; otherwise none after the one that shows that the model does
+            not fit.
         """
-        known = json.loads(FOUND.read_text()) if FOUND.exists() else {}
-        mine = known.setdefault(self.key, {"seconds": 0.0})
+        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        own = known.setdefault(self.key, {"seconds": 0.0})
         for program in PROGRAMS:
-            if program not in mine and (whole or self.fits(mine)):
-                began = time.perf_counter()
-                mine[program] = self.compile(program)
-                mine["seconds"] += round(time.perf_counter() - began, 1)
-                FOUND.write_text(json.dumps(known, indent=1) + "\n")
-                print(
-                    f"{self.key}, {program}: {mine[program]:,} bytes", file=sys.stderr, flush=True
-                )
-        return mine
+            if program in own or not (whole or self.fits(own)):
+                continue
+            began = time.perf_counter()
+            own[program] = self.compile(program)
+            own["seconds"] += round(time.perf_counter() - began, 1)
+            RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+            print(f"{self.key}, {program}: {own[program]:,} bytes", file=sys.stderr, flush=True)
+        return own
 
     def peak(self, temporaries: dict[str, int] | None = None) -> int:
         """Bytes on each device at the higher of a step's two heights."""
-        held, more = self.held(), dict.fromkeys(PROGRAMS, 0) | (temporaries or {})
-        growth = (
-            local(self.state().cache) // 2
-        )  # while a cache doubles, the old one lies beside the new
-        sampling_needs = max(held["caches"] + max(more["decode"], growth), more["publish"])
-        return (
-            held["parameters"]
-            + held["optimizer"]
-            + max(
-                held["decode weights"] + sampling_needs,
-                held["gradients"] + max(more["gradient"], more["apply"]),
-            )
-        )
+        held = self.held()
+        needed = dict.fromkeys(PROGRAMS, 0) | (temporaries or {})
+
+        # While a cache doubles, the old one lies beside the new one.
+        growth = _bytes_per_device(self.state().cache) // 2
+        decoding = held["caches"] + max(needed["decode"], growth)
+        sampling = held["decode weights"] + max(decoding, needed["publish"])
+        updating = held["gradients"] + max(needed["gradient"], needed["apply"])
+        return held["parameters"] + held["optimizer"] + max(sampling, updating)
 
     def fits(self, temporaries: dict[str, int] | None = None) -> bool:
         """Whether the peak leaves something free."""
@@ -285,21 +327,52 @@ def best_plan(name: str, machine: Machine, *, shared: bool) -> Plan:
     return min(plans, key=Plan.peak)
 
 
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One row of the tables.
+
+    Attributes:
+      machine: its name.
+      model: name of its shape.
+      sets: parameter sets.
+      mesh: "data x fsdp x model" sizes.
+      rows: responses that decode at once.
+      bytes: what is held and the programs' temporaries, per device.
+      peak: the higher of a step's two heights, per device.
+      fits: whether the peak leaves something free.
+    """
+
+    machine: str
+    model: str
+    sets: int
+    mesh: str
+    rows: int
+    bytes: dict[str, int]
+    peak: int
+    fits: bool
+
+
 @functools.cache
-def line(name: str, machine: Machine, *, shared: bool) -> dict:
-    """One row of the table; without temporaries where even what is held does not fit."""
+def line(name: str, machine: Machine, *, shared: bool) -> Line:
+    """A model on a machine; without temporaries where even what is held does not fit."""
     plan = best_plan(name, machine, shared=shared)
-    asked = name in SHOWN and machine.name == "8x H200" and not shared
-    found = plan.temporaries(whole=asked) if asked or plan.fits() else {}
-    mesh = " x ".join(str(plan.layout.mesh.shape[axis]) for axis in AXES)
-    return {
-        "machine": machine.name, "model": name, "sets": plan.sets, "mesh": mesh,
-        "rows": plan.prompts * (SAMPLES + SOLO), "bytes": plan.held() | found, "peak": plan.peak(found),
-        "fits": plan.fits(found),
-    }  # fmt: skip
+    is_shown_whole = name in SHOWN and machine.name == "8x H200" and not shared
+    temporaries = {}
+    if is_shown_whole or plan.fits():
+        temporaries = plan.temporaries(whole=is_shown_whole)
+    return Line(
+        machine=machine.name,
+        model=name,
+        sets=plan.sets,
+        mesh=" x ".join(str(plan.layout.mesh.shape[axis]) for axis in AXES),
+        rows=plan.prompts * (SAMPLES + SOLO),
+        bytes=plan.held() | temporaries,
+        peak=plan.peak(temporaries),
+        fits=plan.fits(temporaries),
+    )
 
 
-# --- the report -----------------------------------------------------------------------------------
+# --- the report ---
 
 
 def gigabytes(count: float) -> str:
@@ -307,27 +380,33 @@ def gigabytes(count: float) -> str:
     return f"{count / 1e9:.1f}" if count < 99.95e9 else f"{count / 1e9:.0f}"
 
 
-def table(lines: list[dict]) -> str:
+def table(lines: list[Line]) -> str:
     """Bytes per device, one line per model and machine."""
-    columns = ("parameters", "optimizer", "gradients", "decode weights", "caches", *PROGRAMS)
-    heads = [*columns[:5], *(f"temp. {name}" for name in PROGRAMS)]
-    heads = ["machine", "model", "sets", "data x fsdp x model", "rows", *heads, "peak", "fits"]
-    text = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for x in lines:
-        cells = [x["machine"], x["model"], str(x["sets"]), x["mesh"], str(x["rows"])]
-        cells += [gigabytes(x["bytes"][c]) if c in x["bytes"] else "" for c in columns]
-        text.append(
-            "| " + " | ".join([*cells, gigabytes(x["peak"]), "yes" if x["fits"] else "no"]) + " |"
-        )
+    held = ("parameters", "optimizer", "gradients", "decode weights", "caches")
+    header = ["machine", "model", "sets", "data x fsdp x model", "rows", *held]
+    header += [f"temp. {program}" for program in PROGRAMS]
+    header += ["peak", "fits"]
+
+    text = [_row(header), "|---" * len(header) + "|"]
+    for one in lines:
+        cells = [one.machine, one.model, str(one.sets), one.mesh, str(one.rows)]
+        for column in (*held, *PROGRAMS):
+            cells.append(gigabytes(one.bytes[column]) if column in one.bytes else "")
+        cells += [gigabytes(one.peak), "yes" if one.fits else "no"]
+        text.append(_row(cells))
     return "\n".join(text)
 
 
-def largest(machine: Machine, *, shared: bool) -> list[dict]:
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def largest(machine: Machine, *, shared: bool) -> list[Line]:
     """Lines from the largest shape down to the first that fits."""
     lines = []
     for name in reversed(SHAPES):
         lines.append(line(name, machine, shared=shared))
-        if lines[-1]["fits"]:
+        if lines[-1].fits:
             break
     return lines
 
@@ -381,21 +460,35 @@ Made by `python -m experiments.bench.scaling`, jax {jax}, on {date}, two busy CP
 def report() -> str:
     """The text of docs/scaling.md."""
     shown = [line(name, machine, shared=False) for machine in MACHINES for name in SHOWN]
-    found = {
-        (m.name, shared): largest(m, shared=shared) for shared in (False, True) for m in MACHINES
-    }
-    fitting = {
-        key: next((x["model"] for x in lines if x["fits"]), "none") for key, lines in found.items()
-    }
-    summary = [
-        f"| {m.name} | {fitting[m.name, False]} | {fitting[m.name, True]} |" for m in MACHINES
-    ]
-    tried = [x for lines in found.values() for x in lines if x not in shown]
+    tried = []
+    best: dict[tuple[str, bool], str] = {}
+    for shared in (False, True):
+        for machine in MACHINES:
+            lines = largest(machine, shared=shared)
+            best[machine.name, shared] = lines[-1].model if lines[-1].fits else "none"
+            tried += [one for one in lines if one not in shown]
+
+    summary = []
+    for machine in MACHINES:
+        summary.append(_row([machine.name, best[machine.name, False], best[machine.name, True]]))
+
+    results = json.loads(RESULTS.read_text())
     return REPORT.format(
-        prompts=PROMPTS, samples=SAMPLES, solo=SOLO, prompt=PROMPT, response=RESPONSE, packed=PACKED,
-        shown=table(shown), summary="\n".join(summary), tried=table(tried), fit=FIT, rest=1 - FIT, jax=jax.__version__,
-        date=time.strftime("%Y-%m-%d"), minutes=sum(x["seconds"] for x in json.loads(FOUND.read_text()).values()) / 60,
-    )  # fmt: skip
+        prompts=PROMPTS,
+        samples=SAMPLES,
+        solo=SOLO,
+        prompt=PROMPT_LENGTH,
+        response=RESPONSE_LENGTH,
+        packed=PACK_LENGTH,
+        shown=table(shown),
+        summary="\n".join(summary),
+        tried=table(tried),
+        fit=FIT,
+        rest=1 - FIT,
+        jax=jax.__version__,
+        date=time.strftime("%Y-%m-%d"),
+        minutes=sum(result["seconds"] for result in results.values()) / 60,
+    )
 
 
 def main() -> None:
@@ -403,13 +496,18 @@ def main() -> None:
     p = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--only", choices=sorted(SHAPES), help="print one model's lines")
     p.add_argument(
-        "--shared", action="store_true", help="those with one set of parameters for both roles"
+        "--shared",
+        action="store_true",
+        help="with --only: one set of parameters for both roles",
     )
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/scaling.md"))
     args = p.parse_args()
+    if args.shared and not args.only:
+        p.error("--shared has no effect on the whole report, which has both; add --only=qwen2.5-7b")
+
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK])
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", max(m.devices for m in MACHINES))
+    jax.config.update("jax_num_cpu_devices", max(machine.devices for machine in MACHINES))
     if args.only:
         print(table([line(args.only, machine, shared=args.shared) for machine in MACHINES]))
     else:

@@ -7,9 +7,16 @@ import jax
 
 from ccpo_jax import models
 from ccpo_jax.config import flatten, from_flat
+from ccpo_jax.data import Dataset, Problem
+from ccpo_jax.devices.sharding import Layout, make_mesh, state_sharding
 from ccpo_jax.learner.update import jitted_accumulate
 from ccpo_jax.presets import load_preset
+from ccpo_jax.rl.credit import make_credit
 from ccpo_jax.sampler.generate import num_compiled
+from ccpo_jax.train import build as parts
+from ccpo_jax.train.load import Datasets
+from ccpo_jax.train.step import initial_state, train_step
+from ccpo_jax.verifiers import VerifierPool
 from experiments.bench.roofline import Work, multiplied
 from experiments.bench.workloads import (
     beside_the_machine,
@@ -23,45 +30,42 @@ from experiments.bench.workloads import (
 
 
 def bench_step(args) -> dict:
-    """Seconds of a whole training step by part, medians over the second half of the steps; its
-    roofline is of FLOPs.
+    """Seconds of a whole training step by part; its roofline counts operations alone.
 
-    Without `--model` a tiny preset as it is; with it, random problems of the given sizes for a team
-    of one network, all responses trained on although none is right.
+    All figures are medians over the second half of the steps. Without `--model` it is a tiny preset
+    as it is; with it, random problems of the given sizes for a team of one network. All responses
+    are trained on although none is right.
     """
-    from ccpo_jax.train.build import build
-    from ccpo_jax.train.step import initial_state, train_step
-    from ccpo_jax.verifiers import VerifierPool
-
-    name = "voting" if args.topology == "single" else args.topology
+    topology = "voting" if args.topology == "single" else args.topology
     if args.model is None:
-        run = build(load_preset(f"{name}:tiny"))
+        run = parts.build(load_preset(f"{topology}:tiny"))
     else:
-        run = random_run(load_preset(name), args, name)
+        run = random_run(load_preset(topology), args, topology)
+
     state = initial_state(run)
-    lines = []
-    steps = 2 * args.repeats
+    num_steps = 2 * args.repeats
+    lines: list[dict[str, float]] = []
     with VerifierPool(**vars(run.verifier)) as pool:
-        for step in range(steps):
+        for step in range(num_steps):
             result = train_step(run, state, step, pool)
             state = result.state
             lines.append(result.metrics)
-    late = lines[steps // 2 :]
-    parts = {
-        part: statistics.median(m[f"time/{part}"] for m in late)
-        for part in ("rollout", "verify", "update")
-    }
-    seconds = statistics.median(m["time/step"] for m in late)
-    decoded = statistics.median(m["decoded_tokens"] for m in late)
-    trained = statistics.median(
-        sum(v for k, v in m.items() if k.startswith("update/trained_tokens")) for m in late
-    )
+    late = lines[num_steps // 2 :]
+
+    def median(name: str) -> float:
+        return statistics.median(line[name] for line in late)
+
+    seconds = median("time/step")
+    decoded = median("decoded_tokens")
+    trained = statistics.median(_trained_tokens(line) for line in late)
     weights = multiplied(run.model_configs[0])
     work = Work(0.0, 2.0 * weights * decoded + 6.0 * weights * trained)
     return {
         "tokens_per_second": decoded / seconds,
         "seconds": seconds,
-        **parts,
+        "rollout": median("time/rollout"),
+        "verify": median("time/verify"),
+        "update": median("time/update"),
         "first_step_seconds": lines[0]["time/step"],
         "decoded_tokens": decoded,
         "trained_tokens": trained,
@@ -70,14 +74,13 @@ def bench_step(args) -> dict:
     } | beside_the_machine([work], seconds, args)
 
 
+def _trained_tokens(line: dict[str, float]) -> float:
+    """Of all parameter sets together."""
+    return sum(value for name, value in line.items() if name.startswith("update/trained_tokens"))
+
+
 def random_run(config, args, topology: str):
     """A run as `build` makes it, for random weights and problems without a tokenizer."""
-    from ccpo_jax.data import Dataset, Problem
-    from ccpo_jax.devices.sharding import Layout, make_mesh, state_sharding
-    from ccpo_jax.rl.credit import make_credit
-    from ccpo_jax.train import build as parts
-    from ccpo_jax.train.load import Datasets
-
     args.topology = topology
     network_config, params = network(args.model)
     stop = stop_tokens(network_config, args)
