@@ -3,6 +3,7 @@
 `pytest -m fast` looks at the files of the fast lane alone. It has no test that compiles a network.
 """
 
+import functools
 import pathlib
 
 import pytest
@@ -38,8 +39,14 @@ def _within(path: pathlib.Path, places: tuple[str, ...]) -> bool:
     return any(path.is_relative_to(ROOT / place) for place in places)
 
 
+@functools.cache
 def _is_fast(path: pathlib.Path) -> bool:
     return _within(path, FAST) and not _within(path, SLOW)
+
+
+@functools.cache
+def _is_experiment(path: pathlib.Path) -> bool:
+    return _within(path, EXPERIMENTS)
 
 
 def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) -> bool | None:
@@ -56,5 +63,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _is_fast(item.path):
             item.add_marker(pytest.mark.fast)
-        if _within(item.path, EXPERIMENTS):
+        if _is_experiment(item.path):
             item.add_marker(pytest.mark.experiments)

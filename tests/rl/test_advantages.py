@@ -1,6 +1,7 @@
 """Contributions, shaping, votes and values: against brute force and worked examples."""
 
 import collections
+import functools
 import itertools
 import math
 from fractions import Fraction
@@ -11,27 +12,25 @@ import numpy as np
 import pytest
 
 import ccpo_jax
-from ccpo_jax import (
-    CCPOState,
-    RunningMoments,
-    agent_masks,
-    contribution,
-    cross_play_contribution,
-    event_bonus,
-    gated_reward,
-    group_advantage,
-    history_gate,
-    init_moments,
-    leave_one_out_advantage,
-    sepo_reward,
-    shape_contribution,
-    shapley_value,
-    surprisal_advantage,
-    vote_reward,
-)
+from ccpo_jax import CCPOState, RunningMoments, agent_masks, init_moments
 from tests.support.errors import raises_for
 
 TIES = ("expected", "wrong", "first")
+
+# One compilation per shape and options; operation by operation there are up to forty. `cases`, below, compares every
+# function with itself without jit.
+contribution = jax.jit(ccpo_jax.contribution)
+cross_play_contribution = jax.jit(ccpo_jax.cross_play_contribution, static_argnames="tie")
+event_bonus = jax.jit(ccpo_jax.event_bonus, static_argnames="soft")
+gated_reward = jax.jit(ccpo_jax.gated_reward)
+group_advantage = jax.jit(ccpo_jax.group_advantage, static_argnames=("normalize_std", "ddof"))
+history_gate = jax.jit(ccpo_jax.history_gate)
+leave_one_out_advantage = jax.jit(ccpo_jax.leave_one_out_advantage)
+sepo_reward = jax.jit(ccpo_jax.sepo_reward, static_argnames=("credit", "blame"))
+shape_contribution = jax.jit(ccpo_jax.shape_contribution)
+shapley_value = jax.jit(ccpo_jax.shapley_value)
+surprisal_advantage = jax.jit(ccpo_jax.surprisal_advantage)
+vote_reward = jax.jit(ccpo_jax.vote_reward, static_argnames="tie")
 
 
 def moments(mean, var, count=20):
@@ -62,7 +61,7 @@ def test_nothing_is_shaped_before_the_first_value():
     delta = jnp.array([-1.0, 0.5])
     np.testing.assert_array_equal(shape_contribution(delta, init_moments(), alpha=3.0), delta)
     state = CCPOState(*[init_moments()] * 3)
-    np.testing.assert_array_equal(gated_reward(delta, jnp.ones(2), state), delta)
+    np.testing.assert_array_equal(gated_reward(delta, np.ones(2), state), delta)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +101,13 @@ def test_event_bonus():
 @pytest.mark.parametrize("soft", [False, True])
 def test_event_bonus_scales_the_shared_advantage(soft):
     """Every joint and solo pattern of four: (1 + weight / 2) times the centred advantage, 1 times on a tie."""
-    patterns = jnp.array(list(itertools.product([-1.0, 1.0], repeat=4)))
-    joint, solo = patterns[:, None], jnp.broadcast_to(patterns[None], (16, 16, 4))
-    weight = 0.2
-    got = group_advantage(joint + weight * event_bonus(joint, solo, soft=soft), normalize_std=False)
+    patterns = np.array(list(itertools.product([-1.0, 1.0], repeat=4)), np.float32)
+    joint, solo = patterns[:, None], np.broadcast_to(patterns[None], (16, 16, 4))
+    weight = np.float32(0.2)
+    bonus = np.asarray(event_bonus(joint, solo, soft=soft))
+    got = group_advantage(joint + weight * bonus, normalize_std=False)
     usual = solo.mean(-1, keepdims=True)
-    factor = jnp.where((usual == 0) & (not soft), 1.0, 1.0 + weight / 2)
+    factor = np.where((usual == 0) & (not soft), 1.0, 1.0 + weight / 2)
     np.testing.assert_allclose(got, factor * group_advantage(joint, normalize_std=False), atol=1e-6)
 
 
@@ -165,7 +165,7 @@ def test_a_surprising_prompt_leaves_no_rounding_in_its_own_baseline(prompts, own
     assert (np.asarray(surprisal_advantage(third, weights)) == 0).all()
 
 
-@pytest.mark.parametrize("advantage", [group_advantage, leave_one_out_advantage])
+@pytest.mark.parametrize("advantage", [ccpo_jax.group_advantage, ccpo_jax.leave_one_out_advantage])
 @pytest.mark.parametrize("group", [2, 3, 4, 7, 8, 16])
 def test_constant_groups_get_exactly_zero(advantage, group):
     values = np.concatenate(
@@ -196,14 +196,14 @@ def test_sums_of_thirds_are_not_blown_up():
 
 @pytest.mark.parametrize("advantage", [group_advantage, leave_one_out_advantage])
 def test_a_broken_reward_shows(advantage):
-    found = advantage(jnp.array([[jnp.nan, 1.0, 0.0], [1.0, 0.0, 0.0]]))
-    assert jnp.isnan(found[0]).any() and jnp.isfinite(found[1]).all()
+    found = np.asarray(advantage(jnp.array([[jnp.nan, 1.0, 0.0], [1.0, 0.0, 0.0]])))
+    assert np.isnan(found[0]).any() and np.isfinite(found[1]).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 6])
 def test_shapley_needs_every_subset(count):
     with raises_for("reward"):
-        shapley_value(jnp.zeros(count))
+        shapley_value(np.zeros(count))
 
 
 def test_last_place_noise_counts_as_constant_but_small_signals_do_not():
@@ -215,16 +215,17 @@ def test_last_place_noise_counts_as_constant_but_small_signals_do_not():
 
 
 def test_group_of_one():
-    assert float(group_advantage(jnp.ones((1, 1)))[0, 0]) == 0
+    np.testing.assert_array_equal(group_advantage(np.ones((1, 1))), [[0]])
     with raises_for("reward"):
-        leave_one_out_advantage(jnp.ones((2, 1)))
+        leave_one_out_advantage(np.ones((2, 1)))
 
 
 # Votes
 
 
+@functools.cache
 def brute_force_vote(answers, right, tie):
-    """The vote in exact fractions, written from its definition; class 0 is right."""
+    """The vote of a tuple of answers in exact fractions, written from its definition; class 0 is right."""
     tally = collections.Counter(answer for answer in answers if answer >= 0)
     if not tally:
         return Fraction(0)
@@ -269,27 +270,21 @@ def test_vote_is_symmetric(tie):
 
 @pytest.mark.parametrize("tie", TIES)
 def test_no_votes_no_reward(tie):
-    correct = jnp.ones(3)
-    assert float(vote_reward(jnp.array([-1, -1, -1]), correct, jnp.ones(3, bool), tie=tie)) == 0
-    assert float(vote_reward(jnp.array([0, 0, 1]), correct, jnp.zeros(3, bool), tie=tie)) == 0
-    assert (
-        float(
-            vote_reward(
-                jnp.array([-1, -1, 1]), jnp.array([jnp.nan, 0, 1]), jnp.ones(3, bool), tie=tie
-            )
-        )
-        == 1
-    )
+    right, present, absent = np.ones(3), np.ones(3, bool), np.zeros(3, bool)
+    assert float(vote_reward(np.array([-1, -1, -1]), right, present, tie=tie)) == 0
+    assert float(vote_reward(np.array([0, 0, 1]), right, absent, tie=tie)) == 0
+    one_vote, broken = np.array([-1, -1, 1]), np.array([np.nan, 0, 1])
+    assert float(vote_reward(one_vote, broken, present, tie=tie)) == 1
 
 
 def test_a_class_is_as_right_as_its_voters():
-    got = vote_reward(jnp.array([4, 4, 9, 9]), jnp.array([1.0, 0.5, 0.0, 0.0]), jnp.ones(4, bool))
+    got = vote_reward(np.array([4, 4, 9, 9]), np.array([1.0, 0.5, 0.0, 0.0]), np.ones(4, bool))
     assert float(got) == 0.375
 
 
 def test_unknown_tie_is_refused():
     with raises_for("team.tie"):
-        vote_reward(jnp.zeros(3, int), jnp.zeros(3), jnp.ones(3, bool), tie="coin")
+        vote_reward(np.zeros(3, int), np.zeros(3), np.ones(3, bool), tie="coin")
 
 
 @pytest.mark.parametrize(
@@ -304,7 +299,7 @@ def test_unknown_tie_is_refused():
     ],
 )
 def test_worked_examples(answers, reward, credit):
-    answer_id = jnp.array(["T-xy".index(a) if a != "-" else -1 for a in answers])
+    answer_id = np.array(["T-xy".index(a) if a != "-" else -1 for a in answers])
     rewards = vote_reward(answer_id, answer_id == 0, agent_masks(3))
     np.testing.assert_allclose(rewards[0], reward, atol=1e-6)
     np.testing.assert_allclose(contribution(rewards), credit, atol=1e-6)
@@ -320,8 +315,8 @@ def brute_force_cross_play(answer_id, correct, tie):
         total = Fraction(0)
         for choice in itertools.product(range(group), repeat=agents - 1):
             samples = [*choice[:k], g, *choice[k:]]
-            team = [int(answer_id[b, s, a]) for a, s in enumerate(samples)]
-            rest = team[:k] + [-1] + team[k + 1 :]
+            team = tuple(int(answer_id[b, s, a]) for a, s in enumerate(samples))
+            rest = (*team[:k], -1, *team[k + 1 :])
             total += brute_force_vote(team, 0, tie) - brute_force_vote(rest, 0, tie)
         credit[k, b, g] = total / group ** (agents - 1)
     return credit
@@ -350,8 +345,7 @@ def test_cross_play_of_one_sample_is_the_difference():
 def test_cross_play_memory_stays_bounded(group, agents):
     """The paper's sizes and beyond compile to far less memory than one array over all teams."""
     shape = (64, group, agents)
-    run = jax.jit(cross_play_contribution)
-    compiled = run.lower(
+    compiled = cross_play_contribution.lower(
         jax.ShapeDtypeStruct(shape, jnp.int32), jax.ShapeDtypeStruct(shape, jnp.float32)
     ).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 400e6
@@ -359,7 +353,7 @@ def test_cross_play_memory_stays_bounded(group, agents):
 
 def test_cross_play_refuses_what_would_not_end():
     with raises_for("group_size"):
-        cross_play_contribution(jnp.zeros((1, 64, 5), jnp.int32), jnp.zeros((1, 64, 5)))
+        cross_play_contribution(np.zeros((1, 64, 5), np.int32), np.zeros((1, 64, 5)))
 
 
 # Shapley
@@ -421,21 +415,21 @@ def test_sepo_against_its_formula():
 
 def test_sepo_is_zero_sum_and_the_verifier_decides_the_sign():
     reward, thinker, solver = all_split_groups()
-    first, second = sepo_reward(reward, thinker, solver, credit=0.99, blame=0.99)
+    first, second = map(np.asarray, sepo_reward(reward, thinker, solver, credit=0.99, blame=0.99))
     np.testing.assert_allclose(first + second, 2 * reward, atol=1e-6)
     assert (np.sign(first) == reward).all() and (np.sign(second) == reward).all()
     assert (np.abs(first - reward) > 0.05).any()
 
 
 def test_sepo_pays_the_credited_role_and_spares_the_unblamed():
-    split = jnp.array([[0.9, 0.1], [0.5, 0.5]])  # the first pair says: the Thinker did it
-    right, _ = sepo_reward(jnp.ones(2), split, split)
-    wrong, _ = sepo_reward(-jnp.ones(2), split, split)
+    split = np.array([[0.9, 0.1], [0.5, 0.5]])  # the first pair says: the Thinker did it
+    right = np.asarray(sepo_reward(np.ones(2), split, split)[0])
+    wrong = np.asarray(sepo_reward(-np.ones(2), split, split)[0])
     assert right[0] > 1 > right[1] and wrong[0] < -1 < wrong[1]
 
 
 def test_sepo_without_opinions_is_the_verdict():
-    reward, half = jnp.array([1.0, -1.0, 1.0]), jnp.full((3, 2), 0.5)
+    reward, half = np.array([1.0, -1.0, 1.0]), np.full((3, 2), 0.5)
     for role in sepo_reward(reward, half, half):
         np.testing.assert_array_equal(role, reward)
 
@@ -452,27 +446,30 @@ def cases():
     state = CCPOState(moments(0.1, 0.3), moments(0.5, 0.2), moments(0.4, 0.2))
     split = rng.uniform(0.1, 0.9, (3, 4, 5, 2)).astype(np.float32)
     return {
-        "contribution": (contribution, (reward,)),
-        "shape_contribution": (lambda x: shape_contribution(x, state.delta), (reward,)),
+        "contribution": (ccpo_jax.contribution, (reward,)),
+        "shape_contribution": (lambda x: ccpo_jax.shape_contribution(x, state.delta), (reward,)),
         "history_gate": (
-            lambda x: history_gate(moments(0.1, 0.3)._replace(mean=x.mean())),
+            lambda x: ccpo_jax.history_gate(moments(0.1, 0.3)._replace(mean=x.mean())),
             (reward,),
         ),
-        "gated_reward": (lambda x, y: gated_reward(x, y, state), (reward, reward[::-1])),
-        "event_bonus": (event_bonus, (sign, sign[::-1])),
-        "group_advantage": (group_advantage, (np.concatenate([reward, np.ones_like(reward)], 1),)),
-        "leave_one_out_advantage": (leave_one_out_advantage, (reward,)),
+        "gated_reward": (lambda x, y: ccpo_jax.gated_reward(x, y, state), (reward, reward[::-1])),
+        "event_bonus": (ccpo_jax.event_bonus, (sign, sign[::-1])),
+        "group_advantage": (
+            ccpo_jax.group_advantage,
+            (np.concatenate([reward, np.ones_like(reward)], 1),),
+        ),
+        "leave_one_out_advantage": (ccpo_jax.leave_one_out_advantage, (reward,)),
         "surprisal_advantage": (
-            surprisal_advantage,
+            ccpo_jax.surprisal_advantage,
             tuple(rng.random((2, 3, 4, 5)).astype(np.float32)),
         ),
-        "vote_reward": (lambda x: vote_reward(answer_id[0], x, True), (correct,)),
+        "vote_reward": (lambda x: ccpo_jax.vote_reward(answer_id[0], x, True), (correct,)),
         "cross_play_contribution": (
-            lambda x: cross_play_contribution(answer_id, x),
+            lambda x: ccpo_jax.cross_play_contribution(answer_id, x),
             (np.stack([correct] * 2),),
         ),
-        "shapley_value": (shapley_value, (rng.random((3, 8, 2)).astype(np.float32),)),
-        "sepo_reward": (sepo_reward, (sign, split, split[::-1])),
+        "shapley_value": (ccpo_jax.shapley_value, (rng.random((3, 8, 2)).astype(np.float32),)),
+        "sepo_reward": (ccpo_jax.sepo_reward, (sign, split, split[::-1])),
     }
 
 
@@ -488,9 +485,7 @@ def test_jit_vmap_and_gradients(name):
     def total(*x):
         return sum(leaf.sum() for leaf in jax.tree.leaves(function(*(y[0] for y in x))))
 
-    gradients = jax.jit(jax.grad(total, argnums=tuple(range(len(inputs)))))(
-        *(jnp.asarray(x) for x in inputs)
-    )
+    gradients = jax.jit(jax.grad(total, argnums=tuple(range(len(inputs)))))(*inputs)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 

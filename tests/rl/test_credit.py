@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ccpo_jax
 from ccpo_jax import (
     CREDITS,
     CCPOState,
@@ -16,7 +17,6 @@ from ccpo_jax import (
     RunningMoments,
     Topology,
     agent_masks,
-    group_advantage,
     init_moments,
     make_credit,
 )
@@ -34,6 +34,8 @@ from tests.support.outcomes import (
     outcome_of,
     voting_outcome,
 )
+
+group_advantage = jax.jit(ccpo_jax.group_advantage, static_argnames="normalize_std")
 
 PAIRS = [(name, team) for name, teams in FITS.items() for team in teams]
 per_pair = pytest.mark.parametrize(
@@ -123,9 +125,8 @@ def test_permuting_voters_permutes_credit(name):
     update = compiled(name, voting(3))
     _, state = update(make_credit(name, voting(3)).init(), voting_outcome(votes[::-1]))
     credit, _ = update(state, voting_outcome(votes))
-    state = jax.tree.map(
-        lambda x: x[np.array(order)] if x.ndim else x, state
-    )  # where each voter has its own
+    # Where each voter has its own.
+    state = jax.tree.map(lambda x: np.asarray(x)[order] if x.ndim else x, state)
     permuted, _ = update(state, voting_outcome(votes[..., order]))
     np.testing.assert_allclose(permuted, np.asarray(credit)[order], atol=1e-6)
 

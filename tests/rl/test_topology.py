@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ccpo_jax
-from ccpo_jax import TOPOLOGIES, Topology, agent_masks, vote_reward
+from ccpo_jax import TOPOLOGIES, Topology, agent_masks
 from ccpo_jax.rl.topology import (
     all_subsets,
     chain,
@@ -26,6 +26,7 @@ from tests.support.errors import raises_for
 
 # One compilation per team; operation by operation there are twenty.
 team_reward = jax.jit(ccpo_jax.team_reward, static_argnums=0)
+vote_reward = jax.jit(ccpo_jax.vote_reward, static_argnames="tie")
 
 CHAIN = Topology(
     "chain", roles=("a", "b", "c"), reads=((), (0,), (1,)), ablated=(0, 1), decision="last"
@@ -72,6 +73,7 @@ def test_team_reward_shape_range_and_jit(team):
     correct = (answer == 0).astype(np.float32)
     reward = team_reward(team, correct, answer, masks)
     assert reward.shape == shape[:3] and reward.dtype == jnp.float32
+    reward = np.asarray(reward)
     assert (reward >= 0).all() and (reward <= 1).all()
     if team in (dyad(), voting()):
         eager = ccpo_jax.team_reward(team, correct, answer, masks)
@@ -196,8 +198,8 @@ def test_chains_are_told_from_other_graphs():
 
 
 def test_last_present_agent_answers():
-    correct = jnp.broadcast_to(jnp.array([0.25, 0.5, 1.0]), (4, 2, 3))
-    reward = team_reward(CHAIN, correct, jnp.zeros((4, 2, 3), int), agent_masks(3))
+    correct = np.broadcast_to(np.array([0.25, 0.5, 1.0]), (4, 2, 3))
+    reward = team_reward(CHAIN, correct, np.zeros((4, 2, 3), int), agent_masks(3))
     np.testing.assert_array_equal(reward, [[1, 1], [1, 1], [1, 1], [0.5, 0.5]])
 
 
@@ -225,7 +227,7 @@ def test_votes_of_masked_agents_do_not_count_in_any_world():
     answer = np.random.default_rng(1).integers(-1, 3, (4, 6, 3))
     correct = (answer == 1).astype(np.float32)
     masks = agent_masks(3)
-    got = team_reward(team, correct, answer, masks)
+    got = np.asarray(team_reward(team, correct, answer, masks))
     for world, mask in enumerate(masks):
         np.testing.assert_array_equal(
             got[world], vote_reward(answer[world], correct[world], mask, tie="first")
