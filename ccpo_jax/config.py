@@ -371,7 +371,8 @@ class SampleConfig:
     temperature: float = field(1.0, "softmax temperature", above=0)
     top_p: float = field(
         1.0,
-        "probability mass that is sampled from; below 1 it biases the probability ratio",
+        "probability mass that is sampled from; below 1 the gradient still counts the tokens that "
+        "are never sampled",
         above=0,
         at_most=1,
     )

@@ -17,8 +17,13 @@ from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.hf import chat_template, hub, model_files
 from ccpo_jax.hf.model_files import ModelFiles
 
-# Control tokens that say where a thought or an answer begins or ends. Verifiers need them.
-_MARKER = re.compile(r"think|thought|reason|answer|solution|_of_box", re.IGNORECASE)
+# Tokens in brackets that say where a thought or an answer begins or ends. Verifiers need them.
+_MARKER = re.compile(
+    r"[<\[◁][^\s<>]*"
+    r"(?:think|thought|reason|reflect|scratchpad|analysis|channel|message|answer|solution|_of_box)"
+    r"[^\s<>]*[>\]▷]",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +71,7 @@ class Tokenizer:
         return frozenset(
             token_id
             for token_id, token in self.backend.added_tokens_decoder.items()
-            if _MARKER.search(token.content)
+            if _MARKER.fullmatch(token.content)
         )
 
     def encode(self, text: str) -> list[int]:

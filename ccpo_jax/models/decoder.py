@@ -44,6 +44,10 @@ REMAT = {
 }
 ATTENTION = ("auto", "fused", "xla")
 
+# Logit of a row beyond the tokenizer: its probability is 0. Finite, because the entropy multiplies
+# it by that 0.
+_NEVER = -1e15
+
 Params = dict[str, Any]
 KVCache = tuple[tuple[Array, Array], ...]
 
@@ -365,6 +369,7 @@ def make_policy(
     remat: str = "full",
     attention: str = "auto",
     layout: Layout | None = None,
+    num_tokens: int | None = None,
 ) -> Policy:
     """The network's functions for sampler and trainer.
 
@@ -380,6 +385,8 @@ def make_policy(
       attention: "fused" uses the accelerator's own kernels, "xla" runs anywhere, "auto" is fused
         wherever that runs.
       layout: how a mesh splits parameters, decode weights, caches and rows; None = one device.
+      num_tokens: the tokenizer's; many tables have further rows, to which sampler and trainer then
+        give no probability. None = every row of the table is a token.
 
     Returns:
       `Policy`; the functions below document its fields.
@@ -408,7 +415,10 @@ def make_policy(
         and decode_attention.matches_xla(group, config.head_dim)
     )
     decode_kernel = kernel if fused_decode else None
-    return policy_of(Decoder(config, dtype, remat, kernel, decode_kernel, layout))
+    policy = policy_of(Decoder(config, dtype, remat, kernel, decode_kernel, layout))
+    if num_tokens is None or num_tokens >= config.vocab_size:
+        return policy
+    return policy._replace(logits=PaddedLogits(num_tokens))
 
 
 def policy_of(decoder: Decoder) -> Policy:
@@ -715,3 +725,19 @@ def logits(params: Params, hidden: Array) -> Array:
     if "head" in params:
         return project(hidden, params["head"], 0, jnp.float32)
     return project(hidden, params["embed"], 1, jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddedLogits:
+    """`logits` of a table that has more rows than the tokenizer has tokens."""
+
+    num_tokens: int
+
+    @property
+    def __name__(self) -> str:
+        return logits.__name__
+
+    def __call__(self, params: Params, hidden: Array) -> Array:
+        values = logits(params, hidden)
+        exists = jnp.arange(values.shape[-1]) < self.num_tokens
+        return jnp.where(exists, values, _NEVER)

@@ -307,6 +307,8 @@ def make_evaluation(config: Config, sampling: SamplingParams) -> EvalConfig:
 def make_update(config: Config, loss: LossConfig, layout: Layout) -> UpdateConfig:
     """Loss, optimizer and packing, the same for every parameter set."""
     mini_batches = config.trainer.mini_batches
+    # Of fewer tokens, or of rounded numbers, the sampler's log-probs are not those of training.
+    sampler_differs = config.compute_dtype != "float32" or config.sample.top_p < 1
     return UpdateConfig(
         loss=loss,
         optimizer=make_optimizer(config),
@@ -317,7 +319,7 @@ def make_update(config: Config, loss: LossConfig, layout: Layout) -> UpdateConfi
         ),
         temperature=config.sample.temperature,
         mini_batches=mini_batches,
-        rescore=mini_batches > 1 and config.compute_dtype != "float32",
+        rescore=mini_batches > 1 and sampler_differs,
     )
 
 

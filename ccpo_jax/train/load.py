@@ -179,6 +179,7 @@ def load_team(config: Config, topology: Topology, layout: Layout, *, ratings: bo
             remat=config.trainer.remat,
             attention=config.attention,
             layout=None if layout.mesh.size == 1 else layout,
+            num_tokens=tokenizers[name].vocab_size,
         )
     if config.prompt_style not in PROMPTS:
         raise InputError(

@@ -353,7 +353,24 @@ THINKERS = {
     "tags": ("<reasoning>", "</reasoning>"),
     "answer": ("<answer>", "</answer>"),
     "box": ("<|begin_of_box|>", "<|end_of_box|>"),
+    "kimi": ("◁think▷", "◁/think▷"),
+    "seed": ("<seed:think>", "</seed:think>"),
+    "channel": ("<|channel|>", "<|message|>"),
 }
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["Think", "Thought: ", "Answer: ", "<tool>", "<|reserved_special_token_7|>", "<a> think <b>"],
+)
+def test_other_added_tokens_are_no_markers(tmp_path, token):
+    """Words that a tokenizer has whole stay words; other control tokens are left out of texts."""
+    family = dataclasses.replace(PLAIN, plain_tokens=(token,))
+    save_tokenizer(tmp_path, family, TURNS)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert not tokenizer.marker_ids
+    assert tokenizer.encode(token) == [tokenizer.backend.convert_tokens_to_ids(token)]
+    assert tokenizer.decode([*tokenizer.encode("7"), *tokenizer.control_ids]) == "7"
 
 
 @pytest.mark.parametrize("special", [True, False])

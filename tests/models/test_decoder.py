@@ -13,10 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ccpo_jax.learner.logprobs import token_logprobs
 from ccpo_jax.models import REMAT, ModelConfig, init_params, load, load_config, make_policy
 from ccpo_jax.models.attention import Block, attention
 from ccpo_jax.models.decoder import parameter_shapes, project
 from ccpo_jax.rl.types import Context
+from ccpo_jax.sampler import SamplingParams
+from ccpo_jax.sampler.token_sampling import sample_tokens, token_sampling
 from tests.support.checkpoints import CASES, VOCAB, torch_decoding, torch_logits, write_checkpoint
 from tests.support.errors import raises_for
 from tests.support.programs import equations
@@ -491,6 +494,50 @@ def _record(folder: pathlib.Path) -> None:
         for case, x in values.items()
     )
     GOLDEN.write_text("{\n" + lines + "\n}\n")
+
+
+@pytest.mark.parametrize("case", ["qwen2_tied", "qwen2_untied"])
+def test_rows_beyond_the_tokenizer_have_no_probability(network, case):
+    folder, _, params = network(case)
+    config = load_config(folder)
+    tokens = VOCAB - 7
+    policy = make_policy(config, num_tokens=tokens)
+    hidden = jax.random.normal(jax.random.key(0), (3, 5, config.hidden_size))
+    plain = make_policy(config).logits(params, hidden)
+    masked = policy.logits(params, hidden)
+    np.testing.assert_array_equal(masked[..., :tokens], plain[..., :tokens])
+    probabilities = jax.nn.softmax(masked)
+    assert float(probabilities[..., tokens:].max()) == 0
+
+    uniform = jax.random.uniform(jax.random.key(1), (2000, 3, 5))
+    settings = token_sampling(SamplingParams(temperature=5.0), eos_ids=(1,), pad_id=0)
+    logits = jnp.broadcast_to(masked, (2000, *masked.shape))
+    drawn, logprobs = sample_tokens(logits, uniform, settings)
+    assert int(drawn.max()) == tokens - 1
+
+    # The trainer agrees with the sampler, and moves none of those rows.
+    head = policy.head(params)
+    scale = jnp.float32(1 / 5)
+    ours = functools.partial(token_logprobs, policy.logits, 5, True)
+    picked, entropy = ours(head, hidden, drawn[0], jnp.int32(5), scale)
+    np.testing.assert_allclose(picked, logprobs[0], atol=1e-5)
+    assert bool(jnp.isfinite(entropy).all()) and float(entropy.max()) <= np.log(tokens) + 1e-5
+
+    def objective(head):
+        picked, entropy = ours(head, hidden, drawn[0], jnp.int32(5), scale)
+        return jnp.sum(picked) + jnp.sum(entropy)
+
+    (gradient,) = jax.tree.leaves(jax.grad(objective)(head))
+    by_token = gradient if case == "qwen2_tied" else gradient.T
+    assert float(jnp.abs(by_token[tokens:]).max()) == 0 < float(jnp.abs(by_token[:tokens]).max())
+
+
+@pytest.mark.parametrize("num_tokens", [None, VOCAB, VOCAB + 1])
+def test_a_full_table_has_the_same_policy_as_ever(network, num_tokens):
+    config = load_config(network("qwen2_tied")[0])
+    assert make_policy(config, num_tokens=num_tokens) == make_policy(config)
+    padded = make_policy(config, num_tokens=VOCAB - 1)
+    assert padded == make_policy(config, num_tokens=VOCAB - 1) != make_policy(config)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
 """The trainer as a library: step by step, saved and resumed, with parts exchanged."""
 
 import dataclasses
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 
+from ccpo_jax import models
+from ccpo_jax.hf import load_tokenizer
 from ccpo_jax.train import Trainer, train
 from ccpo_jax.train.build import build
+from ccpo_jax.train.load import TINY
+from ccpo_jax.train.rollouts import collect_rollouts
+from ccpo_jax.train.step import publish
 from tests.support.errors import raises_for
 from tests.support.runs import brief_run, lines_of
 
@@ -100,3 +106,60 @@ def test_the_credit_state_stays_on_the_devices():
         after = jax.tree.map(lambda x: x.sharding, trainer.state.credit_state)
         assert before == after
         assert int(np.asarray(trainer.state.credit_state.delta.count)) > 0
+
+
+def padded_tiny(folder: pathlib.Path, rows: int) -> str:
+    """The tiny model with further rows in its table, each of them more likely than most tokens."""
+    config, params = models.load(TINY)
+    table = np.asarray(params["embed"])
+    extra = np.broadcast_to(2 * table.mean(axis=0), (rows, table.shape[1]))
+    config = dataclasses.replace(config, vocab_size=len(table) + rows)
+    models.save(folder, config, params | {"embed": np.concatenate([table, extra])})
+    load_tokenizer(str(TINY)).save(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_rows_beyond_the_tokenizer_are_never_sampled_nor_trained(tmp_path, top_p):
+    model = padded_tiny(tmp_path, 16)
+    sampled = {"sample.temperature": 3.0, "sample.top_p": top_p}
+    with Trainer(brief_run(1, model=model, **sampled, **{"data.heldout": 0})) as trainer:
+        state = trainer.state
+        collected = collect_rollouts(
+            trainer.run.team,
+            publish(trainer.run.team, state.params),
+            trainer.run.datasets.train.problems[:8],
+            trainer._pool,
+            jax.random.key(0),
+            config=trainer.run.rollout,
+            needs=trainer.run.credit.needs,
+            ablated=(),
+            memory_fields={},
+        )
+        tokens = np.concatenate([turn.samples.tokens.ravel() for turn in collected.rollouts.turns])
+        before = np.asarray(state.params[0]["embed"])
+        metrics = trainer.step()
+        after = np.asarray(trainer.state.params[0]["embed"])
+    assert tokens.max() < 112 and len(np.unique(tokens)) > 50
+    # The sampler's log-probs are those of training: both leave out the same tokens.
+    assert top_p < 1 or metrics["update/logprob_gap_max/0"] < 1e-4
+    assert np.isfinite(list(metrics.values())).all()
+    # Weight decay alone moves rows that have no gradient.
+    moved = np.abs(after / before - 1).max(axis=1)
+    assert moved[112:].max() < 1e-4 < moved[:112].max()
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.7, 0.3])
+def test_the_ratio_is_one_before_the_network_has_moved(top_p):
+    """The second mini-batch has the first one's update behind it; here that update is tiny."""
+    changes = {
+        "sample.top_p": top_p,
+        "trainer.mini_batches": 2,
+        "optimizer.learning_rate": 1e-12,
+        "data.heldout": 0,
+    }
+    with Trainer(brief_run(1, **changes)) as trainer:
+        metrics = trainer.step()
+    assert metrics["update/ratio_max/0"] == pytest.approx(1.0, abs=1e-4)
+    assert metrics["update/clip_fraction/0"] == 0
+    assert (metrics["update/logprob_gap_max/0"] > 0.1) == (top_p < 1)
