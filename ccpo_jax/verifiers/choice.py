@@ -1,75 +1,38 @@
-"""Multiple choice: the letter, A to G, that a text settles on.
+"""Multiple choice: the letter that a text settles on, or the option whose text it gives.
 
-In running text a bare letter is upper case, or ends its line. The article "A" is distinguished from
-the letter by what follows it. Quantifiers are possessive as in `extraction`.
+The last statement counts, and two letters at once are none. Where the options are known, a label
+beyond them is no answer; where they are not, every letter from A to Z may be one, so that no gold
+is beyond reach: a letter counts only where the text presents it as an answer.
 """
 
 import re
+import string
+from collections.abc import Sequence
 
-from ccpo_jax.verifiers.extraction import TEXT_COMMAND, last_boxed
+from ccpo_jax.verifiers.choice_markup import plain_text
+from ccpo_jax.verifiers.choice_statements import (
+    Statement,
+    find_label,
+    find_phrases,
+    find_result,
+    find_statements,
+)
 from ccpo_jax.verifiers.types import Context
-
-# Markup that may stand around a letter: emphasis, quotes, dollar signs, the opening of a command.
-_CLOSING_MARKUP = r"[\s*_`\"'$}]*+"
-_OPENING_MARKUP = r"[\s*_`\"'$]*+(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{)?[\s*_`]*+"
-
-# A letter in brackets, (b) or [B]: never an article.
-_BRACKETED = r"[(\[]\s*(?P<marked>[A-Ga-g])\s*[)\]]"
-
-# A letter as an answer: bracketed; bare and B to G; bare "A" before punctuation, the end of the
-# line or "because" and its like, which no article precedes; or lower case at the end of its line.
-_LETTER = (
-    rf"{_OPENING_MARKUP}(?:{_BRACKETED}|(?P<bare>[B-G](?![\w'’^\-])"
-    rf"|A(?!\w)(?={_CLOSING_MARKUP}(?:[.,;:)\]!?]|$)|[\s*_]*+\n"
-    r"|\s+(?:because|since|as|which|based|due|given)\b)"
-    rf"|[a-g](?!\w)(?=[\s*_`\"'$}}.)]*+$|[ \t*_`\"'$}}.)]*+\n)))"
-)
-
-# Words between an announcement and its letter: "the answer is most likely option B".
-_FILLER = (
-    r"(?:[\s*_:,]|\b(?:the|most|likely|probably|clearly|definitely|therefore|thus|indeed"
-    r"|option|choice|letter)\b)*+"
-)
-
-# "The answer is B", "Answer: B", "my vote for B" and "I choose B".
-_ANNOUNCED = re.compile(
-    r"(?:(?i:\b(?:answer|choice|option|vote|conclusion)\b"
-    r"(?:\s+(?:here|to\s+(?:the|this)\s+question))?"
-    r"[\s*_]*+(?:(?:is|would\s+be|must\s+be|should\s+be|will\s+be|for)\b|[:=]))"
-    rf"|(?i:\b(?:choose|select|pick|vote\s+for|go\s+with)\b)){_FILLER}{_LETTER}"
-)
-
-# "Option B is correct" and "choice (B) is the best"; "option B is wrong" is not matched.
-_CONFIRMED = re.compile(
-    rf"(?i:\b(?:option|choice|answer)\b){_OPENING_MARKUP}(?:{_BRACKETED}|(?P<bare>[A-G])\b)"
-    r"[\s*_)]*+\bis\s+(?:(?:the|thus|therefore|most|best)\s+)*"
-    r"(?:correct|right|true|best|answer|supported)\b"
-)
-
-# A second letter right behind the first: "A or B" settles on neither.
-_ALTERNATIVE = re.compile(
-    r"[\s*_)\]}$]*+(?:,|/|&|(?:or|and)\b)[\s*_(\[]*+(?:option\s+)?[A-G](?![\w'’])"
-)
-
-# A line that is one letter and nothing else, "Therefore, **(D)**" included.
-_LONE = re.compile(
-    rf"(?:(?i:so|thus|hence|therefore)[\s,:]+)?{_OPENING_MARKUP}"
-    r"[(\[]?(?P<bare>[A-Ga-g])[)\].:\s*_`\"'$}]*+"
-)
-
-# A line that begins with the label of an option: "(B) It must rain".
-_LABELLED = re.compile(r"(?:\*\*)?[(\[]?([A-G])[)\].:]\s*+\S")
 
 # An answer that is one letter: "B", "(b)", "Option B" or "B. its text".
 _SINGLE = re.compile(
-    r"(?:(?i:option|choice|answer):?\s+)?[(\[]?([A-Ga-g])(?:[)\]]|[)\].:]+\s.*)?[.:]?", re.DOTALL
+    r"(?:(?i:option|choice|answer):?\s+)?[(\[]?([A-Za-z])(?:[)\]]|[)\].:]+\s.*)?[.:]?", re.DOTALL
 )
+
+# Signs that do not tell the texts of two options apart.
+_IGNORED = re.compile(r"[\s.,;:!?$*_`\"'{}]|\\(?:text|mathrm|textbf|left|right)\b")
 
 
 def extract_choice(text: str, context: Context) -> str | None:
-    """The letter, A to G, that the text settles on.
+    """The letter that the text settles on; None where it settles on none, or on several at once.
 
-    It is the last one boxed or announced, else one that stands alone.
+    It is the last one that the text states, else the last one that it suggests ("I think it's C"),
+    else the one in which it ends, else the only one that labels a line.
 
     Example:
       >>> extract_choice("(A) fails. The answer is (B).", Context())
@@ -78,39 +41,63 @@ def extract_choice(text: str, context: Context) -> str | None:
       True
       >>> extract_choice("A or B", Context()) is None
       True
+      >>> extract_choice("Answer: it snows", Context(options=("It rains", "It snows")))
+      'B'
     """
-    # (position, letter); the letter is None where the text names several at once.
-    statements: list[tuple[int, str | None]] = []
-    for pattern in (_ANNOUNCED, _CONFIRMED):
-        for match in pattern.finditer(text):
-            letter = (match["marked"] or match["bare"]).upper()
-            is_one_of_several = _ALTERNATIVE.match(text, match.end()) is not None
-            statements.append((match.end(), None if is_one_of_several else letter))
+    plain = plain_text(text)
+    statements = find_statements(plain)
+    statements += _options_stated(plain, context.options, [each.position for each in statements])
 
-    boxed = last_boxed(text)
-    boxed_letter = None if boxed is None else _single_letter(boxed)
-    if boxed_letter:
-        statements.append((text.rfind("box"), boxed_letter))
+    # Called right one after another, the options are only discussed.
+    called_right = {each.letter for each in statements if each.kind == "right"}
+    if len(called_right) > 1:
+        statements = [each for each in statements if each.kind != "right"]
 
-    if statements:
-        return max(statements, key=lambda statement: statement[0])[1]
-    return _lone_letter(text)
+    stated = [each for each in statements if each.kind == "stated"]
+    candidates = stated or statements
+    if candidates:
+        letter = max(candidates).letter
+    else:
+        letter = find_result(plain) or find_label(plain)
+    return letter if letter in _known_letters(context) else None
 
 
-def _lone_letter(text: str) -> str | None:
-    """A last line that is one letter, else the only option whose label begins a line."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    lone = _LONE.fullmatch(lines[-1]) if lines else None
-    if lone:
-        return lone["bare"].upper()
+def _known_letters(context: Context) -> Sequence[str]:
+    """The letters of the options, all letters where the options are not known."""
+    return list(string.ascii_uppercase[: len(context.options) or None])
 
-    labels = {match[1] for match in map(_LABELLED.match, lines) if match}
-    return labels.pop() if len(labels) == 1 else None
+
+def _options_stated(
+    text: str, options: Sequence[str], letter_positions: Sequence[int]
+) -> list[Statement]:
+    """Statements that give the text of exactly one option in place of its letter."""
+    if not options:
+        return []
+    option_texts = [_normalize(plain_text(option)) for option in options]
+    phrases = find_phrases(text) or [(0, text)]
+
+    statements = []
+    for position, phrase in phrases:
+        # Where a letter is stated as well, it counts: options may be letters themselves.
+        if any(position <= other <= position + len(phrase) for other in letter_positions):
+            continue
+        # The phrase is the rest of its line, or ends with its sentence or with a bracket.
+        for end in ("", ". ", "}", ", "):
+            words = _normalize(phrase.partition(end)[0] if end else phrase)
+            if words and option_texts.count(words) == 1:
+                letter = string.ascii_uppercase[option_texts.index(words)]
+                statements.append(Statement(position, letter, "stated"))
+                break
+    return statements
+
+
+def _normalize(text: str) -> str:
+    return _IGNORED.sub("", text).casefold()
 
 
 def _single_letter(answer: str) -> str | None:
     """The letter of an answer, None when it is not one letter."""
-    match = _SINGLE.fullmatch(re.sub(TEXT_COMMAND, r"\1", answer).strip(" \n$*."))
+    match = _SINGLE.fullmatch(plain_text(answer).strip(" \n."))
     return match[1].upper() if match else None
 
 
@@ -131,5 +118,10 @@ def same_choice(first: str, second: str, context: Context) -> bool:
 
 
 def check_choice(gold: str, context: Context) -> str | None:
-    """None when the gold is one letter, else the reason."""
-    return None if _single_letter(gold) else f"not a letter from A to G: {gold!r}"
+    """None when the gold is the letter of an option, else the reason."""
+    letter = _single_letter(gold)
+    if letter is None:
+        return f"not a letter from A to Z: {gold!r}"
+    if letter not in _known_letters(context):
+        return f"beyond the {len(context.options)} options: {gold!r}"
+    return None

@@ -53,7 +53,7 @@ def check_gold(name: str, gold: str, context: Context = NO_CONTEXT) -> str | Non
 
     Example:
       >>> check_gold("choice", "b"), check_gold("choice", "both")
-      (None, "not a letter from A to G: 'both'")
+      (None, "not a letter from A to Z: 'both'")
     """
     verifier = get_verifier(name)
     try:
