@@ -288,7 +288,8 @@ def _as_list(entry: Field, value: Any) -> list:
     text = value.strip()
     if text.startswith(("(", "[")):
         return _literal_list(entry, text)
-    if entry.is_path and _exists(text):
+    # "label=FILE" names a dataset of its own.
+    if entry.is_path and (_exists(text) or _exists(text.partition("=")[2])):
         return [text]
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if entry.element is str:

@@ -6,11 +6,13 @@ from the Hub is one line in `hub_datasets.DATASETS`, a generator one in `synthet
 """
 
 from ccpo_jax.data.batches import batch_at
-from ccpo_jax.data.columns import Row, UnusableRow, parse_row
+from ccpo_jax.data.cells import UnusableRow
+from ccpo_jax.data.columns import Row
 from ccpo_jax.data.hub_datasets import DATASETS, Source
-from ccpo_jax.data.loading import load, load_many
+from ccpo_jax.data.loading import check_names, load, load_many
 from ccpo_jax.data.problems import Dataset, Problem
 from ccpo_jax.data.splits import decontaminate, split_heldout
+from ccpo_jax.data.whole_set import parse_row
 
 __all__ = [
     "DATASETS",
@@ -20,6 +22,7 @@ __all__ = [
     "Source",
     "UnusableRow",
     "batch_at",
+    "check_names",
     "decontaminate",
     "load",
     "load_many",

@@ -1,179 +1,150 @@
 """From the columns of a row to a problem, under the usual names of the columns."""
 
 import re
-import string
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from ccpo_jax.data.problems import Problem
+from ccpo_jax.data.cells import UnusableRow, is_empty, plain, printable
+from ccpo_jax.data.choice_golds import CHOICE_GOLD_COLUMNS, GoldReading, read_gold
+from ccpo_jax.data.free_golds import GOLD_COLUMNS, SOLUTION_COLUMN, free_gold
+from ccpo_jax.data.options import OPTIONS_COLUMNS, Options, read_options
+from ccpo_jax.data.unread_options import options_by_gold, options_by_name
 from ccpo_jax.errors import InputError
 
 Row = Mapping[str, Any]
 
 CONTEXT_COLUMNS = ("context", "text")
-QUESTION_COLUMNS = ("question", "problem", "query")
-GOLD_COLUMNS = ("answer", "correct_option", "groundtruth", "solution")
-OPTIONS_COLUMN = "options"
+QUESTION_COLUMNS = ("question", "problem", "query", "ctx", "question_stem")
 VIEWS_COLUMN = "views"
 
+# All columns that are read; the others are searched for options under another name.
+COLUMNS = frozenset(
+    (
+        *CONTEXT_COLUMNS,
+        *QUESTION_COLUMNS,
+        *GOLD_COLUMNS,
+        *CHOICE_GOLD_COLUMNS,
+        *OPTIONS_COLUMNS,
+        VIEWS_COLUMN,
+    )
+)
 
-class UnusableRow(Exception):
-    """A row that lacks what a problem needs; the message is the reason that is counted."""
+
+class Record(NamedTuple):
+    """A row by the meaning of its columns.
+
+    Attributes:
+      question: without passage and options.
+      passage: stands in front of the question; "" = there is none.
+      passage_column: its column.
+      options: None = the answer is free.
+      gold: with options as the row has it, otherwise text that is the answer alone.
+      gold_column: its column; "" for a free answer, which may come from several.
+      reading: with options, what the gold may stand for.
+      solutions: whole columns that hold the answer at their end.
+      views: one text per agent, or none.
+      unread: other columns of several texts -> whether the gold names one of them.
+    """
+
+    question: str
+    passage: str
+    passage_column: str
+    options: Options | None
+    gold: Any
+    gold_column: str
+    reading: GoldReading | None
+    solutions: tuple[str, ...]
+    views: tuple[str, ...]
+    unread: Mapping[str, bool]
 
 
-def parse_row(row: Row, *, problem_id: str = "") -> Problem:
-    """Turns one row of any known kind into a problem.
+def read_row(row: Row) -> Record:
+    """The columns of a row by their meaning.
 
-    A passage precedes the question. Options make it multiple choice: they follow the question as
-    lettered lines, and the gold is a letter. Otherwise the gold is the answer (after ``####`` where
-    there is one), or the last box of a solution.
-
-    Args:
-      row: columns context or text (optional); question, problem or query; options (optional);
-        answer, correct_option, groundtruth or solution; views (optional), one text per agent to
-        read in place of all the others.
-      problem_id: becomes the problem's `id`.
+    Of several columns with the same meaning the first counts that is not empty: sets that were
+    merged from others have columns that only some of their rows fill.
 
     Raises:
-      UnusableRow: an empty question, an empty gold, or a gold that is none of the options.
-      InputError: a missing column or a value of the wrong type. It names the column and not the
-        row.
-
-    Example:
-      >>> problem = parse_row({"query": "1, 2, ?", "options": ["2", "3"], "correct_option": 1})
-      >>> problem.question, problem.gold, problem.verifier
-      ('1, 2, ?\\nA. 2\\nB. 3', 'B', 'choice')
+      UnusableRow: an empty question or an empty gold.
+      InputError: a missing column, a value of the wrong type, or options under an unknown name.
     """
-    question_column = _first_present(row, QUESTION_COLUMNS)
-    gold_column = _first_present(row, GOLD_COLUMNS)
-
-    question = _text(row, question_column)
+    question = _text(row, _first_full(row, QUESTION_COLUMNS))
     if not question:
         raise UnusableRow("empty question")
-    gold = row[gold_column]
-    if _is_empty(gold):
-        raise UnusableRow("empty gold")
+    passage_column = next((name for name in CONTEXT_COLUMNS if not is_empty(row.get(name))), "")
 
-    context_columns = [name for name in CONTEXT_COLUMNS if name in row]
-    context = _text(row, context_columns[0]) if context_columns else ""
-    if context:
-        question = f"{context}\n{question}"
-    views = _views(row)
+    options = read_options(row)
+    if options is None:
+        gold_column = ""
+        gold, unread = _free_answer(row)
+        reading = None
+        solution_columns = GOLD_COLUMNS
+    else:
+        gold_column = _first_full(row, (*GOLD_COLUMNS, *CHOICE_GOLD_COLUMNS))
+        gold, unread = row[gold_column], {}
+        solution_columns = (SOLUTION_COLUMN,)
+        if is_empty(gold):
+            raise UnusableRow("empty gold")
+        reading = read_gold(gold, options, gold_column)
 
-    if row.get(OPTIONS_COLUMN) is None:
-        answer = _free_answer(gold, gold_column)
-        return Problem(problem_id, question, answer, "math", context, views)
-    options = _lettered_options(row[OPTIONS_COLUMN])
-    letter = _gold_letter(gold, len(options), gold_column)
-    return Problem(problem_id, "\n".join([question, *options]), letter, "choice", context, views)
+    texts = [row.get(name) for name in solution_columns]
+    solutions = tuple(text for text in texts if isinstance(text, str))
+    return Record(
+        question=question,
+        passage=_text(row, passage_column) if passage_column else "",
+        passage_column=passage_column,
+        options=options,
+        gold=gold,
+        gold_column=gold_column,
+        reading=reading,
+        solutions=solutions,
+        views=_views(row),
+        unread=unread,
+    )
 
 
-def _first_present(row: Row, names: Sequence[str]) -> str:
-    """The first of the names that is a column of the row."""
-    for name in names:
-        if name in row:
-            return name
-    columns = ", ".join(map(str, row)) or "none"
-    raise InputError(names[0], f"no column {' or '.join(names)} among {columns}")
+def _first_full(row: Row, names: Sequence[str]) -> str:
+    """The first of the names whose column is not empty, else the first that is a column."""
+    present = [name for name in names if name in row]
+    if not present:
+        columns = ", ".join(map(str, row)) or "none"
+        raise InputError(names[0], f"no column {' or '.join(names)} among {columns}")
+    return next((name for name in present if not is_empty(row[name])), present[0])
 
 
-def _is_empty(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip()
-    # NaN, the one value that differs from itself, is an empty cell in a column of numbers.
-    return value is None or value != value
+def _free_answer(row: Row) -> tuple[str, dict[str, bool]]:
+    """(the answer of a row without options, what else could be options)."""
+    name = options_by_name(row, COLUMNS)
+    if name:
+        known = ", ".join(OPTIONS_COLUMNS)
+        raise InputError(
+            name,
+            f"looks like options, which are read from a list of texts called {known}, or from "
+            "columns A, B, C, ...; rename it, or remove it if the answer is free",
+        )
+    _first_full(row, GOLD_COLUMNS)
+    gold = free_gold(row)
+    has_empty_options = any(plain(row.get(name)) == [] for name in OPTIONS_COLUMNS)
+    if has_empty_options and re.fullmatch("[A-Z]", gold):
+        raise UnusableRow("gold is none of the options")
+    return gold, options_by_gold(row, gold, COLUMNS)
 
 
 def _text(row: Row, column: str) -> str:
-    value = row[column]
-    if not isinstance(value, str | None):
+    value = plain(row[column])
+    if is_empty(value):
+        return ""
+    if not isinstance(value, str):
         raise InputError(column, f"must be text, received {value!r:.40}")
-    return _printable(value or "").strip()
-
-
-def _printable(text: str) -> str:
-    """Lone surrogates, which JSON can spell but nothing can write or print, become "?"."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return printable(value).strip()
 
 
 def _views(row: Row) -> tuple[str, ...]:
-    views = row.get(VIEWS_COLUMN)
-    if views is None:
+    views = plain(row.get(VIEWS_COLUMN))
+    if is_empty(views):
         return ()
-    is_sequence = isinstance(views, list | tuple | np.ndarray)
+    is_sequence = isinstance(views, list | tuple)
     if not is_sequence or not all(isinstance(view, str) for view in views):
         message = f"must be a list of texts, one per agent, received {views!r:.40}"
         raise InputError(VIEWS_COLUMN, message)
-    return tuple(_printable(view).strip() for view in views)
-
-
-def _lettered_options(options: Any) -> list[str]:
-    """Lines such as ``A. text``, whether or not the options already have their letters."""
-    is_sequence = isinstance(options, list | tuple)
-    if not is_sequence or not all(isinstance(option, str) for option in options):
-        raise InputError(OPTIONS_COLUMN, f"must be a list of texts, received {options!r:.40}")
-    if not 2 <= len(options) <= 26:
-        raise InputError(OPTIONS_COLUMN, f"must be 2 to 26 texts, received {len(options)}")
-
-    letters = string.ascii_uppercase[: len(options)]
-    labels = [re.match(r"\s*\(?([A-Z])[.):]\s*", option) for option in options]
-    # Letters are the options' own only if all are there, in order: "C. elegans" begins with a name.
-    if [label and label[1] for label in labels] == list(letters):
-        options = [
-            option[label.end() :] for option, label in zip(options, labels, strict=True) if label
-        ]
-    return [
-        f"{letter}. {_printable(option).strip()}"
-        for letter, option in zip(letters, options, strict=True)
-    ]
-
-
-def _gold_letter(gold: Any, num_options: int, column: str) -> str:
-    """The letter that 1, "b", "(B)" or "B) text" stands for: "B"."""
-    if isinstance(gold, bool) or not isinstance(gold, int | str):
-        message = f"must be a letter or a number from 0, received {gold!r:.40}"
-        raise InputError(column, message)
-
-    letters = string.ascii_uppercase[:num_options]
-    if isinstance(gold, int):
-        letter = letters[gold] if 0 <= gold < num_options else ""
-    else:
-        match = re.fullmatch(r"\(?([A-Za-z])(?:[.):].*)?", gold.strip(), flags=re.DOTALL)
-        letter = match[1].upper() if match else ""
-    if not letter or letter not in letters:
-        raise UnusableRow("gold is none of the options")
-    return letter
-
-
-def _free_answer(gold: Any, column: str) -> str:
-    """The gold of a problem without options, as text."""
-    if isinstance(gold, bool) or not isinstance(gold, int | float | str):
-        raise InputError(column, f"must be text or a number, received {gold!r:.40}")
-    text = _printable(str(gold))
-    text = _last_box(text) if column == "solution" else text.rpartition("####")[2].strip()
-
-    # One formula between dollar signs, perhaps followed by a heading: "$145$ Solution:".
-    formula = re.fullmatch(r"\$\$?([^$]*[^$\\])\$\$?(?:\s*[A-Za-z]+:)?", text)
-    if formula:
-        text = formula[1].strip()
-    if not text:
-        raise UnusableRow("empty gold")
-    return text
-
-
-def _last_box(solution: str) -> str:
-    """Content of the last ``\\boxed{...}`` of a solution, or "" if no box is closed."""
-    _, box, rest = solution.rpartition("\\boxed{")
-    if not box:
-        return ""
-    depth = 1
-    for token in re.finditer(r"\\.|[{}]", rest, flags=re.DOTALL):
-        if token[0] == "{":
-            depth += 1
-        elif token[0] == "}":
-            depth -= 1
-        if depth == 0:
-            return rest[: token.start()].strip()
-    return ""
+    return tuple(printable(view).strip() for view in views)

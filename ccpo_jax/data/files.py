@@ -1,18 +1,25 @@
-"""Rows of local files: parquet, JSON, JSON lines, or LogiQA's text; the content tells which."""
+"""Rows of local files: parquet, JSON, JSON lines, LogiQA's text; the content tells which."""
 
+import contextlib
+import gzip
 import json
 import pathlib
+import zlib
 from typing import Any, NamedTuple
 
-from ccpo_jax.data.columns import (
-    CONTEXT_COLUMNS,
-    GOLD_COLUMNS,
-    OPTIONS_COLUMN,
-    QUESTION_COLUMNS,
-    Row,
-)
+from ccpo_jax.data.columns import COLUMNS, QUESTION_COLUMNS, Row
 from ccpo_jax.data.logiqa import parse_logiqa
 from ccpo_jax.errors import InputError, first_line
+
+_GZIP = b"\x1f\x8b"
+
+# First bytes of files that are not read -> what they are.
+_ARCHIVES = {
+    b"PK\x03\x04": "a zip archive, such as a spreadsheet",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ\x00": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+}
 
 
 class LocatedRow(NamedTuple):
@@ -47,10 +54,15 @@ def read_file(path: pathlib.Path, field: str) -> list[LocatedRow]:
 
 def _read_rows(path: pathlib.Path) -> list[LocatedRow]:
     content = path.read_bytes()
+    if content.startswith(_GZIP):
+        content = _decompress(content)
     if content.startswith(b"PAR1"):
-        return _read_parquet(path)
+        return _read_parquet(content)
+    for beginning, kind in _ARCHIVES.items():
+        if content.startswith(beginning):
+            raise ValueError(f"this is {kind}; unpack it, or compress with gzip")
 
-    text = content.decode("utf-8-sig")
+    text = _decode(content)
     beginning = text.lstrip()[:1]
     if not beginning:
         raise ValueError("the file is empty")
@@ -61,15 +73,34 @@ def _read_rows(path: pathlib.Path) -> list[LocatedRow]:
     return [LocatedRow(f"line {number}", row) for number, row in parse_logiqa(text)]
 
 
-def _read_parquet(path: pathlib.Path) -> list[LocatedRow]:
+def _decompress(content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"the gzip file is damaged or cut off ({first_line(error)})") from error
+
+
+def _decode(content: bytes) -> str:
+    """UTF-8, or what the first bytes show: UTF-16 and UTF-32, with or without a byte order mark."""
+    encoding = json.detect_encoding(content)
+    if encoding.startswith(("utf-16", "utf-32")):
+        with contextlib.suppress(UnicodeDecodeError):
+            return content.decode(encoding)
+    return content.decode("utf-8-sig")
+
+
+def _read_parquet(content: bytes) -> list[LocatedRow]:
     # Imported late: it comes with `datasets`, and only this format needs it.
+    import pyarrow
     import pyarrow.parquet
 
-    known = (*CONTEXT_COLUMNS, *QUESTION_COLUMNS, *GOLD_COLUMNS, OPTIONS_COLUMN)
-    table = pyarrow.parquet.ParquetFile(path)
-    names = table.schema_arrow.names
-    # Without a known column all are read, so that the error can list them.
-    wanted = [name for name in names if name in known] or names
+    table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
+    # All columns that could hold options are read, so that none is overlooked.
+    is_other = (pyarrow.types.is_temporal, pyarrow.types.is_binary, pyarrow.types.is_large_binary)
+    wanted = []
+    for column in table.schema_arrow:
+        if column.name in COLUMNS or not any(test(column.type) for test in is_other):
+            wanted.append(column.name)
     return _number_rows(table.read(columns=wanted).to_pylist())
 
 

@@ -6,11 +6,13 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from ccpo_jax.data.columns import UnusableRow, parse_row
+from ccpo_jax.data.cells import UnusableRow
+from ccpo_jax.data.columns import Record, read_row
 from ccpo_jax.data.files import LocatedRow, read_file
 from ccpo_jax.data.hub_datasets import DATASETS, read_hub_dataset
 from ccpo_jax.data.problems import Dataset, Problem, describe_dropped, drop_repeated_questions
 from ccpo_jax.data.synthetic import SPLITS, TASKS, VIEWS
+from ccpo_jax.data.whole_set import make_problems
 from ccpo_jax.errors import InputError
 
 _SYNTHETIC_PREFIX = "synthetic/"
@@ -26,9 +28,9 @@ def load(
 
     Args:
       name: a key of `DATASETS` (from the Hub); a file, parquet, JSON, JSON lines or LogiQA's
-        eight-line text, recognised by its content, ``~`` expanded; ``label=FILE`` to give a file a
-        name of its own; or ``synthetic/<task>``, of which ``synthetic/<task>/test`` has other
-        problems than training sees.
+        eight-line text, recognised by its content, also compressed by gzip, ``~`` expanded;
+        ``label=FILE`` to give a file a name of its own; or ``synthetic/<task>``, of which
+        ``synthetic/<task>/test`` has other problems than training sees.
       size: synthetic sets only: number of problems; None = a size that suits the split.
       seed: synthetic sets only: decides which problems.
       field: configuration field to name in errors.
@@ -38,8 +40,8 @@ def load(
       questions are dropped and counted.
 
     Raises:
-      InputError: unknown name, missing or malformed file, no network, or no problem left after
-        dropping.
+      InputError: unknown name, missing or malformed file, no network, rows that can be read in
+        several ways, or no problem left after dropping.
 
     Example:
       >>> load("synthetic/dyad", size=2).problems[0].verifier
@@ -58,7 +60,7 @@ def load(
     if is_bare_word and not label:
         raise _unknown_dataset(name, field)
     path = _expand_user(file)
-    return _parse_rows(label or path.stem, read_file(path, field), field, origin=str(path))
+    return _parse_rows(label or _name_of(path), read_file(path, field), field, origin=str(path))
 
 
 def load_many(
@@ -83,6 +85,28 @@ def load_many(
     if len(datasets) == 1:
         return datasets[0]
 
+    check_names(datasets, field)
+    problems: list[Problem] = []
+    dropped: collections.Counter[str] = collections.Counter()
+    for dataset in datasets:
+        problems.extend(dataset.problems)
+        dropped.update(dataset.dropped)
+    unique = drop_repeated_questions(problems, dropped)
+    return Dataset("+".join(dataset.name for dataset in datasets), unique, dict(dropped))
+
+
+def check_names(datasets: Iterable[Dataset], field: str) -> None:
+    """Datasets that are used together have different names.
+
+    Problems are known by the name of their dataset, and so are metrics of a test set.
+
+    Args:
+      datasets: used together.
+      field: configuration field to name in errors.
+
+    Raises:
+      InputError: two have the same name.
+    """
     uses = collections.Counter(dataset.name for dataset in datasets)
     for name, count in uses.items():
         if count > 1:
@@ -90,13 +114,11 @@ def load_many(
                 field, f"two datasets are called {name!r}; give one of them a name: label=FILE"
             )
 
-    problems: list[Problem] = []
-    dropped: collections.Counter[str] = collections.Counter()
-    for dataset in datasets:
-        problems.extend(dataset.problems)
-        dropped.update(dataset.dropped)
-    unique = drop_repeated_questions(problems, dropped)
-    return Dataset("+".join(uses), unique, dict(dropped))
+
+def _name_of(path: pathlib.Path) -> str:
+    """The name of a file without its endings: "test" for test.jsonl and for test.jsonl.gz."""
+    uncompressed = path.with_suffix("") if path.suffix.lower() in (".gz", ".gzip") else path
+    return uncompressed.stem
 
 
 def _expand_user(name: str) -> pathlib.Path:
@@ -115,15 +137,28 @@ def _unknown_dataset(name: str, field: str) -> InputError:
 
 def _parse_rows(name: str, rows: Iterable[LocatedRow], field: str, *, origin: str) -> Dataset:
     """The problems of all usable rows; `origin` is where the rows are from, for errors."""
-    problems: list[Problem] = []
     dropped: collections.Counter[str] = collections.Counter()
+    records: list[Record] = []
+    problem_ids: list[str] = []
     for number, (location, row) in enumerate(rows):
         try:
-            problems.append(parse_row(row, problem_id=f"{name}/{number}"))
+            records.append(read_row(row))
+            problem_ids.append(f"{name}/{number}")
         except UnusableRow as reason:
             dropped[str(reason)] += 1
         except InputError as error:
             raise InputError(field, f"{origin}, {location}: {error}") from error
+
+    problems: list[Problem] = []
+    try:
+        made = make_problems(records, problem_ids)
+    except InputError as error:
+        raise InputError(field, f"{origin}: {error}") from error
+    for problem in made:
+        if isinstance(problem, UnusableRow):
+            dropped[str(problem)] += 1
+        else:
+            problems.append(problem)
 
     unique = drop_repeated_questions(problems, dropped)
     if not unique:

@@ -58,6 +58,7 @@ def load_problems(config: Config) -> tuple[data.Dataset, list[data.Dataset]]:
     size = config.data.size or None
     train = load(config.data.train, "data.train", size=size, seed=config.seed)
     tests = [load((name,), "data.eval") for name in config.data.eval]
+    data.check_names(tests, "data.eval")
     return train, tests
 
 

@@ -29,24 +29,24 @@ from tests.support.errors import raises_for
         ),
         (
             {"text": "t", "question": "q", "options": ["x", "y"], "answer": 1},
-            ("t\nq\nA. x\nB. y", "B", "choice", "t"),
+            ("t\nq\nA. x\nB. y", "B", "choice", "t", (), ("x", "y")),
         ),
         (
             {"context": "c", "query": "q", "options": ["A) x", "(B) y"], "answer": "A"},
-            ("c\nq\nA. x\nB. y", "A", "choice", "c"),
+            ("c\nq\nA. x\nB. y", "A", "choice", "c", (), ("x", "y")),
         ),
         (
             {"question": "q", "options": ["A. x", "y"], "answer": "b"},
-            ("q\nA. A. x\nB. y", "B", "choice", ""),
+            ("q\nA. A. x\nB. y", "B", "choice", "", (), ("A. x", "y")),
         ),
         (
             {"question": "q", "options": ["A is", "B is"], "answer": "(B)"},
-            ("q\nA. A is\nB. B is", "B", "choice", ""),
+            ("q\nA. A is\nB. B is", "B", "choice", "", (), ("A is", "B is")),
         ),
         ({"question": "q", "answer": 1, "views": ["q ", "?"]}, ("q", "1", "math", "", ("q", "?"))),
         (
             {"question": "q", "options": ["I. only", "C. elegans"], "answer": "B) C"},
-            ("q\nA. I. only\nB. C. elegans", "B", "choice", ""),
+            ("q\nA. I. only\nB. C. elegans", "B", "choice", "", (), ("I. only", "C. elegans")),
         ),
     ],
 )

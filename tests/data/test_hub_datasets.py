@@ -23,7 +23,8 @@ def test_without_a_network_a_hub_set_says_what_to_type(monkeypatch):
 LOGIQA_ROW = {"context": "c", "query": "q", "options": ["w", "x", "y", "z"], "correct_option": 3}
 
 
-LOGIQA_PROBLEM = ("c\nq\nA. w\nB. x\nC. y\nD. z", "D", "choice", "c")
+LOGIQA_OPTIONS = ("w", "x", "y", "z")
+LOGIQA_PROBLEM = ("c\nq\nA. w\nB. x\nC. y\nD. z", "D", "choice", "c", (), LOGIQA_OPTIONS)
 
 
 ANSWERED = {"question": "q", "answer": "1"}

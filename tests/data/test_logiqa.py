@@ -17,6 +17,7 @@ def test_logiqa_text(tmp_path):
         "B",
         "choice",
         "All cats sleep.",
+        options=("Dogs sleep", "Cats sleep", "No one sleeps", "None"),
     )
     assert (second.id, second.gold, second.context) == ("d/1", "D", "All rats sleep.")
 

@@ -1,0 +1,66 @@
+"""Cells of a row: which are empty, and their values as text."""
+
+import decimal
+from typing import Any
+
+import numpy as np
+
+
+class UnusableRow(Exception):
+    """A row that lacks what a problem needs; the message is the reason that is counted."""
+
+
+def plain(value: Any) -> Any:
+    """A cell as Python writes it: arrays as lists, numbers of numpy and decimals as numbers.
+
+    Example:
+      >>> plain(np.array([1.0, 2.0])), plain(decimal.Decimal("1.50"))
+      ([1.0, 2.0], 1.5)
+    """
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN, blank text, an empty list, a struct of such cells.
+
+    Tables that were merged from several sources, or read by pandas, have such cells where a source
+    lacks the column.
+    """
+    value = plain(value)
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, dict):
+        return bool(value) and all(map(is_empty, value.values()))
+    if isinstance(value, list | tuple):
+        return not value
+    # pandas has values of its own for nothing; they refuse to be compared.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    # NaN is the one number that differs from itself.
+    return isinstance(value, float) and value != value
+
+
+def printable(text: str) -> str:
+    """Lone surrogates, which JSON can spell but nothing can write or print, become "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a cell is a number; Python counts True and False as numbers, a table does not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def whole_number(value: Any) -> Any:
+    """2 for 2.0: a column of whole numbers with an empty cell becomes one of floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def same_spacing(text: str) -> str:
+    """The text with single blanks between its words."""
+    return " ".join(text.split())

@@ -1,0 +1,107 @@
+r"""Golds of questions without options: the answer itself, or the end of a worked solution."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ccpo_jax.boxes import last_boxed
+from ccpo_jax.data.cells import UnusableRow, is_empty, is_number, plain, printable
+from ccpo_jax.errors import InputError
+
+# The first that says something is the gold; in a worked solution it is the end.
+SOLUTION_COLUMN = "solution"
+GOLD_COLUMNS = ("answer", "correct_option", "groundtruth", SOLUTION_COLUMN)
+
+# What stands in place of an answer where a set has none, after the signs around it are removed.
+# Answers such as "no solution", "does not exist" or "undefined" are not among them.
+_PLACEHOLDERS = frozenset(
+    (
+        *("none", "null", "nan", "nil", "n/a", "#n/a", "<na>", "not applicable"),
+        *("unknown", "missing", "tbd", "todo", "not found", "notfound", "answer not found"),
+        *("not available", "not provided", "not given", "no gold", "no answer", "no final answer"),
+        *("no answer given", "no answer provided", "see solution", "see solutions"),
+        *("see the solution", "see explanation", "see above", "see below", "see proof"),
+        # Chinese: omitted, none, no answer, see the analysis.
+        *("略", "无", "无答案", "见解析"),
+    )
+)
+_PROOFS = frozenset(
+    ("proof", "proofs", "proof omitted", "proof required", "q.e.d", "qed", "证明", "证明略")
+)
+
+# Signs that stand for nothing: "-", "--", "?", "...".
+_SIGNS = re.compile(r"[-–—―?.…*_/\s]*")
+
+# One formula between dollar signs, perhaps followed by a heading: "$145$ Solution:".
+_FORMULA = re.compile(r"\$\$?([^$]*[^$\\])\$\$?(?:\s*[A-Za-z]+:)?")
+
+
+def free_gold(row: Mapping[str, Any]) -> str:
+    r"""The gold of a row without options, as text.
+
+    It is the answer after ``####`` where there is one, else the answer itself, else the last box of
+    a solution. Two boxes joined by "or" are one gold.
+
+    Raises:
+      UnusableRow: no column has a gold, or it says that there is none.
+      InputError: the gold is neither text nor a number.
+
+    Example:
+      >>> free_gold({"answer": "", "solution": r"so $\boxed{3}$ or $\boxed{-3}$"})
+      '3, -3'
+    """
+    reason = "empty gold"
+    for column in GOLD_COLUMNS:
+        if column not in row or is_empty(row[column]):
+            continue
+        text = _answer(plain(row[column]), column)
+        kind = _placeholder(text)
+        if kind == "proof":
+            # A box in a proof is a step and not the answer.
+            raise UnusableRow("gold is a placeholder")
+        if kind:
+            reason = "gold is a placeholder"
+        elif text:
+            return text
+    raise UnusableRow(reason)
+
+
+def _answer(gold: Any, column: str) -> str:
+    if not isinstance(gold, str) and not is_number(gold):
+        raise InputError(column, f"must be text or a number, received {gold!r:.40}")
+    text = printable(str(gold))
+
+    if column == SOLUTION_COLUMN:
+        text = last_boxed(text) or _last_line_after_hashes(text)
+    else:
+        text = text.rpartition("####")[2].strip()
+        # A whole solution under the name of an answer ends in a box too.
+        text = last_boxed(text) or text
+    formula = _FORMULA.fullmatch(text)
+    return formula[1].strip() if formula else text
+
+
+def _last_line_after_hashes(solution: str) -> str:
+    """GSM8K's answer at the end of a solution. Elsewhere ``####`` begins a heading."""
+    last_line = solution.strip().rpartition("\n")[2]
+    _, hashes, answer = last_line.rpartition("####")
+    return answer.strip() if hashes else ""
+
+
+def _placeholder(text: str) -> str:
+    """ "proof", "nothing", or "" where the text is an answer."""
+    words = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip(" \t\n$.,:!()[]*_\"'")
+    if words.casefold() in _PROOFS:
+        return "proof"
+    # "\text{None}" is an answer that somebody typeset.
+    is_typeset = "\\" in text
+    words = " ".join(words.casefold().split())
+    signs = text.strip("$")
+    if not is_typeset and (words in _PLACEHOLDERS or (signs and _SIGNS.fullmatch(signs))):
+        return "nothing"
+    return ""
+
+
+def is_placeholder(gold: Any) -> bool:
+    """Whether a gold says that there is none."""
+    return isinstance(gold, str) and bool(_placeholder(gold.strip()))

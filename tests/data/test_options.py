@@ -1,0 +1,136 @@
+"""Options under the names and in the layouts of public sets, and what is refused."""
+
+import pytest
+
+from ccpo_jax.data import UnusableRow, load, parse_row
+from tests.support.errors import raises_for
+from tests.support.problems import ids, write_json
+
+NAN = float("nan")
+PLANETS = ("Venus", "Mars")
+SHOWN = "Which planet is red?\nA. Venus\nB. Mars"
+QUESTION = {"question": "Which planet is red?"}
+
+# Layout -> a row in that layout; each asks the same question.
+LAYOUTS = {
+    "options and a letter": QUESTION | {"options": ["Venus", "Mars"], "answer": "B"},
+    "choices and an index": QUESTION | {"choices": ["Venus", "Mars"], "answer": 1},
+    "MMLU": QUESTION | {"subject": "astronomy", "choices": ["Venus", "Mars"], "answer": 1},
+    "an index that pandas made a float": QUESTION | {"choices": ["Venus", "Mars"], "answer": 1.0},
+    "ARC": QUESTION
+    | {"choices": {"text": ["Venus", "Mars"], "label": ["A", "B"]}, "answerKey": "B"},
+    "ARC with numbers": QUESTION
+    | {"choices": {"text": ["Venus", "Mars"], "label": ["1", "2"]}, "answerKey": "2"},
+    "ARC with whole numbers": QUESTION
+    | {"choices": {"text": ["Venus", "Mars"], "label": [1, 2]}, "answerKey": 2},
+    "OpenBookQA": {
+        "question_stem": "Which planet is red?",
+        "fact1": "Iron rusts.",
+        "choices": {"text": ["Venus", "Mars"], "label": ["A", "B"]},
+        "answerKey": "B",
+    },
+    "columns of letters": QUESTION | {"A": "Venus", "B": "Mars", "answer": "B"},
+    "columns of letters, some empty": QUESTION
+    | {"A": "Venus", "B": "Mars", "C": None, "D": NAN, "answer": "B"},
+    "HellaSwag": {
+        "ind": 4,
+        "activity_label": "Astronomy",
+        "ctx_a": "Which planet",
+        "ctx_b": "is red?",
+        "ctx": "Which planet is red?",
+        "endings": ["Venus", "Mars"],
+        "source_id": "x",
+        "label": "1",
+    },
+    "AQuA": QUESTION | {"options": ["A)Venus", "B)Mars"], "rationale": "Rust.", "correct": "B"},
+    "small letters": QUESTION | {"options": ["a) Venus", "b) Mars"], "answer": "b"},
+    "MedQA": QUESTION
+    | {"options": {"A": "Venus", "B": "Mars"}, "answer": "Mars", "answer_idx": "B"},
+    "MedQA by letter": QUESTION
+    | {"answer": None, "options": {"A": "Venus", "B": "Mars"}, "answer_idx": "B"},
+    "MMLU-Pro": QUESTION | {"options": ["Venus", "Mars"], "answer": "B", "answer_index": 1},
+    "an index beside an empty answer": QUESTION
+    | {"options": ["Venus", "Mars"], "answer": "", "answer_index": 1},
+    "the text of an option": QUESTION | {"options": ["Venus", "Mars"], "answer": "mars"},
+    "SuperGPQA": QUESTION | {"options": ["Venus", "Mars"], "answer": "Mars", "answer_letter": "B"},
+    "options null, choices full": QUESTION
+    | {"options": None, "choices": ["Venus", "Mars"], "answer": 1},
+    "options empty, choices full": QUESTION
+    | {"options": [], "choices": ["Venus", "Mars"], "answer": 1},
+    "an empty struct beside letters": QUESTION
+    | {"choices": {"text": None, "label": None}, "A": "Venus", "B": "Mars", "answer": "B"},
+    "empty options at the end": QUESTION | {"options": ["Venus", "Mars", "", " "], "answer": "B"},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_options(layout):
+    problem = parse_row(LAYOUTS[layout])
+    assert (problem.question, problem.gold, problem.verifier) == (SHOWN, "B", "choice")
+    assert problem.options == PLANETS
+
+
+def test_numbers_are_options():
+    problem = parse_row({"question": "1+1?", "choices": [1, 2, 3.5], "answer": "C"})
+    assert problem.options == ("1", "2", "3.5") and problem.gold == "C"
+
+
+def test_letters_go_as_far_as_the_options():
+    texts = [f"thing {i}" for i in range(26)]
+    problem = parse_row({"question": "q", "options": texts, "answer": 25})
+    assert problem.gold == "Z" and problem.question.endswith("\nZ. thing 25")
+    with raises_for("options"):
+        parse_row({"question": "q", "options": [*texts, "more"], "answer": 0})
+
+
+def test_an_empty_option_between_others_keeps_the_letters():
+    problem = parse_row({"question": "q", "A": "x", "B": "", "C": "z", "answer": "C"})
+    assert problem.question == "q\nA. x\nB. \nC. z" and problem.gold == "C"
+
+
+def test_a_struct_of_labels_in_another_order():
+    choices = {"text": ["Mars", "Venus"], "label": ["B", "A"]}
+    problem = parse_row(QUESTION | {"choices": choices, "answerKey": "B"})
+    assert problem.question.endswith("\nA. Mars\nB. Venus") and problem.gold == "A"
+
+
+@pytest.mark.parametrize(
+    ("cells", "column"),
+    [
+        ({"options": "A. Venus B. Mars"}, "options"),
+        ({"choices": "['Venus', 'Mars']"}, "choices"),
+        ({"choices": [{"text": "Venus"}, {"text": "Mars"}]}, "choices"),
+        ({"choices": ["Venus", None]}, "choices"),
+        ({"choices": ["Venus", True]}, "choices"),
+        ({"choices": {"text": ["Venus", "Mars"], "label": ["A"]}}, "choices"),
+        ({"choices": {"text": ["Venus", "Mars"], "label": ["A", "A"]}}, "choices"),
+        ({"choices": {"choices": ["Venus", "Mars"], "labels": [0, 1]}}, "choices"),
+        ({"options": {"first": "Venus", "second": "Mars"}}, "options"),
+        ({"endings": ["Mars"]}, "endings"),
+    ],
+)
+def test_options_of_another_kind_are_refused(cells, column):
+    with raises_for(column) as error:
+        parse_row(QUESTION | cells | {"answer": "B"})
+    assert "\n" not in str(error.value)
+
+
+def test_one_option_that_is_not_empty_is_no_choice():
+    with pytest.raises(UnusableRow):
+        parse_row(QUESTION | {"options": ["Mars", "", ""], "answer": "A"})
+
+
+def test_no_options_and_a_letter_are_no_mathematics():
+    with pytest.raises(UnusableRow):
+        parse_row(QUESTION | {"options": [], "answer": "B"})
+    assert parse_row({"question": "q", "options": [], "answer": "7"}).verifier == "math"
+
+
+def test_a_merged_set_has_both_kinds(tmp_path):
+    rows = [
+        {"question": "1+1?", "choices": None, "answer": "2"},
+        QUESTION | {"choices": ["Venus", "Mars"], "answer": "B"},
+    ]
+    problems = load(write_json(tmp_path, "x.json", rows)).problems
+    assert [problem.verifier for problem in problems] == ["math", "choice"]
+    assert ids(problems) == ["x/0", "x/1"]
