@@ -285,6 +285,8 @@ def test_a_path_may_have_commas_equals_signs_and_a_home_directory(tmp_path, monk
         assert table.parse_field(field, "x,~/y") == ("x", str(tmp_path / "y"))
         assert get(from_flat({field: ("~/y",)}), field) == (str(tmp_path / "y"),)
     assert table.parse_field("data.train", "mine=~/y") == (f"mine={tmp_path}/y",)
+    for path in (str(odd), "~/a,b=c.jsonl"):
+        assert table.parse_field("data.eval", f"mine={path}") == (f"mine={odd}",)
 
 
 @pytest.mark.parametrize("name", ["model", "response_length", "data.train"])

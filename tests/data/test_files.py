@@ -1,5 +1,6 @@
 """Local files: formats by content, and one clear line for each malformed one."""
 
+import gzip
 import json
 
 import pyarrow
@@ -93,3 +94,144 @@ def test_home_folders_are_expanded(tmp_path, monkeypatch):
     assert load("math=~/x.json").problems[0].id == "math/0"
     with raises_for("data.train"):
         load("~nobody-of-this-name/x.json")
+
+
+# --- compressed files, encodings, parquet ---------------------------------------------------------
+
+LINES = [{"question": f"q{i}", "answer": str(i)} for i in range(3)]
+JSONL = "\n".join(map(json.dumps, LINES)).encode()
+
+
+def golds(path, **options):
+    return [problem.gold for problem in load(str(path), **options).problems]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.json.GZ", "x.gz", "x.jsonl"])
+def test_gzip_is_read_whatever_the_name(name, tmp_path):
+    (tmp_path / name).write_bytes(gzip.compress(JSONL))
+    assert golds(tmp_path / name) == ["0", "1", "2"]
+    assert load(str(tmp_path / name)).name == "x"
+
+
+def test_gzip_of_each_format(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(LINES), tmp_path / "x.parquet")
+    contents = {
+        "a.parquet.gz": (tmp_path / "x.parquet").read_bytes(),
+        "b.json.gz": json.dumps(LINES).encode(),
+        "c.txt.gz": LOGIQA.encode(),
+        "d.jsonl.gz": JSONL.decode().encode("utf-16"),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(gzip.compress(content))
+        assert load(str(tmp_path / name)).name == name[0]
+    assert golds(tmp_path / "a.parquet.gz") == golds(tmp_path / "d.jsonl.gz") == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("separator", ["\n", "\r\n"])
+def test_encodings_with_a_mark(encoding, separator, tmp_path):
+    text = separator.join(map(json.dumps, LINES)).replace("q0", "q∑")
+    (tmp_path / "x.jsonl").write_bytes(text.encode(encoding))
+    dataset = load(str(tmp_path / "x.jsonl"))
+    assert [problem.question for problem in dataset.problems] == ["q∑", "q1", "q2"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("content", ["json", "logiqa"])
+def test_encodings_without_a_mark(encoding, content, tmp_path):
+    text = JSONL.decode() if content == "json" else LOGIQA
+    (tmp_path / "x").write_bytes(text.encode(encoding))
+    assert golds(f"x={tmp_path / 'x'}") == (["0", "1", "2"] if content == "json" else ["B"])
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (gzip.compress(JSONL)[:-9], "cut off"),
+        (gzip.compress(JSONL)[:20], "cut off"),
+        (b"\x1f\x8b\x00 and no more", "gz"),
+        (b"PK\x03\x04 and more", "zip"),
+        (b"BZh91AY", "bzip2"),
+        (b"\xfd7zXZ\x00 and more", "xz"),
+        (b"\x28\xb5\x2f\xfd and more", "Zstandard"),
+        ("é".encode("latin-1"), "utf-8"),
+    ],
+)
+def test_files_that_are_not_read_say_what_they_are(content, fact, tmp_path):
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(content)
+    with raises_for("data.eval") as error:
+        load(str(path), field="data.eval")
+    assert fact in str(error.value) and str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def write_parquet(path, rows, **columns):
+    table = pyarrow.Table.from_pylist(rows)
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    pyarrow.parquet.write_table(table, path)
+    return str(path)
+
+
+def test_views_are_kept_by_every_format(tmp_path):
+    rows = [{"question": "1+2", "answer": "3", "views": ["1+?", "?+2"]}]
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows[0]))
+    (tmp_path / "b.json").write_text(json.dumps(rows))
+    write_parquet(tmp_path / "c.parquet", rows)
+    for name in ("a.jsonl", "b.json", "c.parquet"):
+        (problem,) = load(str(tmp_path / name)).problems
+        assert problem.views == ("1+?", "?+2") and problem.prompt_text_for(1) == "?+2"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"question": "q", "choices": ["x", "y"], "answer": 1}],
+        [{"question": "q", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"}],
+        [{"question": "q", "A": "x", "B": "y", "C": None, "answer": "B"}],
+        [{"question": "q", "options": {"A": "x", "B": "y"}, "answer_idx": "B"}],
+        [{"ctx": "q", "endings": ["x", "y"], "label": "1"}],
+    ],
+)
+def test_options_in_parquet(rows, tmp_path):
+    (problem,) = load(write_parquet(tmp_path / "x.parquet", rows)).problems
+    assert (problem.question, problem.gold) == ("q\nA. x\nB. y", "B")
+
+
+@pytest.mark.parametrize(
+    ("cells", "column"),
+    [
+        ({"candidates": ["x", "y"]}, "candidates"),
+        ({"option1": "x", "option2": "y"}, "option1"),
+        ({"meta": {"choices": ["x", "y"]}}, "meta.choices"),
+        ({"things": ["x", "y"]}, "things"),
+    ],
+)
+def test_options_under_another_name_in_parquet(cells, column, tmp_path):
+    path = write_parquet(tmp_path / "x.parquet", [{"question": "q", "answer": "B", **cells}])
+    with raises_for("data.train") as error:
+        load(path)
+    assert column in str(error.value)
+
+
+def test_merged_columns_of_parquet(tmp_path):
+    rows = [
+        {"question": None, "problem": "2+2?", "answer": 4.0, "choices": None},
+        {"question": "q", "problem": None, "answer": 1.0, "choices": ["x", "y"]},
+        {"question": "r", "problem": None, "answer": None, "choices": None},
+    ]
+    dataset = load(write_parquet(tmp_path / "x.parquet", rows))
+    assert [(p.question, p.gold) for p in dataset.problems] == [
+        ("2+2?", "4.0"),
+        ("q\nA. x\nB. y", "B"),
+    ]
+    assert dataset.dropped == {"empty gold": 1}
+
+
+def test_columns_of_parquet_that_python_cannot_hold_do_not_matter(tmp_path):
+    nanoseconds = pyarrow.array([1, 2, 3], pyarrow.timestamp("ns"))
+    images = pyarrow.array([b"\x00\xff"] * 3)
+    names = pyarrow.array(["a", "b", "c"]).dictionary_encode()
+    path = write_parquet(tmp_path / "x", LINES, made=nanoseconds, image=images, author=names)
+    assert golds(f"x={path}") == ["0", "1", "2"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccpo_jax.data import DATASETS, load, load_many
+from ccpo_jax.data import DATASETS, check_names, load, load_many
 from ccpo_jax.data.synthetic import TASKS, split_of
 from tests.support.errors import raises_for
 from tests.support.problems import ids, write_json
@@ -79,3 +79,26 @@ def test_joined_sets_need_different_names(tmp_path):
         load_many(f"{a}+{b}")
     assert "'x'" in str(error.value) and "label=FILE" in str(error.value)
     assert ids(load_many(f"{a}+y={b}")) == ["x/0", "y/0"]
+
+
+def test_sets_that_are_used_together_need_different_names(tmp_path):
+    (tmp_path / "b").mkdir()
+    a = load(write_json(tmp_path, "test.json", [{"question": "first", "answer": "1"}]))
+    b = write_json(tmp_path / "b", "test.json", [{"question": "second", "answer": "1"}])
+    check_names([a, load(f"other={b}")], "data.eval")
+    check_names([], "data.eval")
+    with raises_for("data.eval") as error:
+        check_names([a, load(b)], "data.eval")
+    assert "'test'" in str(error.value) and "label=FILE" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["a,b.json", "a=b.json", "a,b=c,d.json", "a+b.json", " a b.json", "ä~é.json", "~x.json"]
+)
+def test_odd_names_of_files(name, tmp_path, monkeypatch):
+    path = write_json(tmp_path, name, [{"question": "q", "answer": "1"}])
+    stem = name.removesuffix(".json")
+    assert ids(load(path)) == ids(load_many([path])) == [f"{stem}/0"]
+    assert ids(load(f"label={path}")) == ["label/0"]
+    monkeypatch.chdir(tmp_path)
+    assert ids(load(f"./{name}")) == [f"{stem}/0"]

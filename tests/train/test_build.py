@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ccpo_jax import CREDITS, make_credit
+from ccpo_jax.cli import parse_command
 from ccpo_jax.config import flatten, from_flat, parse
 from ccpo_jax.devices.sharding import Layout, make_mesh
 from ccpo_jax.presets import load_preset
@@ -18,8 +19,9 @@ from ccpo_jax.train.build import (
     make_run_credit,
     make_topology,
 )
-from ccpo_jax.train.load import response_lengths
+from ccpo_jax.train.load import load_problems, response_lengths
 from tests.support.errors import raises_for
+from tests.support.problems import ids, write_json
 
 pytestmark = pytest.mark.fast
 
@@ -31,6 +33,34 @@ def test_response_lengths_are_given_once_per_agent_or_per_turn():
     assert response_lengths((1, 2, 3, 4, 5, 6), topology) == (1, 2, 3, 4, 5, 6)
     with raises_for("response_length"):
         response_lengths((7, 8), topology)
+
+
+def test_test_sets_of_one_name_are_refused_as_training_sets_are(tmp_path):
+    (tmp_path / "b").mkdir()
+    first = write_json(tmp_path, "test.json", [{"question": "first", "answer": "1"}])
+    second = write_json(tmp_path / "b", "test.json", [{"question": "second", "answer": "1"}])
+    for field in ("data.eval", "data.train"):
+        with raises_for(field) as error:
+            load_problems(config_of("dyad:tiny", **{field: (first, second)}))
+        assert "'test'" in str(error.value) and "label=FILE" in str(error.value)
+    with raises_for("data.eval"):
+        load_problems(config_of("dyad:tiny", **{"data.eval": (first, first)}))
+
+    _, tests = load_problems(config_of("dyad:tiny", **{"data.eval": (first, f"b={second}")}))
+    assert [test.name for test in tests] == ["test", "b"]
+
+
+@pytest.mark.parametrize("name", ["a,b.json", "a=b.json", "a,b=c,d.json"])
+def test_a_typed_path_with_a_comma_or_an_equals_sign_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write_json(tmp_path, name, [{"question": "q", "answer": "1"}])
+    for typed in (path, f"~/{name}", f"label={path}", f"label=~/{name}"):
+        command = parse_command(
+            ["--config=dyad:tiny", f"--config.data.eval={typed}", f"--config.data.train={typed}"]
+        )
+        expected = "label" if typed.startswith("label") else name.removesuffix(".json")
+        problems, tests = load_problems(command.config)
+        assert ids(problems) == ids(tests[0]) == [f"{expected}/0"]
 
 
 def config_of(preset: str, **fields):
