@@ -4,17 +4,18 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import pytest
 
 import ccpo_jax
 from ccpo_jax.verifiers import FAILURES, VERIFIERS, Context, Graded, Item, VerifierPool, verify
-from ccpo_jax.verifiers.job import Job, verify_job
-from ccpo_jax.verifiers.process_pool import ProcessPool
+from ccpo_jax.verifiers.job import Job, collect_records, make_job, verify_job
+from ccpo_jax.verifiers.process_pool import TIMED_OUT, ProcessPool, StepFailure
 from tests.support.errors import raises_for
 
-TOWER = r"\boxed{9^{9^{9^{9^{9}}}}}"
+# math-verify, which is asked about integrals, evaluates the tower.
+INTEGRAL = r"\int_0^1 f(t)\,dt"
+TOWER = rf"\boxed{{{INTEGRAL} + 9^{{9^{{9^{{9^{{9}}}}}}}}}}"
 
 
 def test_pool_agrees_with_one_process_whatever_the_number_of_workers(pool):
@@ -46,9 +47,8 @@ def test_no_items(pool):
 
 def test_hanging_answer_dies_alone():
     easy = Item("math", "4", (r"\boxed{4}", "5"))
-    hard = Item(
-        "math", "4", (r"\boxed{4}", TOWER, r"\boxed{5}", TOWER, r"\boxed{4.0}", r"\boxed{5}")
-    )
+    right = rf"\boxed{{{INTEGRAL}}}"
+    hard = Item("math", INTEGRAL, (right, TOWER, r"\boxed{5}", TOWER, right, r"\boxed{5}"))
     with VerifierPool(workers=1, time_limit=1.0) as pool:
         before, graded, after = pool.verify([easy, hard, easy])
     assert before == after == verify(*easy)
@@ -60,23 +60,17 @@ def test_hanging_answer_dies_alone():
     )
 
 
-def test_hanging_gold_costs_one_time_limit():
-    start = time.monotonic()
-    with VerifierPool(workers=1, time_limit=1.0) as pool:
-        hanging, other = pool.verify(
-            [Item("math", "(" * 30 + "1" + ")" * 30, ("1", "2", "1")), Item("math", "1", ("1",))]
-        )
-    assert (
-        hanging.gold_failure == "timed_out"
-        and hanging.correct == [False] * 3
-        and hanging.answer_id == [0, 1, 0]
-    )
-    assert (
-        hanging.counts["gold_unparsed"] == 1
-        and hanging.counts["timed_out"] == 0
-        and other.correct == [True]
-    )
-    assert time.monotonic() - start < 15
+def test_gold_whose_check_hung_is_not_compared():
+    item = Item("math", "1", ("1", "2", "1"))
+    job = make_job(item, 1000)
+    records: list = [StepFailure(TIMED_OUT)]
+    records += verify_job(job, records)
+    graded = collect_records(item, records, 1000)
+    assert graded.gold_failure == "timed_out"
+    assert graded.correct == [False] * 3
+    assert graded.answer_id == [0, 1, 0]
+    assert graded.counts["gold_unparsed"] == 1
+    assert graded.counts["timed_out"] == 0
 
 
 def test_a_worker_loads_neither_jax_nor_numpy(tmp_path, monkeypatch):

@@ -1,0 +1,130 @@
+r"""Mathematical answers, compared by meaning.
+
+An answer is cut into tokens (`tokens`), read into its members (`answers`) and compared member by
+member (`comparison`); expressions are compared by their values at fixed points (`evaluation`).
+math-verify is asked only where both sides have what this grammar does not know (`fallback`).
+"""
+
+from collections.abc import Hashable
+from functools import lru_cache
+
+from ccpo_jax.verifiers.extraction import last_boxed, last_stated
+from ccpo_jax.verifiers.math.answers import MAX_CHARS, read_answer
+from ccpo_jax.verifiers.math.comparison import accepts, alternatives, canonical
+from ccpo_jax.verifiers.math.fallback import same_to_math_verify
+from ccpo_jax.verifiers.math.literals import read_words
+from ccpo_jax.verifiers.math.numbers import plain_number
+from ccpo_jax.verifiers.math.order import asks_for_order
+from ccpo_jax.verifiers.math.setups import is_worked_out
+from ccpo_jax.verifiers.math.tokens import tokenize
+from ccpo_jax.verifiers.math.vocabulary import NO_ANSWERS
+from ccpo_jax.verifiers.types import Context
+
+
+def extract_math(text: str, context: Context) -> str | None:
+    """The last boxed answer, else the last stated one."""
+    return last_boxed(text) or last_stated(text)
+
+
+def equivalent_math(gold: str, answer: str, context: Context) -> bool:
+    r"""Whether the gold accepts an answer.
+
+    Numbers are compared exactly where both are rational; ``x = 5`` equals 5 and ``5 \text{ cm}``
+    equals 5. A ratio equals its multiples and the fraction: ``2:3`` equals 4:6 and 2/3.
+    """
+    gold_number = plain_number(gold)
+    number = plain_number(answer)
+    if gold_number is not None and number is not None:
+        if gold_number.value == number.value:
+            return True
+        if not gold_number.is_decimal and not number.is_decimal:
+            return False
+
+    if _is_no_answer(gold) or not answer.strip():
+        return False
+    if not _accepts_meaning(gold, answer, asks_for_order(context.question)):
+        return False
+    return not context.evaluated or is_worked_out(read_answer(gold), read_answer(answer))
+
+
+def math_value(answer: str, context: Context) -> Hashable | None:
+    """The canonical value of an answer, None where only a comparison can tell."""
+    number = plain_number(answer)
+    if number is not None:
+        return ("number", number.value.numerator, number.value.denominator)
+    return canonical(read_answer(answer), ordered=asks_for_order(context.question))
+
+
+def same_math(first: str, second: str, context: Context) -> bool:
+    """Whether two answers mean the same, where one of them has no canonical value."""
+    if _text(first) == _text(second):
+        return True
+    if math_value(first, context) is not None or math_value(second, context) is not None:
+        return False
+    return same_to_math_verify(first, second) and same_to_math_verify(second, first)
+
+
+def check_math(gold: str, context: Context) -> str | None:
+    """None when answers can be compared with a gold by meaning, else the reason."""
+    if _is_no_answer(gold):
+        return f"no answer: {gold!r}"
+    if plain_number(gold) is not None:
+        return None
+    answer = read_answer(gold)
+    if any(item.kind == "unread" for item in answer.items):
+        return f"not parsed: {gold!r}"
+    return None
+
+
+@lru_cache(maxsize=8192)
+def _accepts_meaning(gold: str, answer: str, ordered: bool) -> bool:
+    """Whether the gold accepts an answer, set-ups included."""
+    gold_read = read_answer(gold)
+    answer_read = read_answer(answer)
+    if accepts(gold_read, answer_read, ordered=ordered):
+        return True
+    if _text(gold) == _text(answer):
+        return True
+    # "1,234" may be one number or two, and a comma may be a decimal one.
+    if len(gold_read.items) != len(answer_read.items):
+        if accepts(gold_read, read_answer(answer, thousands=False), ordered=ordered):
+            return True
+        if accepts(read_answer(gold, thousands=False), answer_read, ordered=ordered):
+            return True
+        if _accepts_decimal_comma(gold, answer):
+            return True
+    values = [item.value for item in (*gold_read.items, *answer_read.items)]
+    if None in values and len(gold) <= MAX_CHARS and len(answer) <= MAX_CHARS:
+        return same_to_math_verify(gold, answer)
+    return False
+
+
+def _accepts_decimal_comma(gold: str, answer: str) -> bool:
+    """1000,99 is 1000.99, where the other side has decimals as well."""
+    for decimal in alternatives(answer):
+        if "." in gold and accepts(read_answer(gold), read_answer(decimal)):
+            return True
+    for decimal in alternatives(gold):
+        if "." in answer and accepts(read_answer(decimal), read_answer(answer)):
+            return True
+    return False
+
+
+@lru_cache(maxsize=8192)
+def _text(answer: str) -> str:
+    """The answer as text: its tokens without spaces."""
+    if len(answer) > MAX_CHARS:
+        return "".join(answer.split())
+    return "".join(token.text for token in tokenize(answer) if token.text not in "{}")
+
+
+def _is_no_answer(gold: str) -> bool:
+    """Whether a gold stands for the lack of one, such as "proof"."""
+    if not gold.strip():
+        return True
+    if len(gold) > 60:
+        return False
+    words = read_words(tokenize(gold))
+    if words is None or not isinstance(words.value, tuple):
+        return False
+    return "_".join(map(str, words.value[1:])) in NO_ANSWERS
