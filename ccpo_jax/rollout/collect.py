@@ -377,10 +377,11 @@ def _key_paths(request: _Request) -> HostArray:
 
 
 def _decode_texts(agent: Agent, samples: Samples) -> list[list[str]]:
-    """``[b][R]`` texts of samples ``[b, R, T]``."""
+    """``[b][R]`` texts of samples ``[b, R, T]``, behind a thought that the prompt has opened."""
     batch, rows, max_tokens = samples.tokens.shape
     tokens = np.asarray(samples.tokens).reshape(-1, max_tokens)
     lengths = np.asarray(samples.length).reshape(-1)
     ids = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
-    flat = agent.tokenizer.decode_batch(ids)
+    opened = segments.opened_thought(agent.template, agent.tokenizer)
+    flat = [opened + text for text in agent.tokenizer.decode_batch(ids)]
     return [flat[b * rows : (b + 1) * rows] for b in range(batch)]

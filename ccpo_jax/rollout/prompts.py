@@ -8,6 +8,7 @@ agent removes exactly its segment's tokens.
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -16,6 +17,14 @@ from ccpo_jax.errors import InputError
 # Bounds the text that `quote` tokenizes. Words have fewer characters per token; runs of blanks may
 # have more.
 _CHARACTERS_PER_TOKEN = 16
+
+
+# A marker that opens a thought, at the end of a prompt. Those that close one have a slash or "end".
+_OPENING_MARKER = re.compile(
+    r"[<\[◁](?!\|?end)[^\s<>\[\]/]{0,24}?(?:think|thought|reason)[^\s<>\[\]/]{0,12}[>\]▷]\s*\Z",
+    re.IGNORECASE,
+)
+_LONGEST_MARKER = 80
 
 
 class TextCodec(Protocol):
@@ -41,7 +50,7 @@ class TextCodec(Protocol):
         ...
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """Texts of many rows of ids, control tokens left out."""
+        """Texts of many rows of ids: control tokens left out, but markers such as ``<think>``."""
         ...
 
     def frame(self, system: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -169,6 +178,17 @@ def tail(template: Template, messages: Sequence[Sequence[int] | None]) -> list[i
 def whole(template: Template, tokenizer: TextCodec, problem: str) -> list[int]:
     """The complete prompt of a role that reads no messages."""
     return prefix(template, tokenizer, problem) + tail(template, [])
+
+
+def opened_thought(template: Template, tokenizer: TextCodec) -> str:
+    """The marker such as ``<think>`` that ends the prompt; "" where none does.
+
+    A response then begins within a thought. Its text alone would not tell, and the thought of a
+    response that was cut off would be taken for the answer.
+    """
+    (text,) = tokenizer.decode_batch([template.closing])
+    marker = _OPENING_MARKER.search(text[-_LONGEST_MARKER:])
+    return marker[0] if marker else ""
 
 
 def quote(tokenizer: TextCodec, texts: Sequence[str], max_tokens: int) -> list[list[int]]:

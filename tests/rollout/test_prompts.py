@@ -1,13 +1,19 @@
 """Prompts: segments, masking, padding; and every style has words for the roles of its
 topologies."""
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 
+from ccpo_jax.hf import load_tokenizer
 from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import padding, prompts
 from ccpo_jax.rollout.prompts import RolePrompt, Template, tokenize_role
 from ccpo_jax.rollout.role_prompts import PROMPTS
+from ccpo_jax.verifiers.reasoning import strip_reasoning
+from experiments.robustness.families import FAMILIES, save_tokenizer
 from tests.support.errors import raises_for
 from tests.support.stubs import CODEC
 from tests.support.teams import senders_of
@@ -118,3 +124,43 @@ def test_the_words_around_a_message_depend_on_its_sender():
 def test_the_thinker_leaves_the_answer_to_its_colleague(style):
     assert "to your colleague" in PROMPTS[style]["thinker"].closing
     assert PROMPTS[style]["solver"].closing == PROMPTS[style]["voter"].closing
+
+
+@pytest.mark.parametrize(
+    ("end", "opened"),
+    [
+        ("<think>\n", "<think>\n"),
+        ("<think>", "<think>"),
+        ("<|START_THINKING|>", "<|START_THINKING|>"),
+        ("[THINK]", "[THINK]"),
+        ("◁think▷", "◁think▷"),
+        ("<|begin_of_thought|>\n\n", "<|begin_of_thought|>\n\n"),
+        ("<seed:think>", "<seed:think>"),
+        ("<reasoning>\n", "<reasoning>\n"),
+        # Closed, or no thought at all.
+        ("<think>\n\n</think>\n\n", ""),
+        ("<|START_THINKING|><|END_THINKING|>", ""),
+        ("<|begin_of_thought|><|end_of_thought|>", ""),
+        ("<|end_of_thought|>", ""),
+        ("<think>\nLet me see.", ""),
+        ("Think: ", ""),
+        ("<answer>", ""),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("as_tokens", [True, False])
+def test_a_prompt_that_ends_within_a_thought_says_so(tmp_path, end, opened, as_tokens):
+    """Then the text of a response that never leaves the thought is one."""
+    family = FAMILIES["no system role"]
+    markers = tuple(re.findall(r"<[^\s<>]+>|\[THINK\]|◁think▷", end)) if as_tokens else ()
+    family = dataclasses.replace(family, special_tokens=(*family.special_tokens, *markers))
+    template = (
+        "{% for m in messages %}<turn>{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<turn>" + end.replace("\n", "{{ '\\n' }}") + "{% endif %}"
+    )
+    save_tokenizer(tmp_path, family, template)
+    tokenizer = load_tokenizer(str(tmp_path))
+    role = tokenize_role(tokenizer, SOLVER)
+    assert prompts.opened_thought(role, tokenizer) == opened
+    text = opened + "Perhaps \\boxed{3}?"
+    assert (strip_reasoning(text).strip() == "") == bool(opened)

@@ -22,7 +22,7 @@ from ccpo_jax.rl.topology import (
     voting,
 )
 from ccpo_jax.rl.types import Samples
-from ccpo_jax.rollout import Agent, Rollout, Team, Turn, bucket, outcome, rollout
+from ccpo_jax.rollout import Agent, Rollout, Team, Turn, bucket, collect, outcome, rollout
 from ccpo_jax.rollout import prompts as text
 from ccpo_jax.rollout.padding import pad_right
 from ccpo_jax.sampler import SamplingParams
@@ -599,3 +599,28 @@ def test_buckets_round_up_by_at_most_a_third_and_are_few():
         for n, size in zip(range(1, 4096), sizes, strict=True)
     )
     assert len(set(sizes)) <= 24
+
+
+def test_responses_are_shown_behind_a_thought_that_their_prompt_has_opened():
+    @dataclasses.dataclass(frozen=True)
+    class Thinking:
+        """Id 2 opens a thought, and stays in texts."""
+
+        pad_id: int = 0
+        eos_ids: tuple[int, ...] = (1,)
+
+        def decode_batch(self, rows):
+            return [
+                "".join("?."[i] if i < 2 else "<think>" if i == 2 else chr(i) for i in row)
+                for row in rows
+            ]
+
+    def texts(closing):
+        template = text.Template((), (), (), closing)
+        agent = Agent(POLICY, Thinking(), template, 3, 0)  # pyright: ignore[reportArgumentType]
+        tokens = np.array([[[65, 66, 0], [2, 67, 1]]])
+        samples = Samples(tokens, tokens * 0.0, np.array([[2, 3]]), np.array([[True, False]]))
+        return collect._decode_texts(agent, samples)
+
+    assert texts((70, 2)) == [["<think>AB", "<think><think>C."]]
+    assert texts((2, 70)) == [["AB", "<think>C."]]
