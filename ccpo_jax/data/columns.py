@@ -13,7 +13,7 @@ from ccpo_jax.errors import InputError
 
 Row = Mapping[str, Any]
 
-CONTEXT_COLUMNS = ("context", "text")
+CONTEXT_COLUMNS = ("context", "passage", "article", "text")
 QUESTION_COLUMNS = ("question", "problem", "query", "ctx", "question_stem")
 VIEWS_COLUMN = "views"
 

@@ -14,7 +14,7 @@ from ccpo_jax.data.cells import UnusableRow, plain, whole_number
 from ccpo_jax.data.choice_golds import check_letter
 from ccpo_jax.data.columns import Record, Row, read_row
 from ccpo_jax.data.free_golds import is_placeholder
-from ccpo_jax.data.passages import repeats_question, states_answer
+from ccpo_jax.data.passages import repeats_question, states_answer, states_letter
 from ccpo_jax.data.problems import Problem
 from ccpo_jax.errors import InputError
 
@@ -27,10 +27,10 @@ def parse_row(row: Row, *, problem_id: str = "") -> Problem:
     there is one), or the last box of a solution.
 
     Args:
-      row: columns context or text (optional); question, problem, query, ctx or question_stem;
-        options, choices, endings, or A, B, C, ... (optional); answer, correct_option, groundtruth
-        or solution, and with options also answerKey, label, correct and the like; views (optional),
-        one text per agent to read in place of all the others.
+      row: columns context, passage, article or text (optional); question, problem, query, ctx or
+        question_stem; options, choices, endings, or A, B, C, ... (optional); answer,
+        correct_option, groundtruth or solution, and with options also answerKey, label, correct and
+        the like; views (optional), one text per agent to read in place of all the others.
       problem_id: becomes the problem's `id`.
 
     Raises:
@@ -244,12 +244,12 @@ def _leak(record: Record, gold: str | UnusableRow) -> str:
     """
     if not record.passage or isinstance(gold, UnusableRow):
         return ""
-    answers = (gold,)
+    answer = gold
+    is_leak = False
     if record.options is not None:
-        position = string.ascii_uppercase.index(gold)
-        answers = (gold, record.options.texts[position])
-    is_leak = states_answer(record.passage, record.question, answers, solutions=record.solutions)
-    if not is_leak:
+        answer = record.options.texts[string.ascii_uppercase.index(gold)]
+        is_leak = states_letter(record.passage, gold)
+    if not is_leak and not states_answer(record.passage, record.question, answer, record.solutions):
         return ""
     return "question" if repeats_question(record.passage, record.question) else "answer"
 

@@ -18,6 +18,7 @@ RENDERINGS = [
     "WHAT IS 6*7?\n6 times 7 makes 42 eggs, as we know.",
     "What is 6*7?\n#### 42",
     "Question: What is 6*7?\n<think>7+7</think>**42**",
+    "Q: What is 6*7? A: It must be 42.0, then.",
 ]
 
 
@@ -38,6 +39,9 @@ def test_the_question_again_with_its_answer_is_no_passage(text, column):
         "Six times seven is \\boxed{42}.",
         "Multiply.\n#### 42",
         "Result = 42",
+        "Question: ... Answer: I think that it is 42.",
+        "User: Six times seven?\nAssistant: That makes 42, my friend.",
+        "Answer: 42.0",
         "42",
     ],
 )
@@ -58,6 +62,9 @@ def test_a_text_with_the_answer_is_refused(text):
         "Answer in 42 words.",
         "A table: 41, 43",
         "The solution of salt weighs 42 g.",
+        "Question 42 of the exam: a sum.",
+        "Tom: I have 42. Ann: I have a few.",
+        "A box of 42 eggs.",
     ],
 )
 def test_a_passage_may_mention_the_answer(text):
@@ -80,6 +87,8 @@ OPTIONS = {"question": "Which planet is red?", "options": ["Venus", "Mars"], "an
         ("Q: Which planet is red? A: Mars", ""),
         ("Venus is bright, Mars is not. Iron rusts.", "Venus is bright, Mars is not. Iron rusts."),
         ("Planet B orbits star A.", "Planet B orbits star A."),
+        ("The answer is bright.", "The answer is bright."),
+        ("The answer is Before us.", "The answer is Before us."),
     ],
 )
 def test_passages_of_questions_with_options(text, context):
@@ -92,6 +101,28 @@ def test_passages_of_questions_with_options(text, context):
 def test_a_passage_with_the_letter_is_refused(text):
     with raises_for("text"):
         parse_row(OPTIONS | {"text": text})
+
+
+def test_an_article_is_no_letter():
+    row = {"question": "Who?", "options": ["x", "y"], "answer": "A"}
+    for text in ("The answer is a long story.", "The answer is A long story.", "Answer: a dog"):
+        assert parse_row(row | {"text": text}).context == text
+    for text in ("The answer is A.", "Answer: A", "### Answer:\n(A) x"):
+        with raises_for("text"):
+            parse_row(row | {"text": text})
+
+
+@pytest.mark.parametrize("column", ["passage", "article"])
+def test_other_names_of_passages(column):
+    assert parse_row(ROW | {column: "Six rows."}).question == "Six rows.\nWhat is 6*7?"
+
+
+def test_numbers_in_another_form_are_the_answer():
+    row = {"question": "How many?", "answer": "1000"}
+    for answer, text in [("1000", "Answer: 1,000"), (1000.0, "Answer: 1000"), ("1,000", "A: 1000")]:
+        with raises_for("text"):
+            parse_row(row | {"answer": answer, "text": text})
+    assert parse_row(row | {"text": "Answer: 1,000,000"}).context
 
 
 def test_a_worked_solution_is_no_passage():
