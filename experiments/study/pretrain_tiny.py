@@ -1,11 +1,12 @@
-"""Makes the embedded model from nothing: `python -m experiments.study.pretrain_tiny` writes ccpo_jax/assets/tiny.
+"""Trains the embedded model from nothing: `python -m experiments.study.pretrain_tiny`.
 
-The model is meant to be half competent: it knows how each role works, computes with slips, and
-often guesses, gives up early or is unsure, so that reinforcement has something to gain and
-something to lose. For three quarters of the run traces are clean (noise from the first step on
-would hide the arithmetic) and every role computes the dyad's chains; bad habits, and voters' chains
-with two-digit terms, come last. Accuracy moves with the last steps of any such run, which is why
-the file itself is part of the repository. 1,300 steps took 17 minutes on two busy cores.
+It writes ccpo_jax/assets/tiny. The model is meant to be half competent: it knows how each role
+works, miscalculates at times, and often guesses, stops early or is unsure, so that reinforcement
+learning has something to gain and something to lose. For three quarters of the run traces are clean
+and every role computes the dyad's chains, because noise from the first step on would hide the
+arithmetic. Bad habits, and voters' chains with two-digit terms, come last. Accuracy moves with the
+last steps of any such run, which is why the file itself is part of the repository. 1,300 steps took
+17 minutes on two busy cores.
 """
 
 import functools
@@ -41,7 +42,10 @@ _OUT = flags.DEFINE_string("out", str(FOLDER), "Folder to write.")
 _STEPS = flags.DEFINE_integer("steps", 1300, "Supervised steps.")
 _SEED = flags.DEFINE_integer("seed", 0, "Decides traces and initial weights.")
 
-END, START, STOP, UNKNOWN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unknown|>"
+END = "<|endoftext|>"
+START = "<|im_start|>"
+STOP = "<|im_end|>"
+UNKNOWN = "<|unknown|>"
 WORDS = (
     "system",
     "user",
@@ -59,31 +63,56 @@ TEMPLATE = (
     "}}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
 )
-MAX_TOKENS = {"thinker": 18, "solver": 22, "voter": 32}  # what each role may write
-SOLVER_STEPS = 3  # as many steps as the Solver has room for: five need the Thinker's help
-VOTER_STEPS = 5  # as many as any problem takes
-LATE_VOTING = functools.partial(
-    chain_sum, terms=(4, 5), largest_term=12
-)  # not quite the voters' task
+
+# What each role may write.
+MAX_TOKENS = {"thinker": 18, "solver": 22, "voter": 32}
+
+# Steps that the Solver has room for: problems of five need the Thinker's help.
+SOLVER_STEPS = 3
+
+# As many as any problem takes.
+VOTER_STEPS = 5
+
+# Not quite the voters' task.
+LATE_VOTING = functools.partial(chain_sum, terms=(4, 5), largest_term=12)
+
+# Shares of the noisy traces.
+HABITS = {
+    "clean": 0.0,
+    "guess": 0.4,
+    "short": 0.25,
+    "slip": 0.2,
+    "unsure": 0.15,
+}
+
+# What the Solver learns to read; None is no thought.
+THOUGHTS = {
+    "clean": 0.6,
+    "short": 0.15,
+    "slip": 0.1,
+    "unsure": 0.05,
+    None: 0.1,
+}
+
+ROLES = {"thinker": 0.25, "solver": 0.4, "voter": 0.35}
 
 
 def write_tokenizer(folder: pathlib.Path) -> None:
-    """Writes a tokenizer of single characters and a few whole words: 112 entries, exact on ASCII
-    text.
+    """Writes a tokenizer of single characters and a few words: 112 entries, exact on ASCII text.
 
-    It is Qwen2's byte-level tokenizer less the merges, for transformers rebuilds that class around
-    any tokenizer.json that stands beside a Qwen2 model.
+    It is Qwen2's byte-level tokenizer without the merges, because transformers rebuilds that class
+    around any tokenizer.json that stands beside a Qwen2 model.
 
     Args:
       folder: receives tokenizer.json, tokenizer_config.json, chat_template.jinja and
         generation_config.json.
     """
-    blanks = "ĠĊĉč"  # space, line feed, tab and carriage return in the byte-level alphabet
-    characters = tuple(string.digits + string.ascii_letters + string.punctuation + blanks)
-    entries = (END, START, STOP, UNKNOWN) + WORDS + characters
-    backend = Tokenizer(
-        models.BPE({entry: i for i, entry in enumerate(entries)}, merges=[], unk_token=UNKNOWN)
-    )
+    # Space, line feed, tab and carriage return in the byte-level alphabet.
+    blanks = "ĠĊĉč"
+    characters = string.digits + string.ascii_letters + string.punctuation + blanks
+    entries = (END, START, STOP, UNKNOWN, *WORDS, *characters)
+    vocabulary = {entry: index for index, entry in enumerate(entries)}
+    backend = Tokenizer(models.BPE(vocabulary, merges=[], unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
@@ -98,19 +127,27 @@ def write_tokenizer(folder: pathlib.Path) -> None:
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
+
     ends = {
-        "eos_token_id": [entries.index(STOP), entries.index(END)],
-        "pad_token_id": entries.index(END),
+        "eos_token_id": [vocabulary[STOP], vocabulary[END]],
+        "pad_token_id": vocabulary[END],
     }
     (folder / "generation_config.json").write_text(json.dumps(ends, indent=2) + "\n")
 
 
 class Trace(NamedTuple):
-    """One supervised example."""
+    """One supervised example.
+
+    Attributes:
+      role: a key of `ROLES`.
+      question: what all roles read.
+      thought: what the Solver has read; None is nothing.
+      response: what the role writes.
+    """
 
     role: str
     question: str
-    thought: str | None  # what the Solver has read; None = nothing
+    thought: str | None
     response: str
 
 
@@ -120,23 +157,26 @@ def numbers(question: str) -> list[int]:
 
 
 def chain(start: int, changes: Sequence[int], slip_at: int = -1, slip: int = 0) -> tuple[str, int]:
-    """Running totals, ``(47, [-8, 6])`` -> ("47-8=39+6=45", 45); the step `slip_at` comes out wrong
-    by `slip`.
+    """Running totals: ``(47, [-8, 6])`` -> ("47-8=39+6=45", 45).
+
+    The step `slip_at` comes out wrong by `slip`.
     """
-    text, total = str(start), start
+    text = str(start)
+    total = start
     for step, change in enumerate(changes):
-        total = min(max(total + change + (slip if step == slip_at else 0), 0), LARGEST_TOTAL)
+        total += change
+        if step == slip_at:
+            total += slip
+        total = min(max(total, 0), LARGEST_TOTAL)
         text += f"{change:+d}={total}"
     return text, total
 
 
 def slips(habit: str, steps: int, rng: random.Random) -> dict[str, int]:
     """Where and by how much to miscalculate: not at all unless it is the habit."""
-    return (
-        {"slip_at": rng.randrange(steps), "slip": rng.choice((-10, -2, -1, 1, 2, 10))}
-        if habit == "slip"
-        else {}
-    )
+    if habit != "slip":
+        return {}
+    return {"slip_at": rng.randrange(steps), "slip": rng.choice((-10, -2, -1, 1, 2, 10))}
 
 
 def think(question: str, rng: random.Random, habit: str) -> str:
@@ -151,13 +191,17 @@ def think(question: str, rng: random.Random, habit: str) -> str:
 
 
 def solve(question: str, thought: str | None, rng: random.Random, habit: str, room: int) -> str:
-    """The Solver's or a voter's response: goes on where the thought ends if there is room for it,
-    else guesses.
+    """The Solver's or a voter's response.
+
+    It continues where the thought ends if there is room for the remaining steps; otherwise it
+    guesses.
     """
     start, *changes = numbers(question)
     totals = re.findall(r"=(\d+)", thought or "")
     if totals:
-        start, changes = int(totals[-1]), changes[len(totals) :]
+        start = int(totals[-1])
+        changes = changes[len(totals) :]
+
     if habit == "unsure":
         return "unsure"
     if habit == "short" and len(changes) > 1:
@@ -168,23 +212,6 @@ def solve(question: str, thought: str | None, rng: random.Random, habit: str, ro
         return f"Answer: {start}"
     text, total = chain(start, changes, **slips(habit, len(changes), rng))
     return f"{text}\nAnswer: {total}"
-
-
-HABITS = {
-    "clean": 0.0,
-    "guess": 0.4,
-    "short": 0.25,
-    "slip": 0.2,
-    "unsure": 0.15,
-}  # shares of the noisy traces
-THOUGHTS = {
-    "clean": 0.6,
-    "short": 0.15,
-    "slip": 0.1,
-    "unsure": 0.05,
-    None: 0.1,
-}  # what the Solver learns to read
-ROLES = {"thinker": 0.25, "solver": 0.4, "voter": 0.35}
 
 
 def traces(seed: int, noise: float) -> Iterator[Trace]:
@@ -201,18 +228,21 @@ def traces(seed: int, noise: float) -> Iterator[Trace]:
         return rng.choices(list(shares), list(shares.values()))[0]
 
     while True:
-        makers = (TASKS["dyad"], LATE_VOTING if noise else TASKS["dyad"])
-        joint, voted = (make("pretrain", 1024, rng.randrange(2**31)) for make in makers)
-        for (heard, _), (alone, _) in zip(joint, voted, strict=True):
-            role, habit = pick(ROLES), pick(HABITS) if rng.random() < noise else "clean"
+        make_voting = LATE_VOTING if noise else TASKS["dyad"]
+        of_dyad = TASKS["dyad"]("pretrain", 1024, rng.randrange(2**31))
+        of_voters = make_voting("pretrain", 1024, rng.randrange(2**31))
+        for (shared, _), (own, _) in zip(of_dyad, of_voters, strict=True):
+            role = pick(ROLES)
+            habit = pick(HABITS) if rng.random() < noise else "clean"
             if role == "voter":
-                yield Trace(role, alone, None, solve(alone, None, rng, habit, VOTER_STEPS))
+                yield Trace(role, own, None, solve(own, None, rng, habit, VOTER_STEPS))
             elif role == "thinker":
-                yield Trace(role, heard, None, think(heard, rng, habit))
+                yield Trace(role, shared, None, think(shared, rng, habit))
             else:
-                reads = pick(THOUGHTS)
-                thought = reads and think(heard, rng, reads)
-                yield Trace(role, heard, thought, solve(heard, thought, rng, habit, SOLVER_STEPS))
+                thinkers_habit = pick(THOUGHTS)
+                thought = thinkers_habit and think(shared, rng, thinkers_habit)
+                response = solve(shared, thought, rng, habit, SOLVER_STEPS)
+                yield Trace(role, shared, thought, response)
 
 
 def encode(
@@ -220,45 +250,59 @@ def encode(
 ) -> tuple[list[int], list[int]]:
     """(prompt ids, response ids) of a trace, exactly as a rollout composes and samples them."""
     template = templates[trace.role]
-    if trace.role == "solver":
-        heard = None
-        if trace.thought is not None:
-            heard = prompts.quote(tokenizer, [trace.thought], MAX_TOKENS["thinker"])[0]
-        prompt = prompts.prefix(template, tokenizer, trace.question) + prompts.tail(
-            template, [heard]
-        )
-    else:
-        prompt = prompts.whole(template, tokenizer, trace.question)
-    return prompt, tokenizer.encode(trace.response) + [tokenizer.eos_ids[0]]
+    response = tokenizer.encode(trace.response) + [tokenizer.eos_ids[0]]
+    if trace.role != "solver":
+        return prompts.whole(template, tokenizer, trace.question), response
+
+    message = None
+    if trace.thought is not None:
+        message = prompts.quote(tokenizer, [trace.thought], MAX_TOKENS["thinker"])[0]
+    prefix = prompts.prefix(template, tokenizer, trace.question)
+    return prefix + prompts.tail(template, [message]), response
 
 
 class Batch(NamedTuple):
-    """Rows of supervised sequences, several to a row so that little is padding; all ``[N, S]``."""
+    """Supervised sequences, several to a row so that little is padding; all fields ``[N, S]``.
 
-    tokens: np.ndarray  # int32
-    positions: np.ndarray  # int32, 0 at the start of every sequence
-    segments: np.ndarray  # int32, 1, 2, ... within a row; 0 = padding
-    target: np.ndarray  # bool, a response token: to be predicted
+    Attributes:
+      tokens: int32.
+      positions: int32, 0 at the start of every sequence.
+      segments: int32, 1, 2, ... within a row; 0 is padding.
+      target: bool, True for response tokens, which are to be predicted.
+    """
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    segments: np.ndarray
+    target: np.ndarray
 
 
 def batches(pairs: Iterator[tuple[list[int], list[int]]], rows: int, width: int) -> Iterator[Batch]:
-    """Endless batches of ``rows x width`` tokens; a row is closed by the first (prompt, response)
-    that does not fit.
+    """Endless batches of ``rows x width`` tokens.
+
+    The first (prompt, response) that does not fit into a row opens the next one.
     """
     prompt, response = next(pairs)
     while True:
+        shape = (rows, width)
         batch = Batch(
-            *(np.zeros((rows, width), dtype) for dtype in (np.int32, np.int32, np.int32, bool))
+            tokens=np.zeros(shape, np.int32),
+            positions=np.zeros(shape, np.int32),
+            segments=np.zeros(shape, np.int32),
+            target=np.zeros(shape, bool),
         )
         for row in range(rows):
-            used, segment = 0, 1
-            while used + len(prompt) + len(response) <= width:
-                border, end = used + len(prompt), used + len(prompt) + len(response)
-                batch.tokens[row, used:end] = prompt + response
-                batch.positions[row, used:end] = np.arange(end - used)
-                batch.segments[row, used:end] = segment
+            start = 0
+            segment = 1
+            while start + len(prompt) + len(response) <= width:
+                border = start + len(prompt)
+                end = border + len(response)
+                batch.tokens[row, start:end] = prompt + response
+                batch.positions[row, start:end] = np.arange(end - start)
+                batch.segments[row, start:end] = segment
                 batch.target[row, border:end] = True
-                used, segment = end, segment + 1
+                start = end
+                segment += 1
                 prompt, response = next(pairs)
         yield batch
 
@@ -318,20 +362,19 @@ def train(tokenizer, templates, *, steps: int, seed: int, peak: float = 3e-3, no
     params = init_params(CONFIG, jax.random.key(seed))
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, 50, steps, 0.02 * peak)
     adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.01))
-    step, state, clean = supervised_step(policy, adam), adam.init(params), steps * 3 // 4
-    stages = [
-        batches(
-            (
-                encode(trace, tokenizer, templates)
-                for trace in traces(2 * seed + late, late * noise)
-            ),
-            16,
-            192,
-        )
-        for late in (0, 1)
-    ]
+    step = supervised_step(policy, adam)
+    state = adam.init(params)
+
+    def batches_of(seed: int, noise: float) -> Iterator[Batch]:
+        pairs = (encode(trace, tokenizer, templates) for trace in traces(seed, noise))
+        return batches(pairs, rows=16, width=192)
+
+    clean = batches_of(2 * seed, 0.0)
+    noisy = batches_of(2 * seed + 1, noise)
+    num_clean = steps * 3 // 4
     for index in range(steps):
-        params, state, loss = step(params, state, next(stages[index >= clean]))
+        batch = next(clean if index < num_clean else noisy)
+        params, state, loss = step(params, state, batch)
         if (index + 1) % 50 == 0:
             print(f"step {index + 1:5d}  loss {loss:.3f}", flush=True)
     return policy, params
@@ -349,13 +392,12 @@ def score(
     weights = (jax.jit(policy.publish)(params),)
     scores = {}
     for topology in (dyad(), voting()):
-        agents = tuple(
-            Agent(policy, tokenizer, templates[role], MAX_TOKENS[role], 0)
-            for role in topology.roles
-        )
+        agents = []
+        for role in topology.roles:
+            agents.append(Agent(policy, tokenizer, templates[role], MAX_TOKENS[role], 0))
         questions, golds = zip(*TASKS[topology.name]("test", problems, 0), strict=True)
         spoken = rollout(
-            Team(topology, agents, 32),
+            Team(topology, tuple(agents), 32),
             weights,
             questions,
             jax.random.key(0),
@@ -363,15 +405,11 @@ def score(
             sampling=SamplingParams(temperature=temperature),
             ablated=topology.ablated,
         )
-        answers = [
-            np.array([[extract_exact(t, Context()) or "" for t in row] for row in turn.texts])
-            for turn in spoken.turns
-        ]
+        answers = [_answers(turn.texts) for turn in spoken.turns]
+        distinct = np.unique(np.concatenate(answers, axis=1))
         correct = [answer == np.array(golds)[:, None] for answer in answers]
-        names = np.unique(np.concatenate(answers, axis=1))
-        result = outcome(
-            topology, spoken, correct, [np.searchsorted(names, answer) for answer in answers]
-        )
+        answer_id = [np.searchsorted(distinct, answer) for answer in answers]
+        result = outcome(topology, spoken, correct, answer_id)
         scores[topology.name] = float(result.reward[0].mean())
         if topology.name == "dyad":
             scores["solo"] = float(result.reward[1].mean())
@@ -380,8 +418,16 @@ def score(
     return scores
 
 
+def _answers(texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """``[B, N]`` what each text answers, "" for nothing."""
+    rows = []
+    for row in texts:
+        rows.append([extract_exact(text, Context()) or "" for text in row])
+    return np.array(rows)
+
+
 def main(argv):
-    """Tokenizer, supervised training, Hugging Face folder, scores."""
+    """Writes tokenizer and model, and prints scores."""
     del argv
     folder = pathlib.Path(_OUT.value)
     folder.mkdir(parents=True, exist_ok=True)
@@ -394,10 +440,8 @@ def main(argv):
     save(folder, CONFIG, params)
     for temperature in (1.0, 0.0):
         scores = score(policy, params, tokenizer, templates, temperature=temperature)
-        print(
-            f"temperature {temperature}: "
-            + "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
-        )
+        line = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+        print(f"temperature {temperature}: {line}")
 
 
 if __name__ == "__main__":

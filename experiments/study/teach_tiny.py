@@ -7,11 +7,10 @@ A lesson is one of
     lazy        a Thinker that mostly says it is unsure, or nothing
     misleading  a Thinker that mostly miscalculates
     parts       voters that guess where they see a "?" or, as often, say they are unsure
-    rating      both roles of a dyad rate outcomes in JSON (credit sepo), and do everything else as
-    before
+    rating      both roles of a dyad rate outcomes in JSON (credit sepo); the rest stays as it was
 
-The folder is in Hugging Face format: ``--config.model=FOLDER,tiny`` seats the pupil as agent 0. A lesson takes two
-minutes on two cores, rating six.
+The folder is in Hugging Face format: ``--config.model=FOLDER,tiny`` makes it agent 0. A lesson
+takes two minutes on two cores, rating six.
 """
 
 import argparse
@@ -35,9 +34,16 @@ from ccpo_jax.rollout.ratings import OUTCOMES
 from ccpo_jax.rollout.role_prompts import PROMPTS
 from experiments.study import pretrain_tiny as pretrain
 
-_LONGEST = 192  # positions: a rater reads both texts and writes 46 characters
+# Positions: a rater reads both texts and writes 46 characters.
+_LONGEST = 192
 
-Pair = tuple[list[int], list[int]]  # prompt ids, response ids
+# (prompt ids, response ids)
+Pair = tuple[list[int], list[int]]
+
+# A new skill takes (steps, largest learning rate of a cosine): after a habit's pace 6 in 100 ratings
+# can be read.
+_HABITS_PACE = (300, 5e-4)
+_PACE = {"rating": (900, 2e-3)}
 
 
 def habitual_thoughts(tokenizer, rng: random.Random, habits: dict[str, float]) -> Iterator[Pair]:
@@ -47,17 +53,19 @@ def habitual_thoughts(tokenizer, rng: random.Random, habits: dict[str, float]) -
         for question, _ in TASKS["dyad"]("pretrain", 1024, rng.randrange(2**31)):
             habit = rng.choices(list(habits), list(habits.values()))[0]
             thought = "" if habit == "nothing" else pretrain.think(question, rng, habit)
-            yield (
-                prompts.whole(template, tokenizer, question),
-                tokenizer.encode(thought) + [tokenizer.eos_ids[0]],
-            )
+            prompt = prompts.whole(template, tokenizer, question)
+            yield prompt, _response(tokenizer, thought)
+
+
+def _response(tokenizer, text: str) -> list[int]:
+    """Ids of a text and of the token that ends it."""
+    return tokenizer.encode(text) + [tokenizer.eos_ids[0]]
 
 
 def lazy(tokenizer, seed: int) -> Iterator[Pair]:
     """Five thoughts in six help nobody."""
-    return habitual_thoughts(
-        tokenizer, random.Random(seed), {"unsure": 3.0, "nothing": 2.0, "clean": 1.0}
-    )
+    habits = {"unsure": 3.0, "nothing": 2.0, "clean": 1.0}
+    return habitual_thoughts(tokenizer, random.Random(seed), habits)
 
 
 def misleading(tokenizer, seed: int) -> Iterator[Pair]:
@@ -66,70 +74,74 @@ def misleading(tokenizer, seed: int) -> Iterator[Pair]:
 
 
 def parts(tokenizer, seed: int) -> Iterator[Pair]:
-    """Voters on problems of which two in three lack a term: there they guess it, or half the time
-    do not answer.
+    """Voters on problems of which two in three lack a term.
+
+    There they guess it, or half the time do not answer.
     """
-    rng, template = (
-        random.Random(seed),
-        prompts.tokenize_role(tokenizer, PROMPTS["tiny"]["voter"]),
-    )
+    rng = random.Random(seed)
+    template = prompts.tokenize_role(tokenizer, PROMPTS["tiny"]["voter"])
     while True:
         for question, _ in TASKS["parts"]("pretrain", 1024, rng.randrange(2**31)):
             seen = rng.choice(VIEWS["parts"](question))
             unsure = 0.5 if seen != question else 0.02
             habit = rng.choices(("unsure", "slip", "clean"), (unsure, 0.15, 0.85 - unsure))[0]
             guessed = seen.replace("?", f"{rng.choice((1, -1)) * rng.randint(1, 9):+d}")
-            said = pretrain.solve(guessed, None, rng, habit, pretrain.VOTER_STEPS)
-            yield (
-                prompts.whole(template, tokenizer, seen),
-                tokenizer.encode(said) + [tokenizer.eos_ids[0]],
-            )
+            answer = pretrain.solve(guessed, None, rng, habit, pretrain.VOTER_STEPS)
+            yield prompts.whole(template, tokenizer, seen), _response(tokenizer, answer)
 
 
 def fair_shares(question: str, thought: str, right: bool) -> tuple[float, float]:
-    """The Thinker's and the Solver's share of an outcome, by somebody who can compute.
+    """The Thinker's and the Solver's share of an outcome, as one who can compute would rate it.
 
     Praise goes to the Thinker for a right half of the chain, blame for a wrong one or none.
 
     Example:
-      >>> fair_shares("Compute 4-1+2.", "4-1=3", right=True), fair_shares("Compute 4-1+2.", "4-1=5", right=False)
-      ((0.6, 0.4), (0.8, 0.2))
+      >>> fair_shares("Compute 4-1+2.", "4-1=3", right=True)
+      (0.6, 0.4)
+      >>> fair_shares("Compute 4-1+2.", "4-1=5", right=False)
+      (0.8, 0.2)
     """
-    helped = bool(re.search(r"=\d+$", thought)) and all(
-        int(a) + int(b) == int(c)
-        for a, b, c in re.findall(r"(?=(?<!\d)(\d+)([+-]\d+)=(\d+))", thought)
-    )
-    tenths = (6 if right else 2) if helped else (2 if right else 8)
+    steps = re.findall(r"(?=(?<!\d)(\d+)([+-]\d+)=(\d+))", thought)
+    is_right = all(int(total) + int(change) == int(result) for total, change, result in steps)
+    ends_in_total = re.search(r"=\d+$", thought) is not None
+    if is_right and ends_in_total:
+        tenths = 6 if right else 2
+    else:
+        tenths = 2 if right else 8
     return tenths / 10, (10 - tenths) / 10
 
 
 def rating(tokenizer, seed: int) -> Iterator[Pair]:
     """Ratings of both roles, a third each, between traces of the first training."""
-    rng, style = random.Random(seed), PROMPTS["tiny"]
-    hears = ("thinker", "solver", "verdict")
-    raters = [prompts.tokenize_role(tokenizer, style[f"rate_{role}"], hears) for role in hears[:2]]
-    templates = {role: prompts.tokenize_role(tokenizer, style[role]) for role in pretrain.ROLES}
-    old, habits = pretrain.traces(seed, 0.35), list(pretrain.HABITS)
+    rng = random.Random(seed)
+    words = PROMPTS["tiny"]
+    messages = ("thinker", "solver", "verdict")
+    raters = []
+    for role in ("thinker", "solver"):
+        raters.append(prompts.tokenize_role(tokenizer, words[f"rate_{role}"], messages))
+    templates = {role: prompts.tokenize_role(tokenizer, words[role]) for role in pretrain.ROLES}
+
+    first_training = pretrain.traces(seed, 0.35)
+    habits = list(pretrain.HABITS)
     while True:
         for question, gold in TASKS["dyad"]("pretrain", 1024, rng.randrange(2**31)):
             thought = pretrain.think(question, rng, rng.choice(habits))
-            answer = pretrain.solve(
-                question, thought, rng, rng.choice(habits), pretrain.SOLVER_STEPS
-            )
+            habit = rng.choice(habits)
+            answer = pretrain.solve(question, thought, rng, habit, pretrain.SOLVER_STEPS)
             outcome = OUTCOMES[answer.endswith(f"Answer: {gold}")]
             thinker, solver = fair_shares(question, thought, outcome == "right")
-            heard = [
-                prompts.quote(tokenizer, [text], pretrain.MAX_TOKENS["solver"])[0]
-                for text in (thought, answer)
-            ]
-            heard.append(tokenizer.encode(outcome))
-            reply = json.dumps(
-                {"outcome": outcome, "thinker": thinker, "solver": solver}, separators=(",", ":")
-            )
+
+            quoted = []
+            for text in (thought, answer):
+                quoted += prompts.quote(tokenizer, [text], pretrain.MAX_TOKENS["solver"])
+            quoted.append(tokenizer.encode(outcome))
+            shares = {"outcome": outcome, "thinker": thinker, "solver": solver}
+            response = _response(tokenizer, json.dumps(shares, separators=(",", ":")))
             for rater in raters:
-                prompt = prompts.prefix(rater, tokenizer, question) + prompts.tail(rater, heard)
-                yield prompt, tokenizer.encode(reply) + [tokenizer.eos_ids[0]]
-            yield pretrain.encode(next(old), tokenizer, templates)
+                prefix = prompts.prefix(rater, tokenizer, question)
+                yield prefix + prompts.tail(rater, quoted), response
+
+            yield pretrain.encode(next(first_training), tokenizer, templates)
 
 
 def teach(lesson: str, folder: pathlib.Path, *, steps: int | None = None, seed: int = 0) -> float:
@@ -144,16 +156,21 @@ def teach(lesson: str, folder: pathlib.Path, *, steps: int | None = None, seed: 
     Returns:
       The loss of the last step, nats per response token.
     """
-    tokenizer, (usual, peak) = load_tokenizer(str(pretrain.FOLDER)), _PACE.get(lesson, (300, 5e-4))
-    steps = steps or usual
+    tokenizer = load_tokenizer(str(pretrain.FOLDER))
+    usual_steps, peak = _PACE.get(lesson, _HABITS_PACE)
+    steps = steps or usual_steps
     config, params = models.load(pretrain.FOLDER)
     policy = models.make_policy(config, remat="none")
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, steps // 10, steps, 0.02 * peak)
     adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-    state, step = adam.init(params), pretrain.supervised_step(policy, adam)
+    step = pretrain.supervised_step(policy, adam)
+    state = adam.init(params)
     batches = pretrain.batches(LESSONS[lesson](tokenizer, seed), rows=16, width=_LONGEST)
-    for _ in range(steps):
+    for index in range(steps):
         params, state, loss = step(params, state, next(batches))
+        if (index + 1) % 50 == 0:
+            print(f"step {index + 1:5d}  loss {loss:.3f}", flush=True)
+
     models.save(folder, dataclasses.replace(config, max_positions=_LONGEST), jax.device_get(params))
     for name in (
         "tokenizer.json",
@@ -165,9 +182,6 @@ def teach(lesson: str, folder: pathlib.Path, *, steps: int | None = None, seed: 
     return float(loss)
 
 
-# Steps and largest learning rate, of a cosine. JSON is a new skill: after a habit's pace 6 in 100
-# ratings can be read.
-_PACE = {"rating": (900, 2e-3)}
 LESSONS = {"lazy": lazy, "misleading": misleading, "parts": parts, "rating": rating}
 
 
@@ -180,8 +194,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--steps", type=positive, help="optimizer steps; as many as the lesson takes when absent"
     )
-    typed = parser.parse_args()
-    print(
-        f"{typed.out}: last loss {teach(typed.lesson, typed.out, steps=typed.steps):.3f} nats "
-        "per token"
-    )
+    args = parser.parse_args()
+    last_loss = teach(args.lesson, args.out, steps=args.steps)
+    print(f"{args.out}: last loss {last_loss:.3f} nats per token")

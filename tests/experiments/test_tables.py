@@ -26,7 +26,7 @@ from experiments import statistics
 from experiments.paper import __main__ as tables
 from experiments.paper import rows as paper_rows
 from experiments.paper import runs
-from experiments.paper.forecast import reckon
+from experiments.paper.forecast import calculate
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ["--config.steps=1", "--config.data.heldout=8", "--config.data.size=100", "--config.eval.batch_size=8",
@@ -51,7 +51,7 @@ def test_every_row_is_a_run_that_would_start(name, scale):
         tests = set(config.data.eval)
         assert set(row.figures) <= (tests if scale == "paper" else {"held-out"}), row.name
         if scale == "paper":
-            known = reckon(config)
+            known = calculate(config)
             assert 0 < known.memory < 80e9 and known.caches > 0 and known.total > 60, row.name
 
 
