@@ -12,14 +12,14 @@ from ccpo_jax.data import Problem
 from ccpo_jax.devices.distributed import all_gather_objects, sync_errors
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome
-from ccpo_jax.verifiers.pool import VerifierPool
+from ccpo_jax.verifiers.pool import Begun, VerifierPool
 from ccpo_jax.verifiers.types import Context, Graded, Item
 
 
 class _Pending(NamedTuple):
-    """Verdicts to come: the call that computes them, and the problem's index in that call."""
+    """Verdicts to come: the call that begins them, and the problem's index in that call."""
 
-    call: Future[list[Graded]]
+    call: Future[list[Begun]]
     index: int
 
 
@@ -52,7 +52,7 @@ class Grader:
             context = Context(question=problem.question, options=problem.options)
             items.append(Item(problem.verifier, problem.gold, texts[number], context))
 
-        call = self._thread.submit(self._pool.verify, items)
+        call = self._thread.submit(self._pool.begin, items)
         for index, number in enumerate(numbers):
             self._pending[number] = _Pending(call, index)
 
@@ -91,7 +91,8 @@ class Grader:
         try:
             with sync_errors():
                 pending = [self._pending[number] for number in self._own_problems]
-                own = [call.result()[index] for call, index in pending]
+                # Slow answers are judged last, those of all prompts together.
+                own = self._pool.finish([call.result()[index] for call, index in pending])
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 

@@ -13,12 +13,21 @@ from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, Context, Graded, Item
 
 
 class Job(NamedTuple):
-    """An item without repeated texts, so that each text is sent and verified once."""
+    """An item without repeated texts, so that each text is sent and verified once.
+
+    Attributes:
+      verifier: a key of `VERIFIERS`.
+      gold: the reference answer.
+      texts: the ends of the item's texts, each distinct one once.
+      context: the item's.
+      num_records: the job stops when it has so many; None: when its steps end.
+    """
 
     verifier: str
     gold: str
     texts: tuple[str, ...]
     context: Context = NO_CONTEXT
+    num_records: int | None = None
 
 
 class GoldCheck(NamedTuple):
@@ -53,6 +62,13 @@ class Comparison(NamedTuple):
     is_same: bool
     seconds: float
 
+
+# A step's failure that is not the last word: it took longer than a first try may, and is repeated
+# when all others are done.
+SLOW = "slow"
+
+# The number of the step that extracts all answers. Where it is slow, each text has a step.
+_EXTRACT_ALL = 1
 
 # What a worker reports, and what the pool records where a step killed its worker.
 Record = GoldCheck | Extraction | Verdict | Comparison
@@ -133,15 +149,17 @@ def verify_job(job: Job, done: Sequence[Record | StepFailure]) -> Iterator[Recor
         step = next(steps)
         for record in done:
             step = steps.send(record)
-        while True:
+        num_records = len(done)
+        while job.num_records is None or num_records < job.num_records:
             record = step()
             yield record
+            num_records += 1
             step = steps.send(record)
     except StopIteration:
         return
 
 
-def _steps(job: Job) -> Generator[Step, Record | StepFailure, Judged]:
+def _steps(job: Job) -> Generator[Step, Record | StepFailure, Judged | None]:
     """The steps of a job. Each is sent the record of the one before, which may decide what follows.
 
     The gold is checked, all answers are extracted, each distinct answer is compared with the gold,
@@ -150,7 +168,7 @@ def _steps(job: Job) -> Generator[Step, Record | StepFailure, Judged]:
     that could not be compared with each other are different.
 
     Returns:
-      What the records say.
+      What the records say; None if steps were slow that decide what follows: it ends there.
     """
     verifier = VERIFIERS[job.verifier]
     gold = job.gold
@@ -159,10 +177,14 @@ def _steps(job: Job) -> Generator[Step, Record | StepFailure, Judged]:
         gold_failure = gold_check.failure
     else:
         gold_failure = _reason(gold_check)
+        if gold_failure == SLOW:
+            return None
         # Comparing each answer with it would hang or crash again.
         gold = ""
 
     answers, failures = yield from _extract_all(verifier, job)
+    if SLOW in failures:
+        return None
 
     correct: dict[str, bool] = {}
     values: dict[str, Hashable | None] = {}
@@ -179,6 +201,9 @@ def _steps(job: Job) -> Generator[Step, Record | StepFailure, Judged]:
             correct[answer] = verdict.correct
             if not verdict.correct:
                 values[answer] = verdict.value
+
+    if SLOW in failure_of.values():
+        return None
 
     classes = AnswerClasses(values)
     for first, second in classes.pairs():
@@ -290,10 +315,24 @@ def _described(error: Exception) -> str:
 # --- what the records say ---
 
 
+def slow_steps(job: Job, records: Sequence[Record | StepFailure]) -> list[int]:
+    """The numbers of the steps that have to be repeated before the job can go on; often none."""
+    if not any(isinstance(record, StepFailure) for record in records):
+        return []
+    if _replay(job, records) is not None:
+        return []
+    return [
+        number
+        for number, record in enumerate(records)
+        if isinstance(record, StepFailure) and record.reason == SLOW and number != _EXTRACT_ALL
+    ]
+
+
 def collect_records(item: Item, records: Sequence[Record | StepFailure], max_chars: int) -> Graded:
     """Assigns what the records of an item's job say to the texts of the item."""
     job = make_job(item, max_chars)
     judged = _replay(job, records)
+    assert judged is not None, "slow steps have not been repeated"
 
     number_of = {text: number for number, text in enumerate(job.texts)}
     numbers = [number_of[text[-max_chars:]] for text in item.texts]
@@ -311,8 +350,8 @@ def collect_records(item: Item, records: Sequence[Record | StepFailure], max_cha
     )
 
 
-def _replay(job: Job, records: Sequence[Record | StepFailure]) -> Judged:
-    """What the records of all steps of a job say. No step is taken again."""
+def _replay(job: Job, records: Sequence[Record | StepFailure]) -> Judged | None:
+    """What the records of all steps of a job say, see `_steps`. No step is taken again."""
     steps = _steps(job)
     next(steps)
     try:

@@ -159,7 +159,7 @@ def teams(folder: str) -> Iterator[tuple[str, Team]]:
 
 
 class WorkerMemory:
-    """Watches the peak memory of this process's children (Linux). A context manager."""
+    """Watches the peak memory of this process's descendants (Linux). A context manager."""
 
     def __init__(self):
         self.peak_mebibytes = 0
@@ -176,11 +176,16 @@ class WorkerMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(_POLL_SECONDS):
-            for thread in pathlib.Path("/proc/self/task").iterdir():
-                # The thread or a child may have ended meanwhile.
-                with contextlib.suppress(OSError, IndexError):
-                    for child in (thread / "children").read_text().split():
-                        self._look_at(child)
+            self._look_at_children("self")
+
+    def _look_at_children(self, process: str) -> None:
+        # A process or a thread may have ended meanwhile.
+        with contextlib.suppress(OSError, IndexError):
+            for thread in pathlib.Path(f"/proc/{process}/task").iterdir():
+                for child in (thread / "children").read_text().split():
+                    self._look_at(child)
+                    # Workers run jobs in forks of themselves.
+                    self._look_at_children(child)
 
     def _look_at(self, process: str) -> None:
         status = pathlib.Path(f"/proc/{process}/status").read_text()

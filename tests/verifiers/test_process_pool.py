@@ -1,11 +1,16 @@
 """A pool of processes that crash, hang, stall and refuse to start."""
 
 import os
+import pathlib
 import signal
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
 
+import ccpo_jax
 from ccpo_jax.verifiers.process_pool import CRASHED, TIMED_OUT, ProcessPool, StepFailure
 
 STEPS = """
@@ -13,6 +18,13 @@ import os, signal, sys, time
 
 def steps(job, done):
     for word in job[len(done):]:
+        if word == "spin":
+            while True:
+                pass
+        if word == "work":
+            began = time.process_time()
+            while time.process_time() - began < 0.4:
+                pass
         if word == "sleep":
             time.sleep(60)
         if word == "segfault":
@@ -28,8 +40,15 @@ def steps(job, done):
             os.kill(os.getpid(), signal.SIGSTOP)
         if word == "raise":
             raise KeyError("a mistake in the function")
+        if word.startswith("nap"):
+            time.sleep(float(word[4:]))
         if word == "pid":
             word = os.getpid()
+        if word == "worker":
+            word = os.getppid()
+        if word == "kill worker":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
         yield (word, len(done))
 """
 
@@ -45,11 +64,11 @@ def steps(tmp_path, monkeypatch) -> str:
 def test_a_dead_step_costs_its_own_record_only(steps):
     jobs = [
         ["a", "b"],
-        ["c", "sleep", "d", "exit", "e"],
+        ["c", "spin", "d", "exit", "e"],
         ["f"],
         ["segfault"],
         ["memory", "g"],
-        ["h", "i", "sleep"],
+        ["h", "i", "spin"],
         [],
     ]
     with_two = ProcessPool(steps, workers=2, time_limit=0.7)
@@ -72,9 +91,9 @@ def test_a_dead_step_costs_its_own_record_only(steps):
     assert again == [[("after", 0)]]
 
 
-@pytest.mark.parametrize("stall", ["stop", "stop while sending"])
+@pytest.mark.parametrize("stall", ["sleep", "stop", "stop while sending"])
 def test_a_process_that_no_timer_ends_is_reported_and_replaced(steps, caplog, stall):
-    with_one = ProcessPool(steps, workers=1, time_limit=0.5, grace=0.5)
+    with_one = ProcessPool(steps, workers=1, time_limit=0.5, wall_limit=1.0)
     began = time.monotonic()
     results = with_one.run([["a", stall, "b"], ["c"]])
     assert time.monotonic() - began < 30
@@ -83,8 +102,120 @@ def test_a_process_that_no_timer_ends_is_reported_and_replaced(steps, caplog, st
     assert "has not answered for" in caplog.text
 
 
+def test_only_computing_counts(steps):
+    """A process that waits, or that the scheduler stops, has not used up its time."""
+    with_one = ProcessPool(steps, workers=1, time_limit=0.3)
+    assert with_one.run([["nap 1", "spin"]]) == [[("nap 1", 0), StepFailure(TIMED_OUT)]]
+    ((pid, _),) = with_one.run([["pid"]])[0]
+    continues = threading.Timer(1.5, os.kill, (pid, signal.SIGCONT))
+    continues.start()
+    assert with_one.run([["stop", "spin"]]) == [[("stop", 0), StepFailure(TIMED_OUT)]]
+    continues.join()
+    with_one.close()
+
+
+def test_a_step_that_dies_costs_no_new_start(steps):
+    with_one = ProcessPool(steps, workers=1, time_limit=0.2)
+    deaths = ["spin", "segfault", "exit", "memory"]
+    (records,) = with_one.run([["worker", *(word for d in deaths for word in (d, "worker"))]])
+    with_one.close()
+    failures = [StepFailure(TIMED_OUT)] + [StepFailure(CRASHED)] * 3
+    assert records[1::2] == failures
+    assert len({worker for worker, _ in records[::2]}) == 1
+
+
+def test_limits_and_records_of_one_call(steps):
+    with_one = ProcessPool(steps, workers=1, time_limit=60)
+    results = with_one.run(
+        [["a", "work", "b"], ["c", "d"]], [[], ["earlier"]], time_limit=0.1, late="slow"
+    )
+    assert results == [[("a", 0), StepFailure("slow"), ("b", 2)], ["earlier", ("d", 1)]]
+    assert with_one.run([["work"]]) == [[("work", 0)]]
+    with_one.close()
+
+
+def test_a_worker_whose_fork_lives_on_is_replaced(steps):
+    with_one = ProcessPool(steps, workers=1, time_limit=5)
+    ((worker, _),) = with_one.run([["worker"]])[0]
+    killed, after = with_one.run([["kill worker", "worker"], ["a"]])
+    with_one.close()
+    assert killed[0] == StepFailure(CRASHED) and after == [("a", 0)]
+    assert killed[1][0] != worker
+
+
+PROGRAM = """
+import sys
+from ccpo_jax.verifiers import process_pool
+process_pool._STOPPED_SECONDS = 2.0
+pool = process_pool.ProcessPool("steps:steps", workers=1, time_limit=1.0, wall_limit=4.0)
+print(pool.run([["pid"]])[0][0][0], flush=True)
+print(pool.run([[sys.argv[1], "a"]]), flush=True)
+"""
+
+
+@pytest.fixture
+def program(steps, tmp_path):
+    """A program that makes a pool and runs the step that it is given."""
+    root = str(pathlib.Path(ccpo_jax.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(tmp_path)])}
+    started = []
+
+    def start(step):
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, step],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+        )
+        return started[-1], int(started[-1].stdout.readline())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_patience_of_a_program_that_was_stopped_begins_anew(program):
+    """As when the lid of a laptop is closed."""
+    process, worker = program("stop")
+    time.sleep(1.0)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(5.0)
+    process.send_signal(signal.SIGCONT)
+    time.sleep(1.5)
+    os.kill(worker, signal.SIGCONT)
+    out, err = process.communicate(timeout=60)
+    assert out == "[[('stop', 0), ('a', 0)]]\n" and err == ""
+
+
+@pytest.mark.parametrize("step", ["spin", "sleep", "nap 0.5"])
+def test_workers_of_a_program_that_was_killed_end_without_a_word(program, step):
+    process, worker = program(step)
+    process.kill()
+    # The pipe of messages to stderr is closed by its last writer.
+    _, err = process.communicate(timeout=60)
+    assert err == "" and has_ended(worker)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process of another parent ends, or has ended and waits to be collected."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def test_a_process_that_does_not_read_does_not_block_the_pool(steps):
-    with_one = ProcessPool(steps, workers=1, time_limit=0.5, grace=0.5)
+    with_one = ProcessPool(steps, workers=1, time_limit=0.5, wall_limit=1.0)
     ((pid, _),) = with_one.run([["pid"]])[0]
     os.kill(pid, signal.SIGSTOP)
     assert with_one.run([["b" * 10_000_000]]) == [[StepFailure(TIMED_OUT)]]
@@ -139,6 +270,4 @@ def test_close_ends_the_processes(steps):
     pids = {record[0] for records in with_two.run([["pid"]] * 4) for record in records}
     with_two.close()
     with_two.close()
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    assert all(map(has_ended, pids))
