@@ -281,7 +281,9 @@ def test_the_forecast_tells_of_every_row_what_it_needs(capsys):
         "allenai/Olmo-3-7B-Instruct on the Hugging Face Hub" in told
         and "HuggingFaceH4/MATH-500 on the Hub" in told
     )
-    assert "Reckoned, not measured" in told
+    assert re.search(
+        r"\ntogether [\d,]+ GPU hours, not measured\nCalculated per training step", told
+    )
 
 
 def test_a_row_runs_in_a_process_of_its_own_and_is_printed(tmp_path, capfd):
