@@ -2,11 +2,18 @@
 
 import re
 
-from ccpo_jax.verifiers.extraction import last_boxed
+from ccpo_jax.verifiers.extraction import Mark, own_text
 from ccpo_jax.verifiers.types import Context
 
-# "Answer:" with or without bold type.
-_ANNOUNCEMENT = re.compile(r"(?i)\banswer\**\s*:\**")
+# The end of a sentence, for "the answer is"; a label such as "Answer:" speaks for its whole line.
+_SENTENCE_END = re.compile(r"(?<=[\w\"'*_)$])[.。](?=[\s*_]|$)")
+
+# Adverbs before an answer, and markup around it: emphasis, quotes, delimiters of formulas.
+_ADVERB = re.compile(r"(?:therefore|thus|hence|then|simply|just|exactly|indeed)\b[\s,:]*")
+_MARKUP = ' \t*_`"“”$'
+_WRAPPED = re.compile(
+    r"\\(?:text|textbf|mathrm|mbox|boxed|mathbf)\s*\{([^{}]*)\}|\\\((.*)\\\)|\\\[(.*)\\\]"
+)
 
 # A number in plain digits, with or without thousands commas: sign, whole part, fraction.
 _NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d*))?")
@@ -16,23 +23,45 @@ _UNSURE = re.compile(r"(?i:(?:i am |i'm )?(?:unsure|not sure)|i (?:do not|don't)
 
 
 def extract_exact(text: str, context: Context) -> str | None:
-    """The rest of the line after the last "Answer:", else the last line.
+    """What the last mark of an answer marks, whatever it is; without a mark, the last line.
 
-    A box that comes later than "Answer:" takes its place. "unsure" and "I don't know" count as no
-    answer: in a vote they abstain.
+    The marks are those of "math": tags, boxes and announcements. "unsure" and "I don't know" count
+    as no answer: in a vote they abstain.
     """
+    text, marks = own_text(text)
     answer = ""
-    position = -1
-    for announcement in _ANNOUNCEMENT.finditer(text):
-        answer = text[announcement.end() :].strip().partition("\n")[0].strip()
-        position = announcement.end()
-
-    boxed = last_boxed(text)
-    if boxed is not None and text.rfind(r"\boxed") > position:
-        answer = boxed
-    if boxed is None and position < 0:
-        answer = text.strip().rpartition("\n")[2].strip()
+    for mark in reversed(marks):
+        answer = _marked(text, mark)
+        if answer:
+            break
+    if not marks:
+        answer = _without_markup(text.strip().rpartition("\n")[2])
     return None if not answer or _UNSURE.fullmatch(answer) else answer
+
+
+def _marked(text: str, mark: Mark) -> str:
+    """What a mark marks, without the markup around it."""
+    if mark.kind in ("tag", "box", "confirmed"):
+        return _without_markup(mark.content)
+    line = text[mark.end :].lstrip(" \t*_\r\n>").partition("\n")[0]
+    line = _ADVERB.sub("", line.lstrip(_MARKUP), count=1) if _ADVERB.match(line) else line
+    if mark.kind == "clause":
+        line = _SENTENCE_END.split(line, maxsplit=1)[0]
+    return _without_markup(line)
+
+
+def _without_markup(answer: str) -> str:
+    """An answer without emphasis, quotes, dollar signs or a text command around it."""
+    answer = answer.strip()
+    for _ in range(4):
+        bare = answer.removesuffix(".").strip(_MARKUP)
+        wrapped = _WRAPPED.fullmatch(bare)
+        if wrapped:
+            bare = (wrapped[1] or wrapped[2] or wrapped[3] or "").strip()
+        if bare == answer:
+            break
+        answer = bare
+    return answer
 
 
 def equivalent_exact(gold: str, answer: str, context: Context) -> bool:

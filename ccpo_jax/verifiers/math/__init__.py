@@ -8,7 +8,7 @@ math-verify is asked only where both sides have what this grammar does not know 
 from collections.abc import Hashable
 from functools import lru_cache
 
-from ccpo_jax.verifiers.extraction import last_boxed, last_stated
+from ccpo_jax.verifiers.extraction import extract_answer
 from ccpo_jax.verifiers.math.answers import MAX_CHARS, read_answer
 from ccpo_jax.verifiers.math.comparison import accepts, alternatives, canonical
 from ccpo_jax.verifiers.math.fallback import same_to_math_verify
@@ -22,8 +22,8 @@ from ccpo_jax.verifiers.types import Context
 
 
 def extract_math(text: str, context: Context) -> str | None:
-    """The last boxed answer, else the last stated one."""
-    return last_boxed(text) or last_stated(text)
+    """What the text states as its answer: in a tag, in a box or in words, whichever is last."""
+    return extract_answer(text, context)
 
 
 def equivalent_math(gold: str, answer: str, context: Context) -> bool:

@@ -1,0 +1,182 @@
+r"""Where a text states its answer: in a tag, in a box, or after words such as "the answer is".
+
+The last statement counts, so a text may correct itself. What stands in a thought is never read
+(`reasoning`), nor what follows the answer as the next question of a list of examples.
+"""
+
+import re
+from typing import NamedTuple
+
+from ccpo_jax.boxes import find_boxes, joined_boxes
+from ccpo_jax.boxes import last_boxed as last_boxed
+from ccpo_jax.verifiers.extraction.announcements import announcements_in, tags_in
+from ccpo_jax.verifiers.extraction.expressions import expression_at
+from ccpo_jax.verifiers.extraction.lenient import last_resort
+from ccpo_jax.verifiers.extraction.markup import TEXT_COMMAND as TEXT_COMMAND
+from ccpo_jax.verifiers.extraction.markup import formula_at, is_prose
+from ccpo_jax.verifiers.extraction.statements import Statement, hedged_values, statement_at
+from ccpo_jax.verifiers.reasoning import strip_reasoning
+from ccpo_jax.verifiers.types import Context
+
+# What a calculator was asked in GSM8K's solutions: 6*3=<<6*3=18>>18.
+_CALCULATOR = re.compile(r"<<[^<>\n]{1,100}>>")
+
+# Special tokens that end a response; what follows is no longer part of it.
+_END_TOKEN = re.compile(
+    r"<(?:\|(?:im_end|im_start|endoftext|end_of_text|eot_id|eom_id|end|return|end_of_solution"
+    r"|END_RESPONSE)\||/s|eos|end_of_turn|｜end▁of▁sentence｜)>|\[INST\]"
+)
+# The next question, where a response goes on with a list of examples. "Q:" and the names of
+# speakers always begin one; "Question:" may also repeat the question that is being answered.
+_NEXT_TURN = re.compile(r"\n[ \t#*_>]{0,6}(?:Q|Human|User|HUMAN|USER|问)[*_]{0,2}\s?\d*[:：]")
+_NEXT_QUESTION = re.compile(
+    r"\n[ \t#*_>]{0,6}(?:Question|Problem|Exercise|Instruction|QUESTION|PROBLEM|问题|题目)"
+    r"[*_]{0,2}[ \t]{0,2}#?\d*[.)]?[*_]{0,2}\s?[:：]"
+)
+
+# "Thus $x \le 2$ is our answer."
+_CONFIRMED = re.compile(
+    r"(?P<value>\$[^$\n]{1,300}\$|\\\([^\n]{1,300}?\\\)"
+    r"|(?<![\w.,/])[-+]?[$€£]?\d[\d,]*+(?:\.\d+)?(?:/\d+)?%?)"
+    r"[*_\s]{0,4}(?:[a-z]{1,12} ){0,2}is (?:the|our|my) (?:[a-z]{1,10} ){0,2}(?:answer|solution)\b"
+)
+_ANOTHER_BEFORE = re.compile(r"(?:\bor|\band|,|/)\s*$")
+
+# Weaker marks, believed in the last line alone: "The result is 5", "Solution: 5", "**5** eggs".
+_RESULT = re.compile(
+    r"(?:^|\b[Tt]he (?:[a-z]{1,12} )?)(?i:solution|result)s?\b"
+    r"(?:[*_]{0,2}[:：=]|[^.:=\n$]{0,60}?\b(?:is|are|equals|would be)\b)"
+    r"|(?:结果|解)(?:是|为|[:：])"
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*|\\textbf\{([^{}\n]{1,80})\}")
+_UNIT = re.compile(r"[\s%]*(?:[A-Za-z²³/.]+\s*){0,2}")
+
+
+class Mark(NamedTuple):
+    """A place where a text marks an answer.
+
+    Attributes:
+      start: where the mark begins.
+      end: where the answer begins, for an announcement; else where the mark ends.
+      kind: "tag", "box", "label" ("Answer:"), "clause" ("the answer is") or "confirmed" ("5 is the
+        answer").
+      content: what stands in a tag or a box, or is confirmed; "" for an announcement.
+    """
+
+    start: int
+    end: int
+    kind: str
+    content: str
+
+
+def extract_answer(text: str, context: Context) -> str | None:
+    r"""The mathematics that a text states as its answer, None where it states none.
+
+    The last statement counts. Words are an answer only where no mathematics is stated.
+
+    Args:
+      text: what an agent wrote.
+      context: where its `extraction` is "lenient", a text that marks no answer answers with its
+        last expression.
+
+    Example:
+      >>> extract_answer(r"First \boxed{42}, but no: the answer is $43$.", Context())
+      '43'
+      >>> extract_answer("Thus there are 12 ways.", Context()) is None
+      True
+      >>> extract_answer("Thus there are 12 ways.", Context(extraction="lenient"))
+      '12'
+    """
+    text, marks = own_text(text)
+    words = None
+    for mark in reversed(marks):
+        statement = _read(text, mark)
+        if statement is not None and statement.is_value:
+            return statement.answer
+        if statement is not None and words is None:
+            words = statement.answer
+
+    answer = _answer_of_last_line(text) or words
+    if answer is None and context.extraction == "lenient":
+        answer = last_resort(text)
+    return answer
+
+
+def own_text(text: str) -> tuple[str, list[Mark]]:
+    """A response without its thoughts and without what follows its end; its marks in order."""
+    text = strip_reasoning(text)
+    if "<<" in text:
+        text = _CALCULATOR.sub("", text)
+    for pattern in (_END_TOKEN, _NEXT_TURN):
+        for end in pattern.finditer(text):
+            if text[: end.start()].strip():
+                text = text[: end.start()]
+                break
+
+    marks = _marks_in(text)
+    for question in _NEXT_QUESTION.finditer(text):
+        if marks and marks[0].start < question.start():
+            text = text[: question.start()]
+            return text, _marks_in(text)
+    return text, marks
+
+
+def _marks_in(text: str) -> list[Mark]:
+    """All marks of a text in order. The content of the last box is that of all joined to it."""
+    marks = [Mark(tag.start, tag.end, "tag", tag.content) for tag in tags_in(text)]
+    boxes = find_boxes(text)
+    for box in boxes:
+        content = joined_boxes(text, boxes) if box is boxes[-1] else box.content
+        marks.append(Mark(box.start, box.end, "box", content))
+    last_box = boxes[-1] if boxes else None
+    for announcement in announcements_in(text):
+        if last_box and last_box.start < announcement.start < last_box.end:
+            continue
+        kind = "label" if announcement.is_label else "clause"
+        marks.append(Mark(announcement.start, announcement.end, kind, ""))
+    if "is " in text:
+        for match in _CONFIRMED.finditer(text):
+            marks.append(Mark(match.start(), match.end(), "confirmed", match["value"]))
+    return sorted(marks)
+
+
+def _read(text: str, mark: Mark) -> Statement | None:
+    """What a mark states."""
+    if mark.kind == "box":
+        hedged = hedged_values(text, mark.end, needs_hedge=True)
+        return Statement(", ".join([mark.content, *hedged]), True)
+    if mark.kind == "tag":
+        # What is marked within the tag comes later in the text and has been read before.
+        return statement_at(mark.content, 0) or Statement(mark.content.strip(), False)
+    if mark.kind == "confirmed":
+        if _ANOTHER_BEFORE.search(text[max(0, mark.start - 20) : mark.start]):
+            return None
+        return statement_at(mark.content, 0)
+    return statement_at(text, mark.end, may_be_sentence=mark.kind == "label")
+
+
+def _answer_of_last_line(text: str) -> str | None:
+    """The last line if it is mathematics, else the value that it calls a result or sets bold."""
+    line = text.strip().rpartition("\n")[2].strip(" *")
+    formula = formula_at(line, 0)
+    if formula and formula.end == len(line):
+        return formula.content
+    if not ("=" in line or "box" in line or is_prose(line, min_letters=2)):
+        return line if any(map(str.isalnum, line)) else None
+
+    for result in reversed(list(_RESULT.finditer(line))):
+        statement = statement_at(line, result.end(), may_be_sentence=False)
+        if statement is not None and statement.is_value:
+            return statement.answer
+    return _bold_values(text.strip().rpartition("\n")[2])
+
+
+def _bold_values(line: str) -> str | None:
+    """The values that a line has in bold, each with at most a unit of two words."""
+    values = []
+    for bold in _BOLD.finditer(line):
+        content = bold[1] or bold[2]
+        value = expression_at(content, 0)
+        if value is not None and _UNIT.fullmatch(content, value.end):
+            values.append(value.content)
+    return ", ".join(dict.fromkeys(values)) or None

@@ -1,0 +1,117 @@
+r"""Where a text announces an answer: "The answer is", "Answer:", "A:", "####", "答案：".
+
+The patterns begin with a fixed letter or sign, so that a long text without announcements costs
+little.
+"""
+
+import re
+from typing import NamedTuple
+
+# Between "answer" and its verb: up to 60 characters of the same clause, formulas included.
+_CLAUSE = r"(?:[^.:=\n$?]|\$[^$\n]{1,60}\$){0,60}?"
+_VERB = (
+    r"(?:\b(?:is|are|will be|would be|should be|must be|has to be|equals|becomes"
+    r"|comes (?:out )?(?:to|as)(?: be)?|(?:seems|turns out|works out|appears) to(?: be)?)\b|=)"
+)
+
+# "The answer is", "answer to this is:", "**Answer:**", "answer =", '"answer": ', "Answer (in cm):".
+_ANSWER = re.compile(
+    r"(?<![</\[])\b(?:[Aa]nswers?|ANSWERS?)\b(?!>)(?:"
+    r"(?P<label>[\s*_\"'`)}\]]{0,6}[:：=]|\s?\([^()\n]{1,60}\)[*_]{0,3}\s?[:=]"
+    r"|(?<=A....r)\s(?:to|for|in)\b[^.:=\n?]{1,50}:)"
+    rf"|{_CLAUSE}{_VERB}:?)"
+)
+# "Answer $9$", and "**Final Answer**" alone on its line.
+_ANSWER_FORMULA = re.compile(r"\b(?:[Aa]nswer|ANSWER)[\s*_]{0,4}(?=\$|\\\(|\\\[)")
+_HEADING = re.compile(
+    r"(?m)^[ #*_>-]{0,8}(?:(?:The|the|My|my|So|Final|final|FINAL|Correct|correct) ){0,3}"
+    r"(?:[Aa]nswer|ANSWER)[*_ ]{0,4}$"
+)
+# GSM8K's sign, and a line that begins with a label of its own: "A: 18", "Ans. 18",
+_HASHES = re.compile(r"####\s*+")
+# unless it is the first of several options.
+_LABEL = re.compile(
+    r"(?m)^[ \t>*_-]{0,6}(?:A|ANS|[Aa]ns)(?:[*_]{0,2}[:：][*_]{0,2}|\.\s(?<!A\.\s))"
+    r"(?![^\n]{0,200}\n[ \t>*_-]{0,6}B[*_]{0,2}[:：])"
+)
+# Other languages: "答案是 18", "La respuesta es 18", "Réponse : 18", "Antwort: 18".
+_FOREIGN = re.compile(
+    r"(?:答案|答え|最终结果)(?:应该?|就|分别)?(?:是|为|等于|は)?\s?[:：]?|(?:^|(?<=[\s*]))答\s?[:：]"
+    r"|(?:정답|답)(?:은|:)|(?:[Rr]espuesta|[Rr]esposta|[Rr]isposta|[Rr]éponse|[Aa]ntwort|[Оо]твет)"
+    r"(?:[^.:=\n]{0,30}?\b(?:es|est|ist|è|é|lautet)\b|[\s*]{0,3}[:：])"
+)
+
+_LATIN_ANSWERS = ("espuesta", "esposta", "isposta", "ntwort")
+
+# An answer that is not the text's own, or only supposed.
+_NOT_OWN = re.compile(
+    r"(?i)\b(?:if|whether|suppose|supposing|assum(?:e|ing)|wrong|incorrect|previous|earlier|initial"
+    r"|first|other|original|false|no|his|her|their|your|student['’]s|someone['’]s|any|another) "
+    r"(?:(?:that|the|my|final|correct|right|true) ){0,3}$"
+)
+
+# Marks of an answer: <answer>5</answer>. A model that is stopped there leaves it open.
+_TAG = re.compile(
+    r"<(?P<name>(?:final[_ ]?)?answer|ans)>(?P<content>.{0,2000}?)(?:</(?P=name)>|\Z)"
+    r"|\[ANSWER\](?P<bracketed>.{0,2000}?)(?:\[/ANSWER\]|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+# Between two tags: both are the answer.
+_JOINING = re.compile(r"\s*[,;/(]?\s*(?:and|or|maybe|perhaps|possibly|or maybe|[,/])\s*")
+
+
+class Announcement(NamedTuple):
+    """Where an answer is announced.
+
+    Attributes:
+      start: where the announcement begins.
+      end: where what it announces begins.
+      is_label: a label such as "Answer:", behind which a sentence may stand.
+    """
+
+    start: int
+    end: int
+    is_label: bool
+
+
+class Tag(NamedTuple):
+    """An answer between tags: its positions, tags included, and what stands between them."""
+
+    start: int
+    end: int
+    content: str
+
+
+def announcements_in(text: str) -> list[Announcement]:
+    """All announcements of a text, in order."""
+    announcements = []
+    if "nswer" in text or "NSWER" in text:
+        for match in _ANSWER.finditer(text):
+            if not _NOT_OWN.search(text[max(0, match.start() - 40) : match.start()]):
+                is_label = match["label"] is not None
+                announcements.append(Announcement(match.start(), match.end(), is_label))
+        for pattern in (_ANSWER_FORMULA, _HEADING):
+            for match in pattern.finditer(text):
+                announcements.append(Announcement(match.start(), match.end(), True))
+    for pattern in (_HASHES, _LABEL):
+        for match in pattern.finditer(text):
+            announcements.append(Announcement(match.start(), match.end(), True))
+    if not text.isascii() or any(word in text for word in _LATIN_ANSWERS):
+        for match in _FOREIGN.finditer(text):
+            announcements.append(Announcement(match.start(), match.end(), True))
+    return sorted(announcements)
+
+
+def tags_in(text: str) -> list[Tag]:
+    """The answers between tags, in order; the content of one that is joined to another is both."""
+    if "<" not in text and "[ANSWER]" not in text:
+        return []
+    tags: list[Tag] = []
+    for match in _TAG.finditer(text):
+        content = match["content"] if match["content"] is not None else match["bracketed"]
+        if not content.strip():
+            continue
+        if tags and _JOINING.fullmatch(text, tags[-1].end, match.start()):
+            content = f"{tags[-1].content}, {content}"
+        tags.append(Tag(match.start(), match.end(), content))
+    return tags
