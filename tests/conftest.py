@@ -36,6 +36,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may depend on a network, or w
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from ccpo_jax.devices import precompile  # noqa: E402
+
 jax.config.update("jax_num_cpu_devices", 8)
 
 
@@ -54,7 +56,15 @@ def forgets_compiled_programs():
     """Thousands of programs of other files would use up the memory maps a process may have, and then it crashes."""
     yield
     jax.clear_caches()
+    precompile.clear()
     gc.collect()
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Hides all devices but the first from commands, which take no `devices`."""
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from ccpo_jax.rl.types import Array
 MASKED = -1e30
 
 # Queries whose scores exist at once where no fused kernel holds them.
-_QUERY_BLOCK = 256
+QUERY_BLOCK = 256
 
 
 class Block(NamedTuple):
@@ -131,6 +131,7 @@ def packed_attention(
     parents: Array,
     kernel: str | None = None,
     window: Window | None = None,
+    query_block: int = QUERY_BLOCK,
 ) -> Array:
     """Causal attention of packed sequences, within a segment and its parent.
 
@@ -145,6 +146,7 @@ def packed_attention(
       parents: ``[N, S]`` int32, a further segment that the query sees.
       kernel: see `attention`.
       window: None = no limit.
+      query_block: queries whose scores exist at once, without a fused kernel.
 
     Returns:
       ``[N, 1, S, H, Q, E]`` in the dtype of `queries`.
@@ -182,12 +184,12 @@ def packed_attention(
         return (partial.value / partial.sum[..., None]).astype(q.dtype)
 
     # The scores of one block can be stored for the backward pass; those of several are recomputed.
-    if length > _QUERY_BLOCK:
+    if length > query_block:
         attend = jax.checkpoint(attend)
     outputs = []
-    for begin in range(0, length, _QUERY_BLOCK):
-        own = slice(begin, begin + _QUERY_BLOCK)
-        past = slice(min(begin + _QUERY_BLOCK, length))
+    for begin in range(0, length, query_block):
+        own = slice(begin, begin + query_block)
+        past = slice(min(begin + query_block, length))
         out = attend(
             begin,
             queries[:, :, own],

@@ -24,6 +24,7 @@ from ccpo_jax.devices.sharding import Layout, constrain, constrain_weights
 from ccpo_jax.errors import InputError
 from ccpo_jax.models import decode_attention, fused_attention
 from ccpo_jax.models.attention import (
+    QUERY_BLOCK,
     Block,
     RowBlocks,
     Window,
@@ -341,6 +342,8 @@ class Decoder:
     decode_kernel: str | None
     # How a mesh splits parameters, decode weights, caches and rows; None = one device.
     layout: Layout | None
+    # Queries of packed sequences whose attention scores exist at once, where `kernel` is None.
+    query_block: int = QUERY_BLOCK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -685,7 +688,9 @@ def hidden(
             limit = None
             if window is not None and slides is not None:
                 limit = Window(positions, jnp.where(slides, window, 2**30))
-            attended = packed_attention(q, k, v, segments, parents, decoder.kernel, limit)
+            attended = packed_attention(
+                q, k, v, segments, parents, decoder.kernel, limit, decoder.query_block
+            )
             return checkpoint_name(attended, "attended"), None
 
         rope = ropes[0]

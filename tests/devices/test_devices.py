@@ -57,12 +57,11 @@ def fields(tmp_path_factory) -> dict:
     return FIELDS | {"model": str(folder / "model"), "data.train": str(folder / "sums.jsonl")}
 
 
-def on_devices(monkeypatch, count: int, workdir, changes) -> list[dict]:
+def on_devices(count: int, workdir, changes) -> list[dict]:
     """Trains on `count` devices, from the state of `workdir`. Returns its metrics."""
-    monkeypatch.setattr(jax, "devices", first_devices(count))
     config = voting.get_config("tiny")
     config.update_from_flattened_dict(changes)
-    train.train(config, str(workdir))
+    train.train(config, str(workdir), devices=first_devices(count))
     return lines_of(workdir)
 
 
@@ -112,9 +111,7 @@ def assert_alike(rows: list[dict], others: list[dict], **tolerance) -> None:
             assert math.isclose(row[field], other[field], **tolerance), (row["step"], field)
 
 
-def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(
-    fields, tmp_path, monkeypatch
-):
+def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(fields, tmp_path):
     """8 -> 4 -> 1 -> 8 devices in one run's life, beside one device throughout.
 
     2 processes x 2 devices are one x 4, and 4 processes x 1 device take over from them, then 2
@@ -122,27 +119,27 @@ def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(
     """
     close = {"rel_tol": 2e-3, "abs_tol": 2e-4}
     moved, twin = tmp_path / "moved", tmp_path / "twin"
-    alone = on_devices(monkeypatch, 1, tmp_path / "alone", fields | {"steps": 4})
+    alone = on_devices(1, tmp_path / "alone", fields | {"steps": 4})
 
-    on_devices(monkeypatch, 8, moved, fields | SPLIT | {"steps": 1})
+    on_devices(8, moved, fields | SPLIT | {"steps": 1})
     shutil.copytree(moved, twin)
     outputs = finish_all(start_all(2, 2, twin, fields | SPLIT | {"steps": 2}))
     assert "step 2/2" in outputs[0][1], "the main process prints"
     assert "step" not in outputs[1][1], "the others do not"
-    four = on_devices(monkeypatch, 4, moved, fields | SPLIT | {"steps": 2})
+    four = on_devices(4, moved, fields | SPLIT | {"steps": 2})
     assert_alike(lines_of(twin), four, rel_tol=1e-4, abs_tol=1e-5)
 
     finish_all(start_all(4, 1, twin, fields | SPLIT | {"steps": 3}))
     assert_alike(lines_of(twin), alone[:4], **close)
-    two = on_devices(monkeypatch, 2, twin, fields | {"mesh.fsdp": 2, "steps": 4})
+    two = on_devices(2, twin, fields | {"mesh.fsdp": 2, "steps": 4})
     assert_alike(two, alone, **close)
     assert not (tmp_path / "twin-compiled").exists(), (
         "programs of several CPU processes must not come from a cache"
     )
 
-    on_devices(monkeypatch, 1, moved, fields | {"steps": 3})
+    on_devices(1, moved, fields | {"steps": 3})
     replicated = SPLIT | {"mesh.rules": "replicated_decode"}
-    eight = on_devices(monkeypatch, 8, moved, fields | replicated | {"steps": 4})
+    eight = on_devices(8, moved, fields | replicated | {"steps": 4})
     assert_alike(eight, alone, **close)
 
 

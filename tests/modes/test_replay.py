@@ -16,7 +16,7 @@ from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.step import initial_state, train_step
 from ccpo_jax.verifiers import VerifierPool
 from tests.support.errors import raises_for
-from tests.support.runs import brief_run
+from tests.support.runs import brief_run, first_devices
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,13 @@ def stopped(tmp_path_factory):
             )
 
     with pytest.raises(NonFiniteUpdateError):
-        with Trainer(brief_run(3), workdir, on_step=poison) as trainer:
+        with Trainer(brief_run(3), workdir, on_step=poison, devices=first_devices(1)) as trainer:
             trainer.train()
     (file,) = (workdir / "not_finite").iterdir()
     return file
 
 
-def test_a_poisoned_parameter_is_named(stopped, capsys):
+def test_a_poisoned_parameter_is_named(stopped, one_device, capsys):
     """The sampler's log-probs show it first; with sound ones the parameter is found by its name."""
     assert replay.main([str(stopped)]) == 1
     out = capsys.readouterr().out
@@ -52,7 +52,7 @@ def test_a_poisoned_parameter_is_named(stopped, capsys):
         for s in batch.sequences
     ]
     mended = dataclasses.replace(batch, sequences=tuple(sound))
-    with Trainer(brief_run(3), stopped.parents[1]) as trainer:
+    with Trainer(brief_run(3), stopped.parents[1], devices=first_devices(1)) as trainer:
         replayed = replay.replay_update(trainer.run, trainer.state, mended, checkpoint_step=2)
     assert replayed.location is not None
     assert (replayed.location.stage, replayed.location.parameters) == ("parameter", ("final_norm",))
@@ -62,7 +62,7 @@ def test_a_poisoned_parameter_is_named(stopped, capsys):
 @pytest.fixture(scope="module")
 def update():
     """(policy, parameters, optimizer state, sequences, update) of a first step."""
-    run = build(brief_run(1, **{"data.heldout": 0}))
+    run = build(brief_run(1, **{"data.heldout": 0}), devices=first_devices(1))
     state = initial_state(run)
     params, opt_state = jax.device_get((state.params[0], state.opt_state[0]))
     with VerifierPool(workers=1) as pool:

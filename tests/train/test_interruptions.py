@@ -22,14 +22,14 @@ from ccpo_jax.train.guards import (
     run_with_timeout,
 )
 from tests.support.errors import raises_for
-from tests.support.runs import brief_run, lines_of
+from tests.support.runs import brief_run, first_devices, lines_of
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run of three steps that nobody disturbed."""
     workdir = tmp_path_factory.mktemp("whole")
-    train(brief_run(3), str(workdir))
+    train(brief_run(3), str(workdir), devices=first_devices(1))
     return lines_of(workdir)
 
 
@@ -51,13 +51,13 @@ def test_a_run_that_is_asked_to_stop_ends_saved_and_goes_on_from_there(
     on_step = after_step(2, lambda trainer: os.kill(os.getpid(), number))
     if number == signal.SIGINT:
         with pytest.raises(KeyboardInterrupt):
-            train(brief_run(3), str(tmp_path), on_step=on_step)
+            train(brief_run(3), str(tmp_path), on_step=on_step, devices=first_devices(1))
     else:
-        train(brief_run(3), str(tmp_path), on_step=on_step)
+        train(brief_run(3), str(tmp_path), on_step=on_step, devices=first_devices(1))
     assert "saved after step 2 of 3, where the same command resumes" in capsys.readouterr().err
     assert signal.getsignal(number) is before
     assert [row["step"] for row in lines_of(tmp_path)] == [0, 1, 2]
-    train(brief_run(3), str(tmp_path))
+    train(brief_run(3), str(tmp_path), devices=first_devices(1))
     assert lines_of(tmp_path) == whole
 
 
@@ -76,14 +76,19 @@ class BrokenCreditState:
 def test_an_update_that_is_not_finite_is_left_out_named_and_kept(whole, tmp_path, capsys):
     expected = r"step 2, agent 0 .*: advantages of 24 of 24 responses are not finite, on "
     with pytest.raises(NonFiniteUpdateError, match=expected):
-        train(brief_run(3), str(tmp_path / "stop"), on_step=BrokenCreditState())
+        train(
+            brief_run(3),
+            str(tmp_path / "stop"),
+            on_step=BrokenCreditState(),
+            devices=first_devices(1),
+        )
     assert lines_of(tmp_path / "stop")[:2] == whole[:2]
     (saved,) = (tmp_path / "stop" / "not_finite").iterdir()
     sequences = load_batch(saved).sequences
     assert len(sequences) == len(nonfinite_sequences(sequences)) == 24
 
     skipping = brief_run(3, **{"trainer.not_finite": "skip"})
-    train(skipping, str(tmp_path / "skip"), on_step=BrokenCreditState())
+    train(skipping, str(tmp_path / "skip"), on_step=BrokenCreditState(), devices=first_devices(1))
     rows = lines_of(tmp_path / "skip")
     assert rows[2]["update/left_out/0"] == 1 and "update/left_out/0" not in rows[3]
     assert "this update is left out" in capsys.readouterr().err

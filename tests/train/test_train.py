@@ -18,14 +18,18 @@ from ccpo_jax.train.build import build
 from ccpo_jax.train.step import assign_credit, initial_state, train_step
 from ccpo_jax.verifiers import VerifierPool
 from tests.support.errors import raises_for
-from tests.support.runs import lines_of, rollouts_of, small_run
+from tests.support.runs import first_devices, lines_of, rollouts_of, small_run
 
 
 @pytest.fixture(scope="module", params=["dyad", "voting"])
 def finished(request, tmp_path_factory):
     """(name, workdir) of an uninterrupted run of four steps."""
     workdir = tmp_path_factory.mktemp(request.param)
-    train(small_run(request.param, steps=4, checkpoint_every=2), str(workdir))
+    train(
+        small_run(request.param, steps=4, checkpoint_every=2),
+        str(workdir),
+        devices=first_devices(1),
+    )
     return request.param, workdir
 
 
@@ -109,8 +113,8 @@ def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
     name, whole = finished
     config = small_run(name, steps=2, checkpoint_every=2)
     config.update_from_flattened_dict({"rollout_log.problems": 0, "rollout_log.every": 25})
-    train(config, str(tmp_path))
-    train(small_run(name, steps=4, checkpoint_every=2), str(tmp_path))
+    train(config, str(tmp_path), devices=first_devices(1))
+    train(small_run(name, steps=4, checkpoint_every=2), str(tmp_path), devices=first_devices(1))
     mine, theirs = lines_of(tmp_path), lines_of(whole)
     assert [row["step"] for row in mine] == [0, 1, 2, 3, 4]
     for row, other in zip(mine, theirs, strict=True):
@@ -123,7 +127,7 @@ def test_resuming_repeats_the_uninterrupted_run_bit_for_bit(finished, tmp_path):
 def test_a_finished_run_only_reports(finished, capsys):
     name, workdir = finished
     before = lines_of(workdir)
-    train(small_run(name, steps=4, checkpoint_every=2), str(workdir))
+    train(small_run(name, steps=4, checkpoint_every=2), str(workdir), devices=first_devices(1))
     assert lines_of(workdir) == before
     assert "team without agent 0" in capsys.readouterr().out
 
@@ -131,12 +135,16 @@ def test_a_finished_run_only_reports(finished, capsys):
 def test_a_workdir_refuses_another_run(finished):
     name, workdir = finished
     with raises_for("config") as error:
-        train(small_run(name, **{"optimizer.learning_rate": 0.5}), str(workdir))
+        train(
+            small_run(name, **{"optimizer.learning_rate": 0.5}),
+            str(workdir),
+            devices=first_devices(1),
+        )
     assert "optimizer.learning_rate was 0.0002 and is 0.5" in str(error.value)
 
 
 @pytest.mark.parametrize("finished", ["dyad"], indirect=True)
-def test_eval_sample_and_export(finished, capsys):
+def test_eval_sample_and_export(finished, one_device, capsys):
     name, workdir = finished
     config = small_run(name, steps=4, checkpoint_every=2)
     metrics = modes.evaluate_only(config, str(workdir))
@@ -159,7 +167,7 @@ def test_eval_sample_and_export(finished, capsys):
 
 
 @pytest.mark.parametrize("finished", ["voting"], indirect=True)
-def test_other_modes_take_the_runs_own_configuration(finished, tmp_path, capsys):
+def test_other_modes_take_the_runs_own_configuration(finished, one_device, tmp_path, capsys):
     """Only what is typed changes it; the file's defaults do not."""
     workdir = str(finished[1])
     untouched = load_preset("voting:tiny")
@@ -188,7 +196,7 @@ def test_other_modes_take_the_runs_own_configuration(finished, tmp_path, capsys)
 
 def test_steps_do_not_recompile():
     """After the first steps have met the shapes there are, further steps compile nothing."""
-    run = build(small_run("voting", steps=8, shared_policy=True))
+    run = build(small_run("voting", steps=8, shared_policy=True), devices=first_devices(1))
     state = initial_state(run)
     counts = []
     with VerifierPool(workers=1) as pool:
@@ -229,7 +237,11 @@ def test_a_step_compares_with_the_surprisal_of_its_other_prompts():
     {"trainer.mini_batches": 2, "loss.name": "gspo"},
 ], ids=lambda c: next(iter(c)))  # fmt: skip
 def test_options_of_training_run(changes, tmp_path):
-    train(small_run("dyad", steps=2, eval_every=0, **{"data.heldout": 0} | changes), str(tmp_path))
+    train(
+        small_run("dyad", steps=2, eval_every=0, **{"data.heldout": 0} | changes),
+        str(tmp_path),
+        devices=first_devices(1),
+    )
     rows = lines_of(tmp_path)
     if "trainer.schedule" in changes:
         assert "update/loss/0" in rows[1] and "update/loss/1" not in rows[1]
@@ -257,6 +269,7 @@ def test_credits_of_every_kind_train(name, credit, tmp_path):
             name, steps=1, eval_every=0, **{"data.heldout": 0, "credit.name": credit} | answers
         ),
         str(tmp_path),
+        devices=first_devices(1),
     )
     row = lines_of(tmp_path)[1]
     masked = name == "voting" or credit == "shapley"
@@ -268,7 +281,7 @@ def test_credits_of_every_kind_train(name, credit, tmp_path):
 def test_a_debate_trains(tmp_path):
     """Three agents, six turns: every agent can be masked, and both of its turns are trained on."""
     how = {"group_size": 2, "data.heldout": 0, "credit.name": "agent_norm", "shared_policy": True}
-    train(small_run("debate", steps=1, **how), str(tmp_path))
+    train(small_run("debate", steps=1, **how), str(tmp_path), devices=first_devices(1))
     _, step = lines_of(tmp_path)
     for agent in range(3):
         assert f"credit/help_rate/{agent}" in step and f"moments/{agent}/mean" in step
@@ -287,7 +300,7 @@ def test_real_problems_through_the_real_verifiers(real_data, tmp_path):
             "batch_size": 2, "group_size": 2, "data.size": 0,
         })  # fmt: skip
         workdir = tmp_path / style
-        train(config, str(workdir))
+        train(config, str(workdir), devices=first_devices(1))
         rows = lines_of(workdir)
         assert [row["step"] for row in rows] == [0, 1]
         assert f"test/{pathlib.Path(test_set).stem}/team_accuracy" in rows[0]
