@@ -10,8 +10,8 @@ import difflib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import (
@@ -32,33 +32,65 @@ from ccpo_jax.fields import (
 # The library's own; what a table of the library gains from outside may take any field of its
 # section.
 TOPOLOGIES = ("dyad", "voting", "chain", "debate", "graph")
-CREDITS = (
-    "shared",
-    "magrpo",
-    "individual",
-    "ccpo",
-    "ccpo_event",
-    "sepo",
-    "difference",
-    "agent_norm",
-    "cross_play",
-    "shapley",
-    "nested",
-    "pooled",
-)
 LOSSES = ("grpo", "gspo", "reinforce_pp")
 
-# Credits that bring a baseline of their own.
-_OWN_BASELINE = ("nested", "pooled")
+
+@dataclasses.dataclass(frozen=True)
+class CreditEntry:
+    """What the configuration knows about a credit estimator, without importing the mathematics.
+
+    Attributes:
+      fields: of the section `credit`, that it takes.
+      masked_worlds: it reads worlds in which agents are masked.
+      solo_fields: that it takes besides where credit.solo_weight is above 0; where it has any, it
+        then reads masked worlds too.
+      baseline: "group" = the mean of the group is subtracted from its credit; "centred" = so, and
+        the result is not divided by the standard deviation; "own" = it has one of its own.
+    """
+
+    fields: tuple[str, ...] = ()
+    masked_worlds: bool = False
+    solo_fields: tuple[str, ...] = ()
+    baseline: Literal["group", "centred", "own"] = "group"
+
+
+# A line for each entry of the dict in rl/credit.py. All that the fields below say about estimators
+# follows from it, and a test compares it with the estimators.
+CREDITS = {
+    "shared": CreditEntry(),
+    "magrpo": CreditEntry(baseline="centred"),
+    "individual": CreditEntry(),
+    "ccpo": CreditEntry(("alpha", "eta", "decay", "eps", "min_samples"), masked_worlds=True),
+    "ccpo_event": CreditEntry(("weight", "soft"), masked_worlds=True, baseline="centred"),
+    "sepo": CreditEntry(("own", "praise", "blame", "rating_length"), baseline="centred"),
+    "difference": CreditEntry(masked_worlds=True),
+    "agent_norm": CreditEntry(
+        ("decay", "eps", "min_samples"), masked_worlds=True, baseline="centred"
+    ),
+    "cross_play": CreditEntry(),
+    "shapley": CreditEntry(masked_worlds=True),
+    "nested": CreditEntry(("answers", "solo_weight"), solo_fields=("decay",), baseline="own"),
+    "pooled": CreditEntry(("decay", "eps", "answers", "scaled"), baseline="own"),
+}
+# Estimators that take more where credit.solo_weight is above 0.
+_WITH_SOLO_WEIGHT = tuple(name for name, entry in CREDITS.items() if entry.solo_fields)
+
+
+def _credits_with(baseline: str) -> tuple[str, ...]:
+    return tuple(name for name, entry in CREDITS.items() if entry.baseline == baseline)
+
+
+def _listed(values: Sequence[str], last: str = "or") -> str:
+    """``a, b or c``."""
+    return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} {last} {values[-1]}"
 
 
 def _only(
     name: str, known: Collection[str], values: tuple[str, ...], read: Callable[[Any], str]
 ) -> Condition:
     """One of the library's choices. A choice that the library does not know may take the field."""
-    words = values[0] if len(values) == 1 else f"{', '.join(values[:-1])} or {values[-1]}"
     return Condition(
-        f"{name}={words}",
+        f"{name}={_listed(values)}",
         (name,),
         lambda config: read(config) in values or read(config) not in known,
     )
@@ -68,8 +100,21 @@ def _topology(*values: str) -> Condition:
     return _only("topology", TOPOLOGIES, values, lambda config: config.topology)
 
 
-def _credit(*values: str) -> Condition:
-    return _only("credit.name", CREDITS, values, lambda config: config.credit.name)
+def _credit(name: str) -> Condition:
+    """The estimators that take a field of the section `credit`."""
+    takers = tuple(key for key, entry in CREDITS.items() if name in entry.fields)
+    solo_takers = tuple(key for key, entry in CREDITS.items() if name in entry.solo_fields)
+    condition = _only("credit.name", CREDITS, takers, lambda config: config.credit.name)
+    if not solo_takers:
+        return condition
+    return Condition(
+        f"{condition.words}, or {_listed(solo_takers)} with credit.solo_weight above 0",
+        ("credit.name", "credit.solo_weight"),
+        lambda config: (
+            condition.holds(config)
+            or (config.credit.name in solo_takers and config.credit.solo_weight > 0)
+        ),
+    )
 
 
 def _loss(*values: str) -> Condition:
@@ -80,7 +125,7 @@ def baseline(config: "Config") -> str:
     """A run's baseline: its own choice, else what follows from its loss and credit."""
     if config.advantage.baseline is not None:
         return config.advantage.baseline
-    if config.loss.name == "reinforce_pp" or config.credit.name in _OWN_BASELINE:
+    if config.loss.name == "reinforce_pp" or config.credit.name in _credits_with("own"):
         return "none"
     return "group"
 
@@ -127,30 +172,24 @@ _GROUP_BASELINE = Condition(
     ("advantage.baseline", "loss.name", "credit.name"),
     lambda config: baseline(config) == "group",
 )
-_SOLO_ANSWERS = Condition(
-    "credit.name=ccpo, agent_norm or pooled, or nested with credit.solo_weight above 0",
-    ("credit.name", "credit.solo_weight"),
-    lambda config: (
-        config.credit.name not in CREDITS
-        or config.credit.name in ("ccpo", "agent_norm", "pooled")
-        or config.credit.name == "nested"
-        and config.credit.solo_weight > 0
-    ),
-)
+
+
+def _reads_masked_worlds(config: "Config") -> bool:
+    name = config.credit.name
+    if name in _WITH_SOLO_WEIGHT and config.credit.solo_weight > 0:
+        return True
+    return name not in CREDITS or CREDITS[name].masked_worlds
+
+
+_READERS = [
+    *(name for name, entry in CREDITS.items() if entry.masked_worlds),
+    *(f"{name} with credit.solo_weight above 0" for name in _WITH_SOLO_WEIGHT),
+]
 _MASKED_WORLDS = Condition(
-    "a credit that reads masked worlds (ccpo, ccpo_event, difference, agent_norm, shapley, "
-    "nested with credit.solo_weight above 0) in a team whose members read each other (dyad, chain, "
-    "debate or graph)",
+    f"a credit that reads masked worlds ({', '.join(_READERS)}) in a team whose members read each "
+    "other (dyad, chain, debate or graph)",
     ("credit.name", "topology"),
-    lambda config: (
-        config.topology != "voting"
-        and (
-            config.credit.name not in CREDITS
-            or config.credit.name in ("ccpo", "ccpo_event", "difference", "agent_norm", "shapley")
-            or config.credit.name == "nested"
-            and config.credit.solo_weight > 0
-        )
-    ),
+    lambda config: config.topology != "voting" and _reads_masked_worlds(config),
 )
 _EVALUATES = Condition(
     "data.heldout above 0 or a test set in data.eval",
@@ -219,64 +258,64 @@ class TeamConfig:
 class CreditConfig:
     """What each agent is rewarded for."""
 
-    name: str = field("ccpo", "credit estimator", choices=CREDITS, extensible=True)
-    alpha: float = field(1.0, "slope inside tanh", above=0, applies=_credit("ccpo"))
-    eta: float = field(1.0, "slope of the history gate", at_least=0, applies=_credit("ccpo"))
+    name: str = field("ccpo", "credit estimator", choices=tuple(CREDITS), extensible=True)
+    alpha: float = field(1.0, "slope inside tanh", above=0, applies=_credit("alpha"))
+    eta: float = field(1.0, "slope of the history gate", at_least=0, applies=_credit("eta"))
     decay: float = field(
-        0.99, "decay of the running moments per step", at_least=0, below=1, applies=_SOLO_ANSWERS
+        0.99, "decay of the running moments per step", at_least=0, below=1, applies=_credit("decay")
     )
     eps: float = field(
         1e-6,
         "added to a standard deviation before division",
         above=0,
-        applies=_credit("ccpo", "agent_norm", "pooled"),
+        applies=_credit("eps"),
     )
     min_samples: int = field(
-        10, "values seen before shaping begins", at_least=1, applies=_credit("ccpo", "agent_norm")
+        10, "values seen before shaping begins", at_least=1, applies=_credit("min_samples")
     )
     weight: float = field(
-        0.2, "weight of the event bonus (lambda)", at_least=0, applies=_credit("ccpo_event")
+        0.2, "weight of the event bonus (lambda)", at_least=0, applies=_credit("weight")
     )
     soft: bool = field(
         False,
         "bonus (joint - solo) / 2 instead of the three-valued event",
-        applies=_credit("ccpo_event"),
+        applies=_credit("soft"),
     )
     own: float = field(
         0.3,
         "weight of a role's rating of itself",
         at_least=0,
         at_most=1,
-        applies=_credit("sepo"),
+        applies=_credit("own"),
     )
     praise: float = field(
         0.2,
         "weight of the shares where the team was right",
         at_least=0,
         below=1,
-        applies=_credit("sepo"),
+        applies=_credit("praise"),
     )
     blame: float = field(
         0.2,
         "weight of the shares where the team was wrong",
         at_least=0,
         below=1,
-        applies=_credit("sepo"),
+        applies=_credit("blame"),
     )
-    answers: int = field(
-        4, "answers per thought (K)", at_least=2, applies=_credit("nested", "pooled")
-    )
+    answers: int = field(4, "answers per thought (K)", at_least=2, applies=_credit("answers"))
     solo_weight: float = field(
         0.0,
         "share of solo answers in agent 0's baseline; above 0 they are decoded",
         at_least=0,
         at_most=1,
-        applies=_credit("nested"),
+        applies=_credit("solo_weight"),
     )
     scaled: bool = field(
-        True, "divide by the standard deviation of the prompt's rewards", applies=_credit("pooled")
+        True, "divide by the standard deviation of the prompt's rewards", applies=_credit("scaled")
     )
-    rating_length: int = field(256, "most tokens of a rating", at_least=1, applies=_credit("sepo"))
+    rating_length: int = field(
+        256, "most tokens of a rating", at_least=1, applies=_credit("rating_length")
+    )
     solo_samples: int | None = field(
         None,
         "samples per prompt in each masked world that is decoded",
@@ -305,7 +344,7 @@ class AdvantageConfig:
         None,
         "divide by the standard deviation of the group",
         none_means=(
-            "True, but False with credit ccpo_event, sepo, magrpo and agent_norm, made "
+            f"True, but False with credit {_listed(_credits_with('centred'), 'and')}, made "
             "for centred advantages"
         ),
         applies=_GROUP_BASELINE,

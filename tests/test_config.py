@@ -7,15 +7,17 @@ import pathlib
 
 import pytest
 
-from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES, models
+from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES, make_credit, models
 from ccpo_jax import config as table
 from ccpo_jax.config import FIELDS, MOVED, REMOVED, Config, flatten, from_flat, get, parse
 from ccpo_jax.devices.sharding import RULES
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import ON_RESUME, as_text
 from ccpo_jax.presets import load_preset
+from ccpo_jax.rl.topology import dyad
 from ccpo_jax.rollout.role_prompts import PROMPTS
 from tests.support.errors import raises_for
+from tests.support.outcomes import FITS
 
 pytestmark = pytest.mark.fast
 
@@ -214,6 +216,21 @@ def test_credit_fields_are_what_the_estimators_take(credit):
     ours = fields_with_effect("credit", **{"credit.name": credit, "credit.solo_weight": 0.5})
     of_the_program = {"name", "solo_samples"} | ({"rating_length"} if credit == "sepo" else set())
     assert ours - of_the_program == options(CREDITS[credit])
+
+
+@pytest.mark.parametrize("credit", CREDITS)
+def test_the_table_knows_what_an_estimator_reads_and_how_it_is_centred(credit):
+    entry = table.CREDITS[credit]
+    for team in FITS[credit]:
+        estimator = make_credit(credit, team)
+        # Votes of voters are counted again, without a masked world.
+        if any(team.reads):
+            assert bool(estimator.needs.ablated) == entry.masked_worlds
+        assert (estimator.baseline.kind == "none") == (entry.baseline == "own")
+        if entry.baseline != "own":
+            assert estimator.baseline.normalize_std == (entry.baseline == "group")
+        if entry.solo_fields and team == dyad():
+            assert make_credit(credit, team, solo_weight=0.5).needs.ablated
 
 
 @pytest.mark.parametrize("loss", LOSSES)
