@@ -1,9 +1,8 @@
 """Predicts the GPU benchmarks from the bytes and operations of compiled programs.
 
-A compiled program allows the time that its kernels take at the device's own rates, one after the
-other (`compiled.py`). It takes longer than that, by what such programs took when they were last
-measured. Nothing else
-takes time here: the host runs ahead, and verification is short.
+The least time of a compiled program is that of its kernels, one after the other, at the device's
+own rates (`compiled.py`). A prediction stretches it by as much as such programs took longer when
+they were last measured. Nothing else takes time: the host runs ahead, and verification is short.
 """
 
 import functools
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.integers import ceil_div
-from ccpo_jax.learner.packing import PackedBatch, gather_sequences, pack
+from ccpo_jax.learner.packing import PackedBatch, TrainSequence, gather_sequences, pack
 from ccpo_jax.learner.update import AdamW, accumulate, apply_gradients
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.models.decoder import Decoder, parameter_shapes, policy_of
@@ -28,30 +27,40 @@ from experiments.bench import train, workloads
 from experiments.bench.compiled import compiled, kernels, seconds
 from experiments.bench.roofline import Rates, decode_work, train_work
 
-H200 = Rates(
-    copy_bytes_per_second=3.75e12, matmul_flops_per_second=644e12
-)  # measured 2026-11-26, see docs/performance-logbook.md
+# Measured 2026-11-26, see docs/performance-logbook.md.
+H200 = Rates(copy_bytes_per_second=3.75e12, matmul_flops_per_second=644e12)
+
 _DTYPE = jnp.dtype(jnp.bfloat16)
 
 
 class Reached(NamedTuple):
-    """What programs reached of what they allow."""
+    """The part of the speed that their kernels allow that programs reached."""
 
     sampling: float
     learning: float
 
 
 ALLOWED = Reached(1.0, 1.0)
-MEASURED = Reached(0.60, 0.86)  # on an H200, 2026-11-26, see docs/performance-logbook.md
+
+# On an H200, 2026-11-26, see docs/performance-logbook.md.
+MEASURED = Reached(0.60, 0.86)
 
 
 class Allowed(NamedTuple):
-    """Seconds that compiled programs allow, and the least work there is in them."""
+    """Least seconds of compiled programs, and the least work that they have to do.
+
+    Attributes:
+      prefill: seconds.
+      decode: seconds.
+      learn: seconds.
+      decode_bytes: of the last turns, as the benchmark counts them.
+      train_flops: operations of the gradients.
+    """
 
     prefill: float = 0.0
     decode: float = 0.0
     learn: float = 0.0
-    decode_bytes: float = 0.0  # of the last turns, as the benchmark counts them
+    decode_bytes: float = 0.0
     train_flops: float = 0.0
 
 
@@ -77,39 +86,42 @@ def predict(words: Sequence[str], reached: Reached) -> dict[str, float]:
 def allowed(words: tuple[str, ...]) -> Allowed:
     """What the programs of one run of the benchmark allow; `words` as in `predict`."""
     args = bench.parser().parse_args(words)
-    config, found = workloads.architecture(args.model), Allowed()
+    config = workloads.architecture(args.model)
     if args.what == "train":
-        rows = train.training_rows(config, args)
-    else:
-        team, spoken = _spoken(args)
-        prefill, decode = _sampling(config, team, spoken)
-        last = [spoken.turns[turn] for turn in team.stages[-1]]
-        found = Allowed(
-            prefill,
-            decode,
-            decode_bytes=float(decode_work(config, last, _DTYPE.itemsize)[-1].bytes),
-        )
-        if args.what == "rollout":
-            return found
-        turns, signal = (
-            range(len(spoken.turns)),
-            np.ones((len(spoken.turns), args.prompts, args.samples), np.float32),
-        )
-        rows = gather_sequences(spoken, signal, turns, range(args.prompts))
+        return _with_learning(Allowed(), config, args, train.training_rows(config, args))
+
+    team, spoken = _spoken(args)
+    prefill, decode = _sampling(config, team, spoken)
+    last_turns = [spoken.turns[turn] for turn in team.stages[-1]]
+    work = decode_work(config, last_turns, _DTYPE.itemsize)[-1]
+    found = Allowed(prefill, decode, decode_bytes=float(work.bytes))
+    if args.what == "rollout":
+        return found
+
+    num_turns = len(spoken.turns)
+    signal = np.ones((num_turns, args.prompts, args.samples), np.float32)
+    rows = gather_sequences(spoken, signal, range(num_turns), range(args.prompts))
+    return _with_learning(found, config, args, rows)
+
+
+def _with_learning(
+    found: Allowed, config: ModelConfig, args, rows: Sequence[TrainSequence]
+) -> Allowed:
+    """What is known of sampling, with an update on these sequences."""
     batches = pack(rows, row_length=args.pack_length, rows_per_microbatch=args.micro_batch)
     return found._replace(
-        learn=_learning(config, args, batches), train_flops=float(train_work(config, batches).flops)
+        learn=_learning(config, args, batches),
+        train_flops=float(train_work(config, batches).flops),
     )
 
 
 def _spoken(args) -> tuple[Team, Rollout]:
-    """The team and what it says, as long as on the GPU but said by a network of one layer."""
+    """The team and a rollout as long as on the GPU, but by a network of one layer."""
     small, policy, weights = workloads.stand_in()
     stop = workloads.stop_tokens(small, args)
     team = workloads.team_of(args, small, policy, stop)
-    return team, workloads.spoken_by(
-        team, weights, workloads.prompts_of(args, small, stop), args, bool(args.solo), 0
-    )
+    prompts = workloads.prompts_of(args, small, stop)
+    return team, workloads.spoken_by(team, weights, prompts, args, bool(args.solo), 0)
 
 
 def _gpu_policy(config: ModelConfig, remat: str) -> Policy:
@@ -118,37 +130,40 @@ def _gpu_policy(config: ModelConfig, remat: str) -> Policy:
 
 
 def _sampling(config: ModelConfig, team: Team, spoken: Rollout) -> tuple[float, float]:
-    """Seconds of the prefills and of the decode loops, one of each a stage."""
+    """Seconds of the prefills and of the decode loops, one of each per stage."""
     policy = _gpu_policy(config, "none")
-    prefill, decode = 0.0, 0.0
     weights = jax.eval_shape(policy.publish, parameter_shapes(config))
+    prefill_seconds = 0.0
+    decode_seconds = 0.0
     for stage in team.stages:
         turns = [spoken.turns[turn] for turn in stage]
-        prompts = Prompts(
-            *(
-                np.concatenate(field)
-                for field in zip(*(turn.prompts for turn in turns), strict=True)
-            )
-        )
-        limit, groups = (
-            team.agents[stage[0]].max_tokens,
-            tail_groups(prompts, turns[0].samples_per_variant),
-        )
+        fields = zip(*(turn.prompts for turn in turns), strict=True)
+        prompts = Prompts(*(np.concatenate(field) for field in fields))
+        limit = team.agents[stage[0]].max_tokens
         first, loop, _ = sampling_programs(
-            policy, weights, prompts, max_tokens=limit, groups=groups
+            policy,
+            weights,
+            prompts,
+            max_tokens=limit,
+            groups=tail_groups(prompts, turns[0].samples_per_variant),
         )
-        half = (1 + 1 / limit) / 2  # of the slots hold a token on average
+
         # Of branches the short one is taken: nothing asks for top-p.
-        prefill += seconds(kernels(first.as_text(), taken=min), H200)
-        decode += seconds(kernels(loop.as_text(), steps=limit - 1, filled=half, taken=min), H200)
-    return prefill, decode
+        begin = kernels(first.as_text(), taken=min)
+        # The part of the slots that holds a token on average.
+        filled = (1 + 1 / limit) / 2
+        decoding = kernels(loop.as_text(), steps=limit - 1, filled=filled, taken=min)
+        prefill_seconds += seconds(begin, H200)
+        decode_seconds += seconds(decoding, H200)
+    return prefill_seconds, decode_seconds
 
 
 def _learning(config: ModelConfig, args, batches: Sequence[PackedBatch]) -> float:
     """Seconds of one step of the optimizer with the gradients of these micro-batches."""
     policy = _gpu_policy(config, args.remat)
     params = parameter_shapes(config)
-    programs, took = {}, 0.0
+    programs: dict[tuple[int, ...], str] = {}
+    took = 0.0
     for batch in batches:
         shape = batch.tokens.shape
         if shape not in programs:
@@ -156,6 +171,7 @@ def _learning(config: ModelConfig, args, batches: Sequence[PackedBatch]) -> floa
         # Chunks of response tokens whose logits exist at once.
         chunks = ceil_div(int(batch.used.max()), max(args.logits // shape[0], 1))
         took += seconds(kernels(programs[shape], steps=chunks), H200)
+
     optimizer = AdamW(learning_rate=1e-6)
     number = jax.ShapeDtypeStruct((), jnp.float32)
     state = jax.eval_shape(optimizer.init, params)
@@ -174,8 +190,7 @@ def sampling_programs(
     groups: TailGroups | None = None,
     stacked: bool = False,
 ) -> tuple[jax.stages.Compiled, jax.stages.Compiled, DecodeState]:
-    """What begins responses and what decodes them, compiled, and the shapes that pass between the
-    two.
+    """The prefill and the decode loop, compiled, and the shapes that pass between the two.
 
     Args:
       policy: the network's functions, as on that GPU.
@@ -206,9 +221,7 @@ def sampling_programs(
 
 
 def gradient(policy: Policy, params, batch: PackedBatch, chunk: int) -> jax.stages.Compiled:
-    """What adds up the gradient of one micro-batch, compiled for parameters and packed rows of such
-    shapes.
-    """
+    """The program that adds up the gradient of one micro-batch, for arguments of such shapes."""
     number = jax.ShapeDtypeStruct((), jnp.float32)
     one = functools.partial(accumulate, policy, train.loss_of(chunk))
     return compiled(
