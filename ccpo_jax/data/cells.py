@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+_PLAIN_TYPES = frozenset((str, int, float, bool, list, dict, type(None)))
+
 
 class UnusableRow(Exception):
     """A row that lacks what a problem needs; the message is the reason that is counted."""
@@ -17,6 +19,9 @@ def plain(value: Any) -> Any:
       >>> plain(np.array([1.0, 2.0])), plain(decimal.Decimal("1.50"))
       ([1.0, 2.0], 1.5)
     """
+    # Most cells are plain already.
+    if type(value) in _PLAIN_TYPES:
+        return value
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):

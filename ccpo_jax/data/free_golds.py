@@ -47,38 +47,51 @@ def free_gold(row: Mapping[str, Any]) -> str:
       InputError: the gold is neither text nor a number.
 
     Example:
-      >>> free_gold({"answer": "", "solution": r"so $\boxed{3}$ or $\boxed{-3}$"})
+      >>> free_gold({"answer": "", "solution": r"so $x=\boxed{3}$ or $x=\boxed{-3}$"})
       '3, -3'
     """
     reason = "empty gold"
     for column in GOLD_COLUMNS:
         if column not in row or is_empty(row[column]):
             continue
-        text = _answer(plain(row[column]), column)
+        text, is_boxed = _answer(plain(row[column]), column)
         kind = _placeholder(text)
         if kind == "proof":
             # A box in a proof is a step and not the answer.
             raise UnusableRow("gold is a placeholder")
-        if kind:
+        if kind and not is_boxed:
             reason = "gold is a placeholder"
         elif text:
             return text
     raise UnusableRow(reason)
 
 
-def _answer(gold: Any, column: str) -> str:
+def _answer(gold: Any, column: str) -> tuple[str, bool]:
+    """(the answer that a cell holds, whether it stood in a box)."""
     if not isinstance(gold, str) and not is_number(gold):
         raise InputError(column, f"must be text or a number, received {gold!r:.40}")
     text = printable(str(gold))
 
-    if column == SOLUTION_COLUMN:
-        text = last_boxed(text) or _last_line_after_hashes(text)
-    else:
+    if column != SOLUTION_COLUMN:
         text = text.rpartition("####")[2].strip()
-        # A whole solution under the name of an answer ends in a box too.
-        text = last_boxed(text) or text
-    formula = _FORMULA.fullmatch(text)
-    return formula[1].strip() if formula else text
+    # A whole solution under the name of an answer ends in a box too.
+    boxed = _last_boxed(text)
+    if column == SOLUTION_COLUMN:
+        text = _last_line_after_hashes(text)
+    formula = _FORMULA.fullmatch(boxed or text)
+    return (formula[1].strip() if formula else boxed or text), bool(boxed)
+
+
+def _last_boxed(text: str) -> str:
+    """The last boxes of a text; "" where there is none."""
+    boxed = ""
+    # A box may stand in a box, and nobody draws more of them than this.
+    for _ in range(4):
+        inner = last_boxed(boxed or text)
+        if inner is None:
+            break
+        boxed = inner
+    return boxed
 
 
 def _last_line_after_hashes(solution: str) -> str:

@@ -1,6 +1,8 @@
 """Passages in front of a question, and texts under the same name that hold the answer."""
 
+import functools
 import re
+from collections.abc import Iterator
 
 from ccpo_jax.data.cells import same_spacing
 
@@ -10,14 +12,14 @@ _LONGEST_LABEL = 60
 # A solution shorter than this may stand in a passage by chance.
 _SHORTEST_SOLUTION = 20
 
-# What stands between words that announce an answer and the answer: "Answer: **42**", "A: (B)".
-_SIGNS = r"[\s*_`'\"$#:=>|({\[\\.-]{0,20}"
-
-# Words that announce an answer, in texts of questions with their answers.
-_ANNOUNCEMENT = (
+# The end of a text that announces an answer, with signs as in "Answer: **42**" and "A: (B)".
+_ANNOUNCEMENT = re.compile(
     r"(?:\b(?:answer|ans|a|solution|response|output|assistant|gold|result)\b(?=\W{0,20}[:=>|])"
     r"|\b(?:answer|solution|result)\s+(?:is|was|would\s+be)\b|\#{4}|\\f?box(?:ed)?\b|</think>)"
+    r"[\s*_`'\"$#:=>|({\[\\.-]{0,20}\Z",
+    flags=re.IGNORECASE,
 )
+_LONGEST_ANNOUNCEMENT = 60
 
 # A question and its answer, each behind its label; the group is the answer.
 _DIALOGUE = re.compile(
@@ -55,19 +57,20 @@ def states_answer(passage: str, question: str, answer: str, solutions: tuple[str
             return True
 
     folded = _folded(answer)
-    if not folded:
+    positions = list(_positions(text, folded))
+    if not positions:
         return False
-    token = rf"(?<![\w.]){re.escape(folded)}(?!\w|\.\d)"
-    if text == folded or re.search(_ANNOUNCEMENT + _SIGNS + token, text):
+    if text == folded or any(_is_announced(text, start) for start in positions):
         return True
     dialogue = _DIALOGUE.search(text)
-    if dialogue and re.search(token, dialogue[1]):
+    if dialogue and positions[-1] >= dialogue.start(1):
         return True
 
     # Behind the question stands its solution; a passage stands in front of it.
-    _, _, behind = text.partition(_folded(question))
-    end = "" if repeats_question(passage, question) else r"\W*$"
-    return re.search(token + end, behind) is not None
+    before, found, _ = text.partition(_folded(question))
+    is_behind = bool(found) and positions[-1] >= len(before) + len(found)
+    is_end = re.search(r"\w", text[positions[-1] + len(folded) :]) is None
+    return is_behind and (is_end or repeats_question(passage, question))
 
 
 def states_letter(passage: str, letter: str) -> bool:
@@ -77,10 +80,27 @@ def states_letter(passage: str, letter: str) -> bool:
       >>> states_letter("Answer: (B)", "B"), states_letter("The answer is A long story.", "A")
       (True, False)
     """
-    pattern = rf"(?i:{_ANNOUNCEMENT}){_SIGNS}{letter}(?=[\s*_`'\")\]}}.]*$|[.)\]:*])"
-    return re.search(pattern, passage, flags=re.MULTILINE) is not None
+    letters = re.finditer(r"[A-Z](?=[\s*_`'\")\]}.]*$|[.)\]:*])", passage, flags=re.MULTILINE)
+    return any(match[0] == letter and _is_announced(passage, match.start()) for match in letters)
 
 
+def _positions(text: str, answer: str) -> Iterator[int]:
+    """Where an answer stands in a text as a word or number of its own."""
+    position = text.find(answer) if answer else -1
+    while position >= 0:
+        end = position + len(answer)
+        is_begun = re.match(r"[\w.]", text[max(0, position - 1) : position])
+        if not is_begun and not re.match(r"\w|\.\d", text[end : end + 2]):
+            yield position
+        position = text.find(answer, position + 1)
+
+
+def _is_announced(text: str, position: int) -> bool:
+    beginning = text[max(0, position - _LONGEST_ANNOUNCEMENT) : position]
+    return _ANNOUNCEMENT.search(beginning) is not None
+
+
+@functools.lru_cache(maxsize=64)
 def _folded(text: str) -> str:
     """The text in small letters, with single blanks, and numbers in one form: 1,000.0 as 1000."""
     text = same_spacing(text).casefold()

@@ -1,5 +1,6 @@
 """Options under a name that is not known: such a row must not be read as mathematics."""
 
+import functools
 import re
 import string
 from collections.abc import Iterator, Mapping
@@ -86,11 +87,13 @@ def _several_values(columns: Mapping[str, Any], prefix: str, depth: int) -> Iter
         elif isinstance(value, list | tuple):
             if len(value) > 1:
                 yield _Several(f"{prefix}{name}", f"{prefix}{name}", list(value))
-        elif match := _NUMBERED.fullmatch(str(name)):
-            if (isinstance(value, str) or is_number(value)) and not is_empty(value):
-                numbered.setdefault(match[1], {})[match[2].lower()] = (name, value)
+        elif (isinstance(value, str) or is_number(value)) and not is_empty(value):
+            stem, label = _split_name(str(name))
+            numbered.setdefault(stem, {})[label] = (name, value)
 
     for stem, members in numbered.items():
+        if len(members) == 1:
+            continue
         for labels in (string.ascii_lowercase, "0123456789", "123456789"):
             count = 0
             while count < len(labels) and labels[count] in members:
@@ -101,6 +104,14 @@ def _several_values(columns: Mapping[str, Any], prefix: str, depth: int) -> Iter
                 yield _Several(f"{prefix}{name}", f"{prefix}{stem}", values)
 
 
+@functools.lru_cache(maxsize=4096)
+def _split_name(name: str) -> tuple[str, str]:
+    """("option", "a") of "optionA", "option_a" and "option a"."""
+    match = _NUMBERED.fullmatch(name)
+    return (match[1], match[2].lower()) if match else (name, "")
+
+
+@functools.lru_cache(maxsize=4096)
 def _words(name: str) -> frozenset[str]:
     """The words of a name: {"answer", "choices"} of "answerChoices" and of "answer_choices"."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", str(name))

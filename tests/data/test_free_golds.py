@@ -17,6 +17,19 @@ def gold(**cells):
     [
         ("so \\boxed{3} and \\boxed{-3}", "3, -3"),
         ("$\\boxed{3}$ or $\\boxed{-3}$", "3, -3"),
+        ("$x=\\boxed{3}$ or $x=\\boxed{-3}$", "3, -3"),
+        ("either $\\boxed{1}$, $\\boxed{2}$, or $\\boxed{3}$", "1, 2, 3"),
+        ("$x=\\boxed{2}$, $y=\\boxed{1}$", "x=2, y=1"),
+        ("First $a=\\boxed{1}$. Then $b = \\boxed{2}$.", "2"),
+        ("$\\boxed{5}$, as $\\boxed{5}$", "5"),
+        ("$\\boxed 7$", "7"),
+        ("our answer is $\\boxed 7$.", "7"),
+        ("\\boxed 7", "7"),
+        ("$\\boxed\\frac12$", "\\frac12"),
+        ("$\\boxed-3$", "-3"),
+        ("$\\boxed{\\boxed{3}}$", "3"),
+        ("\\boxed{$7$}", "7"),
+        ("\\boxed{None}", "None"),
         ("\\boxed{1}\n\nCheck: 1 + 1 = 2.", "1"),
         ("first \\boxed{1}. In the second case we get \\boxed{2}.", "2"),
         ("it is \\fbox{5}", "5"),
@@ -100,8 +113,12 @@ def test_answers_that_look_like_placeholders(text):
 def test_a_placeholder_beside_a_solution():
     assert gold(answer="see solution", solution="so \\boxed{7}") == "7"
     assert gold(answer="N/A", groundtruth="12") == "12"
-    with pytest.raises(UnusableRow, match="^gold is a placeholder$"):
-        gold(answer="unknown", solution="no box")
+    for cells in (
+        {"answer": "unknown", "solution": "no box"},
+        {"solution": "\\boxed{\\text{Proof}}"},
+    ):
+        with pytest.raises(UnusableRow, match="^gold is a placeholder$"):
+            gold(**cells)
     # A box in a proof is not what the problem asks for.
     with pytest.raises(UnusableRow, match="^gold is a placeholder$"):
         gold(answer="proof", solution="so \\boxed{7}")
