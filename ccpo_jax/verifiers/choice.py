@@ -24,8 +24,11 @@ _SINGLE = re.compile(
     r"(?:(?i:option|choice|answer):?\s+)?[(\[]?([A-Za-z])(?:[)\]]|[)\].:]+\s.*)?[.:]?", re.DOTALL
 )
 
+# Only a text of at most so many characters can be the text of an option and nothing else.
+_LONGEST_OPTION = 2000
+
 # Signs that do not tell the texts of two options apart.
-_IGNORED = re.compile(r"[\s.,;:!?$*_`\"'{}]|\\(?:text|mathrm|textbf|left|right)\b")
+_IGNORED = re.compile(r"[\s.,;:!?#$*_`\"'{}]|\\(?:text|mathrm|textbf|left|right)\b")
 
 
 def extract_choice(text: str, context: Context) -> str | None:
@@ -45,8 +48,7 @@ def extract_choice(text: str, context: Context) -> str | None:
       'B'
     """
     plain = plain_text(text)
-    statements = find_statements(plain)
-    statements += _options_stated(plain, context.options, [each.position for each in statements])
+    statements = find_statements(plain) + _options_stated(plain, context)
 
     # Called right one after another, the options are only discussed.
     called_right = {each.letter for each in statements if each.kind == "right"}
@@ -67,26 +69,24 @@ def _known_letters(context: Context) -> Sequence[str]:
     return list(string.ascii_uppercase[: len(context.options) or None])
 
 
-def _options_stated(
-    text: str, options: Sequence[str], letter_positions: Sequence[int]
-) -> list[Statement]:
+def _options_stated(text: str, context: Context) -> list[Statement]:
     """Statements that give the text of exactly one option in place of its letter."""
-    if not options:
+    if not context.options:
         return []
-    option_texts = [_normalize(plain_text(option)) for option in options]
-    phrases = find_phrases(text) or [(0, text)]
+    option_texts = [_normalize(plain_text(option)) for option in context.options]
+    labels = [letter.casefold() for letter in _known_letters(context)]
 
     statements = []
-    for position, phrase in phrases:
-        # Where a letter is stated as well, it counts: options may be letters themselves.
-        if any(position <= other <= position + len(phrase) for other in letter_positions):
-            continue
+    for position, phrase in [(0, text[:_LONGEST_OPTION]), *find_phrases(text)]:
         # The phrase is the rest of its line, or ends with its sentence or with a bracket.
-        for end in ("", ". ", "}", ", "):
-            words = _normalize(phrase.partition(end)[0] if end else phrase)
-            if words and option_texts.count(words) == 1:
+        for end in ("\n", ". ", "}", ", "):
+            part = phrase.partition(end)[0]
+            words = _normalize(part)
+            # A letter is a label, even where another option consists of it.
+            if option_texts.count(words) == 1 and words not in labels:
                 letter = string.ascii_uppercase[option_texts.index(words)]
-                statements.append(Statement(position, letter, "stated"))
+                # Letters inside the option are part of it, not statements that follow.
+                statements.append(Statement(position + len(part), letter, "stated"))
                 break
     return statements
 

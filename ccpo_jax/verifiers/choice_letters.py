@@ -44,13 +44,22 @@ _LETTER = re.compile(
     rf"|(?:[(\[{{<]{{1,2}}[ ]{{0,3}})?(?P<bare>[A-Z]{_NOT_BEHIND}{_BEHIND_CAPITAL}"
     rf"|[a-z]{_NOT_BEHIND}{_BEHIND_SMALL}|{_SMALL_LABEL}))"
 )
-_SUBJECT = re.compile(rf"[)\]}}>.:]*+[ \t]++(?:{_VERBS})\b")
+# The verb behind a letter; behind brackets or a point, which may also label the text of an option,
+# a judgement: "(A) is wrong", but not "(A) is a dog".
+_VERB = re.compile(rf"[)\]}}>.:]*+[ \t]++(?:{_VERBS})\b")
+_BARE_SUBJECT = re.compile(rf"[ \t]++(?:{_VERBS})\b")
+_JUDGED = re.compile(
+    r"[)\]}>.:]*+[ \t]++(?:(?:is|are|was|would be|seems|looks|must be|can be|cannot be|can't be"
+    r"|isn't)(?: \w{1,20}){0,2}? (?:wrong|incorrect|correct|right|false|true|out|eliminated|answer"
+    r"|option|choice|impossible|plausible|irrelevant|better|best|trap|distractor|supported)\b"
+    r"|(?:fails|works|fits|holds|remains)(?=[.,;!?\n]))"
+)
 _SEVERAL_SUBJECTS = re.compile(r"[)\]}>]*+[ \t]++(?:are|were|both|all|have|do|fit|work|hold)\b")
 
 # What joins two letters to one answer: "A or B", "A, B", "A/B", "A, but it could also be B".
 _ALSO = (
     r"(?:[\s,(\[{]|\b(?:or|and|also|maybe|perhaps|possibly|probably|even|either|option|choice"
-    r"|answer|letter|the|else|but|alternatively|boxed:"
+    r"|answer|letter|the|else|but|though|although|alternatively|boxed:"
     r"|it (?:could|might|may) (?:also |as well )?be|(?:could|might|may) (?:also )?be)"
     r"(?=[\s,(\[{])|选项|也可能|可能)*+"
 )
@@ -65,7 +74,7 @@ _ALSO_RIGHT = re.compile(
     r"|possible|plausible)(?! wrong| incorrect| not)|(?:could|may|might|would) also\b"
     r"|(?:could|may|might) be)"
 )
-_NEXT_TO = re.compile(r"[ )\]}>]*+(?:boxed: )?")
+_NEXT_TO = re.compile(r"[ ]*+(?:\}?[ ]*+boxed:[ ]*+)?")
 _CLAUSE_END = re.compile(r"[ \t)\]}>]*+(?:[.,;!?\n]|\Z)")
 
 # The words that may stand before the letter of an item of a list: "Option A: it rains".
@@ -92,7 +101,7 @@ class Letters(NamedTuple):
       start: position of the first, brackets included.
       end: position behind the last, without what closes its brackets.
       is_marked: whether the last stands in brackets.
-      is_subject: whether a verb follows, which makes them the subject of a clause.
+      is_subject: whether a verb makes them the subject of a clause: "B is a trap".
       is_item: whether they label an item of a list of options.
     """
 
@@ -114,10 +123,11 @@ def find_letters(text: str) -> list[Letters]:
     groups: list[Letters] = []
     for match in _LETTER.finditer(text):
         letter = (match["marked"] or match["bare"]).upper()
-        is_subject = _SUBJECT.match(text, match.end()) is not None
-        single = Letters(
-            (letter,), match.start(), match.end(), match["marked"] is not None, is_subject, False
-        )
+        is_marked = match["marked"] is not None
+        is_subject = _JUDGED.match(text, match.end()) is not None
+        if not is_marked and _BARE_SUBJECT.match(text, match.end()):
+            is_subject = True
+        single = Letters((letter,), match.start(), match.end(), is_marked, is_subject, False)
         if groups and _belong_together(text, groups[-1], single):
             first = groups.pop()
             letters = tuple(dict.fromkeys((*first.letters, letter)))
@@ -135,11 +145,13 @@ def _belong_together(text: str, first: Letters, second: Letters) -> bool:
         return True
     if _BUT.fullmatch(between) and _ALSO_RIGHT.match(text, second.end):
         return True
-    if second.is_subject and not _SEVERAL_SUBJECTS.match(text, second.end):
+    if _VERB.match(text, second.end) and not _SEVERAL_SUBJECTS.match(text, second.end):
         return False
     if _BOTH_OF.fullmatch(between):
         return True
-    is_answer = _CLAUSE_END.match(text, second.end) is not None
+    # "A B" and "(A)(B)" are two letters; in "(A) B" the second is the text of the option.
+    is_label = first.is_marked and not second.is_marked
+    is_answer = _CLAUSE_END.match(text, second.end) is not None and not is_label
     return is_answer and _NEXT_TO.fullmatch(between) is not None
 
 

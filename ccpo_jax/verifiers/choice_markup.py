@@ -39,7 +39,7 @@ _HTML = re.compile(r"</?(?:b|i|u|em|strong|mark|p|br|div|span|code|font|h\d)\b[^
 
 # <answer>B</answer> announces an answer, and so does a box: both become the words of one.
 _ANSWER_TAG = re.compile(r"(?i)[<\[](/?)(?:final[_ ]?)?(?:answer|ans|choice|solution)[>\]]")
-_BOX = re.compile(r"\\(?:fbox|boxed|framebox)\s*+\{")
+_BOX = re.compile(r"(?:\\(?:fbox|boxed|framebox)|(?<![A-Za-z\\])boxed)\s*+\{")
 
 # Commands for the shape of text besides those of TEXT_COMMAND; the group is the text.
 _TEXT = re.compile(TEXT_COMMAND)
@@ -82,7 +82,7 @@ def plain_text(text: str) -> str:
     if "<" in text or "[" in text:
         text = _ANSWER_TAG.sub(lambda tag: "\n" if tag[1] else "\nanswer: ", text)
         text = _HTML.sub(" ", text)
-    if "\\" in text:
+    if "\\" in text or "boxed" in text:
         text = _without_latex(text)
     text = _LINE_MARK.sub("", text)
     return _JOINING_UNDERSCORE.sub(" ", text).replace("_", "")

@@ -35,7 +35,8 @@ _MARK = r"(?:[:→]|=>|(?:(?<=answer)|(?<=answer ))=|[-–—]{1,2}(?=[\s(\[]))"
 _FILLER = (
     r"(?:[\s,:>→=–—-]|\b(?:i (?:think|believe|guess|suppose|would say)|in my opinion|of course)\b"
     r"|\b(?:the|most|likely|probably|clearly|definitely|certainly|surely|obviously|simply|just"
-    r"|therefore|thus|hence|then|indeed|actually|still|only|exactly|best|correct|right|final"
+    r"|therefore|thus|hence|then|indeed|actually|still|only|exactly|best|correct|right|final|first"
+    r"|second|third|fourth|fifth|last"
     r"|closest|to|as|follows|given|by|for|sure|is|be|option|choice|letter|answer|statement"
     r"|alternative|number|labell?ed|boxed)\b)*+"
 )
@@ -67,7 +68,7 @@ _CORRECTED = re.compile(
 _POINTED_AT = re.compile(
     r"(?i)\b(?:(?:it|this|that|which|they|these)"
     r"(?:'s|'ll be| is| are| was| (?:must|should|would|will) be| has to be| can only be)"
-    r"|(?:i|we)(?:'d| would| will|'ll)? (?:say|answer|guess)|(?:looks|seems) like"
+    r"|(?:i|we)(?:'d| would| will|'ll)? (?:say|answer|guess)|(?:looks|seems) like|going to say"
     rf"|probably|definitely|certainly|clearly|obviously|surely|likely){_FILLER}\Z"
 )
 _CLAUSE_END = re.compile(
@@ -85,7 +86,8 @@ _PRAISE = (
     r"|likely|appropriate|suitable|accurate|logical|plausible|valid|possible) ){0,5}"
 )
 _CONFIRMED = re.compile(
-    rf"(?i)[\s)\]}}>,:]*+{_BE}(?:{_PRAISE}answer"
+    rf"(?i)[\s)\]}}>,:]*+{_BE}(?:{_PRAISE}answer|(?:my|our) (?:final )?(?:answer|choice)"
+    r"|the only (?:\w{1,20} )?(?:option|choice)"
     rf"|{_PRAISE.replace('0,5', '0,4')}(?:best|correct|right|appropriate|suitable|accurate|likely) "
     r"(?:choice|option|one|fit|response|solution|selection|statement|alternative))\b"
 )
@@ -98,12 +100,18 @@ _RIGHT = re.compile(
 _BEST = re.compile(
     r"(?i)[\s)\]}>,:]*+(?:best (?:describes|explains|supports|fits|captures|completes|matches"
     r"|represents|answers|reflects|summari[sz]es|illustrates|expresses)"
-    r"|most (?:strongly|closely|accurately|directly|clearly|likely) \w{2,15}s)\b"
+    r"|most (?:strongly|closely|accurately|directly|clearly|likely) \w{2,15}s"
+    r"|is the (?:one|option|statement) (?:that|which) (?:best|most|correctly)|it is(?=[.!]))\b"
 )
 # A statement is true; of a bare letter, a variable of the question, it says nothing.
 _TRUE = re.compile(rf"(?i)[\s)\]}}>,:]*+{_BE}(?:thus |therefore |clearly |indeed )*true\b")
 _OPTION = re.compile(r"(?i)\b(?:option|choice|answer|statement) \Z")
 _RIGHT_IN_CHINESE = re.compile(r"\s*(?:选项|项)?\s*(?:是|为)?(?:唯一)?(?:正确|对的)")
+_SOLE = re.compile(r"(?i)\bonly (?:(?:option|choice|answer|statement) )?\Z")
+_SOLE_RIGHT = re.compile(
+    r"(?i)[)\]}>]*+ (?!(?:is|are) (?:not|wrong|incorrect|false))"
+    r"(?:is|satisfies|matches|meets|fits|explains|follows|describes|agrees|supports)\b"
+)
 _ONLY = re.compile(rf"(?i)\b(?:only|option|choice|answer|so|thus|hence|therefore){_FILLER}\Z")
 
 # Chinese announcements: 答案是B, 正确选项：B, 故选B.
@@ -135,6 +143,7 @@ _WRONG_NOUN = re.compile(
     r"|\b(?:find|determine|identify|choose|select|decide|pick)(?: on)? the"
     rf"(?: \w{{1,20}})? {_NOUN}\s*+:"
 )
+_OPTION_TEXT = re.compile(r"[)\]}>:]*+ ++[A-Z]")
 _QUESTION = re.compile(r"[^.!?\n]{0,80}\?")
 _ONLY_IF = re.compile(r"[\s)\]}>,]*+(?:only )?(?:if|had|unless|when)\b")
 _ONLY_BUT = re.compile(r"[^.!?\n]{0,30}\b(?:if|unless|but)\b")
@@ -151,33 +160,38 @@ _REJECTED = re.compile(
 )
 
 # The last sentence, where it ends in a letter that it gives as its result.
-_RESULT = re.compile(r"(?i)(?:\b(?:is|are|be|option|choice|answer|statement)\b|[:→]) *+\Z")
+_RESULT = re.compile(
+    r"(?i)(?:\b(?:is|are|be|option|choice|answer|statement|get|matches|matching|to)\b|[:→]) *+\Z"
+)
 _NO_RESULT = re.compile(
     r"(?i)\b(?:not|never|cannot|nor|neither|than|except|unlike|wrong|if|whether|suppose|assume"
     r"|eliminat\w+|exclud\w+|reject\w*|rul(?:e|ed|es|ing) out|discard\w*|dismiss\w*|instead of"
-    r"|unlikely|impossible|(?<!no )doubt|consider\w*|evaluat\w+|examin\w+|analy[sz]\w+|check\w*"
-    r"|look at|discuss\w*|compar\w+|test|review)\b"
+    r"|unlikely|impossible|(?<!no )doubt|trap|distractor|mistake)\b"
+    r"|\b(?:consider|evaluate|examine|analy[sz]e|check|look at|discuss|compare|test|review)"
+    r"(?: (?:now|next|the|option|choice|statement|case)){0,3} *+\Z"
     r"|n't\b|incorrect (?:answer|option|choice)|[不非错]|排除"
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
+_WORD_AND_STOP = re.compile(r"[a-z)]{2}[.!?] *+\Z")
 _ENDING = re.compile(r"[\s.!,;:)\]}>]*+\Z")
 
-# What announces an answer in words, and how much of it is read.
+# What announces an answer in words; how long one may be, and how many, the last, are read.
 _PHRASE_START = re.compile(
     rf"(?i)\b(?:answers?|(?:correct|right|best) \w{{1,20}})\b[^.!?:;\n]{{0,60}}?(?:{_COPULA}|:)"
     r"[ \t]*+:?\s*+|\bboxed: \{"
 )
-_PHRASE = 400
+_PHRASE = 2000
+_MAX_PHRASES = 20
 
 # A line, or the beginning of a text, that is a letter and at most words such as "so, option".
 _LONE_PREFIX = re.compile(
     r"(?i)[\W_]*+(?:a:|(?:(?:so|thus|hence|therefore|final|correct|best|right|my|the|answer"
     r"|option|choice|letter|ans|is)\b[\s.,:-]*+)*+)[\s]*+"
 )
-_LONE_SUFFIX = re.compile(r"[\s.,:;!)\]}>]*+")
+_LONE_SUFFIX = re.compile(r"[)\]}>]*+(?:选项|项)?[\s.,:;!)\]}>]*+")
 _LABEL_SUFFIX = re.compile(
     rf"[.):\]}}>]+(?=\s|\Z|[A-Z]|{SCRIPTS})|[,\s]\s*+{SCRIPTS}|\s*[-–—:]\s"
-    r"|,?\s+(?:because|since|as)\b"
+    r"|,?\s+(?:because|since|as)\b|\s\("
 )
 
 
@@ -204,17 +218,28 @@ def find_statements(text: str) -> list[Statement]:
     """
     statements: list[Statement] = []
     lines = _first_and_last_line(text)
+    stated_end = 0
     for letters in find_letters(text)[-_MAX_LETTERS:]:
         letter = letters.letters[0] if len(letters.letters) == 1 else None
-        before = text[max(0, letters.start - _BEFORE) : letters.start]
+        # An announcement is for the first letter behind it: "The answer is (B) a plan of C".
+        before = text[max(stated_end, letters.start - _BEFORE) : letters.start]
         behind = _CONTRAST.sub("", text[letters.end : letters.end + _BEHIND])
 
         if letter and _REJECTED.match(behind):
             statements = [other for other in statements if other.letter != letter]
         kind = "stated" if _stands_alone(text, letters, *lines) else _kind(letters, before, behind)
-        if kind and not _QUESTION.match(behind):
+        if kind and not _is_question(letters, behind):
             statements.append(Statement(letters.start, letter, kind))
+            if kind == "stated":
+                stated_end = letters.end
     return statements
+
+
+def _is_question(letters: Letters, behind: str) -> bool:
+    """Whether the sentence of a letter asks; the text of its option may do so: "(A) Why so?"."""
+    if _OPTION_TEXT.match(behind) and (letters.is_marked or behind[0] in ")]}>:"):
+        return False
+    return _QUESTION.match(behind) is not None
 
 
 def _kind(letters: Letters, before: str, behind: str) -> str | None:
@@ -224,7 +249,7 @@ def _kind(letters: Letters, before: str, behind: str) -> str | None:
         kind = "stated"
     elif _CONFIRMED.match(behind):
         kind = "stated"
-    elif _is_called_right(before, behind):
+    elif _is_called_right(before, behind, is_option=letters.is_marked):
         kind = "stated" if _ONLY.search(before[-_NEAR:]) else "right"
     elif is_object and _is_pointed_at(before, behind):
         kind = "suggested"
@@ -267,10 +292,12 @@ def _is_announced(before: str, behind: str) -> bool:
     return bool(is_concluded and _CLAUSE_END.match(behind))
 
 
-def _is_called_right(before: str, behind: str) -> bool:
+def _is_called_right(before: str, behind: str, *, is_option: bool) -> bool:
     """Whether the words behind a letter say that it is right."""
     if _ONLY_BUT.match(behind):
         return False
+    if _SOLE.search(before[-_NEAR:]) and (is_option or _OPTION.search(before)):
+        return _SOLE_RIGHT.match(behind) is not None
     if _TRUE.match(behind):
         return _OPTION.search(before) is not None
     return any(pattern.match(behind) for pattern in (_RIGHT, _BEST, _RIGHT_IN_CHINESE))
@@ -327,7 +354,9 @@ def find_result(text: str) -> str | None:
         return None
     letters = found[0]
     before = sentence[: letters.start]
-    is_result = letters.is_marked or _RESULT.search(before)
+    # A letter may be a sentence; one that is a line may be the label of an option.
+    is_sentence = not before.strip() and _WORD_AND_STOP.search(text[max(0, start - 9) : start])
+    is_result = letters.is_marked or is_sentence or _RESULT.search(before)
     is_void = _NO_RESULT.search(_clause(before)) or not _ENDING.match(sentence, letters.end)
     return letters.letters[0] if is_result and not is_void else None
 
@@ -360,7 +389,7 @@ def find_phrases(text: str) -> list[tuple[int, str]]:
       [(8, 'it rains.')]
     """
     phrases = []
-    for announcement in _PHRASE_START.finditer(text):
+    for announcement in list(_PHRASE_START.finditer(text))[-_MAX_PHRASES:]:
         phrase = text[announcement.end() : announcement.end() + _PHRASE].partition("\n")[0]
         phrases.append((announcement.end(), phrase.strip()))
     return phrases

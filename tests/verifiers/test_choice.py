@@ -1,5 +1,6 @@
 """The choice verifier."""
 
+import itertools
 import json
 import pathlib
 import re
@@ -133,7 +134,7 @@ ABOUT_ONE_LETTER = [
 
 
 def test_most_texts_are_about_one_letter():
-    assert len(ABOUT_ONE_LETTER) > 120
+    assert len(ABOUT_ONE_LETTER) > 300
 
 
 @pytest.mark.parametrize(("text", "settled"), ABOUT_ONE_LETTER)
@@ -302,6 +303,34 @@ def test_choice_gold_that_is_no_letter():
 def test_choice_gold_beyond_the_options():
     assert check_gold("choice", "D", FOUR) is None
     assert check_gold("choice", "E", FOUR) == "beyond the 4 options: 'E'"
+
+
+# Real questions, whose options are whole sentences, other letters and questions.
+
+LOGIQA = pathlib.Path(__file__).parents[3] / "shared" / "data" / "logiqa2_dev.jsonl"
+
+
+def real_questions(count):
+    with LOGIQA.open(encoding="utf-8") as lines:
+        for line in itertools.islice(lines, count):
+            row = json.loads(line)
+            yield f"{row['text']}\n{row['question']}", row["options"]
+
+
+@pytest.mark.skipif(not LOGIQA.exists(), reason="shared/data is not there")
+def test_real_options():
+    for question, options in real_questions(300):
+        context = Context(options=tuple(options))
+        labelled = list(zip(string.ascii_uppercase, options, strict=False))
+        listing = "\n".join(f"{letter}. {option}" for letter, option in labelled)
+        assert extract(f"{question}\n{listing}", context) is None
+
+        for letter, option in labelled:
+            for form in ("{0}. {1}", "({0}) {1}", "The answer is ({0}) {1}", r"\boxed{{{0}. {1}}}"):
+                assert extract(form.format(letter, option), context) == letter
+            if options.count(option) == 1:
+                for form in ("The answer is: {}", "Answer: {}", "{}", "<answer>{}</answer>"):
+                    assert extract(form.format(option), context) == letter
 
 
 # Guessing and hostile texts.
