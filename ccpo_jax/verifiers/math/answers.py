@@ -35,7 +35,7 @@ _PLUS_MINUS = (r"\pm", r"\mp")
 
 # Sets of numbers that are intervals, or that only have a name.
 _REAL_WORDS = frozenset(
-    [("all", "real", "number"), ("all", "real"), ("real", "number"), ("all", "number")]
+    ("words", *words.split()) for words in ("all real number", "all real", "real number")
 )
 
 
@@ -91,8 +91,8 @@ def _without_announcement(tokens: list[Token]) -> list[Token]:
         # "The volume of the box is 120."
         position = max(position, verbs[0] + 1)
     rest = tokens[position:]
-    if position and rest and rest[0].text == ":":
-        rest = rest[1:]
+    if position and len(rest) > 1 and rest[0].text == ":":
+        return rest[1:]
     is_label = position and rest and (rest[0].kind == "number" or rest[0].text in r"\frac - $ {")
     return rest if is_label or (position > 1 and rest) else tokens
 
@@ -227,6 +227,8 @@ def _read_item(tokens: Sequence[Token], depth: int = 0) -> Item:
             item = reader()
         except (Unread, Undefined):
             continue
+        if item is not None and item.value in _REAL_WORDS:
+            return _reals((reals.everything(),))
         if item is not None:
             return item
     raise Unread("not understood")

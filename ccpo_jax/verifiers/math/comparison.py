@@ -1,21 +1,19 @@
 """Whether a gold accepts an answer, member by member."""
 
-import itertools
+import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from ccpo_jax.verifiers.math import reals
 from ccpo_jax.verifiers.math.evaluation import (
-    Undefined,
     as_float,
     is_close,
-    is_real,
     number_key,
-    numeric,
 )
 from ccpo_jax.verifiers.math.expressions import REPEATING, Node, symbols_of
 from ccpo_jax.verifiers.math.items import Answer, Item
 from ccpo_jax.verifiers.math.literals import clock, is_reduced
+from ccpo_jax.verifiers.math.relations import real_number
 
 # A decimal may stand for a number without an exact decimal if it gives so many of its digits.
 _MIN_DECIMALS = 4
@@ -33,6 +31,7 @@ def accepts(gold: Answer, answer: Answer, *, ordered: bool = False) -> bool:
     """
     if len(gold.items) == 1 and len(answer.items) == 1:
         return accepts_item(gold.items[0], answer.items[0])
+    gold, answer = _spread(gold), _spread(answer)
     named = _accepts_named(gold.items, answer.items)
     if named is not None:
         return named
@@ -41,6 +40,20 @@ def accepts(gold: Answer, answer: Answer, *, ordered: bool = False) -> bool:
     if gold_items is None or items is None or len(gold_items) != len(items):
         return False
     return _accepts_all(gold_items, items, ordered=ordered or _is_in_order(gold_items))
+
+
+def _spread(answer: Answer) -> Answer:
+    """(x, y) = (1, 2) as x = 1, y = 2."""
+    item = answer.items[0]
+    if len(answer.items) != 1 or item.kind != "assignment" or not _is_tuple(item.items[0]):
+        return answer
+    names = item.name.strip("()").split(",")
+    values = item.items[0].items
+    if len(names) != len(values):
+        return answer
+    pairs = zip(names, values, strict=True)
+    spread = tuple(Item("assignment", None, items=(value,), name=name) for name, value in pairs)
+    return Answer(spread, ",")
 
 
 def _members(answer: Answer) -> Sequence[Item] | None:
@@ -157,8 +170,8 @@ def accepts_item(gold: Item, item: Item) -> bool:
 def _rounds(approximation: Item, item: Item) -> bool:
     """Whether the decimal behind an approximate sign is that of the exact value before it."""
     exact = item.items[0] if item.kind == "assignment" else item
-    number = _real(exact)
-    rounded = _real(approximation)
+    number = real_number(exact)
+    rounded = real_number(approximation)
     if number is None or rounded is None or approximation.node is None:
         return False
     return _is_rounding(approximation.node, rounded, number, least=0)
@@ -216,7 +229,9 @@ def _convertible(gold: Item, item: Item) -> bool:
         return False
     if first.dimensions != second.dimensions or first.factor == second.factor:
         return False
-    one, other = _real(gold), _real(item)
+    if first.dimensions == (("modulus", 1),):
+        return False
+    one, other = real_number(gold), real_number(item)
     if not isinstance(one, Fraction) or not isinstance(other, Fraction):
         return False
     return one * first.factor == other * second.factor
@@ -226,7 +241,7 @@ def _same_percent(gold: Item, item: Item) -> bool:
     """50% is 1/2 as well as 50."""
     if gold.is_percent == item.is_percent:
         return False
-    one, other = _real(gold), _real(item)
+    one, other = real_number(gold), real_number(item)
     if not isinstance(one, Fraction) or not isinstance(other, Fraction):
         return False
     return one == 100 * other if gold.is_percent else 100 * one == other
@@ -236,7 +251,7 @@ def _decimals_agree(gold: Item, item: Item) -> bool:
     """Whether one of two numbers is a decimal that rounds the other, which has no end."""
     if gold.node is None or item.node is None:
         return False
-    one, other = _real(gold), _real(item)
+    one, other = real_number(gold), real_number(item)
     if one is None or other is None:
         return False
     for decimal, exact in ((gold, item), (item, gold)):
@@ -289,17 +304,6 @@ def _ends(node: Node, number) -> bool:
         while denominator % prime == 0:
             denominator //= prime
     return denominator == 1
-
-
-def _real(item: Item):
-    """The real number that an item is, else None."""
-    if item.node is None:
-        return None
-    try:
-        number = numeric(item.node)
-    except Undefined:
-        return None
-    return number if is_real(number) else None
 
 
 def _accepts_members(gold: Item, item: Item) -> bool:
@@ -451,16 +455,11 @@ def _assigned_value(item: Item):
     return assigned.value if assigned.node is None or _is_plain(assigned) else item.value
 
 
+# 1000,99 and 1.000,99.
+_DECIMAL_COMMA = re.compile(r"[\s$]*+(-?(?:\d{1,3}(?:\.\d{3})++|\d++)),(\d++)[\s$]*+")
+
+
 def alternatives(answer: str) -> list[str]:
     """Other readings of an answer with one comma between digits: 1000,99 with a decimal comma."""
-    whole, comma, decimals = answer.strip().strip("$").partition(",")
-    is_decimal = comma and whole.lstrip("-").isdecimal() and decimals.isdecimal()
-    return [f"{whole}.{decimals}"] if is_decimal else []
-
-
-def is_list_of_numbers(items: Sequence[Item]) -> bool:
-    """Whether members are plain numbers that do not fall, as a list between commas has them."""
-    numbers = [_real(item) for item in items]
-    if None in numbers:
-        return False
-    return all(first != second for first, second in itertools.pairwise(numbers))
+    match = _DECIMAL_COMMA.fullmatch(answer)
+    return [f"{match[1].replace('.', '')}.{match[2]}"] if match else []

@@ -24,7 +24,7 @@ _MAX_FACTORIAL = 2_000
 
 # Terms of a sum that are added one by one, and operations per evaluation.
 _MAX_TERMS = 2_000
-_MAX_OPERATIONS = 50_000
+_MAX_OPERATIONS = 20_000
 
 _DIGITS = 60
 # Sums whose terms cancel to this share are zero, and numbers that close are the same.
@@ -200,7 +200,11 @@ class _Evaluation:
                 number = _OPERATIONS[node.kind](str(node.value), operands)
         except (ZeroDivisionError, OverflowError, TypeError, KeyError) as error:
             raise Undefined(str(error)) from error
-        return _bounded(number)
+        number = _bounded(number)
+        if isinstance(number, Fraction):
+            # Long numbers cost more.
+            self.operations += number.numerator.bit_length() // 200
+        return number
 
     def symbol(self, name: str) -> Number:
         if name in self.symbols:

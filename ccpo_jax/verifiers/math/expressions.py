@@ -50,6 +50,9 @@ _APPLIED = frozenset("fgFG")
 # A longer run of letters is a word and no product.
 _MAX_PRODUCT = 4
 
+# 1e1000 is a product: written out it might fill the memory.
+_MAX_EXPONENT_DIGITS = 3
+
 # `decimals` of a number whose decimals never end.
 REPEATING = -1
 
@@ -459,6 +462,9 @@ def symbols_of(node: Node) -> set[str]:
     """The names of the symbols of an expression."""
     if node.kind == "symbol":
         return {str(node.value)}
+    if node.kind == "series":
+        variable, first, last, body = node.children
+        return symbols_of(first) | symbols_of(last) | (symbols_of(body) - symbols_of(variable))
     names: set[str] = set()
     for child in node.children:
         names |= symbols_of(child)
@@ -479,8 +485,12 @@ def _signed(sign: str | None, node: Node) -> Node:
 
 
 def _number_node(text: str) -> Node:
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(exponent.lstrip("+-0")) > _MAX_EXPONENT_DIGITS:
+        ten_to = Node("power", children=(_number_node("10"), Node("number", Fraction(exponent))))
+        return Node("multiply", children=(_number_node(mantissa), ten_to))
     whole, point, decimals = text.partition(".")
-    if "e" in text.lower() or not point:
+    if exponent or not point:
         return Node("number", Fraction(text))
     return Node("number", Fraction(f"{whole or 0}.{decimals or 0}"), (), len(decimals))
 

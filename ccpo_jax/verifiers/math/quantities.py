@@ -28,6 +28,8 @@ _LETTER_UNITS = frozenset(
     ["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "C", "F", "t"]
 )
 
+_MODULUS = (r"\pmod", r"\bmod", r"\mod", "mod")
+
 # What is part of a unit besides its letters: "m/s^{-2}".
 _UNIT_SIGNS = frozenset(["/", "^", "{", "}", "-", r"\cdot", "(", ")", "'"])
 
@@ -43,13 +45,15 @@ def read_quantity(tokens: Sequence[Token]) -> Item:
     tokens, unit = _without_currency(tokens)
     tokens, is_percent = _without_percent(tokens)
     tokens, degrees = _without_degrees(tokens)
-    unit = unit or degrees
-    split = None if unit else _unit_position(tokens)
-    if split is None:
-        item = _expression(tokens)
-        item = item._replace(unit=unit, is_percent=is_percent)
-        return item._replace(loose=_loose_reading(tokens))
-    return _with_unit(tokens[:split], tokens[split:])
+    tokens, modulus = _without_modulus(tokens)
+    unit = unit or degrees or modulus
+    split = _unit_position(tokens)
+    if split is not None:
+        item = _with_unit(tokens[:split], tokens[split:])
+        return item._replace(unit=unit or item.unit, is_percent=is_percent)
+    item = _expression(tokens)
+    loose = None if unit else _loose_reading(tokens)
+    return item._replace(unit=unit, is_percent=is_percent, loose=loose)
 
 
 def _expression(tokens: Sequence[Token]) -> Item:
@@ -108,6 +112,19 @@ def _without_percent(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
     if len(tokens) > 1 and (tokens[-1].text == "%" or tokens[-1].text.lower() in PERCENT_WORDS):
         return tokens[:-1], True
     return tokens, False
+
+
+def _without_modulus(tokens: Sequence[Token]) -> tuple[Sequence[Token], Unit | None]:
+    r"""Without a final ``\pmod{7}`` or ``(mod 7)``, which is kept as the unit of a remainder."""
+    texts = [token.text for token in tokens]
+    index = next((i for i, text in enumerate(texts) if text in _MODULUS), None)
+    if not index:
+        return tokens, None
+    modulus = [text for text in texts[index + 1 :] if text not in ("{", "}", ")")]
+    start = index - 1 if texts[index - 1] == "(" else index
+    if start < 1 or len(modulus) != 1 or not modulus[0].isdecimal() or int(modulus[0]) == 0:
+        return tokens, None
+    return tokens[:start], Unit(Fraction(int(modulus[0])), (("modulus", 1),))
 
 
 def _without_degrees(tokens: Sequence[Token]) -> tuple[Sequence[Token], Unit | None]:

@@ -53,6 +53,8 @@ def read_relation(tokens: Sequence[Token], read: Reader) -> Item:
         raise Unread("no relation")
     if set(operators) <= _EQUAL:
         return _equality(sides, operators, read)
+    if operators == [r"\equiv"]:
+        return _congruence(sides, read)
     if operators == [r"\in"]:
         return _membership(sides, read)
     if operators == [r"\ne"] or set(operators) <= _ORDER.keys():
@@ -213,6 +215,18 @@ def _differences(left: Node, right: Node) -> list[Number]:
         return [at_point(difference, point) for point in _POINTS]
     except Undefined as error:
         raise Unread(str(error)) from error
+
+
+def _congruence(sides: list[list[Token]], read: Reader) -> Item:
+    """A congruence: its sides and its modulus; of a name alone, what it is assigned."""
+    left, right = (read(side) for side in sides)
+    if right.unit is None or left.value is None or right.value is None:
+        raise Unread("a congruence without a modulus")
+    if _is_name(sides[0]):
+        name = sides[0][0].text
+        value = ("congruence", name, right.value, right.unit.factor)
+        return Item("assignment", value, items=(right,), name=name)
+    return Item("relation", ("congruence", left.value, right.value, right.unit.factor))
 
 
 def _membership(sides: list[list[Token]], read: Reader) -> Item:

@@ -1,6 +1,7 @@
 r"""Whether a number is worked out: 3 is, and ``7 - 4`` is a set-up of it."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from ccpo_jax.verifiers.math.evaluation import Undefined, numeric
 from ccpo_jax.verifiers.math.expressions import Node
@@ -39,10 +40,16 @@ def _is_written_out(node: Node) -> bool:
     if node.kind == "divide":
         return all(_is_integer(child) for child in node.children)
     if node.kind == "power" and _is_ten(node.children[0]):
-        return _is_integer(node.children[1])
+        return _is_integer(node.children[1]) and not _is_small(node.children[1])
     if node.kind == "multiply" and node.children[1].kind == "power":
-        return node.children[0].kind == "number" and _is_written_out(node.children[1])
+        base, exponent = node.children[1].children
+        return node.children[0].kind == "number" and _is_ten(base) and _is_integer(exponent)
     return False
+
+
+def _is_small(node: Node) -> bool:
+    """Whether an exponent of ten is small: 10^2 is 100, but 10^{12} is rather left as it is."""
+    return node.kind == "number" and isinstance(node.value, Fraction) and node.value < 4
 
 
 def _is_integer(node: Node) -> bool:
@@ -74,8 +81,6 @@ def _flat(node: Node, kind: str) -> Iterator[Node]:
 
 
 def _is_rational(node: Node) -> bool:
-    from fractions import Fraction
-
     try:
         return isinstance(numeric(node), Fraction)
     except Undefined:

@@ -71,7 +71,7 @@ _TOKEN = re.compile(
     r"|(?P<quad>\\q?quad)"
     r"|\\(?P<command>[A-Za-z]++|not=|[^A-Za-z]|$)"
     r"|(?P<letters>[A-Za-z]++)"
-    r"|(?P<sign>\*\*|<=|>=|!=|==|->|\.{2,}|.)",
+    r"|(?P<sign>\*\*|<=|>=|!=|==|->|\.{3,}|.)",
     re.DOTALL,
 )
 _SIGN_SPELLINGS = {"**": "^", "<=": r"\le", ">=": r"\ge", "!=": r"\ne", "==": "=", "*": r"\cdot"}
@@ -81,6 +81,9 @@ _SEPARATED = re.compile(r"(?<=\d)(?:,\s*+\\!|\s*+\{\s*+,\s*+\}|\\!,?)\s*+(?=\d{3
 
 # "1.5 x 10^3": the letter is a times sign.
 _TIMES_LETTER = re.compile(r"(?<=\d)\s*+[xX]\s*+(?=10\s*+\^)")
+
+# 0.(3) is 0.333...
+_PERIOD_IN_BRACKETS = re.compile(r"(?<=\d)\.\((\d{1,20})\)")
 
 # "8 a.m.": one word.
 _MERIDIAN = re.compile(r"(?<![A-Za-z])([AaPp])\.\s?([Mm])(?:\.|(?![A-Za-z]))")
@@ -108,6 +111,7 @@ def tokenize(answer: str, *, thousands: bool = True) -> list[Token]:
     """
     latex = _ESCAPED_TWICE.sub(r"\\", to_latex(answer))
     latex = _SEPARATED.sub("", latex)
+    latex = _PERIOD_IN_BRACKETS.sub(r".\\overline{\1}", latex)
     latex = _TIMES_LETTER.sub(r"\\times ", latex)
     latex = _MERIDIAN.sub(r"\1\2 ", latex)
     tokens: list[Token] = []

@@ -57,7 +57,7 @@ MERIDIANS = frozenset(["am", "pm"])
 
 # Golds that stand for no answer.
 NO_ANSWERS = frozenset(
-    """proof proved proven qed n/a na none_given null nan see_solution see_the_solution
+    """proof proved proven qed n_a na none_given null nan see_solution see_the_solution
     answers_may_vary answers_vary unknown no_answer not_available todo tbd omitted""".split()
 )
 
