@@ -5,6 +5,7 @@ import string
 from typing import Any, NamedTuple
 
 from ccpo_jax.data.cells import UnusableRow, is_number, plain, same_spacing, whole_number
+from ccpo_jax.data.free_golds import answer_of
 from ccpo_jax.data.options import Options
 from ccpo_jax.errors import InputError
 
@@ -25,8 +26,15 @@ _INDEX_COLUMNS = ("answer_index", "answer_idx", "label")
 # Columns that name an option by their own name, and do not repeat its text where both are possible.
 _NAMING_COLUMNS = (*_INDEX_COLUMNS, "answerKey", "answer_letter", "correct_option")
 
-# Letters as golds are written: "b", "(B)", "[B]", "B.", or "B) its text".
-_LETTER = re.compile(r"[(\[]?([A-Za-z])(?:[.):\]](.*))?", flags=re.DOTALL)
+# Letters as golds are written: "b", "(B)", "[B]", "B.", "Option B", or "B) its text".
+_LETTER = re.compile(
+    r"(?i:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)(?:\s+is)?\s*:?\s*)?"
+    r"[(\[]?([A-Za-z])(?:[.):\]](.*))?",
+    flags=re.DOTALL,
+)
+
+# LaTeX around a letter: "\text{(B)}".
+_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{([^{}]*)\}")
 
 
 class GoldReading(NamedTuple):
@@ -54,7 +62,7 @@ def read_gold(gold: Any, options: Options, column: str) -> GoldReading:
         message = f"must be a letter or a number from 0, received {gold!r:.40}"
         raise InputError(column, message)
 
-    text = str(gold).strip()
+    text = answer_of(str(gold))[0]
     if text in options.labels:
         return GoldReading(_letter(options.labels.index(text), options), "")
 
@@ -74,7 +82,7 @@ def read_gold(gold: Any, options: Options, column: str) -> GoldReading:
 
 
 def _read_letter(text: str, options: Options) -> GoldReading:
-    match = _LETTER.fullmatch(text)
+    match = _LETTER.fullmatch(_TEXT_COMMAND.sub(r"\1", text).strip(" \n$*\\"))
     name = match[1].upper() if match else ""
     if name and options.labels:
         labels = [label.upper() for label in options.labels]
@@ -95,8 +103,8 @@ def _letter(position: int, options: Options) -> str:
 def _letter_of_text(text: str, options: Options) -> str:
     """The letter of the one option of this text; case counts only where it tells options apart."""
     for fold in (str, str.casefold):
-        texts = [fold(same_spacing(option)) for option in options.texts]
-        wanted = fold(same_spacing(text))
+        texts = [fold(same_spacing(option).strip("$")) for option in options.texts]
+        wanted = fold(same_spacing(text).strip("$"))
         if wanted and texts.count(wanted) == 1:
             return string.ascii_uppercase[texts.index(wanted)]
     return ""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ccpo_jax.data.cells import UnusableRow, is_empty, plain, printable
 from ccpo_jax.data.choice_golds import CHOICE_GOLD_COLUMNS, GoldReading, read_gold
-from ccpo_jax.data.free_golds import GOLD_COLUMNS, SOLUTION_COLUMN, free_gold
+from ccpo_jax.data.free_golds import GOLD_COLUMNS, SOLUTION_COLUMN, free_gold, is_placeholder
 from ccpo_jax.data.options import OPTIONS_COLUMNS, Options, read_options
 from ccpo_jax.data.unread_options import options_by_gold, options_by_name
 from ccpo_jax.errors import InputError
@@ -80,7 +80,7 @@ def read_row(row: Row) -> Record:
         reading = None
         solution_columns = GOLD_COLUMNS
     else:
-        gold_column = _first_full(row, (*GOLD_COLUMNS, *CHOICE_GOLD_COLUMNS))
+        gold_column = _choice_gold_column(row, options)
         gold, unread = row[gold_column], {}
         solution_columns = (SOLUTION_COLUMN,)
         if is_empty(gold):
@@ -110,6 +110,19 @@ def _first_full(row: Row, names: Sequence[str]) -> str:
         columns = ", ".join(map(str, row)) or "none"
         raise InputError(names[0], f"no column {' or '.join(names)} among {columns}")
     return next((name for name in present if not is_empty(row[name])), present[0])
+
+
+def _choice_gold_column(row: Row, options: Options) -> str:
+    """The first column of golds that is not empty and no placeholder, unless it is an option."""
+    names = (*GOLD_COLUMNS, *CHOICE_GOLD_COLUMNS)
+    first = _first_full(row, names)
+    for name in names:
+        if name not in row or is_empty(row[name]):
+            continue
+        is_option = str(row[name]).strip() in options.texts
+        if is_option or not is_placeholder(row[name]):
+            return name
+    return first
 
 
 def _free_answer(row: Row) -> tuple[str, dict[str, bool]]:

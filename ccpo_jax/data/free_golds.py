@@ -2,9 +2,10 @@ r"""Golds of questions without options: the answer itself, or the end of a worke
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
-from ccpo_jax.boxes import last_boxed
+from ccpo_jax.boxes import find_boxes, last_boxed
 from ccpo_jax.data.cells import UnusableRow, is_empty, is_number, plain, printable
 from ccpo_jax.errors import InputError
 
@@ -31,6 +32,10 @@ _PROOFS = frozenset(
 
 # Signs that stand for nothing: "-", "--", "?", "...".
 _SIGNS = re.compile(r"[-–—―?.…*_/\s]*")
+
+# "\frac{3}{2}" and "1\frac{1}{2}": sign, whole number, numerator, denominator.
+_MIXED_NUMBER = re.compile(r"(-?)(\d{1,30})?\\[dt]?frac\{(\d{1,30})\}\{([1-9]\d{0,29})\}")
+_DECIMAL = re.compile(r"-?\d{1,30}(?:\.\d{1,30}|/[1-9]\d{0,29})?")
 
 # One formula between dollar signs, perhaps followed by a heading: "$145$ Solution:".
 _FORMULA = re.compile(r"\$\$?([^$]*[^$\\])\$\$?(?:\s*[A-Za-z]+:)?")
@@ -71,15 +76,28 @@ def _answer(gold: Any, column: str) -> tuple[str, bool]:
     if not isinstance(gold, str) and not is_number(gold):
         raise InputError(column, f"must be text or a number, received {gold!r:.40}")
     text = printable(str(gold))
-
     if column != SOLUTION_COLUMN:
-        text = text.rpartition("####")[2].strip()
+        return answer_of(text)
+    boxed = _last_boxed(text)
+    return _without_dollars(boxed or _last_line_after_hashes(text)), bool(boxed)
+
+
+def answer_of(text: str) -> tuple[str, bool]:
+    r"""(the answer at the end of a text, or the text itself where it is one; whether it was boxed).
+
+    Example:
+      >>> answer_of("3 x 24 = 72 #### 72"), answer_of(r"We get $\boxed{72}$.")
+      (('72', False), ('72', True))
+    """
+    text = text.rpartition("####")[2].strip()
     # A whole solution under the name of an answer ends in a box too.
     boxed = _last_boxed(text)
-    if column == SOLUTION_COLUMN:
-        text = _last_line_after_hashes(text)
-    formula = _FORMULA.fullmatch(boxed or text)
-    return (formula[1].strip() if formula else boxed or text), bool(boxed)
+    return _without_dollars(boxed or text), bool(boxed)
+
+
+def _without_dollars(text: str) -> str:
+    formula = _FORMULA.fullmatch(text)
+    return formula[1].strip() if formula else text
 
 
 def _last_boxed(text: str) -> str:
@@ -90,8 +108,29 @@ def _last_boxed(text: str) -> str:
         inner = last_boxed(boxed or text)
         if inner is None:
             break
-        boxed = inner
+        boxed = _one_of_equals(boxed or text, inner)
     return boxed
+
+
+def _one_of_equals(text: str, boxed: str) -> str:
+    r"""The last of several boxes that are the same number: \boxed{1.5} or \boxed{\frac{3}{2}}."""
+    last = find_boxes(text)[-1].content
+    # Within one box, the members of a list may well be equal.
+    if last == boxed:
+        return boxed
+    values = {_number(member) for member in boxed.split(", ")}
+    return last if len(values) == 1 and None not in values else boxed
+
+
+def _number(text: str) -> Fraction | None:
+    """The value of a number, a fraction or a mixed number; None where it is anything else."""
+    plain_text = text.replace(" ", "")
+    match = _MIXED_NUMBER.fullmatch(plain_text)
+    if match:
+        sign, whole, numerator, denominator = match.groups()
+        value = int(whole or 0) + Fraction(int(numerator), int(denominator))
+        return -value if sign else value
+    return Fraction(plain_text) if _DECIMAL.fullmatch(plain_text) else None
 
 
 def _last_line_after_hashes(solution: str) -> str:

@@ -163,10 +163,12 @@ def _parse_rows(name: str, rows: Iterable[LocatedRow], field: str, *, origin: st
     unique = drop_repeated_questions(problems, dropped)
     if not unique:
         reasons = describe_dropped(dropped) or "no rows"
+        has_options = any("option" in reason for reason in dropped)
+        hint = " (an answer is a letter, a number from 0 or the text of an option)"
         raise InputError(
             field,
             f"{origin} has no problem with a question and an answer ({reasons}); "
-            "type another name or file",
+            f"type another name or file{hint if has_options else ''}",
         )
     return Dataset(name, unique, dict(dropped))
 

@@ -84,6 +84,7 @@ def _options(column: str, value: Any) -> Options:
             raise InputError(column, message)
         return _checked(column, texts, labels=[str(label).strip() for label in labels])
 
+    value = {str(key).strip().upper(): text for key, text in value.items()}
     keys = lettered_keys(value)
     if len(keys) < 2 or len(keys) < len(value):
         message = (

@@ -26,10 +26,42 @@ NUMBERS = ["1", "2", "3", "4"]
         (3, "D"),
         ("south", "C"),
         ("South ", "C"),
+        ("$south$", "C"),
+        ("Option C", "C"),
+        ("option (c)", "C"),
+        ("Answer: C", "C"),
+        ("The correct answer is C.", "C"),
+        ("\\text{C}", "C"),
+        ("$\\textbf{(C)}$", "C"),
+        ("**C**", "C"),
+        ("\\boxed{C}", "C"),
+        ("The sun is there at noon. $\\boxed{\\text{(C)}}$", "C"),
+        ("The sun is there at noon.\n#### C", "C"),
     ],
 )
 def test_ways_to_write_a_gold(gold, letter):
     assert parse_row({"question": "q", "options": FOUR, "answer": gold}).gold == letter
+
+
+def test_options_that_are_formulas():
+    row = {"question": "2+3?", "options": ["$5$", "$\\frac{6}{1}$"]}
+    assert parse_row(row | {"answer": "$5$"}).gold == parse_row(row | {"answer": "5"}).gold == "A"
+    assert parse_row(row | {"answer": "$\\frac{6}{1}$"}).gold == "B"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"answer": None, "solution": "so \\boxed{C}"},
+        {"answer": "", "solution": "so $\\boxed{\\textbf{(C)}\\ }$."},
+        {"answer": "see solution", "solution": "so \\boxed{C}"},
+        {"answer": "N/A", "answer_idx": "C"},
+        {"answer": "unknown", "label": 2},
+        {"solution": "#### C"},
+    ],
+)
+def test_a_gold_from_another_column(cells):
+    assert parse_row({"question": "q", "options": FOUR, **cells}).gold == "C"
 
 
 @pytest.mark.parametrize("column", ["answerKey", "answer_letter", "correct", "correct_answer"])
@@ -50,6 +82,12 @@ def test_columns_of_indices_count_from_0(column, gold):
     [
         (FOUR, "E", "gold is none of the options"),
         (FOUR, "AB", "gold is none of the options"),
+        (FOUR, "A or B", "gold is none of the options"),
+        (FOUR, "A, B", "gold is none of the options"),
+        (FOUR, "not C", "gold is none of the options"),
+        (FOUR, "A man", "gold is none of the options"),
+        (FOUR, "Option", "gold is none of the options"),
+        (FOUR, "so \\boxed{A} or \\boxed{B}", "gold is none of the options"),
         (FOUR, "up", "gold is none of the options"),
         (FOUR, 4, "gold is none of the options"),
         (FOUR, -1, "gold is none of the options"),

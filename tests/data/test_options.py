@@ -46,6 +46,7 @@ LAYOUTS = {
     "small letters": QUESTION | {"options": ["a) Venus", "b) Mars"], "answer": "b"},
     "MedQA": QUESTION
     | {"options": {"A": "Venus", "B": "Mars"}, "answer": "Mars", "answer_idx": "B"},
+    "a struct of small letters": QUESTION | {"options": {"a": "Venus", "b": "Mars"}, "answer": "b"},
     "MedQA by letter": QUESTION
     | {"answer": None, "options": {"A": "Venus", "B": "Mars"}, "answer_idx": "B"},
     "MMLU-Pro": QUESTION | {"options": ["Venus", "Mars"], "answer": "B", "answer_index": 1},
