@@ -50,6 +50,8 @@ _RESULT = re.compile(
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*|\\textbf\{([^{}\n]{1,80})\}")
 _UNIT = re.compile(r"[\s%]*(?:[A-Za-z²³/.]+\s*){0,2}")
+# Marks that state nothing are passed over, but not endlessly.
+_MAX_MARKS = 20
 
 
 class Mark(NamedTuple):
@@ -89,7 +91,7 @@ def extract_answer(text: str, context: Context) -> str | None:
     """
     text, marks = own_text(text)
     words = None
-    for mark in reversed(marks):
+    for mark in reversed(marks[-_MAX_MARKS:]):
         statement = _read(text, mark)
         if statement is not None and statement.is_value:
             return statement.answer
