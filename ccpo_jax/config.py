@@ -144,8 +144,7 @@ _VOTES = Condition(
     lambda config: (
         config.topology in ("voting", "debate")
         or config.topology not in TOPOLOGIES
-        or config.topology == "graph"
-        and config.team.decision == "vote"
+        or (config.topology == "graph" and config.team.decision == "vote")
     ),
 )
 _FROM_HUB = Condition("a model from the Hub", ("model",), _on_hub)
@@ -812,8 +811,9 @@ def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
                 raise InputError(name, message)
             continue
         if name == "data.train" and isinstance(value, str) and not os.path.exists(value):
-            value = [part.strip() for part in value.split("+")]
-        fields[MOVED.get(name, name)] = value
+            fields[name] = [part.strip() for part in value.split("+")]
+        else:
+            fields[MOVED.get(name, name)] = value
     return fields
 
 

@@ -42,7 +42,7 @@ def as_input_error() -> Iterator[None]:
         raise _one_line(error) from error
     except OSError as error:
         # A name that no file can have, a file that may not be read.
-        file = escape_control(f"{str(error.filename):.200}")
+        file = escape_control(f"{error.filename!s:.200}")
         raise InputError(file, f"{error.strerror}; type another name") from error
 
 

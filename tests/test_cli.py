@@ -31,6 +31,7 @@ def run(*arguments: str, cwd=ROOT, program=("run.py",)) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
     )
 
 
@@ -210,7 +211,13 @@ def test_without_a_network_there_is_one_line_and_no_wait(tmp_path):
     for field, name in (("model", "Qwen/Qwen2.5-0.5B-Instruct"), ("data.train", "math")):
         command = [sys.executable, "run.py", TINY, f"--config.{field}={name}"]
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | nowhere, capture_output=True, text=True, timeout=100
+            command,
+            cwd=ROOT,
+            env=os.environ | nowhere,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
         )
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
         assert field_of(done.stderr) == field
@@ -327,10 +334,8 @@ def test_a_damaged_config_json_is_read_or_refused_in_one_line(checked, tmp_path)
             )
             *diff, last = errors.splitlines(keepends=True)
             assert status == 2 and is_one_line(last), errors
-            assert (
-                not diff
-                or mode == "train"
-                and all(line[0] in "+-" and len(line) < 400 for line in diff)
+            assert not diff or (
+                mode == "train" and all(line[0] in "+-" and len(line) < 400 for line in diff)
             ), errors
             seen["enough" if last == ENOUGH else "refused"] += 1
 

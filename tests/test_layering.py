@@ -162,6 +162,8 @@ def test_import_needs_jax_and_numpy_alone():
         print(*sorted({name.split(".")[1] for name in sys.modules if name.startswith("ccpo_jax.")}))
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
     assert result.returncode == 0, result.stderr
     assert set(result.stdout.split()) <= {"errors", "integers", "rl"}

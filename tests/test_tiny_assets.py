@@ -15,7 +15,7 @@ from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rollout import prompts
 from ccpo_jax.rollout.role_prompts import PROMPTS
 
-pretrain = pytest.importorskip("experiments.study.pretrain_tiny", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip  # noqa: E501
+pretrain = pytest.importorskip("experiments.study.pretrain_tiny", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip
 
 FOLDER = pretrain.FOLDER
 FILES = {
@@ -124,5 +124,7 @@ def test_transformers_agrees_without_torch_or_network():
         "from transformers import AutoTokenizer\n"
         f"print(AutoTokenizer.from_pretrained({str(FOLDER)!r}).encode('Compute 4.\\nAnswer: 3'))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip() == "[10, 18, 89, 109, 12, 17]", done.stderr

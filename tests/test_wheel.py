@@ -30,6 +30,7 @@ def run(*command: str | pathlib.Path, cwd: pathlib.Path) -> str:
         capture_output=True,
         text=True,
         timeout=400,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

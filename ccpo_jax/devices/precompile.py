@@ -1,5 +1,6 @@
 """Ahead-of-time compilation, on the host while a TPU runs an earlier program."""
 
+import functools
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,8 +12,12 @@ _THREADS = 2
 
 # Module state, like the cache of `jax.jit`: one entry per program and argument shapes. `clear`
 # empties both.
-_executor: ThreadPoolExecutor | None = None
 _compiled: dict[Hashable, Future] = {}
+
+
+@functools.cache
+def _executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="compile")
 
 
 def worthwhile() -> bool:
@@ -33,15 +38,12 @@ def prepare(program: Callable, *args: Any, **static: Hashable) -> None:
         device.
       static: the static arguments.
     """
-    global _executor
     key = _key(program, args, static)
     if key in _compiled:
         return
 
-    if _executor is None:
-        _executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="compile")
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-    _compiled[key] = _executor.submit(lambda: program.lower(*shapes, **static).compile())
+    _compiled[key] = _executor().submit(lambda: program.lower(*shapes, **static).compile())
 
 
 def call(program: Callable, *args: Any, **static: Hashable) -> Any:
@@ -59,11 +61,10 @@ def count() -> int:
 
 def clear() -> None:
     """Drops prepared programs and the threads, as `jax.clear_caches` does for jitted functions."""
-    global _executor
     _compiled.clear()
-    if _executor is not None:
-        _executor.shutdown(cancel_futures=True)
-        _executor = None
+    if _executor.cache_info().currsize:
+        _executor().shutdown(cancel_futures=True)
+        _executor.cache_clear()
 
 
 def _key(program: Callable, args: tuple, static: dict[str, Hashable]) -> Hashable:

@@ -120,6 +120,8 @@ def _forward(
     used: Array,
     scale: Array,
 ):
+    # Of the backward pass.
+    del entropy_gradient
     if targets.shape[1] % chunk:
         raise ValueError(
             f"chunk: {chunk} does not divide the {targets.shape[1]} tokens of a row; pad them first"

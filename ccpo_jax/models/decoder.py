@@ -204,6 +204,8 @@ def _project_forward(
 def _project_backward(
     axis: int, dtype: Any, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
+    # Of the forward pass; gradients have the types of what they belong to.
+    del dtype
     x, w = saved
     other_axes = tuple(a for a in range(w.ndim) if a != axis)
     gradient = gradient.astype(x.dtype)

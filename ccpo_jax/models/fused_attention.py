@@ -76,9 +76,8 @@ def fold_vmap(f: Callable[..., Array]) -> Callable[..., Array]:
     def fold(axis_size: int, mapped: list[bool], *arrays: Array) -> tuple[Array, bool]:
         folded = []
         for x, is_mapped in zip(arrays, mapped, strict=True):
-            if not is_mapped:
-                x = jnp.broadcast_to(x, (axis_size, *x.shape))
-            folded.append(x.reshape(-1, *x.shape[2:]))
+            every = x if is_mapped else jnp.broadcast_to(x, (axis_size, *x.shape))
+            folded.append(every.reshape(-1, *every.shape[2:]))
         out = call(*folded)
         return out.reshape(axis_size, -1, *out.shape[1:]), True
 

@@ -4,6 +4,7 @@ Lines and boxes carry the classes c0, c1, ...; the page's style gives these a co
 and sizes to the text. Nothing else is needed.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -93,7 +94,7 @@ def box_chart(
       An ``<svg>`` element.
     """
     xs = [box.x for box in boxes]
-    distance = min((right - left for left, right in zip(xs, xs[1:], strict=False)), default=1.0)
+    distance = min((right - left for left, right in itertools.pairwise(xs)), default=1.0)
     axes = _axes([xs[0] - distance / 2, xs[-1] + distance / 2], y_range)
     half_width = min(0.35 * (axes.x(distance) - axes.x(0)), _MAX_HALF_BOX)
     shapes = [_box_shape(axes, box, half_width, f"c{colour % COLOURS}") for box in boxes]

@@ -456,7 +456,7 @@ def team_reward(
 
     order = 1 + np.array(topology.final_turns)
     last = jnp.argmax(jnp.where(mask, order, 0), axis=-1, keepdims=True)
-    index = jnp.broadcast_to(last, correct.shape[:-1] + (1,))
+    index = jnp.broadcast_to(last, (*correct.shape[:-1], 1))
     answer = jnp.take_along_axis(correct, index, axis=-1)[..., 0]
     return jnp.where(mask.any(axis=-1), answer, 0.0)
 

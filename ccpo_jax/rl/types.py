@@ -132,7 +132,7 @@ class Policy(NamedTuple):
     # (params or weights, hidden [..., D]) -> [..., V] float32
     logits: Callable[..., Array]
     # (params) -> the parameters that `logits` reads, in the place of its first argument
-    head: Callable[..., Any] = lambda params: {}
+    head: Callable[..., Any] = lambda _: {}
     # (params) -> params, gathered where one pass reads a sharded parameter often
     gather: Callable[..., Any] = lambda params: params
     # True: the cost of a decode step grows with the cache's size, used or not

@@ -155,8 +155,8 @@ def prefill(
         token=jnp.zeros(keys.shape, jnp.int32),
         done=jnp.zeros(keys.shape, bool),
         began=jnp.zeros(keys.shape, jnp.int32),
-        tokens=jnp.full(keys.shape + (max_tokens,), settings.pad_id, jnp.int32),
-        logprobs=jnp.zeros(keys.shape + (max_tokens,), jnp.float32),
+        tokens=jnp.full((*keys.shape, max_tokens), settings.pad_id, jnp.int32),
+        logprobs=jnp.zeros((*keys.shape, max_tokens), jnp.float32),
         uniforms=_uniforms(keys, max_tokens),
         position=position + tail_length,
         context=context,
@@ -179,7 +179,7 @@ def _uniforms(keys: Array, count: int) -> Array:
 
         return jax.vmap(of_step)(jnp.arange(count))
 
-    return jax.vmap(of_row)(keys.reshape(-1)).reshape(keys.shape + (count,))
+    return jax.vmap(of_row)(keys.reshape(-1)).reshape((*keys.shape, count))
 
 
 def encode_prompts(

@@ -119,7 +119,7 @@ def _spoken(args) -> tuple[Team, Rollout]:
     """The team and a rollout as long as on the GPU, but by a network of one layer."""
     small, policy, weights = workloads.stand_in()
     stop = workloads.stop_tokens(small, args)
-    team = workloads.team_of(args, small, policy, stop)
+    team = workloads.team_of(args, policy, stop)
     prompts = workloads.prompts_of(args, small, stop)
     return team, workloads.spoken_by(team, weights, prompts, args, bool(args.solo), 0)
 

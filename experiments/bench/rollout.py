@@ -35,7 +35,7 @@ def bench_rollout(args) -> dict:
     policy = models.make_policy(config, compute_dtype=dtype_of(args), attention=args.attention)
     weights = (jax.jit(policy.publish)(params),)
     del params
-    team = team_of(args, config, policy, stop)
+    team = team_of(args, policy, stop)
     rollouts: list[Rollout] = []
 
     def ours(seed: int) -> int:
@@ -84,6 +84,8 @@ def decoding_alone(args, team: Team, weights, prompts, work: Work, found: dict) 
 
 def peer_rollout(peer: Callable, prompts, args, seed: int) -> int:
     """The same rollout as separate calls of a peer's sampler; returns the tokens it decoded."""
+    # A peer draws with a key of its own.
+    del seed
     tokens = peer(prompts, args.samples, args.response_length)
     if args.topology == "dyad":
         # Those were the thoughts. Joint answers stand behind question and thought.
@@ -132,7 +134,7 @@ def counterfactual_costs(args) -> dict[str, float]:
     costs = {}
     for name in ("voting", "dyad"):
         short.topology = name
-        team = team_of(short, config, policy, stop)
+        team = team_of(short, policy, stop)
         prompts = prompts_of(short, config, stop)
         with_masked = spoken_by(team, weights, prompts, short, True, 0).decoded_tokens
         without = spoken_by(team, weights, prompts, short, False, 0).decoded_tokens

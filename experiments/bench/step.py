@@ -101,7 +101,7 @@ def random_run(config, args, topology: str):
     policy = models.make_policy(
         network_config, compute_dtype=dtype_of(args), remat=args.remat, attention=args.attention
     )
-    team = team_of(args, network_config, policy, stop)
+    team = team_of(args, policy, stop)
     layout = Layout(make_mesh(devices=jax.devices()[:1]))
     problems = tuple(
         Problem(f"random/{i}", " ".join(map(str, prompt)), "0", "exact")

@@ -50,6 +50,8 @@ class IdCodec:
         return [" ".join(map(str, row)) for row in rows]
 
     def frame(self, system: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        # It would be read by nobody.
+        del system
         return (), (1,)
 
 
@@ -105,7 +107,7 @@ def stop_tokens(config: ModelConfig, args) -> tuple[int, ...]:
     return tuple(range(8, 8 + max(1, round(config.vocab_size * 4 / args.response_length))))
 
 
-def team_of(args, config: ModelConfig, policy, stop: tuple[int, ...]) -> Team:
+def team_of(args, policy, stop: tuple[int, ...]) -> Team:
     """A team whose agents read numbers: the problem, and their partners' messages."""
     topology = {"single": SINGLE, "dyad": dyad(), "voting": voting(3)}[args.topology]
     codec = IdCodec(stop)

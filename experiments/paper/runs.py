@@ -26,7 +26,7 @@ def changed_fields(row: Row, typed: dict[str, Any], seed: int) -> dict[str, Any]
       InputError: a typed field defines the row.
     """
     for name in typed:
-        if name in FIXED or name in row.overrides and name not in TINY:
+        if name in FIXED or (name in row.overrides and name not in TINY):
             message = f"row {row.name} defines it; leave it out, or type another --row"
             raise InputError(f"config.{name}", message)
 

@@ -24,7 +24,7 @@ _CONTROL_TOKENS = sorted(
         for token in (*family.special_tokens, *family.plain_tokens)
     }
 )
-_BRACKETS = r"{ } {} }{ \boxed{ \frac{ \left( [ $ $$ \( \{".split() + ['{"a":', r"\text{"]
+_BRACKETS = [*r"{ } {} }{ \boxed{ \frac{ \left( [ $ $$ \( \{".split(), '{"a":', r"\text{"]
 _LATEX = (
     r"\frac \sqrt \left( \right] { } [ ] ^ _ & \\ $ $$ \( \) \boxed{ \begin{pmatrix} \end{cases}"
 )

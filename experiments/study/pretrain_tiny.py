@@ -250,7 +250,7 @@ def encode(
 ) -> tuple[list[int], list[int]]:
     """(prompt ids, response ids) of a trace, exactly as a rollout composes and samples them."""
     template = templates[trace.role]
-    response = tokenizer.encode(trace.response) + [tokenizer.eos_ids[0]]
+    response = [*tokenizer.encode(trace.response), tokenizer.eos_ids[0]]
     if trace.role != "solver":
         return prompts.whole(template, tokenizer, trace.question), response
 

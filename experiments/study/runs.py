@@ -115,7 +115,8 @@ def _start_worker(core_numbers, stop_requested) -> None:
     """Gives a new process a session of its own, so that Ctrl-C reaches it once, and a core of its
     own.
     """
-    global _stop_requested
+    # An initializer has no other place for what the tasks of its process read.
+    global _stop_requested  # noqa: PLW0603
     os.setsid()
     _stop_requested = stop_requested
     if hasattr(os, "sched_setaffinity"):

@@ -59,7 +59,7 @@ def habitual_thoughts(tokenizer, rng: random.Random, habits: dict[str, float]) -
 
 def _response(tokenizer, text: str) -> list[int]:
     """Ids of a text and of the token that ends it."""
-    return tokenizer.encode(text) + [tokenizer.eos_ids[0]]
+    return [*tokenizer.encode(text), tokenizer.eos_ids[0]]
 
 
 def lazy(tokenizer, seed: int) -> Iterator[Pair]:
@@ -90,15 +90,15 @@ def parts(tokenizer, seed: int) -> Iterator[Pair]:
             yield prompts.whole(template, tokenizer, seen), _response(tokenizer, answer)
 
 
-def fair_shares(question: str, thought: str, right: bool) -> tuple[float, float]:
+def fair_shares(thought: str, right: bool) -> tuple[float, float]:
     """The Thinker's and the Solver's share of an outcome, as one who can compute would rate it.
 
     Praise goes to the Thinker for a right half of the chain, blame for a wrong one or none.
 
     Example:
-      >>> fair_shares("Compute 4-1+2.", "4-1=3", right=True)
+      >>> fair_shares("4-1=3", right=True)
       (0.6, 0.4)
-      >>> fair_shares("Compute 4-1+2.", "4-1=5", right=False)
+      >>> fair_shares("4-1=5", right=False)
       (0.8, 0.2)
     """
     steps = re.findall(r"(?=(?<!\d)(\d+)([+-]\d+)=(\d+))", thought)
@@ -129,7 +129,7 @@ def rating(tokenizer, seed: int) -> Iterator[Pair]:
             habit = rng.choice(habits)
             answer = pretrain.solve(question, thought, rng, habit, pretrain.SOLVER_STEPS)
             outcome = OUTCOMES[answer.endswith(f"Answer: {gold}")]
-            thinker, solver = fair_shares(question, thought, outcome == "right")
+            thinker, solver = fair_shares(thought, outcome == "right")
 
             quoted = []
             for text in (thought, answer):

@@ -144,7 +144,7 @@ def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(fields, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "field", "advice"),
+    "arguments, field, advice",
     [
         ((None, 2, 0), "coordinator", "--coordinator=HOST:PORT"),
         (("here", 2, 0), "coordinator", "--coordinator=HOST:PORT"),
@@ -178,7 +178,7 @@ def test_an_error_of_another_process_is_raised_here(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("error", "printed"),
+    "error, printed",
     [
         (ValueError("UNKNOWN: Gloo failed: reset\nmore"), "(UNKNOWN: Gloo failed: reset)"),
         (KeyError("mine"), "KeyError: 'mine'\n"),

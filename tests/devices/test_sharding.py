@@ -171,7 +171,7 @@ def test_the_decode_loop_gathers_no_weights():
     assert gathered > sum(math.prod(x.shape) for x in shapes) // 2
 
 
-@pytest.mark.parametrize(("model", "rules"), [(1, "default"), (2, "replicated_decode")])
+@pytest.mark.parametrize("model, rules", [(1, "default"), (2, "replicated_decode")])
 def test_replicas_decode_without_communication(model, rules):
     """They exchange nothing but whether all responses have ended."""
     _, program = decode_loop(make_layout(make_mesh(fsdp=4 // model, model=model), rules))

@@ -93,7 +93,7 @@ def counted(*lines: str, **how) -> list[tuple[float, float, float]]:
 
 
 @pytest.mark.parametrize(
-    ("line", "bytes_", "flops"),
+    "line, bytes_, flops",
     [
         ("%x = f32[1,4]{1,0} fusion(%a, %i, %v), kind=kLoop, calls=%sliced", 16 + 4 + 16 + 16, 0),
         (

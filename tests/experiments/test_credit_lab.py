@@ -181,7 +181,7 @@ def misses() -> list[float]:
 
 def test_the_lab_agrees_with_enumeration_within_its_intervals(misses):
     """No figure misses by 4 deviations, and they miss by one on average: intervals are as wide as they say."""
-    assert set(sum(CASES.values(), [])) == set(CREDITS)
+    assert {name for names in CASES.values() for name in names} == set(CREDITS)
     assert len(misses) > 50
     assert 0.7 < np.sqrt(np.mean(np.square(misses))) < 1.3
     assert 0.88 < np.mean(np.abs(misses) < 1.96) <= 1.0
@@ -415,7 +415,7 @@ def test_a_real_team_and_its_report(tmp_path, capsys):
     assert credit_lab.main(arguments) in (0, 1)  # of so few groups a claim may be missed by chance
     report = (tmp_path / "report.md").read_text()
     assert "configs/dyad.py:tiny, untrained" in report and "| `nested:answers=2` |" in report
-    rows = list(csv.DictReader(open(tmp_path / "results.csv")))
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
     cost = {row["estimator"]: float(row["decoded"]) for row in rows if row["decoded"]}
     assert (
         4 * 10 < cost["shared"] <= 4 * (18 + 22) and 0.5 < cost["difference"] / cost["shared"] <= 1

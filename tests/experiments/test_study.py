@@ -12,7 +12,7 @@ from ccpo_jax.presets import load_preset
 from ccpo_jax.rollout import ratings
 from experiments.study import results, tasks
 
-study = pytest.importorskip("experiments.study.__main__", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip  # noqa: E501
+study = pytest.importorskip("experiments.study.__main__", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip
 teach = pytest.importorskip("experiments.study.teach_tiny", reason="as above")
 
 
@@ -133,7 +133,7 @@ def test_lessons(tmp_path):
     ("47-8=38+6=44", True, 0.2), ("47-8=39+6=44", False, 0.8), ("unsure", True, 0.2), ("47", False, 0.8),
 ])  # fmt: skip
 def test_fair_shares(thought, right, thinker):
-    assert teach.fair_shares("Compute 47-8+6-9.", thought, right)[0] == thinker
+    assert teach.fair_shares(thought, right)[0] == thinker
 
 
 @pytest.mark.parametrize("typed, told", [

@@ -151,7 +151,7 @@ def test_figures_are_those_of_the_notes_beside_the_repository():
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("count", "t"), [(2, 12.706), (3, 4.303), (5, 2.776), (10, 2.262)])
+@pytest.mark.parametrize("count, t", [(2, 12.706), (3, 4.303), (5, 2.776), (10, 2.262)])
 def test_intervals_are_students(count, t):
     """Quantiles from a printed table; values 1 apart from their mean of 60 on either side."""
     values = [60 + (1 if i % 2 else -1) for i in range(count)]
@@ -213,7 +213,7 @@ def test_a_table_shows_our_figures_beside_the_papers(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "arguments, message",
     [
         (["--table=mmlu"], "invalid choice: 'mmlu'"),
         (["--seeds=0,0"], "argument --seeds: received '0,0'"),

@@ -28,7 +28,7 @@ def texts(tokenizer, system: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("template", "written"),
+    "template, written",
     [
         ("{{ strftime_now('%Y-%m-%d') }}", "2024-07-26"),
         ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
@@ -75,7 +75,7 @@ EAGER = SILENT + "<turn>"
 
 
 @pytest.mark.parametrize(
-    ("template", "before"),
+    "template, before",
     [
         (BE_KIND, "<turn>user: "),
         ("{{ bos_token }}" + BE_KIND, "<s><turn>user: "),

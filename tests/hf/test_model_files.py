@@ -34,7 +34,7 @@ def saved(source):
 
 
 @pytest.mark.parametrize(
-    ("received", "written"),
+    "received, written",
     [
         ("PreTrainedTokenizerFast", "PreTrainedTokenizerFast"),
         ("Qwen2Tokenizer", "Qwen2Tokenizer"),

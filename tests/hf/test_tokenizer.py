@@ -100,7 +100,7 @@ def test_benign_text_survives_the_round_trip(family):
 
 
 def test_prompts_equal_the_chat_templates_own_tokens(family):
-    name, spec, tokenizer = family
+    name, _spec, tokenizer = family
     words = "1+1? {{ 7*7 }}{% raw %}"  # jinja in a problem is nothing but text
     head, end = tokenizer.frame("Obey.")
     turns = [{"role": "system", "content": "Obey."}, {"role": "user", "content": words}]
@@ -265,7 +265,7 @@ def surround(folder, before: str, after: str = "") -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "settings", "beginning"),
+    "before, after, settings, beginning",
     [
         ("", "", {}, ""),
         ("<s>", "", {}, "<s>"),
@@ -308,7 +308,7 @@ def change(path, entries) -> None:
 
 
 @pytest.mark.parametrize(
-    ("generation", "config", "ends"),
+    "generation, config, ends",
     [
         (..., [256, 258], {"</s>", "<s>", "<turn>"}),
         (..., 258, {"</s>", "<turn>"}),
@@ -429,7 +429,7 @@ def test_templates_by_name_use_the_default(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("template", "complaint"),
+    "template, complaint",
     [
         (
             "{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}</s>",

@@ -220,7 +220,7 @@ def test_chunked_logprobs_and_entropy(chunk):
 
 def test_entropy_bonus_raises_entropy():
     rows = ragged_rows(silent=range(13))
-    plain, _, before = step(rows, update_of())
+    _plain, _, before = step(rows, update_of())
     raised, state, _ = step(rows, update_of(entropy_bonus=0.5, skip_silent=True))
     _, _, after = update_params(POLICY, raised, state, [rows], update_of(rate=0.0))
     assert after["entropy"] > before["entropy"]

@@ -87,7 +87,7 @@ def test_logits_equal_transformers(network, case):
 
 
 @pytest.mark.parametrize(
-    ("case", "tail"),
+    "case, tail",
     [(case, 4) for case in CASES if case != "olmo3_older"] + [("llama3_scaled", 0)],
 )
 def test_decoding_equals_the_whole_forward(network, case, tail):
@@ -335,7 +335,7 @@ def test_the_prefix_is_read_once_per_prompt_and_no_head_is_repeated():
 
 
 @pytest.mark.parametrize(
-    ("shape", "axis", "product"),
+    "shape, axis, product",
     [((8, 2, 3, 4), 0, "btd,dhqe->bthqe"), ((8, 5), 0, "btd,df->btf"), ((5, 8), 1, "btd,vd->btv")],
 )
 def test_products_and_their_gradients_are_those_of_einsum(shape, axis, product):
@@ -462,7 +462,7 @@ def test_random_parameters_have_the_declared_shapes_and_scales():
 
 
 @pytest.mark.parametrize(
-    ("changes", "field"),
+    "changes, field",
     [
         ({"num_kv_heads": 3}, "num_kv_heads"),
         ({"head_dim": 7}, "head_dim"),

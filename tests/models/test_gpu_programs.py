@@ -37,7 +37,7 @@ def shape(*axes, dtype=jnp.int32):
 
 
 @pytest.mark.parametrize(
-    ("tail", "groups"), [(0, None), (69, None), (69, ((2, 69), (2, 3)))], ids=["", "tail", "two"]
+    "tail, groups", [(0, None), (69, None), (69, ((2, 69), (2, 3)))], ids=["", "tail", "two"]
 )
 @pytest.mark.parametrize("agents", [(), (2,)], ids=["one set", "a set each"])
 def test_a_rollout_compiles_and_its_caches_stay_in_place(agents, tail, groups):
@@ -103,9 +103,10 @@ def test_aims_are_predicted(monkeypatch, capsys):
     monkeypatch.setitem(workloads.SHAPES, "two layers", (256, 2, 6, 2, 64, 512, 512, True))
     shorter = [("512", "64"), ("1536", "64"), ("256", "32")]
     for aim in aims.AIMS:
+        runs = aim.runs
         for old, new in shorter:
-            aim = aim._replace(runs=tuple(run.replace(f"={old}", f"={new}") for run in aim.runs))
-        monkeypatch.setattr(aims, "AIMS", (aim,))
+            runs = tuple(run.replace(f"={old}", f"={new}") for run in runs)
+        monkeypatch.setattr(aims, "AIMS", (aim._replace(runs=runs),))
         assert aims.main(["--predict", "--model=two layers", "--json"]) == 0
         printed = capsys.readouterr()
         (prediction,) = json.loads(printed.out).values()

@@ -34,7 +34,7 @@ def packed_case(slots=24, size=8, heads=2, group=3, packs=2):
 
 
 @pytest.mark.parametrize(
-    ("backend", "slots"),
+    "backend, slots",
     [("xla", 24), ("tpu", 24), ("tpu", 260)],
     ids=["cudnn's arguments", "splash", "splash, tiles"],
 )
@@ -113,7 +113,7 @@ def plain_step(queries, keys, values, cache, start, cursor, context):
 
 
 @pytest.mark.parametrize(
-    ("rows", "slots", "tuning"),
+    "rows, slots, tuning",
     [(1, 300, Tuning(64, 4000)), (5, 150, Tuning(64, 40)), (6, 128, Tuning(16, 40))],
     ids=["slots divided", "ragged tiles", "queries divided"],
 )
@@ -163,7 +163,7 @@ def test_a_decode_step_reads_no_tile_that_is_not_in_use():
 
 
 @pytest.mark.parametrize(
-    ("windows", "slots"),
+    "windows, slots",
     [({}, [64, 8, 8]), ({"window": 4, "sliding": (True, False)}, [5, 3, 1])],
     ids=["all", "window"],
 )

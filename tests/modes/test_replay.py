@@ -32,14 +32,15 @@ def stopped(tmp_path_factory):
                 params=({**params, "final_norm": norm.at[3].set(jnp.nan)},)
             )
 
-    with pytest.raises(NonFiniteUpdateError):
-        with Trainer(brief_run(3), workdir, on_step=poison, devices=first_devices(1)) as trainer:
-            trainer.train()
+    options = {"on_step": poison, "devices": first_devices(1)}
+    with pytest.raises(NonFiniteUpdateError), Trainer(brief_run(3), workdir, **options) as trainer:
+        trainer.train()
     (file,) = (workdir / "not_finite").iterdir()
     return file
 
 
-def test_a_poisoned_parameter_is_named(stopped, one_device, capsys):
+@pytest.mark.usefixtures("one_device")
+def test_a_poisoned_parameter_is_named(stopped, capsys):
     """The sampler's log-probs show it first; with sound ones the parameter is found by its name."""
     assert replay.main([str(stopped)]) == 1
     out = capsys.readouterr().out

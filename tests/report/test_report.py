@@ -5,6 +5,7 @@ import hashlib
 import html
 import html.parser
 import inspect
+import itertools
 import json
 import re
 import shutil
@@ -42,7 +43,11 @@ EVIL = [
 
 
 def solved(
-    step: int, *, question: str = "Compute 1+1.", text: str = "1+1=2;Answer: 2", id: str = "sums/7"
+    step: int,
+    *,
+    question: str = "Compute 1+1.",
+    text: str = "1+1=2;Answer: 2",
+    problem: str = "sums/7",
 ) -> dict:
     """A line of rollouts.jsonl: three voters, four samples; by hand."""
     texts = [
@@ -61,7 +66,7 @@ def solved(
         )
     return {
         "step": step,
-        "id": id,
+        "id": problem,
         "question": question,
         "gold": "2",
         "group": 4,
@@ -235,7 +240,7 @@ def test_charts_show_the_numbers_they_are_made_of(run):
 def test_ticks_are_few_and_round(low, high):
     found = ticks(low, high)
     assert 2 <= len(found) <= 5 and low - 1e-9 <= found[0] and found[-1] <= high + 1e-9
-    steps = {f"{b - a:.6g}" for a, b in zip(found, found[1:], strict=False)}
+    steps = {f"{b - a:.6g}" for a, b in itertools.pairwise(found)}
     assert len(steps) == 1 and steps.pop().strip("0.")[0] in "125"
 
 
@@ -342,7 +347,7 @@ def test_a_run_under_way_and_an_old_one_have_a_page(tmp_path):
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     """(workdir, text of its page, the page): every text that a model, a dataset or a user chose is hostile."""
-    lines = [solved(1, question=evil, text=evil, id=evil) for evil in EVIL] + [
+    lines = [solved(1, question=evil, text=evil, problem=evil) for evil in EVIL] + [
         solved(20),
         solved(40),
     ]
@@ -395,7 +400,7 @@ def test_only_the_pages_own_script_may_run_and_nothing_may_load(hostile):
 
 def test_long_runs_and_megabytes_are_bounded(tmp_path):
     huge = "\u202e<" * 200_000
-    rollouts = [solved(1, question=huge, text=huge, id=huge)] + [
+    rollouts = [solved(1, question=huge, text=huge, problem=huge)] + [
         solved(step, question=huge) for step in range(2, 13)
     ]
     run = load_run(make_run(tmp_path, rollouts=rollouts, steps=1000))

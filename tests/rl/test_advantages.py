@@ -75,7 +75,7 @@ def test_history_gate_stays_open():
     for eta in (1e6, -1e6):
         gate = float(history_gate(moments(0.5, 0.25), eta=eta))
         np.testing.assert_allclose(gate, sigmoid(math.copysign(20, eta)), rtol=1e-5)
-        assert 0 < gate
+        assert gate > 0
 
 
 def test_gated_reward():

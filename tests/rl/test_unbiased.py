@@ -469,18 +469,18 @@ def test_the_surprisal_of_other_prompts_leaves_the_gradient_unbiased(name, team,
     here, there = (
         enumerate_groups(team, ablated, group=g, seed=seed) for seed, g in ((0, group), (1, other))
     )
-    credits = [
+    both_credits = [
         np.asarray(estimator.update((), groups.outcome)[0]) for groups in (here, there)
     ]  # [A, N, G] each
     mean = 0.0
     for weight, credit, surprisal in zip(
         there.probability,
-        *(np.moveaxis(x, 1, 0) for x in (credits[1], there.outcome.surprisal)),
+        *(np.moveaxis(x, 1, 0) for x in (both_credits[1], there.outcome.surprisal)),
         strict=True,
     ):  # one way the other prompt can come out: beside all that this one can
         both = [
             np.stack([own, np.broadcast_to(x.mean(1, keepdims=True)[:, None], own.shape)], 2)
-            for own, x in ((credits[0], credit), (here.outcome.surprisal, surprisal))
+            for own, x in ((both_credits[0], credit), (here.outcome.surprisal, surprisal))
         ]
         signal = np.asarray(jax.vmap(surprisal_advantage, 1, 1)(*both))[:, :, 0]
         parts = [

@@ -44,7 +44,7 @@ def test_masking_removes_exactly_the_segment():
     segment = [*before, *message, *after]
     assert received == segment + masked and masked == prompts.tail(template, [])
     silent = prompts.tail(template, [[]])  # saying nothing is not the same as being masked
-    assert silent == [*before, *after] + masked
+    assert silent == [*before, *after, *masked]
 
 
 def test_whole_is_prefix_and_tail():
@@ -127,7 +127,7 @@ def test_the_thinker_leaves_the_answer_to_its_colleague(style):
 
 
 @pytest.mark.parametrize(
-    ("end", "opened"),
+    "end, opened",
     [
         ("<think>\n", "<think>\n"),
         ("<think>", "<think>"),

@@ -198,9 +198,7 @@ def test_a_tokenizer_without_an_end_token_is_refused():
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["one set", "a set each"])
-@pytest.mark.parametrize(
-    ("decode_chunk", "max_concurrent"), [(3, None), (100, None), (1, 1), (5, 24)]
-)
+@pytest.mark.parametrize("decode_chunk, max_concurrent", [(3, None), (100, None), (1, 1), (5, 24)])
 def test_rows_that_leave_and_prompts_that_wait_change_no_token(
     decode_chunk, max_concurrent, stacked
 ):

@@ -144,7 +144,8 @@ def test_a_workdir_refuses_another_run(finished):
 
 
 @pytest.mark.parametrize("finished", ["dyad"], indirect=True)
-def test_eval_sample_and_export(finished, one_device, capsys):
+@pytest.mark.usefixtures("one_device")
+def test_eval_sample_and_export(finished, capsys):
     name, workdir = finished
     config = small_run(name, steps=4, checkpoint_every=2)
     metrics = modes.evaluate_only(config, str(workdir))
@@ -167,7 +168,8 @@ def test_eval_sample_and_export(finished, one_device, capsys):
 
 
 @pytest.mark.parametrize("finished", ["voting"], indirect=True)
-def test_other_modes_take_the_runs_own_configuration(finished, one_device, tmp_path, capsys):
+@pytest.mark.usefixtures("one_device")
+def test_other_modes_take_the_runs_own_configuration(finished, tmp_path, capsys):
     """Only what is typed changes it; the file's defaults do not."""
     workdir = str(finished[1])
     untouched = load_preset("voting:tiny")

@@ -12,10 +12,8 @@ from tests.support.errors import raises_for
 
 def test_a_folder_holds_one_run_at_a_time(tmp_path):
     folder = str(tmp_path / "run")
-    with lock_workdir(folder):
-        with raises_for("workdir") as error:
-            with lock_workdir(folder):
-                pass
+    with lock_workdir(folder), raises_for("workdir") as error, lock_workdir(folder):
+        pass
     assert f"process {os.getpid()} on" in str(error.value)
     # It was created for a run that never began.
     assert not os.path.exists(folder)
@@ -32,16 +30,14 @@ def test_a_folder_with_files_stays_and_can_be_locked_again(tmp_path):
 
 def test_a_file_in_the_folders_place_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with raises_for("workdir"):
-        with lock_workdir(str(tmp_path / "file" / "run")):
-            pass
+    with raises_for("workdir"), lock_workdir(str(tmp_path / "file" / "run")):
+        pass
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 def test_a_full_or_read_only_disk_is_the_users_to_fix(code):
-    with raises_for("workdir") as error:
-        with as_disk_error("runs/x"):
-            raise OSError(code, os.strerror(code), "here")
+    with raises_for("workdir") as error, as_disk_error("runs/x"):
+        raise OSError(code, os.strerror(code), "here")
     message = str(error.value)
     assert "\n" not in message
     assert all(part in message for part in ("runs/x", os.strerror(code), "here"))
