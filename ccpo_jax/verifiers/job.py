@@ -7,9 +7,9 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from ccpo_jax.verifiers.classes import AnswerClasses
-from ccpo_jax.verifiers.process_pool import StepFailure
 from ccpo_jax.verifiers.registry import VERIFIERS, check_gold, get_verifier
 from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, Context, Graded, Item, Verifier
+from ccpo_jax.verifiers.worker import StepFailure
 
 
 class Job(NamedTuple):

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from ccpo_jax.errors import InputError
 from ccpo_jax.verifiers.job import SLOW, Job, collect_records, make_job, slow_steps, verify_job
-from ccpo_jax.verifiers.process_pool import TIMED_OUT, ProcessPool, StepFailure
+from ccpo_jax.verifiers.process_pool import ProcessPool
 from ccpo_jax.verifiers.registry import get_verifier
 from ccpo_jax.verifiers.types import Graded, Item
+from ccpo_jax.verifiers.worker import TIMED_OUT, StepFailure
 
 # Seconds of computing that the first try of a step may take; hardly any honest answer needs more.
 _FIRST_TRY = 0.5

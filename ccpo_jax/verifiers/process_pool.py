@@ -1,33 +1,34 @@
 """A process pool that isolates crashes and timeouts per task.
 
-The kill timer is in `_serve`. It is a kernel timer of computing time whose default action ends the
-process, whatever code it is in. A worker imports this package and the function's module, but not
-the program that made the pool: it starts fast and loads neither jax nor numpy. It runs jobs in a
-fork of itself, so that a killed step costs milliseconds and not a new start.
+A worker imports this package and the function's module, but not the program that made the pool: it
+starts fast and loads neither jax nor numpy. Its own side is `worker`.
 """
 
 import contextlib
-import gc
-import importlib
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
-from typing import Any, Literal, NamedTuple
+from multiprocessing.connection import wait
+from typing import Any
 
 from ccpo_jax.errors import InputError
-
-TIMED_OUT = "timed_out"
-CRASHED = "crashed"
+from ccpo_jax.verifiers.worker import (
+    CRASHED,
+    TIMED_OUT,
+    Message,
+    Progress,
+    StepFailure,
+    Task,
+    worker_main,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,40 +38,12 @@ _MAX_FAILED_STARTS = 3
 # Seconds between two looks of the watchdog after which the parent itself must have been stopped.
 _STOPPED_SECONDS = 5.0
 
-# Seconds between two looks of a worker for its parent.
-_ORPHAN_SECONDS = 2.0
-
 # Seconds that a killed process gets to disappear.
 _END_SECONDS = 20.0
 
 # Most jobs that a worker holds at a time: sending several saves round trips, holding many would
 # leave other workers idle at the end.
 _MAX_CHUNK = 8
-
-
-class StepFailure(NamedTuple):
-    """The record of a step that hung or killed its process.
-
-    Attributes:
-      reason: `TIMED_OUT`, or what the call said in its place, or `CRASHED`.
-    """
-
-    reason: str
-
-
-class _Message(NamedTuple):
-    """What a worker reports.
-
-    Attributes:
-      kind: "ready" once at the start; for each job "record" per step, then "finished" or "raised";
-        "died" when a step has killed the process that ran it.
-      number: index of the job, -1 for "ready" and "died".
-      content: the record, the traceback of what was raised, or why the step died.
-    """
-
-    kind: Literal["ready", "record", "finished", "raised", "died"]
-    number: int
-    content: Any
 
 
 class ProcessPool:
@@ -174,41 +147,36 @@ class ProcessPool:
     ) -> None:
         """Hands out the jobs and appends their records to `results` until all are finished."""
         waiting = deque(range(len(jobs)))
+        # What is known of steps that no record has been received of yet.
+        failures: list[dict[int, StepFailure]] = [{} for _ in jobs]
         num_unfinished = len(jobs)
         while num_unfinished:
-            self._assign(waiting, jobs, results, time_limit)
+            for worker in self._workers:
+                if waiting and worker.is_idle():
+                    numbers = self._take_chunk(waiting)
+                    tasks = [Task(n, jobs[n], results[n], failures[n]) for n in numbers]
+                    worker.assign(tasks, time_limit)
+
             for worker in _with_messages(self._workers):
                 message = worker.receive()
-                if message is None:
-                    reason = self._replace(worker)
-                    waiting.extendleft(reversed(worker.give_up_jobs(results, reason, late)))
-                elif message.kind == "died":
-                    waiting.extendleft(
-                        reversed(worker.give_up_jobs(results, message.content, late))
-                    )
-                elif message.kind == "record":
-                    results[message.number].append(message.content)
-                elif message.kind == "finished":
-                    worker.jobs.popleft()
-                    num_unfinished -= 1
+                if message is None or message.kind == "died":
+                    reason = self._replace(worker) if message is None else message.content
+                    failure = StepFailure(late if reason == TIMED_OUT else reason)
+                    waiting.extendleft(reversed(worker.give_up_jobs(results, failures, failure)))
+                elif message.kind in ("records", "finished"):
+                    results[message.number] += message.content
+                    if message.kind == "finished":
+                        worker.jobs.popleft()
+                        num_unfinished -= 1
                 elif message.kind == "raised":
                     function = self._arguments[0]
                     raise RuntimeError(f"{function} raised in a worker:\n{message.content}")
 
-    def _assign(
-        self,
-        waiting: deque[int],
-        jobs: Sequence[Any],
-        results: Sequence[Sequence[Any]],
-        time_limit: float,
-    ) -> None:
-        """Gives each idle worker a chunk of the waiting jobs."""
-        for worker in self._workers:
-            if waiting and worker.is_idle():
-                fair_share = len(waiting) // (2 * len(self._workers))
-                size = max(1, min(_MAX_CHUNK, fair_share))
-                numbers = [waiting.popleft() for _ in range(size)]
-                worker.assign(numbers, jobs, results, time_limit)
+    def _take_chunk(self, waiting: deque[int]) -> list[int]:
+        """Takes the next jobs for one worker."""
+        fair_share = len(waiting) // (2 * len(self._workers))
+        size = max(1, min(_MAX_CHUNK, fair_share))
+        return [waiting.popleft() for _ in range(size)]
 
     def _kill_stalled(self, finished: threading.Event) -> None:
         """Kills processes that should have answered long ago, so that nothing waits for them.
@@ -266,26 +234,10 @@ class _Worker:
 
     def __init__(self, arguments: Sequence[str]):
         self.connection, child_end = Pipe()
-        # The parent's own path, so that a program finds in its workers what it finds itself.
-        path = [os.fspath(entry) for entry in sys.path]
-        program = (
-            f"import sys; sys.path[:] = {path!r}; "
-            f"from {__name__} import {worker_main.__name__}; {worker_main.__name__}()"
-        )
-        # Verdicts must not depend on the order of sets.
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-c", program),
-                *(str(child_end.fileno()), str(os.getpid()), *arguments),
-            ],
-            pass_fds=[child_end.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=environment,
-            # A group of its own, to be killed with what it forks.
-            start_new_session=True,
-        )
+        with tempfile.TemporaryFile() as shared:
+            shared.truncate(Progress.size)
+            self._progress = Progress(shared.fileno())
+            self._start(arguments, child_end.fileno(), shared.fileno())
         child_end.close()
         self.is_ready = False
         self.is_stalled = False
@@ -293,41 +245,66 @@ class _Worker:
         self.last_sign_of_life = time.monotonic()
         self.jobs: deque[int] = deque()
 
+    def _start(self, arguments: Sequence[str], *descriptors: int) -> None:
+        """Starts the process with these files open."""
+        # The parent's own path, so that a program finds in its workers what it finds itself.
+        path = [os.fspath(entry) for entry in sys.path]
+        program = (
+            f"import sys; sys.path[:] = {path!r}; "
+            f"from {worker_main.__module__} import {worker_main.__name__}; "
+            f"{worker_main.__name__}()"
+        )
+        # Verdicts must not depend on the order of sets.
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-c", program),
+                *(*map(str, descriptors), str(os.getpid()), *arguments),
+            ],
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+            # A group of its own, to be killed with what it forks.
+            start_new_session=True,
+        )
+
     def is_idle(self) -> bool:
         if not self.is_ready or self.jobs or self.is_stalled:
             return False
         return self.process.poll() is None
 
-    def assign(
-        self,
-        numbers: list[int],
-        jobs: Sequence[Any],
-        results: Sequence[Sequence[Any]],
-        time_limit: float,
-    ) -> None:
-        """Sends jobs with the records that they have so far."""
+    def assign(self, tasks: Sequence[Task], time_limit: float) -> None:
+        """Sends jobs with what is known of them so far."""
         self.last_sign_of_life = time.monotonic()
-        self.jobs.extend(numbers)
+        self.jobs.extend(task.number for task in tasks)
+        self._progress.set(-1, 0)
         try:
-            chunk = [(number, jobs[number], results[number]) for number in numbers]
-            self.connection.send((time_limit, chunk))
+            self.connection.send((time_limit, tasks))
         except (BrokenPipeError, ConnectionResetError):
             # It has died: `receive` will say so.
             pass
 
-    def give_up_jobs(self, results: list[list[Any]], reason: str, late: str) -> list[int]:
-        """Records that the current step has failed and returns the jobs that are not finished.
+    def give_up_jobs(
+        self,
+        results: Sequence[Sequence[Any]],
+        failures: Sequence[dict[int, StepFailure]],
+        failure: StepFailure,
+    ) -> list[int]:
+        """Notes that the current step has failed and returns the jobs that are not finished.
 
         Nothing has failed where the worker had no job.
         """
         unfinished = list(self.jobs)
         self.jobs.clear()
         if unfinished:
-            failure = StepFailure(late if reason == TIMED_OUT else reason)
-            results[unfinished[0]].append(failure)
+            current = unfinished[0]
+            number, num_records = self._progress.get()
+            step = num_records if number == current else len(results[current])
+            failures[current][step] = failure
         return unfinished
 
-    def receive(self) -> _Message | None:
+    def receive(self) -> Message | None:
         """The next message, None when the process is dead."""
         try:
             message = self.connection.recv()
@@ -360,103 +337,3 @@ def _with_messages(workers: Sequence[_Worker]) -> list[_Worker]:
     """Waits until at least one worker has sent a message or died, and returns all that have."""
     connections = wait([worker.connection for worker in workers])
     return [worker for worker in workers if worker.connection in connections]
-
-
-# --- the worker's side ---
-
-
-def worker_main() -> None:
-    """The program of a worker process; `_Worker` writes its command line."""
-    descriptor, parent, function_name, memory_limit = sys.argv[1:]
-
-    # These reach the whole process group, and only the parent knows what they mean.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-    module, _, name = function_name.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    if sys.platform == "linux":
-        # Other kernels accept the limit and do not enforce it.
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory_limit), int(memory_limit)))
-
-    connection = Connection(int(descriptor))
-    connection.send(_Message("ready", -1, None))
-    # A collection would write to every object, and so copy the memory shared with the forks.
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        # The parent is gone: there is nobody left to tell.
-        while _serve_in_a_fork(connection, function, int(parent)):
-            pass
-
-
-def _serve_in_a_fork(
-    connection: Connection,
-    function: Callable[[Any, Sequence[Any]], Iterable[Any]],
-    parent: int,
-) -> bool:
-    """Runs jobs in a fork of this process until it ends; reports what it died of.
-
-    Returns:
-      Whether another fork may go on.
-    """
-    runner = os.fork()
-    if runner == 0:
-        try:
-            _serve(connection, function)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            # The parent is gone.
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-
-    def end_as_an_orphan(*_: Any) -> None:
-        if os.getppid() != parent:
-            os.kill(runner, signal.SIGKILL)
-
-    # A step that sleeps would outlive the parent otherwise: no timer ends it.
-    signal.signal(signal.SIGALRM, end_as_an_orphan)
-    signal.setitimer(signal.ITIMER_REAL, _ORPHAN_SECONDS, _ORPHAN_SECONDS)
-    _, status = os.waitpid(runner, 0)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-
-    exit_status = os.waitstatus_to_exitcode(status)
-    if exit_status in (0, -signal.SIGKILL):
-        # Killed from outside, perhaps in the middle of a message: the pipe cannot be used again.
-        return False
-    is_late = exit_status == -signal.SIGPROF
-    connection.send(_Message("died", -1, TIMED_OUT if is_late else CRASHED))
-    return True
-
-
-def _serve(connection: Connection, function: Callable[[Any, Sequence[Any]], Iterable[Any]]) -> None:
-    """Runs the jobs that arrive, each step under the kill timer, until the parent is gone.
-
-    Raises:
-      EOFError: when the parent is gone.
-    """
-    # Signal settings are inherited; the kill timer needs its default.
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
-    while True:
-        time_limit, chunk = connection.recv()
-        for number, job, done in chunk:
-            try:
-                signal.setitimer(signal.ITIMER_PROF, time_limit)
-                for record in function(job, done):
-                    # Off while sending: a message must not be cut in two.
-                    signal.setitimer(signal.ITIMER_PROF, 0)
-                    connection.send(_Message("record", number, record))
-                    signal.setitimer(signal.ITIMER_PROF, time_limit)
-                signal.setitimer(signal.ITIMER_PROF, 0)
-            except MemoryError:
-                # A process without memory for this step may have none for the next one.
-                os._exit(1)
-            except Exception:
-                signal.setitimer(signal.ITIMER_PROF, 0)
-                connection.send(_Message("raised", number, traceback.format_exc()))
-            else:
-                connection.send(_Message("finished", number, None))

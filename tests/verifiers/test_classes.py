@@ -12,8 +12,8 @@ from ccpo_jax.verifiers import VERIFIERS, Item, verify
 from ccpo_jax.verifiers import classes as classes_module
 from ccpo_jax.verifiers.classes import AnswerClasses
 from ccpo_jax.verifiers.job import collect_records, make_job, verify_job
-from ccpo_jax.verifiers.process_pool import TIMED_OUT, StepFailure
 from ccpo_jax.verifiers.types import Verifier
+from ccpo_jax.verifiers.worker import TIMED_OUT, StepFailure
 
 AGENTS = 7
 MAX_CHARS = 1_000

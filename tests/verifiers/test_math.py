@@ -1,12 +1,14 @@
 """The math verifier: what is extracted, what is equivalent, and real golds."""
 
+import random
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from ccpo_jax.verifiers import VERIFIERS, Context, verify
-from ccpo_jax.verifiers.math import equivalent_math
+from ccpo_jax.verifiers.math import _accepts_meaning, equivalent_math
+from ccpo_jax.verifiers.math.numbers import plain_number
 from tests.support.verdicts import is_correct
 
 
@@ -188,3 +190,29 @@ def test_plain_numbers_are_compared_exactly():
         other = value + Fraction(int(rng.integers(-1, 2)), int(10 ** rng.integers(0, 30)))
         gold, answer = written(value), written(other)
         assert equivalent_math(gold, answer, Context()) == (value == other), (gold, answer)
+
+
+def test_the_short_way_for_plain_numbers_says_what_the_long_way_says():
+    """Two decimals are compared exactly; a decimal may also round a fraction that has no end."""
+    rng = random.Random(0)
+
+    def written() -> str:
+        value = Fraction(rng.randint(-300, 300), rng.choice([1, 2, 3, 4, 7, 8, 9, 12, 25]))
+        if rng.random() < 0.3:
+            return rf"\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+        return f"{value.numerator}/{value.denominator}"
+
+    def near(number: str) -> str:
+        value = float(plain_number(number).value) + rng.choice([0, 0, 1e-3, -1e-4, 1e-5])
+        return f"{value:.{rng.randint(1, 7)}f}"
+
+    accepted = 0
+    for _ in range(2_000):
+        gold = written()
+        answer = near(gold) if rng.random() < 0.8 else written()
+        if rng.random() < 0.5:
+            gold, answer = answer, gold
+        expected = _accepts_meaning(gold, answer, False)
+        assert equivalent_math(gold, answer, Context()) == expected, (gold, answer)
+        accepted += expected
+    assert 100 < accepted < 1_000

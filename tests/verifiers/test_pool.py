@@ -11,7 +11,8 @@ import ccpo_jax
 import ccpo_jax.verifiers.pool
 from ccpo_jax.verifiers import FAILURES, VERIFIERS, Context, Graded, Item, VerifierPool, verify
 from ccpo_jax.verifiers.job import Job, collect_records, make_job, verify_job
-from ccpo_jax.verifiers.process_pool import TIMED_OUT, ProcessPool, StepFailure
+from ccpo_jax.verifiers.process_pool import ProcessPool
+from ccpo_jax.verifiers.worker import TIMED_OUT, StepFailure
 from tests.support.errors import raises_for
 
 # math-verify, which is asked about integrals, evaluates the tower.

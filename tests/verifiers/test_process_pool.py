@@ -11,7 +11,8 @@ import time
 import pytest
 
 import ccpo_jax
-from ccpo_jax.verifiers.process_pool import CRASHED, TIMED_OUT, ProcessPool, StepFailure
+from ccpo_jax.verifiers.process_pool import ProcessPool
+from ccpo_jax.verifiers.worker import CRASHED, TIMED_OUT, StepFailure
 
 STEPS = """
 import os, signal, sys, time

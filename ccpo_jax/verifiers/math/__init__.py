@@ -13,7 +13,7 @@ from ccpo_jax.verifiers.extraction import extract_answer
 from ccpo_jax.verifiers.math.answers import MAX_CHARS, read_answer
 from ccpo_jax.verifiers.math.comparison import accepts, alternatives, canonical
 from ccpo_jax.verifiers.math.fallback import same_to_math_verify
-from ccpo_jax.verifiers.math.numbers import plain_number
+from ccpo_jax.verifiers.math.numbers import may_round, plain_number
 from ccpo_jax.verifiers.math.order import asks_for_order
 from ccpo_jax.verifiers.math.setups import is_worked_out
 from ccpo_jax.verifiers.math.tokens import tokenize
@@ -37,7 +37,7 @@ def equivalent_math(gold: str, answer: str, context: Context) -> bool:
     if gold_number is not None and number is not None:
         if gold_number.value == number.value:
             return True
-        if not gold_number.is_decimal and not number.is_decimal:
+        if not may_round(gold_number, number):
             return False
 
     if _is_no_answer(gold) or not answer.strip():

@@ -17,10 +17,10 @@ _PLAIN = re.compile(
 
 
 class PlainNumber(NamedTuple):
-    """The exact value of a number, and whether it is written as a decimal."""
+    """The exact value of a number, and how many decimals are written: None, if it is no decimal."""
 
     value: Fraction
-    is_decimal: bool
+    decimals: int | None
 
 
 @lru_cache(maxsize=16384)
@@ -39,4 +39,16 @@ def plain_number(answer: str) -> PlainNumber | None:
     if denominator == 0:
         return None
     value = Fraction(match["sign"] + numerator) / denominator
-    return PlainNumber(value, match["decimals"] is not None)
+    return PlainNumber(value, len(match["decimals"]) - 1 if match["decimals"] else None)
+
+
+def may_round(first: PlainNumber, second: PlainNumber) -> bool:
+    """Whether one of two unequal numbers may be a decimal that stands for the other.
+
+    The other is written without decimals, and less than one unit of the last decimal away.
+    """
+    if (first.decimals is None) == (second.decimals is None):
+        return False
+    decimals = second.decimals if first.decimals is None else first.decimals
+    assert decimals is not None
+    return abs(first.value - second.value) * 10**decimals < 1

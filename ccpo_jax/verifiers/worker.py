@@ -1,0 +1,216 @@
+"""The process of a pool that runs jobs: it dies of a step that hangs, and the pool does not.
+
+The kill timer is in `_run_job`. It is a kernel timer of computing time whose default action ends
+the process, whatever code it is in. Jobs run in a fork of a process that has loaded everything, so
+a killed step costs milliseconds and not a new start.
+"""
+
+import contextlib
+import gc
+import importlib
+import mmap
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Literal, NamedTuple
+
+TIMED_OUT = "timed_out"
+CRASHED = "crashed"
+
+# Seconds between two looks for the parent.
+_ORPHAN_SECONDS = 2.0
+
+# Records are sent together when so many seconds have passed or the job is finished.
+_FLUSH_SECONDS = 0.005
+
+# A job and how many records it has: where a worker was when it died.
+_PROGRESS = struct.Struct("qq")
+
+
+class StepFailure(NamedTuple):
+    """The record of a step that hung or killed its process.
+
+    Attributes:
+      reason: `TIMED_OUT`, or what the call said in its place, or `CRASHED`.
+    """
+
+    reason: str
+
+
+class Message(NamedTuple):
+    """What a worker reports.
+
+    Attributes:
+      kind: "ready" once at the start; for each job any number of "records", the last of them
+        "finished", or "raised"; "died" when a step has killed the process that ran it.
+      number: index of the job, -1 for "ready" and "died".
+      content: the new records, the traceback of what was raised, or why the step died.
+    """
+
+    kind: Literal["ready", "records", "finished", "raised", "died"]
+    number: int
+    content: Any
+
+
+class Task(NamedTuple):
+    """What a worker is sent of a job.
+
+    Attributes:
+      number: index of the job.
+      job: the job itself.
+      done: its records so far.
+      failures: failures of steps that follow, by the number of the step. They are known where
+        records between them and `done` were lost.
+    """
+
+    number: int
+    job: Any
+    done: Sequence[Any]
+    failures: Mapping[int, StepFailure]
+
+
+class Progress:
+    """Where a worker is, in memory that its parent sees and that survives it."""
+
+    def __init__(self, descriptor: int):
+        """Maps a file of `Progress.size` bytes."""
+        self._memory = mmap.mmap(descriptor, self.size)
+
+    size = _PROGRESS.size
+
+    def set(self, number: int, num_records: int) -> None:
+        """Says that the step after so many records of a job begins."""
+        _PROGRESS.pack_into(self._memory, 0, number, num_records)
+
+    def get(self) -> tuple[int, int]:
+        """``(number, num_records)`` as last set."""
+        number, num_records = _PROGRESS.unpack_from(self._memory)
+        return number, num_records
+
+
+Function = Callable[[Any, Sequence[Any]], Iterable[Any]]
+
+
+def worker_main() -> None:
+    """The program of a worker process; the pool writes its command line."""
+    descriptor, progress_descriptor, parent, function_name, memory_limit = sys.argv[1:]
+
+    # These reach the whole process group, and only the parent knows what they mean.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    module, _, name = function_name.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    if sys.platform == "linux":
+        # Other kernels accept the limit and do not enforce it.
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory_limit), int(memory_limit)))
+
+    connection = Connection(int(descriptor))
+    progress = Progress(int(progress_descriptor))
+    # A collection would write to every object, and so copy the memory shared with the forks.
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        # The parent is gone: there is nobody left to tell.
+        connection.send(Message("ready", -1, None))
+        while _serve_in_a_fork(connection, function, progress, int(parent)):
+            pass
+
+
+def _serve_in_a_fork(
+    connection: Connection, function: Function, progress: Progress, parent: int
+) -> bool:
+    """Runs jobs in a fork of this process until it ends, and reports what it died of.
+
+    Returns:
+      Whether another fork may go on.
+    """
+    runner = os.fork()
+    if runner == 0:
+        try:
+            _serve(connection, function, progress)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            # The parent is gone.
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def end_as_an_orphan(*_: Any) -> None:
+        if os.getppid() != parent:
+            os.kill(runner, signal.SIGKILL)
+
+    # A step that sleeps would outlive the parent otherwise: no timer ends it.
+    signal.signal(signal.SIGALRM, end_as_an_orphan)
+    signal.setitimer(signal.ITIMER_REAL, _ORPHAN_SECONDS, _ORPHAN_SECONDS)
+    _, status = os.waitpid(runner, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+    exit_status = os.waitstatus_to_exitcode(status)
+    if exit_status in (0, -signal.SIGKILL):
+        # Killed from outside, perhaps in the middle of a message: the pipe cannot be used again.
+        return False
+    is_late = exit_status == -signal.SIGPROF
+    connection.send(Message("died", -1, TIMED_OUT if is_late else CRASHED))
+    return True
+
+
+def _serve(connection: Connection, function: Function, progress: Progress) -> None:
+    """Runs the jobs that arrive until the parent is gone.
+
+    Raises:
+      EOFError: when the parent is gone.
+    """
+    # Signal settings are inherited; the kill timer needs its default.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
+    while True:
+        time_limit, tasks = connection.recv()
+        for task in tasks:
+            try:
+                _run_job(connection, function, progress, task, time_limit)
+            except MemoryError:
+                # A process without memory for this step may have none for the next one.
+                os._exit(1)
+            except Exception:
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                connection.send(Message("raised", task.number, traceback.format_exc()))
+
+
+def _run_job(
+    connection: Connection, function: Function, progress: Progress, task: Task, time_limit: float
+) -> None:
+    """Takes the steps of a job, each under the kill timer, and sends their records."""
+    records = list(task.done)
+    num_sent = len(records)
+    last_flush = time.monotonic()
+    steps = iter(function(task.job, tuple(records)))
+    while True:
+        if len(records) in task.failures:
+            records.append(task.failures[len(records)])
+            steps = iter(function(task.job, tuple(records)))
+            continue
+
+        progress.set(task.number, len(records))
+        signal.setitimer(signal.ITIMER_PROF, time_limit)
+        try:
+            records.append(next(steps))
+        except StopIteration:
+            break
+        finally:
+            # Off while sending: a message must not be cut in two.
+            signal.setitimer(signal.ITIMER_PROF, 0)
+
+        if time.monotonic() - last_flush > _FLUSH_SECONDS:
+            connection.send(Message("records", task.number, records[num_sent:]))
+            num_sent = len(records)
+            last_flush = time.monotonic()
+    connection.send(Message("finished", task.number, records[num_sent:]))
