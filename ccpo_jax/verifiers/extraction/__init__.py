@@ -40,7 +40,9 @@ _CONFIRMED = re.compile(
     r"|(?<![\w.,/])[-+]?[$€£]?\d[\d,]*+(?:\.\d+)?(?:/\d+)?%?)"
     r"[*_\s]{0,4}(?:[a-z]{1,12} ){0,2}is (?:the|our|my) (?:[a-z]{1,10} ){0,2}(?:answer|solution)\b"
 )
-_ANOTHER_BEFORE = re.compile(r"(?:\bor|\band|,|/)\s*$")
+_ANOTHER_BEFORE = re.compile(r"(?:\bor|\band|\d\s?[,/])\s*$")
+
+_END_OF_FORMULA = re.compile(r"[\s}]{0,8}+(?:\$\$|\$|\\\)|\\\])?")
 
 # Weaker marks, believed in the last line alone: "The result is 5", "Solution: 5", "**5** eggs".
 _RESULT = re.compile(
@@ -49,6 +51,8 @@ _RESULT = re.compile(
     r"|(?:结果|解)(?:是|为|[:：])"
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*|\\textbf\{([^{}\n]{1,80})\}")
+# A line that is an option: "C: 5".
+_OPTION = re.compile(r"[A-Z][.):]\s")
 _UNIT = re.compile(r"[\s%]*(?:[A-Za-z²³/.]+\s*){0,2}")
 # Marks that state nothing are passed over, but not endlessly.
 _MAX_MARKS = 20
@@ -145,7 +149,8 @@ def _marks_in(text: str) -> list[Mark]:
 def _read(text: str, mark: Mark) -> Statement | None:
     """What a mark states."""
     if mark.kind == "box":
-        hedged = hedged_values(text, mark.end, needs_hedge=True)
+        end = _END_OF_FORMULA.match(text, mark.end)
+        hedged = hedged_values(text, end.end() if end else mark.end, needs_hedge=True)
         return Statement(", ".join([mark.content, *hedged]), True)
     if mark.kind == "tag":
         # What is marked within the tag comes later in the text and has been read before.
@@ -159,18 +164,25 @@ def _read(text: str, mark: Mark) -> Statement | None:
 
 def _answer_of_last_line(text: str) -> str | None:
     """The last line if it is mathematics, else the value that it calls a result or sets bold."""
-    line = text.strip().rpartition("\n")[2].strip(" *")
+    lines = text.strip().rpartition("\n")
+    line = lines[2].strip(" *_`>")
     formula = formula_at(line, 0)
     if formula and formula.end == len(line):
         return formula.content
+    if _OPTION.match(line):
+        return None
     if not ("=" in line or "box" in line or is_prose(line, min_letters=2)):
         return line if any(map(str.isalnum, line)) else None
 
+    value = None if "=" in line else expression_at(line, 0)
+    if not lines[0] and value and _UNIT.fullmatch(line, value.end):
+        # The whole text is a value with its unit.
+        return value.content
     for result in reversed(list(_RESULT.finditer(line))):
         statement = statement_at(line, result.end(), may_be_sentence=False)
         if statement is not None and statement.is_value:
             return statement.answer
-    return _bold_values(text.strip().rpartition("\n")[2])
+    return _bold_values(lines[2])
 
 
 def _bold_values(line: str) -> str | None:

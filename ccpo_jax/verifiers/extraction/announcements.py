@@ -16,13 +16,15 @@ _VERB = (
 
 # "The answer is", "answer to this is:", "**Answer:**", "answer =", '"answer": ', "Answer (in cm):".
 _ANSWER = re.compile(
-    r"(?<![</\[])\b(?:[Aa]nswers?|ANSWERS?)\b(?!>)(?:"
-    r"(?P<label>[\s*_\"'`)}\]]{0,6}[:：=]|\s?\([^()\n]{1,60}\)[*_]{0,3}\s?[:=]"
+    r"(?<![A-Za-z</\[])(?:[Aa]nswers?|ANSWERS?)\b(?!>)(?:"
+    r"(?P<label>[\s*_\"'`)}\]]{0,6}[:：=]| [-–—] |\s?\([^()\n]{1,60}\)[*_]{0,3}\s?[:=]"
     r"|(?<=A....r)\s(?:to|for|in)\b[^.:=\n?]{1,50}:)"
     rf"|{_CLAUSE}{_VERB}:?)"
 )
-# "Answer $9$", and "**Final Answer**" alone on its line.
-_ANSWER_FORMULA = re.compile(r"\b(?:[Aa]nswer|ANSWER)[\s*_]{0,4}(?=\$|\\\(|\\\[)")
+# "Answer $9$", "Answer 9", and "**Final Answer**" alone on its line.
+_ANSWER_FORMULA = re.compile(
+    r"\b(?:[Aa]nswer|ANSWER)[\s*_]{0,4}(?=\$|\\\(|\\\[)|\b(?:Answer|ANSWER)[ *_]{1,4}(?=-?\d)"
+)
 _HEADING = re.compile(
     r"(?m)^[ #*_>-]{0,8}(?:(?:The|the|My|my|So|Final|final|FINAL|Correct|correct) ){0,3}"
     r"(?:[Aa]nswer|ANSWER)[*_ ]{0,4}$"
@@ -31,7 +33,7 @@ _HEADING = re.compile(
 _HASHES = re.compile(r"####\s*+")
 # unless it is the first of several options.
 _LABEL = re.compile(
-    r"(?m)^[ \t>*_-]{0,6}(?:A|ANS|[Aa]ns)(?:[*_]{0,2}[:：][*_]{0,2}|\.\s(?<!A\.\s))"
+    r"(?m)^[ \t>*_-]{0,6}(?:(?:A|ANS|[Aa]ns)[*_]{0,2}[:：][*_]{0,2}|(?:ANS|[Aa]ns)(?:\s?=|\.\s))"
     r"(?![^\n]{0,200}\n[ \t>*_-]{0,6}B[*_]{0,2}[:：])"
 )
 # Other languages: "答案是 18", "La respuesta es 18", "Réponse : 18", "Antwort: 18".
@@ -57,7 +59,7 @@ _TAG = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 # Between two tags: both are the answer.
-_JOINING = re.compile(r"\s*[,;/(]?\s*(?:and|or|maybe|perhaps|possibly|or maybe|[,/])\s*")
+_JOINING = re.compile(r"\s{0,8}+[,;/(]?\s?(?:and|or|maybe|perhaps|possibly|or maybe)\s{0,8}+")
 
 
 class Announcement(NamedTuple):

@@ -33,7 +33,7 @@ _PIECE = (
 )
 _PLAIN = re.compile(rf"(?:{_PIECE})++")
 
-_PLAIN_AFTER_SPACE = re.compile(rf"(?<![\w.'’])(?:{_PIECE})++")
+_PLAIN_AFTER_SPACE = re.compile(rf"(?<![\w.'’])(?=\S)(?:{_PIECE})++")
 
 # What an expression cannot end with: separators, operators, opening brackets, and words that join.
 _LOOSE_SIGNS = " \t\r\f\v\u3000,;:=+*/^_<({[&~|–·×，；：-\\"
@@ -50,10 +50,14 @@ _MATHEMATICAL = re.compile(r"[\d\\√∞∅]|[A-Za-z]\s*[-+*/^=<>≤≥]")
 
 # The end of a sentence; the point of 3.14 is not one, nor a semicolon between two values.
 SENTENCE_END = re.compile(
-    r"(?<!\bvs)(?<!\bresp)(?<!\bapprox)[.!?](?=[\s*_\"'”’)\]}<$]|$)|\n|[。！？]|;(?!\s*[-+(\[\d\\$])|</?\w|<\|"
+    r"(?<!\bvs)(?<!\bresp)(?<!\bapprox)[.!?](?=[\s*_\"'”’)\]}<$]|$)|\n|[。！？]|;(?!\s*[-+(\[\d\\$])|</?\w|<\||,\s{0,8}\"\w"
 )
 _MAX_SENTENCE_CHARS = 400
 _CLOSING_MARKUP = " \t*_`\"'”’)]}»」"
+
+
+# No verifier reads a longer expression.
+_MAX_CHARS = 1000
 
 
 class Expression(NamedTuple):
@@ -84,7 +88,7 @@ def expression_at(text: str, position: int) -> Expression | None:
             return Expression(f"{formula.content} = {right.content}", right.end, True)
         return Expression(formula.content, formula.end, True)
 
-    plain = _PLAIN.match(text, position)
+    plain = _PLAIN.match(text, position, position + _MAX_CHARS)
     content = _without_loose_ends(plain[0]) if plain else ""
     if not content:
         return None

@@ -9,7 +9,7 @@ from ccpo_jax.verifiers.extraction.markup import Formula, formulas_in, is_broken
 _OUTPUT = re.compile(r"```output[^\S\n]*+\n([^`]{1,400}+)```")
 _MAX_CHARS_AFTER_OUTPUT = 300
 
-_BETWEEN_FORMULAS = re.compile(r"\s*(?:[,;]|,?\s*\b(?:and|or)\b)\s*")
+_BETWEEN_FORMULAS = re.compile(r"\s{0,8}+(?:[,;]\s{0,8}+(?:(?:and|or)\b)?|(?:and|or)\b)\s{0,8}+")
 _REFERENCE = re.compile(
     r"(?i)\b(?:not|step|part|equation|figure|problem|page|case|question|eq\.)\s*$"
 )
@@ -41,7 +41,8 @@ def last_resort(text: str) -> str | None:
     formulas = formulas_in(text)
     tail = text[formulas[-1].end :] if formulas else text
     plain = last_expression(tail)
-    if plain is not None and not _REFERENCE.search(tail[: tail.rfind(plain)]):
+    begin = tail.rfind(plain) if plain else 0
+    if plain is not None and not _REFERENCE.search(tail[max(0, begin - 20) : begin]):
         return plain
     if formulas and is_broken(text, formulas[-1]):
         return None

@@ -13,7 +13,7 @@ from ccpo_jax.verifiers.extraction.markup import formula_at
 # Quotes, emphasis and adverbs between an announcement and its answer, and nouns such as "the
 # number" before a value.
 _BEFORE_ANSWER = re.compile(
-    r"(?:[\s*_`\"'“”‘’>«「:：≈~]|=(?!=)|\\(?:text(?:bf)?|mathbf)\s?\{|\\approx\b"
+    r"(?:[\s*_`\"'“”‘’>}«「:：≈~]|\\\"|=(?!=)|\\(?:text(?:bf)?|mathbf)\s?\{|\\approx\b"
     r"|(?i:(?:therefore|thus|hence|then|so|simply|just|exactly|precisely|approximately|about|around"
     r"|roughly|nearly|almost|actually|indeed|clearly|definitely|certainly|probably|most likely"
     r"|likely|equal to|equals|given by|now|also|still|only|that)\b,?|approx\.)"
@@ -50,7 +50,7 @@ _HEDGING_SENTENCE = re.compile(
     r"|(?:but |although |though )?(?:it|this|the answer|i) (?:could|might|may)|或者?|也许|可能)\b"
 )
 # Words that may stand before another value.
-_BEFORE_GUESS = re.compile(r"[^\d\\$√∞]{0,60}+(?<![A-Za-z0-9.^_])")
+_BEFORE_GUESS = re.compile(r"(?:[^\d\\$√∞]|\\(?:text|mbox|q?quad|[,; ])){0,60}+(?<![A-Za-z0-9.^_])")
 _MAX_HEDGE_CHARS = 160
 
 # The verb of a sentence that leads to its value, or an equals sign behind a word.
@@ -59,6 +59,7 @@ _VERB = re.compile(
     r"|earns?|earned|spends?|spent|pays?|paid|takes?|took|totals?|contains?|saves?|saved|sells?|sold"
     r"|receives?|received|by|left with|total of)\b|(?<=[A-Za-z)）]) {0,3}[=≈:：]|[是为有]|等于"
 )
+_MAX_VERBS = 8
 # Between two verbs: both values are stated.
 _ALTERNATIVE = re.compile(
     r"(?i)\b(?:and|or|but|maybe|perhaps|possibly|else|otherwise|either)\b|[和或]"
@@ -174,7 +175,8 @@ def hedged_values(text: str, end: int, *, needs_hedge: bool = False) -> list[str
         begin = _BEFORE_GUESS.match(text, hedge.end())
 
     guess = expression_at(text, begin.end()) if begin else None
-    return [guess.content] if guess else []
+    is_value = guess is not None and any(map(str.isalnum, guess.content))
+    return [guess.content] if guess and is_value else []
 
 
 def _value_of_sentence(text: str, begin: int) -> str | None:
@@ -183,7 +185,8 @@ def _value_of_sentence(text: str, begin: int) -> str | None:
     # From the last verb backwards, as long as the sentence states alternatives.
     values: list[str] = []
     later = None
-    for verb in reversed(list(_VERB.finditer(text, begin, begin + len(sentence)))):
+    verbs = list(_VERB.finditer(text, begin, begin + len(sentence)))
+    for verb in reversed(verbs[-_MAX_VERBS:]):
         if later is not None and not _ALTERNATIVE.search(text, verb.end(), later):
             break
         value = _values_at(text, begin_of_answer(text, verb.end()))
