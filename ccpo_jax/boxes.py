@@ -67,13 +67,10 @@ def last_boxed(text: str) -> str | None:
 
 def find_boxes(text: str) -> list[Box]:
     """The boxes of a text in order, without boxes that stand inside another box."""
-    if "box" not in text and "\x08" not in text:
-        return []
-
     boxes: list[Box] = []
     # One entry per open brace: the opening of a box, or None for any other brace.
     openings: list[re.Match[str] | None] = []
-    for token in _TOKEN.finditer(text):
+    for token in _TOKEN.finditer(text, _before_first_box(text)):
         if token["bare"] is not None:
             boxes.append(Box(token.start(), token.end(), token["bare"].strip().rstrip(".,;")))
         elif token[0] == "}":
@@ -88,6 +85,13 @@ def find_boxes(text: str) -> list[Box]:
         elif token[0].endswith("{") and token[0] != r"\{":
             openings.append(token if token["box"] is not None else None)
     return boxes
+
+
+def _before_first_box(text: str) -> int:
+    """A position before the first box: what stands before it need not be read."""
+    positions = [text.find(word) for word in ("box", "\x08oxed")]
+    positions = [position for position in positions if position >= 0]
+    return max(0, min(positions) - len(r"\\framebox")) if positions else len(text)
 
 
 def joined_boxes(text: str, boxes: list[Box]) -> str:

@@ -34,12 +34,13 @@ _NEXT_QUESTION = re.compile(
     r"[*_]{0,2}[ \t]{0,2}#?\d*[.)]?[*_]{0,2}\s?[:：]"
 )
 
-# "Thus $x \le 2$ is our answer."
+# "Thus $x \le 2$ is our answer", and the value before these words.
+_CONFIRMING = re.compile(r"is (?:the|our|my) (?:[a-z]{1,10} ){0,2}(?:answer|solution)\b")
 _CONFIRMED = re.compile(
     r"(?P<value>\$[^$\n]{1,300}\$|\\\([^\n]{1,300}?\\\)"
-    r"|(?<![\w.,/])[-+]?[$€£]?\d[\d,]*+(?:\.\d+)?(?:/\d+)?%?)"
-    r"[*_\s]{0,4}(?:[a-z]{1,12} ){0,2}is (?:the|our|my) (?:[a-z]{1,10} ){0,2}(?:answer|solution)\b"
+    r"|(?<![\w.,/])[-+]?[$€£]?\d[\d,]*+(?:\.\d+)?(?:/\d+)?%?)[*_\s]{0,4}(?:[a-z]{1,12} ){0,2}\Z"
 )
+_MAX_CONFIRMED_CHARS = 340
 _ANOTHER_BEFORE = re.compile(r"(?:\bor|\band|\d\s?[,/])\s*$")
 
 _END_OF_FORMULA = re.compile(r"[\s}]{0,8}+(?:\$\$|\$|\\\)|\\\])?")
@@ -113,7 +114,8 @@ def own_text(text: str) -> tuple[str, list[Mark]]:
     text = strip_reasoning(text)
     if "<<" in text:
         text = _CALCULATOR.sub("", text)
-    for pattern in (_END_TOKEN, _NEXT_TURN):
+    patterns = (_END_TOKEN, _NEXT_TURN) if "<" in text or "[INST]" in text else (_NEXT_TURN,)
+    for pattern in patterns:
         for end in pattern.finditer(text):
             if text[: end.start()].strip():
                 text = text[: end.start()]
@@ -140,8 +142,10 @@ def _marks_in(text: str) -> list[Mark]:
             continue
         kind = "label" if announcement.is_label else "clause"
         marks.append(Mark(announcement.start, announcement.end, kind, ""))
-    if "is " in text:
-        for match in _CONFIRMED.finditer(text):
+    for confirming in _CONFIRMING.finditer(text):
+        begin = max(0, confirming.start() - _MAX_CONFIRMED_CHARS)
+        match = _CONFIRMED.search(text[: confirming.start()], begin)
+        if match:
             marks.append(Mark(match.start(), match.end(), "confirmed", match["value"]))
     return sorted(marks)
 

@@ -14,24 +14,27 @@ _VERB = (
     r"|comes (?:out )?(?:to|as)(?: be)?|(?:seems|turns out|works out|appears) to(?: be)?)\b|=)"
 )
 
-# "The answer is", "answer to this is:", "**Answer:**", "answer =", '"answer": ', "Answer (in cm):".
-_ANSWER = re.compile(
-    r"(?<![A-Za-z</\[])(?:[Aa]nswers?|ANSWERS?)\b(?!>)(?:"
-    r"(?P<label>[\s*_\"'`)}\]]{0,6}[:：=]| [-–—] |\s?\([^()\n]{1,60}\)[*_]{0,3}\s?[:=]"
-    r"|(?<=A....r)\s(?:to|for|in)\b[^.:=\n?]{1,50}:)"
+# "The answer is", "answer to this is:", "**Answer:**", "answer =", '"answer": ', "Answer (in cm):",
+# "Answer $9$", "Answer 9".
+_BEHIND_WORD = (
+    r"(?:(?P<label>[\s*_\"'`)}\]]{0,6}[:：=]| [-–—] |\s?\([^()\n]{1,60}\)[*_]{0,3}\s?[:=]"
+    r"|(?<=Answer) (?:to|for|in)\b[^.:=\n?]{1,50}:"
+    r"|[\s*_]{0,4}(?=\$|\\\(|\\\[)|(?<=A.....)[ *_]{1,4}(?=-?\d))"
     rf"|{_CLAUSE}{_VERB}:?)"
 )
-# "Answer $9$", "Answer 9", and "**Final Answer**" alone on its line.
-_ANSWER_FORMULA = re.compile(
-    r"\b(?:[Aa]nswer|ANSWER)[\s*_]{0,4}(?=\$|\\\(|\\\[)|\b(?:Answer|ANSWER)[ *_]{1,4}(?=-?\d)"
-)
+# The word is found by its last letters, because a pattern that begins with letters is fast. It is
+# not the name of a tag, nor the end of another word.
+_ANSWER = re.compile(rf"nswer(?<=[Aa].....)(?<![A-Za-z</\[]......)s?\b(?!>){_BEHIND_WORD}")
+_UPPER_ANSWER = re.compile(rf"NSWER(?<=A.....)(?<![A-Za-z</\[]......)S?\b(?!>){_BEHIND_WORD}")
+# "**Final Answer**" alone on its line.
 _HEADING = re.compile(
     r"(?m)^[ #*_>-]{0,8}(?:(?:The|the|My|my|So|Final|final|FINAL|Correct|correct) ){0,3}"
     r"(?:[Aa]nswer|ANSWER)[*_ ]{0,4}$"
 )
-# GSM8K's sign, and a line that begins with a label of its own: "A: 18", "Ans. 18",
+# GSM8K's sign.
 _HASHES = re.compile(r"####\s*+")
-# unless it is the first of several options.
+# A line that begins with a label of its own, "A: 18" or "Ans. 18", but not the first of several
+# options.
 _LABEL = re.compile(
     r"(?m)^[ \t>*_-]{0,6}(?:(?:A|ANS|[Aa]ns)[*_]{0,2}[:：][*_]{0,2}|(?:ANS|[Aa]ns)(?:\s?=|\.\s))"
     r"(?![^\n]{0,200}\n[ \t>*_-]{0,6}B[*_]{0,2}[:：])"
@@ -43,7 +46,17 @@ _FOREIGN = re.compile(
     r"(?:[^.:=\n]{0,30}?\b(?:es|est|ist|è|é|lautet)\b|[\s*]{0,3}[:：])"
 )
 
-_LATIN_ANSWERS = ("espuesta", "esposta", "isposta", "ntwort")
+_FOREIGN_SIGNS = (
+    "答",
+    "最终结果",
+    "답",
+    "espuesta",
+    "esposta",
+    "isposta",
+    "éponse",
+    "ntwort",
+    "твет",
+)
 
 # An answer that is not the text's own, or only supposed.
 _NOT_OWN = re.compile(
@@ -87,19 +100,20 @@ class Tag(NamedTuple):
 def announcements_in(text: str) -> list[Announcement]:
     """All announcements of a text, in order."""
     announcements = []
+    labels = [_HASHES, _LABEL]
     if "nswer" in text or "NSWER" in text:
-        for match in _ANSWER.finditer(text):
-            if not _NOT_OWN.search(text[max(0, match.start() - 40) : match.start()]):
-                is_label = match["label"] is not None
-                announcements.append(Announcement(match.start(), match.end(), is_label))
-        for pattern in (_ANSWER_FORMULA, _HEADING):
+        labels.append(_HEADING)
+        for pattern in (_ANSWER, _UPPER_ANSWER):
             for match in pattern.finditer(text):
-                announcements.append(Announcement(match.start(), match.end(), True))
-    for pattern in (_HASHES, _LABEL):
+                start = match.start() - 1
+                if not _NOT_OWN.search(text[max(0, start - 40) : start]):
+                    is_label = match["label"] is not None
+                    announcements.append(Announcement(start, match.end(), is_label))
+    if any(sign in text for sign in _FOREIGN_SIGNS):
+        labels.append(_FOREIGN)
+
+    for pattern in labels:
         for match in pattern.finditer(text):
-            announcements.append(Announcement(match.start(), match.end(), True))
-    if not text.isascii() or any(word in text for word in _LATIN_ANSWERS):
-        for match in _FOREIGN.finditer(text):
             announcements.append(Announcement(match.start(), match.end(), True))
     return sorted(announcements)
 
