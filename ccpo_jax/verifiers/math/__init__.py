@@ -115,7 +115,14 @@ def _text(answer: str) -> str:
     """The answer as text: its tokens without spaces."""
     if len(answer) > MAX_CHARS:
         return "".join(answer.split())
-    return "".join(token.text for token in tokenize(answer) if token.text not in "{}")
+    tokens = [token for token in tokenize(answer) if token.text not in "{}"]
+    text = ""
+    last = ""
+    for token in tokens:
+        # Two numbers side by side are not one number.
+        text += (" " if last == token.kind == "number" else "") + token.text
+        last = token.kind
+    return text
 
 
 def _is_no_answer(gold: str) -> bool:

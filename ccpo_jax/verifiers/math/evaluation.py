@@ -38,6 +38,14 @@ _KEY_DIGITS = 25
 _POINTS = (0, 1)
 _SIGNED_POINTS = (3, 4, 5, 6)
 
+# Lowest coordinate and width. At one point all powers fall and at one they rise, so that x^100 + 1
+# differs from x^100 and from 1.
+_RANGES = {
+    0: (Fraction(3, 10), Fraction(13, 20)),
+    1: (Fraction(11, 10), Fraction(7, 5)),
+    2: (Fraction(1, 5), Fraction(2)),
+}
+
 # An integer, or a floating-point number, real or complex, of the context below.
 Number = Any
 
@@ -70,10 +78,14 @@ def value_of(node: Node) -> Value:
     points = _POINTS[: 1 if not names else None]
     if names and _hides_signs(node):
         points += _SIGNED_POINTS
-    values = [_Evaluation(point).key(node) for point in points]
-    if not _is_applied(node) and all(value == values[0] for value in values):
-        return values[0]
-    return ("expression", *values)
+    numbers = [_Evaluation(point).value(node) for point in points]
+    if not names and not _is_applied(node):
+        return number_key(numbers[0])
+    # Rational or not is an accident of the path there: the root of x, squared, is x.
+    digits = tuple(digits_key(number) for number in numbers)
+    if not _is_applied(node) and all(key == digits[0] for key in digits):
+        return number_key(numbers[0])
+    return ("expression", *digits)
 
 
 def numeric(node: Node) -> Number:
@@ -106,6 +118,14 @@ def number_key(number: Number) -> Value:
     number = _simplified(number)
     if isinstance(number, Fraction):
         return ("number", number.numerator, number.denominator)
+    if isinstance(number, _mp.mpc):
+        return ("complex", *(_digits(part) for part in (number.real, number.imag)))
+    return ("real", _digits(number))
+
+
+def digits_key(number: Number) -> Value:
+    """The digits of a number, whether it is exact or not."""
+    number = as_float(_simplified(number))
     if isinstance(number, _mp.mpc):
         return ("complex", *(_digits(part) for part in (number.real, number.imag)))
     return ("real", _digits(number))
@@ -168,7 +188,9 @@ def _coordinate(name: str, point: int) -> Fraction:
     Almost all are positive: sqrt(1/n) is 1/sqrt(n) for the numbers that are meant.
     """
     digest = hashlib.sha256(f"{point // 2} {name}".encode()).digest()
-    number = Fraction(1 + int.from_bytes(digest[:3]), 2**23 + 9) + Fraction(3 * point + 1, 7)
+    share = Fraction(1 + int.from_bytes(digest[:3]), 2**24 + 43)
+    low, width = _RANGES.get(point, (Fraction(1, 3), 3))
+    number = low + width * share
     is_negative = point in _SIGNED_POINTS and (digest[3] + point) % 2
     return -number if is_negative else number
 
@@ -180,9 +202,6 @@ class _Evaluation:
         self.point = point
         self.symbols = dict(symbols or {})
         self.operations = 0
-
-    def key(self, node: Node) -> Value:
-        return number_key(self.value(node))
 
     def value(self, node: Node) -> Number:
         self.operations += 1
@@ -378,7 +397,7 @@ def _binomial(operands: list[Number]) -> Number:
 
 def _apply(name: str, operands: list[Number]) -> Number:
     """An unknown function: a number that its name and its arguments decide."""
-    keys = [number_key(operand) for operand in operands]
+    keys = [digits_key(operand) for operand in operands]
     return _coordinate(f"{name} {keys}", 0)
 
 

@@ -170,6 +170,8 @@ class _Parser:
                     node = self.mixed_number(node)
                 elif is_number and node.kind in ("divide", "root"):
                     raise Unparsed("two numbers side by side")
+                elif self.peek() == "{" and self.tokens[self.position - 1].text == "}":
+                    raise Unparsed("two groups side by side")
                 elif self.is_mixed_fraction(node):
                     node = Node("add", "mixed", (node, self.factor()))
                 else:

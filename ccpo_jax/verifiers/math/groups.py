@@ -28,6 +28,13 @@ def read_group(tokens: Sequence[Token], read: Reader, read_all: Callable) -> Ite
       Unread: if it is none of these.
     """
     opening = tokens[0].text
+    tokens, is_transposed = _without_transpose(tokens)
+    if is_transposed:
+        item = read_group(tokens, read, read_all)
+        is_row = (
+            item is not None and item.items and (item.kind != "matrix" or item.name[:2] == "1x")
+        )
+        return tuple_of(item.items) if item is not None and is_row else None
     closing = tokens[-1].text
     if opening == r"\begin":
         return _matrix(tokens, read)
@@ -53,6 +60,15 @@ def read_group(tokens: Sequence[Token], read: Reader, read_all: Callable) -> Ite
     if opening + closing == "()":
         return tuple_of(items)
     return _bracketed(items, opening + closing)
+
+
+def _without_transpose(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
+    """A group without the sign of a transpose behind it."""
+    texts = [token.text for token in tokens]
+    for sign in (["^", "T"], ["^", "{", "T", "}"], ["^", r"\top"], ["^", "{", r"\top", "}"]):
+        if len(texts) > len(sign) and texts[-len(sign) :] == sign:
+            return tokens[: -len(sign)], True
+    return tokens, False
 
 
 def close_of_pair(tokens: Sequence[Token]) -> int | None:

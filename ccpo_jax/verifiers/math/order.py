@@ -9,7 +9,7 @@ _MAX_CHARS = 20_000
 _ORDER = re.compile(
     r"\b(?:in (?:strictly )?(?:the )?(?:increasing|decreasing|ascending|descending|alphabetical|"
     r"numerical|chronological|correct|right|proper|following|same|this|that|given) (?:\w+ )?order|"
-    r"in order|(?:the|correct|right) order of|ordered (?:list|from)|respectively|"
+    r"in order(?! (?:to|that)\b)|(?:the|correct|right) order of|ordered (?:list|from)|respectively|"
     r"from (?:the )?(?:smallest|least|lowest|shortest|greatest|largest|highest|longest|biggest|"
     r"left|first|youngest|oldest|slowest|fastest)\b.{0,40}?\bto\b|"
     r"(?:arrange|rank|sort|order) (?:the|these|those|them|all|from))\b",

@@ -42,7 +42,7 @@ def read_quantity(tokens: Sequence[Token]) -> Item:
     Raises:
       Unread: if they write none.
     """
-    tokens, unit = _without_currency(tokens)
+    tokens, unit = _without_currency(_in_line(tokens))
     tokens, is_percent = _without_percent(tokens)
     tokens, degrees = _without_degrees(tokens)
     tokens, modulus = _without_modulus(tokens)
@@ -54,6 +54,18 @@ def read_quantity(tokens: Sequence[Token]) -> Item:
     item = _expression(tokens)
     loose = None if unit else _loose_reading(tokens)
     return item._replace(unit=unit, is_percent=is_percent, loose=loose)
+
+
+def _in_line(tokens: Sequence[Token]) -> Sequence[Token]:
+    r"""A final fraction of units, ``\frac{m}{s}``, as m/s."""
+    texts = [token.text for token in tokens[-7:]]
+    kinds = [token.kind for token in tokens[-7:]]
+    signs = [text for text, kind in zip(texts, kinds, strict=True) if kind == "sign"]
+    if len(tokens) < 8 or signs != [r"\frac", "{", "}", "{", "}"] or kinds.count("letters") != 2:
+        return tokens
+    upper, lower = (token for token in tokens[-7:] if token.kind == "letters")
+    slash = upper._replace(kind="sign", text="/")
+    return [*tokens[:-7], upper._replace(spaced=True), slash, lower]
 
 
 def _expression(tokens: Sequence[Token]) -> Item:
@@ -73,8 +85,9 @@ def item_of(node: Node) -> Item:
     try:
         value = None if contains(node, "signs") else value_of(node)
     except Undefined:
-        # A tower of powers equals itself, as it is written.
-        value = ("written", repr(node))
+        # A tower of powers equals itself, as it is written; of an open sum math-verify may know.
+        is_open = contains(node, "series") and symbols_of(node)
+        value = None if is_open else ("written", repr(node))
     return Item("expression", value, node)
 
 
@@ -139,7 +152,8 @@ def _without_degrees(tokens: Sequence[Token]) -> tuple[Sequence[Token], Unit | N
             name = f"°{letter.lower()}" if letter else "degree"
             unit = read_unit([Token("letters", name, False, True)])
             # A sum of degrees keeps its signs: 30° + 60° is no number behind which one unit stands.
-            if r"\circ" in texts[:start]:
+            names = {text.removeprefix("\\") for text in texts[:start]}
+            if r"\circ" in texts[:start] or names & FUNCTIONS - {"sqrt"}:
                 return tokens, None
             return tokens[:start], unit
     return tokens, None
@@ -158,7 +172,7 @@ def _begins_unit(tokens: Sequence[Token], index: int) -> bool:
     """Whether a run of letters behind a number is a unit and no part of the expression."""
     token = tokens[index]
     word = token.text
-    is_function = word in FUNCTIONS and not (token.in_text and word == "min")
+    is_function = word in FUNCTIONS and not (word == "min" and index == len(tokens) - 1)
     if is_function or rf"\{word}" in SYMBOLS or tokens[index - 1].text in ("_", "^", "/"):
         return False
     before = tokens[:index]
@@ -201,7 +215,11 @@ def _loose_reading(tokens: Sequence[Token]) -> Item | None:
         token = tokens[index]
         if token.kind != "letters":
             continue
-        if token.text not in _LETTER_UNITS or not token.spaced or _depth(tokens[:index]):
+        # "7m^2" needs no space to be an area.
+        is_apart = token.spaced or (
+            token.text == "m" and tokens[index + 1 :][:1] and (tokens[index + 1].text == "^")
+        )
+        if token.text not in _LETTER_UNITS or not is_apart or _depth(tokens[:index]):
             return None
         rest = tokens[index:]
         names = [part.text for part in rest if part.kind == "letters"]

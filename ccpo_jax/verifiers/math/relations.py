@@ -8,9 +8,9 @@ from ccpo_jax.verifiers.math.evaluation import (
     Number,
     Undefined,
     at_point,
+    digits_key,
     is_close,
     is_real,
-    number_key,
     numeric,
     value_of,
 )
@@ -75,6 +75,9 @@ def _equality(sides: list[list[Token]], operators: list[str], read: Reader) -> I
             exact = len(sides)
     exact_sides = sides[:exact]
 
+    if len(exact_sides) == 2 and _is_name(exact_sides[1]) and not _is_name(exact_sides[0]):
+        # 5 = x.
+        exact_sides = exact_sides[::-1]
     if len(exact_sides) == 1:
         return read(exact_sides[0])._replace(approximation=approximation)
     if _is_name(exact_sides[0]):
@@ -168,6 +171,9 @@ def _is_name(tokens: Sequence[Token]) -> bool:
     if all(token.kind == "letters" or token.text == ":" for token in tokens) and len(signs) > 0:
         # x:y = 1:3.
         return all(len(letter.text) == 1 or letter.text.isupper() for letter in letters)
+    if tokens[0].text == "m" and len(tokens) > 1 and tokens[1].text == r"\angle":
+        # The measure of an angle.
+        return True
     if len(letters) == 1 and len(letters[0].text) == 1:
         # x, x_1 and x', not 2x and not x^2.
         is_index = len(tokens) == 1 or tokens[1].text in ("_", "'", "(")
@@ -204,7 +210,7 @@ def _equation_value(left: Node, right: Node) -> tuple:
     first = values[0]
     if any(isinstance(value, Fraction) and value == 0 for value in values):
         raise Unread("an identity")
-    ratios = [number_key(value / first) for value in values[1:]]
+    ratios = [digits_key(value / first) for value in values[1:]]
     return ("equation", *ratios)
 
 
@@ -270,10 +276,10 @@ def _inequality_value(left: Node, right: Node, operator: str) -> tuple:
     if not all(map(is_real, values)) or any(value == 0 for value in values):
         raise Unread("no real difference")
     if operator == r"\ne":
-        return ("unequal", *(number_key(value / values[0]) for value in values[1:]))
+        return ("unequal", *(digits_key(value / values[0]) for value in values[1:]))
     is_closed, direction = _ORDER[operator]
     sign = direction if values[0] > 0 else -direction
-    ratios = [number_key(value / values[0]) for value in values[1:]]
+    ratios = [digits_key(value / values[0]) for value in values[1:]]
     return ("inequality", is_closed, sign, *ratios)
 
 
@@ -283,6 +289,11 @@ def _bounds(nodes: list[Node], operators: list[str]) -> Item | None:
     if len(names) != 1:
         return None
     (name,) = names
+    absolute = Node("call", "abs", (Node("symbol", name),))
+    if absolute in nodes:
+        return _absolute_bounds(
+            [_UNKNOWN if node == absolute else node for node in nodes], operators, name
+        )
     remaining: tuple[reals.Interval, ...] = (reals.everything(),)
     for left, right, operator in zip(nodes[:-1], nodes[1:], operators, strict=True):
         if _is_infinite(left) or _is_infinite(right):
@@ -301,6 +312,21 @@ def _bounds(nodes: list[Node], operators: list[str]) -> Item | None:
         half = reals.Interval(low, is_closed and not is_below, high, is_closed and is_below)
         remaining = reals.intersection(remaining, [half])
     return Item("reals", reals.key(remaining), name=name, intervals=remaining)
+
+
+_UNKNOWN = Node("symbol", "an absolute value")
+
+
+def _absolute_bounds(nodes: list[Node], operators: list[str], name: str) -> Item | None:
+    """The bounds on x that bounds on its absolute value are: |x| < 2 is -2 < x < 2."""
+    item = _bounds(nodes, operators)
+    if item is None or item.name != _UNKNOWN.value:
+        return None
+    at_least_zero = [reals.Interval(Fraction(0), True, reals.infinity(), False)]
+    positive = reals.intersection(item.intervals, at_least_zero)
+    negative = [reals.Interval(-i.high, i.high_closed, -i.low, i.low_closed) for i in positive]
+    both = reals.union([*positive, *negative])
+    return Item("reals", reals.key(both), name=name, intervals=both)
 
 
 def _with_unknowns(node: Node) -> Node:

@@ -3,7 +3,7 @@ r"""Whether a number is worked out: 3 is, and ``7 - 4`` is a set-up of it."""
 from collections.abc import Iterator
 from fractions import Fraction
 
-from ccpo_jax.verifiers.math.evaluation import Undefined, numeric
+from ccpo_jax.verifiers.math.evaluation import Undefined, value_of
 from ccpo_jax.verifiers.math.expressions import Node
 from ccpo_jax.verifiers.math.items import Answer, Item
 
@@ -82,6 +82,6 @@ def _flat(node: Node, kind: str) -> Iterator[Node]:
 
 def _is_rational(node: Node) -> bool:
     try:
-        return isinstance(numeric(node), Fraction)
+        return value_of(node)[0] == "number"
     except Undefined:
         return False

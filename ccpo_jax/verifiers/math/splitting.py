@@ -25,6 +25,9 @@ def split(tokens: Sequence[Token]) -> tuple[list[list[Token]], str]:
                 parts.append([])
             word = _CONNECTIVES.get(token.text.lower(), "")
             connective = word or connective or token.text
+        elif token.text == r"\quad":
+            # Space in front of a word, such as a unit, divides nothing.
+            continue
         else:
             parts[-1].append(token)
     members = [part for part in parts if part]
@@ -68,7 +71,6 @@ def unwrap(tokens: list[Token]) -> list[Token]:
 def _is_separator(tokens: Sequence[Token], index: int) -> bool:
     token = tokens[index]
     if token.text == r"\quad":
-        # Space in front of a word, such as a unit, divides nothing.
         following = tokens[index + 1] if index + 1 < len(tokens) else None
         return following is not None and not following.in_text and following.text != "("
     return token.text in _SEPARATORS or token.text.lower() in _CONNECTIVES
