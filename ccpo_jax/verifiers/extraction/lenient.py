@@ -14,6 +14,9 @@ _REFERENCE = re.compile(
     r"(?i)\b(?:not|step|part|equation|figure|problem|page|case|question|eq\.)\s*$"
 )
 
+# 9m² is 9 m².
+_JOINED_UNIT = re.compile(r"(?<=\d)(?=[a-z]{1,2}[²³]$)")
+
 _ONES = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 _SMALL = f"zero {_ONES} sixteen seventeen eighteen nineteen".split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
@@ -42,6 +45,8 @@ def last_resort(text: str) -> str | None:
     tail = text[formulas[-1].end :] if formulas else text
     plain = last_expression(tail)
     begin = tail.rfind(plain) if plain else 0
+    if plain is not None:
+        plain = _JOINED_UNIT.sub(" ", plain)
     if plain is not None and not _REFERENCE.search(tail[max(0, begin - 20) : begin]):
         return plain
     if formulas and is_broken(text, formulas[-1]):

@@ -18,6 +18,8 @@ _OPENING = re.compile(r"\$\$|\\\[|\\\(|(?<!\\)\$")
 _INLINE = ("$", r"\(")
 _CLOSINGS = {"$$": "$$", r"\[": r"\]", r"\(": r"\)"}
 _CLOSING_DOLLAR = re.compile(r"(?:[^$\\]|\\.)++\$", re.DOTALL)
+# "\\$ =" within a formula: the dollar sign should have closed one formula before the equals sign.
+_MISTYPED_CLOSING = re.compile(r"\\\$\s{0,4}=\s{0,4}")
 _MAX_FORMULA_CHARS = 4000
 
 # What is not prose, although it has letters.
@@ -64,7 +66,7 @@ def _delimited(text: str, position: int) -> Formula | None:
     if close < 0:
         return None
 
-    content = text[begin:close].strip()
+    content = _MISTYPED_CLOSING.split(text[begin:close])[-1].strip()
     if opening[0] == "$" and _is_money(content, text[end : end + 1]):
         return None
     return Formula(position, end, content) if content else None
@@ -72,8 +74,13 @@ def _delimited(text: str, position: int) -> Formula | None:
 
 def is_broken(text: str, formula: Formula) -> bool:
     r"""Whether an inline formula has a line break behind its opening: $ and \( are not for that."""
-    inline = text.startswith(_INLINE, formula.start) and not text.startswith("$$", formula.start)
-    return inline and "\n" in text[formula.start : formula.end].partition(formula.content)[0]
+    if text.startswith("$$", formula.start):
+        return False
+    for opening in _INLINE:
+        if text.startswith(opening, formula.start):
+            begin = formula.start + len(opening)
+            return text[begin : formula.end].lstrip(" \t").startswith("\n")
+    return False
 
 
 def _is_money(content: str, following: str) -> bool:
