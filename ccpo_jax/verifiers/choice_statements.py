@@ -153,6 +153,9 @@ _CONTRAST = re.compile(
     r"\A[)\]}>]*+[ ,(]*+(?:and )?(?:not|rather than|instead of)\b[^.,;:!?\n)]{0,30}[,)]?"
 )
 
+# What joins a second option to one that was stated: "(B) the rain and (C) the snow".
+_ANOTHER = re.compile(r"[^.!?;\n]{0,200}?\b(?:and|or)(?: also)?(?: option)? ")
+
 # What withdraws a letter that was stated before.
 _REJECTED = re.compile(
     r"(?i)[\s)\]}>,:]*+(?:is|was|would be) (?:also |clearly |therefore |actually )?"
@@ -228,7 +231,13 @@ def find_statements(text: str) -> list[Statement]:
         if letter and _REJECTED.match(behind):
             statements = [other for other in statements if other.letter != letter]
         kind = "stated" if _stands_alone(text, letters, *lines) else _kind(letters, before, behind)
-        if kind and not _is_question(letters, behind):
+        if (
+            statements
+            and letters.is_marked
+            and _ANOTHER.fullmatch(text[stated_end : letters.start])
+        ):
+            statements[-1] = statements[-1]._replace(letter=None)
+        elif kind and not _is_question(letters, behind):
             statements.append(Statement(letters.start, letter, kind))
             if kind == "stated":
                 stated_end = letters.end

@@ -64,6 +64,8 @@ REPORTED = (
 
 # One letter, said in many ways.
 SETTLED = (
+    ("The answer is (B) the rain. The snow and (C) the wind are not named.", "B"),
+    ("The closest match would be (I) a complex of temples and workshops, as both are near.", "I"),
     ("thinking about it I think the correct answer is C", "C"),
     (
         "Let's think step by step. It's not A because it makes no sense, therefore I think it's C",
@@ -500,6 +502,8 @@ SETTLED = (
 
 # Two letters, lists, questions, negations, and letters that name no option.
 OPEN = (
+    "The answer is (B) the rain and (C) the snow.",
+    "The answer is (B) the rain or option (C) the snow.",
     "ANSWER: AB",
     'return "C"',
     "A) wrong\nB) wrong\nC) correct\nD) wrong",
