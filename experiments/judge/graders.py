@@ -1,0 +1,85 @@
+"""The graders that are compared: ours in both modes, math-verify, and any other by name."""
+
+import functools
+import importlib
+import importlib.util
+import string
+from collections.abc import Callable, Sequence
+
+from ccpo_jax.errors import InputError
+from ccpo_jax.verifiers import Item, VerifierPool
+from ccpo_jax.verifiers.types import Context
+from experiments.judge.cases import Case
+
+# Cases -> for each, whether the grader pays it.
+Grader = Callable[[Sequence[Case]], list[bool]]
+
+
+def grade_with_ours(cases: Sequence[Case], *, extraction: str, workers: int = 2) -> list[bool]:
+    """The verdicts of `ccpo_jax.verifiers`, in worker processes as in a run."""
+    items = []
+    for case in cases:
+        context = Context(case.question, case.options, extraction)
+        items.append(Item(case.verifier, case.gold, (case.answer,), context))
+    with VerifierPool(workers) as pool:
+        return [graded.correct[0] for graded in pool.verify(items)]
+
+
+def grade_with_math_verify(cases: Sequence[Case]) -> list[bool]:
+    """The verdicts of math-verify, called directly: gold in dollar signs, its default settings."""
+    from math_verify import StringExtractionConfig, parse, verify
+
+    verdicts = []
+    for case in cases:
+        if case.verifier == "choice":
+            letters = string.ascii_uppercase[: len(case.options) or None]
+            config = [StringExtractionConfig(strings=tuple(letters))]
+            gold = parse(case.gold, config)
+            answer = parse(case.answer, config)
+        else:
+            gold = parse(f"${case.gold}$")
+            answer = parse(case.answer)
+        verdicts.append(bool(verify(gold, answer)))
+    return verdicts
+
+
+def grade_with(function: Callable[[str, str], object], cases: Sequence[Case]) -> list[bool]:
+    """The verdicts of a function of gold and answer; an exception counts as a refusal."""
+    verdicts = []
+    for case in cases:
+        try:
+            verdict = bool(function(case.gold, case.answer))
+        except Exception:
+            verdict = False
+        verdicts.append(verdict)
+    return verdicts
+
+
+def find_graders(others: Sequence[str], workers: int) -> dict[str, Grader]:
+    """The graders by name: ours, math-verify where it is installed, and others.
+
+    Args:
+      others: each as "NAME=module:function"; the function takes gold and answer and returns whether
+        the answer is right.
+      workers: processes for ours.
+
+    Raises:
+      InputError: if another grader is not written so, or cannot be imported.
+    """
+    graders: dict[str, Grader] = {
+        f"ours, {mode}": functools.partial(grade_with_ours, extraction=mode, workers=workers)
+        for mode in ("strict", "lenient")
+    }
+    if importlib.util.find_spec("math_verify"):
+        graders["math-verify"] = grade_with_math_verify
+
+    for other in others:
+        name, _, place = other.partition("=")
+        module, _, function = place.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), function)
+        except (ImportError, ValueError, AttributeError) as error:
+            message = f"received {other!r}: {error}; use NAME=module:function"
+            raise InputError("grader", message) from error
+        graders[name] = functools.partial(grade_with, found)
+    return graders
