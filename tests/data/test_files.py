@@ -229,6 +229,13 @@ def test_merged_columns_of_parquet(tmp_path):
     assert dataset.dropped == {"empty gold": 1}
 
 
+def test_a_column_of_another_type_is_named(tmp_path):
+    path = write_parquet(tmp_path / "x.parquet", [{"question": "q", "answer": b"7"}])
+    with raises_for("data.train") as error:
+        load(path)
+    assert "answer" in str(error.value) and "b'7'" in str(error.value)
+
+
 def test_columns_of_parquet_that_python_cannot_hold_do_not_matter(tmp_path):
     nanoseconds = pyarrow.array([1, 2, 3], pyarrow.timestamp("ns"))
     images = pyarrow.array([b"\x00\xff"] * 3)

@@ -3,6 +3,8 @@
 import pytest
 
 from ccpo_jax.data import UnusableRow, load, parse_row
+from ccpo_jax.verifiers import verify
+from ccpo_jax.verifiers.types import Context
 from tests.support.errors import raises_for
 from tests.support.problems import ids, write_json
 
@@ -125,6 +127,23 @@ def test_no_options_and_a_letter_are_no_mathematics():
     with pytest.raises(UnusableRow):
         parse_row(QUESTION | {"options": [], "answer": "B"})
     assert parse_row({"question": "q", "options": [], "answer": "7"}).verifier == "math"
+
+
+def test_columns_of_letters_may_be_empty_in_a_row():
+    row = {"question": "1+1?", "A": None, "B": NAN, "C": "", "answer": "2"}
+    assert parse_row(row).verifier == "math"
+    with pytest.raises(UnusableRow, match="^fewer than two options$"):
+        parse_row(row | {"A": "Venus", "answer": "A"})
+
+
+@pytest.mark.parametrize("count", [2, 7, 10, 26])
+def test_every_letter_of_the_options_is_paid(count):
+    row = {"question": "q", "options": [f"thing {i}" for i in range(count)], "answer": count - 1}
+    problem = parse_row(row)
+    context = Context(question=problem.question, options=problem.options)
+    texts = [f"The answer is {problem.gold}.", "The answer is A."]
+    graded = verify(problem.verifier, problem.gold, texts, context=context)
+    assert graded.correct == [True, False] and graded.gold_failure is None
 
 
 def test_a_merged_set_has_both_kinds(tmp_path):

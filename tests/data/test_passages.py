@@ -42,6 +42,7 @@ def test_the_question_again_with_its_answer_is_no_passage(text, column):
         "Question: ... Answer: I think that it is 42.",
         "User: Six times seven?\nAssistant: That makes 42, my friend.",
         "Answer: 42.0",
+        "Tom has laid six rows of seven tiles in his kitchen on Monday. What is 6*7? 42!",
         "42",
     ],
 )

@@ -23,6 +23,7 @@ QUESTION = {"question": "Which planet is red?"}
         ({"mc1_targets": {"choices": ["Venus", "Mars"], "labels": [0, 1]}}, "mc1_targets.choices"),
         ({"answer_choices": {"text": ["Venus", "Mars"], "label": [1, 2]}}, "answer_choices.text"),
         ({"extra_info": {"index": 3, "options": ["Venus", "Mars"]}}, "extra_info.options"),
+        ({"info": {"row": {"options": ["Venus", "Mars"]}}}, "info.row.options"),
         ({"candidate_answers": [{"text": "Venus"}, {"text": "Mars"}]}, "candidate_answers"),
         ({"option1": "Venus", "option2": "Mars"}, "option1"),
         ({"option_a": "Venus", "option_b": "Mars"}, "option_a"),
