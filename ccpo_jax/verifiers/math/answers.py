@@ -238,6 +238,18 @@ _SET_SIGNS = frozenset([r"\cup", r"\cap", r"\setminus", r"\mathbb", r"\emptyset"
 _FIRST_OF_GROUP = ("(", "[", r"\{", r"\langle", r"\begin", "<")
 
 
+def _read_exception(
+    tokens: Sequence[Token], read_all: Callable[[Sequence[Token]], list[Item]]
+) -> Item | None:
+    """All real numbers except some."""
+    position = [token.text for token in tokens].index("except")
+    words = read_words(tokens[:position])
+    if words is None or words.value not in _REAL_WORDS:
+        return None
+    points = [real_number(item) for item in read_all(tokens[position + 1 :])]
+    return None if None in points else _reals(reals.without((reals.everything(),), points))
+
+
 def _readers(
     tokens: Sequence[Token],
     read: Callable[[Sequence[Token]], Item],
@@ -254,6 +266,8 @@ def _readers(
             return
     if any(text in _SET_SIGNS for text in texts):
         yield lambda: read_combination(tokens, read)
+    if "except" in texts:
+        yield lambda: _read_exception(tokens, read_all)
     if ":" in texts or texts[-1].lower() in MERIDIANS:
         yield lambda: read_ratio(tokens)
     yield lambda: read_based(tokens)

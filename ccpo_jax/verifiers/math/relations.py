@@ -156,6 +156,9 @@ def _is_name(tokens: Sequence[Token]) -> bool:
     signs = [token for token in tokens if token.kind == "sign"]
     if any(token.kind == "number" for token in tokens) and tokens[0].kind == "number":
         return False
+    if [token.text for token in tokens[1:5]] == ["^", "{", "-", "1"] and letters[:1] == tokens[:1]:
+        # f^{-1}(x).
+        return len(tokens) > 6 and tokens[6].text == "("
     if any(
         sign.text not in _NAME_SIGNS | _ACCENTS | {"/", r"\frac"} and sign.text not in _GREEK
         for sign in signs
@@ -289,11 +292,10 @@ def _bounds(nodes: list[Node], operators: list[str]) -> Item | None:
     if len(names) != 1:
         return None
     (name,) = names
-    absolute = Node("call", "abs", (Node("symbol", name),))
-    if absolute in nodes:
-        return _absolute_bounds(
-            [_UNKNOWN if node == absolute else node for node in nodes], operators, name
-        )
+    absolute = next((node for node in nodes if _is_absolute(node)), None)
+    if absolute is not None:
+        inner = [_UNKNOWN if node == absolute else node for node in nodes]
+        return _absolute_bounds(inner, operators, absolute.children[0], name)
     remaining: tuple[reals.Interval, ...] = (reals.everything(),)
     for left, right, operator in zip(nodes[:-1], nodes[1:], operators, strict=True):
         if _is_infinite(left) or _is_infinite(right):
@@ -317,15 +319,31 @@ def _bounds(nodes: list[Node], operators: list[str]) -> Item | None:
 _UNKNOWN = Node("symbol", "an absolute value")
 
 
-def _absolute_bounds(nodes: list[Node], operators: list[str], name: str) -> Item | None:
-    """The bounds on x that bounds on its absolute value are: |x| < 2 is -2 < x < 2."""
+def _is_absolute(node: Node) -> bool:
+    """Whether a side is the absolute value of something with an unknown."""
+    return node.kind == "call" and node.value == "abs" and bool(symbols_of(node) - _CONSTANTS)
+
+
+def _absolute_bounds(
+    nodes: list[Node], operators: list[str], inside: Node, name: str
+) -> Item | None:
+    """The bounds on x that bounds on |ax + b| are: |x - 1| < 2 is -1 < x < 3."""
     item = _bounds(nodes, operators)
-    if item is None or item.name != _UNKNOWN.value:
+    line = _linear(inside, name)
+    if item is None or item.name != _UNKNOWN.value or line is None:
         return None
     at_least_zero = [reals.Interval(Fraction(0), True, reals.infinity(), False)]
     positive = reals.intersection(item.intervals, at_least_zero)
     negative = [reals.Interval(-i.high, i.high_closed, -i.low, i.low_closed) for i in positive]
-    both = reals.union([*positive, *negative])
+    slope, start = line
+    solved = []
+    for part in [*positive, *negative]:
+        low, high = (part.low - start) / slope, (part.high - start) / slope
+        if slope > 0:
+            solved.append(reals.Interval(low, part.low_closed, high, part.high_closed))
+        else:
+            solved.append(reals.Interval(high, part.high_closed, low, part.low_closed))
+    both = reals.union(solved)
     return Item("reals", reals.key(both), name=name, intervals=both)
 
 
@@ -343,9 +361,17 @@ def _is_infinite(node: Node) -> bool:
 
 def _linear_root(left: Node, right: Node, name: str) -> tuple[Number, bool] | None:
     """The root of left minus right if it is linear in the unknown, and whether it rises."""
-    difference = Node("add", children=(left, Node("negative", children=(right,))))
+    line = _linear(Node("add", children=(left, Node("negative", children=(right,)))), name)
+    if line is None:
+        return None
+    slope, start = line
+    return -start / slope, bool(slope > 0)
+
+
+def _linear(node: Node, name: str) -> tuple[Number, Number] | None:
+    """Slope and value at zero of an expression that is linear in an unknown, else None."""
     try:
-        values = [at_point(difference, 0, {name: Fraction(x)}) for x in (1, 2, 5, -3)]
+        values = [at_point(node, 0, {name: Fraction(x)}) for x in (1, 2, 5, -3)]
     except Undefined:
         return None
     if not all(map(is_real, values)):
@@ -355,8 +381,7 @@ def _linear_root(left: Node, right: Node, name: str) -> tuple[Number, bool] | No
         return None
     if not is_close(values[0] - values[3], 4 * slope):
         return None
-    root = values[0] - slope
-    return -root / slope, bool(slope > 0)
+    return slope, values[0] - slope
 
 
 def real_number(item: Item) -> Number | None:

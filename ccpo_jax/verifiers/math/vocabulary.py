@@ -15,7 +15,7 @@ FILLERS = frozenset("a an the is are there exactly only".split())
 ANNOUNCING = frozenset(
     """answer answers final solution result the is are equals approximately about exactly roughly
     around so thus hence therefore value a an of total area volume length perimeter probability
-    distance sum product number it""".split()
+    distance sum product number it point points pair ordered interval vector matrix""".split()
 )
 
 NUMBER_WORDS = {
