@@ -102,14 +102,28 @@ def _single_letter(answer: str) -> str | None:
 
 
 def equivalent_choice(gold: str, answer: str, context: Context) -> bool:
-    """Whether two answers are the same letter."""
-    letter = _single_letter(gold)
-    return letter is not None and letter == _single_letter(answer)
+    """Whether two answers are the same letter, or letters of options that say the same."""
+    value = choice_value(gold, context)
+    return value is not None and value == choice_value(answer, context)
 
 
 def choice_value(answer: str, context: Context) -> str | None:
-    """The letter of an answer, None when it is not one letter."""
-    return _single_letter(answer)
+    """The letter of an answer, None when it is not one letter.
+
+    Of several options that say the same it is the first: public sets have such questions, and all
+    their letters are right.
+
+    Example:
+      >>> context = Context(options=("one", "two", "two"))
+      >>> choice_value("B", context), choice_value("C", context)
+      ('B', 'B')
+    """
+    letter = _single_letter(answer)
+    position = -1 if letter is None else string.ascii_uppercase.index(letter)
+    if not 0 <= position < len(context.options):
+        return letter
+    texts = [" ".join(text.split()) for text in context.options]
+    return string.ascii_uppercase[texts.index(texts[position])]
 
 
 def same_choice(first: str, second: str, context: Context) -> bool:

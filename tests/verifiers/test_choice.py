@@ -318,6 +318,20 @@ def real_questions(count):
 
 
 @pytest.mark.skipif(not LOGIQA.exists(), reason="shared/data is not there")
+def test_letters_of_options_that_say_the_same_are_one_answer():
+    context = Context(options=("one", "two", "two ", "Two", "three"))
+    texts = [f"Answer: {letter}" for letter in "ABCDE"]
+    for gold in "BC":
+        graded = verify("choice", gold, texts, context=context)
+        assert graded.correct == [False, True, True, False, False]
+        assert graded.answer_id == [0, 1, 1, 2, 3]
+    assert verify("choice", "D", texts, context=context).correct == [False] * 3 + [True, False]
+    assert verify("choice", "C", texts).correct == [False, False, True, False, False]
+    # A letter beyond the options is itself.
+    beyond = verify("choice", "B", ["Answer: G"], context=context)
+    assert beyond.correct == [False]
+
+
 def test_real_options():
     for question, options in real_questions(300):
         context = Context(options=tuple(options))
