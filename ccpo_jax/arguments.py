@@ -1,7 +1,10 @@
 """Command-line arguments: their parser, and the types that several commands share."""
 
 import argparse
+import pathlib
 from typing import NoReturn
+
+from ccpo_jax.fields import expand_home
 
 
 class Parser(argparse.ArgumentParser):
@@ -10,6 +13,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exits with the message."""
         self.exit(2, f"error: {message}; see --help\n")
+
+
+def path(text: str) -> pathlib.Path:
+    """A path, with the home folder in place of ``~``."""
+    return pathlib.Path(expand_home(text))
 
 
 def positive(text: str) -> int:

@@ -26,9 +26,10 @@ from ccpo_jax.errors import InputError, escape_control
 from ccpo_jax.fields import expand_home
 from ccpo_jax.modes import replay
 from ccpo_jax.presets import PRESETS, load_preset
+from ccpo_jax.train.closed_pipe import stop_at_closed_pipe
 from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
-from ccpo_jax.workdir import default_workdir, load_config
+from ccpo_jax.workdir import default_workdir, expand_workdir, load_config
 
 _USAGE = """\
 usage: ccpo-jax --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.FIELD=VALUE ...]
@@ -95,7 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
       arguments: without the program's name; None = those of this process.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with stop_at_closed_pipe():
+        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in SUBCOMMANDS:
         return SUBCOMMANDS[arguments[0]](arguments[1:])
     if {"-h", "--help"} & set(arguments):
@@ -168,9 +173,12 @@ def _run(
     typed: Mapping[str, Any],
 ) -> None:
     _use_compilation_cache()
+    if workdir is not None:
+        workdir = expand_workdir(workdir)
     chosen = MODES[mode]
     if chosen.starts_run or workdir is None:
-        config = parse(config, typed)
+        # A typed None sets nothing, so it need not have an effect.
+        config = parse(config, [name for name, value in typed.items() if value is not None])
     else:
         config = load_config(workdir, typed)
     if chosen.starts_run and workdir is None:
@@ -283,14 +291,30 @@ def _keep_modules_out_of_collections() -> None:
 
 def _use_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless the environment decides about it."""
-    settings = {
-        "jax_compilation_cache_dir": str(pathlib.Path.home() / ".cache" / "ccpo_jax"),
-        # A run has dozens of programs that compile in less than jax's threshold of a second.
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-    }
-    for name, value in settings.items():
-        if not os.environ.get(name.upper()):
-            jax.config.update(name, value)
+    folder_setting = "jax_compilation_cache_dir"
+    if not os.environ.get(folder_setting.upper()):
+        folder = _cache_folder()
+        if folder is None:
+            return
+        jax.config.update(folder_setting, str(folder))
+    # A run has dozens of programs that compile in less than jax's threshold of a second.
+    threshold = "jax_persistent_cache_min_compile_time_secs"
+    if not os.environ.get(threshold.upper()):
+        jax.config.update(threshold, 0.1)
+
+
+def _cache_folder() -> pathlib.Path | None:
+    """Where compiled programs are kept; None where the user has no home folder or cannot write."""
+    # Unlike Path.home, this leaves a "~" that stands for no home folder as it is.
+    home = pathlib.Path(os.path.expanduser("~"))
+    folder = home / ".cache" / "ccpo_jax"
+    try:
+        if not home.is_absolute():
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 # A mode is added here.

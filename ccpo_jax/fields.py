@@ -22,6 +22,8 @@ ON_RESUME: dict[OnResume, str] = {
 
 # Longer text cannot be a list of names or numbers; Python's parser needs memory for it.
 _LONGEST_LIST = 10_000
+# Parts between commas that may be one file's name.
+_MOST_PARTS = 16
 
 _TRUE = ("true", "t", "1", "yes", "on")
 _FALSE = ("false", "f", "0", "no", "off")
@@ -286,11 +288,12 @@ def _as_list(entry: Field, value: Any) -> list:
     if len(value) > _LONGEST_LIST:
         raise _wrong_type(entry, value)
     text = value.strip()
+    if entry.is_path and _exists(text):
+        return [text]
     if text.startswith(("(", "[")):
         return _literal_list(entry, text)
-    # "label=FILE" names a dataset of its own.
-    if entry.is_path and (_exists(text) or _exists(text.partition("=")[2])):
-        return [text]
+    if entry.is_path:
+        return _split_paths(text)
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if entry.element is str:
         return parts
@@ -298,6 +301,20 @@ def _as_list(entry: Field, value: Any) -> list:
         return [int(part) for part in parts]
     except ValueError as error:
         raise _wrong_type(entry, value) from error
+
+
+def _split_paths(text: str) -> list[str]:
+    """The names in a list, of which some may be files with commas in their names."""
+    parts = text.split(",")
+    paths = []
+    while parts:
+        taken = 1
+        for count in range(2, min(len(parts), _MOST_PARTS) + 1):
+            if _exists(",".join(parts[:count]).strip()):
+                taken = count
+        paths.append(",".join(parts[:taken]).strip())
+        parts = parts[taken:]
+    return [path for path in paths if path]
 
 
 def _literal_list(entry: Field, text: str) -> list:
@@ -309,8 +326,12 @@ def _literal_list(entry: Field, text: str) -> list:
 
 
 def _exists(path: str) -> bool:
+    """Whether there is such a file or folder, also behind a label: ``label=FILE``."""
+    _, equals, file = path.partition("=")
     try:
-        return os.path.exists(os.path.expanduser(path))
+        if os.path.exists(os.path.expanduser(path)):
+            return True
+        return bool(equals) and os.path.exists(os.path.expanduser(file))
     except ValueError:
         # A null character, or letters that no file name can have.
         return False

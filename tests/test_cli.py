@@ -5,9 +5,11 @@ import io
 import json
 import os
 import pathlib
+import pwd
 import subprocess
 import sys
 
+import jax
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -223,6 +225,102 @@ def test_without_a_network_there_is_one_line_and_no_wait(tmp_path):
         assert field_of(done.stderr) == field
 
 
+# --- the environment ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody(monkeypatch):
+    """A user without HOME and without an entry in the passwd file."""
+
+    def no_such_user(*_):
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_such_user)
+
+
+@pytest.mark.parametrize("home", [None, "", "relative", "/dev/null", "/proc", "/nonexistent\x01"])
+def test_where_nothing_can_be_kept_there_is_no_cache(nobody, home, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~").mkdir()
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    received = []
+    monkeypatch.setattr(jax.config, "update", lambda *pair: received.append(pair))
+    cli._use_compilation_cache()
+    assert not received and not list((tmp_path / "~").iterdir())
+    assert not (tmp_path / "relative").exists()
+
+
+@pytest.mark.parametrize("typed", ["", "the environment's"])
+def test_a_cache_is_kept_at_home_or_where_the_environment_says(
+    nobody, typed, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", typed)
+    received = {}
+    monkeypatch.setattr(jax.config, "update", received.__setitem__)
+    cli._use_compilation_cache()
+    assert "jax_compilation_cache_dir" not in received
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cli._use_compilation_cache()
+    folder = str(tmp_path / ".cache" / "ccpo_jax")
+    assert received.get("jax_compilation_cache_dir") == (None if typed else folder)
+    assert received["jax_persistent_cache_min_compile_time_secs"] == 0.1
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_user_without_a_home_can_run_the_program(tmp_path, cache):
+    """`sitecustomize` is imported by every Python at its start."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pwd\ndef missing(uid):\n    raise KeyError(uid)\npwd.getpwuid = missing\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    if cache:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "cache")
+    sizes = ["--config.steps=0", "--config.data.heldout=0", "--config.data.size=20"]
+    done = subprocess.run(
+        [sys.executable, "run.py", TINY, *sizes, f"--workdir={tmp_path / 'r'}"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r" / "config.json").is_file()
+
+
+def test_a_workdir_in_no_home_is_one_line_and_makes_no_folder(
+    nobody, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    for mode in ("train", "eval"):
+        assert cli.main([TINY, "--workdir=~/r", f"--mode={mode}"]) == 2
+        assert field_of(capsys.readouterr().err) == "workdir"
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_path_may_begin_at_home(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text((ROOT / "configs" / "voting.py").read_text())
+    command = cli.parse_command(
+        ["--config=~/mine.py:tiny", "--workdir=~/r", "--config.data.train=~/a.jsonl",
+         "--config.data.eval=x=~/b.jsonl,~/c.jsonl", "--config.model=~/m"]
+    )  # fmt: skip
+    home = str(tmp_path)
+    assert command.workdir == f"{home}/r" and command.config.topology == "voting"
+    assert command.typed == {
+        "data.train": (f"{home}/a.jsonl",),
+        "data.eval": (f"x={home}/b.jsonl", f"{home}/c.jsonl"),
+        "model": (f"{home}/m",),
+    }
+    for arguments in (["report", "~/r"], ["replay", "~/r/not_finite/step-1-agent-0.npz"]):
+        assert cli.main(arguments) == 2
+        assert home in capsys.readouterr().err
+
+
 # --- any text ----------------------------------------------------------------------------------------------------
 
 ENOUGH = "error: enough: nothing was wrong with it\n"
@@ -248,6 +346,25 @@ def checked(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(build, "fit_prompts", enough)
     return call
+
+
+NO_VALUE = [
+    "loss.clip_high",
+    "sample.max_concurrent",
+    "advantage.baseline",
+    "eval.top_p",
+    "revision",
+]
+
+
+@pytest.mark.parametrize("field", NO_VALUE)
+def test_none_gives_a_field_back_whether_or_not_it_has_an_effect(field, checked, tmp_path):
+    arguments = [TINY, f"--config.{field}=None", "--config.data.heldout=0", "--config.data.size=20"]
+    assert cli.parse_command(arguments).typed[field] is None
+    assert checked(lambda: cli.main([*arguments, f"--workdir={tmp_path}"])) == (2, ENOUGH)
+
+    save_config(from_flat({"topology": "voting", "model": "tiny"}), str(tmp_path), 0)
+    load_config(str(tmp_path), {field: None})
 
 
 def is_one_line(errors: str) -> bool:

@@ -292,6 +292,38 @@ def test_the_old_spelling_of_a_list_says_how_to_type_it():
     assert "separated by commas" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("{d}/a,b.jsonl", ["{d}/a,b.jsonl"]),
+        ("{d}/a,b.jsonl,{d}/c.jsonl", ["{d}/a,b.jsonl", "{d}/c.jsonl"]),
+        ("{d}/c.jsonl,{d}/a,b.jsonl,math", ["{d}/c.jsonl", "{d}/a,b.jsonl", "math"]),
+        ("x={d}/a,b.jsonl,y={d}/a,b.jsonl", ["x={d}/a,b.jsonl", "y={d}/a,b.jsonl"]),
+        ("~/a,b.jsonl , ~/c.jsonl", ["{d}/a,b.jsonl", "{d}/c.jsonl"]),
+        ("{d}/1, 2, 3.jsonl,math", ["{d}/1, 2, 3.jsonl", "math"]),
+        ("{d}/(a).jsonl", ["{d}/(a).jsonl"]),
+        ("{d}/a=b,c=d.jsonl,{d}/c.jsonl", ["{d}/a=b,c=d.jsonl", "{d}/c.jsonl"]),
+        # Where no such file exists a comma separates.
+        ("{d}/c.jsonl,{d}/d.jsonl", ["{d}/c.jsonl", "{d}/d.jsonl"]),
+        ("math,aime24,,amc23", ["math", "aime24", "amc23"]),
+        ("('math', '{d}/a,b.jsonl')", ["math", "{d}/a,b.jsonl"]),
+    ],
+)
+def test_a_list_of_paths_may_have_files_with_commas(typed, expected, tmp_path, monkeypatch):
+    for name in ("a,b.jsonl", "c.jsonl", "1, 2, 3.jsonl", "(a).jsonl", "a=b,c=d.jsonl"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    value = table.parse_field("data.eval", typed.format(d=tmp_path))
+    assert list(value) == [name.format(d=tmp_path) for name in expected]
+
+
+def test_a_file_beside_the_program_may_begin_like_a_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "(copy) of a.jsonl").write_text("{}")
+    assert table.parse_field("data.eval", "(copy) of a.jsonl") == ("(copy) of a.jsonl",)
+    assert table.parse_field("data.eval", "('a', 'b')") == ("a", "b")
+
+
 def test_a_path_may_have_commas_equals_signs_and_a_home_directory(tmp_path, monkeypatch):
     odd = tmp_path / "a,b=c.jsonl"
     odd.write_text("")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ccpo_jax.errors import InputError, first_line
+from ccpo_jax.fields import expand_home
 from ccpo_jax.hf import chat_template, hub, model_files
 from ccpo_jax.hf.model_files import ModelFiles
 
@@ -189,7 +190,7 @@ class Tokenizer:
 
         What the source's files say beyond that is kept, so that the export is used as the source.
         """
-        path = pathlib.Path(folder)
+        path = pathlib.Path(expand_home(str(folder)))
         self.backend.save_pretrained(str(path))
         model_files.restore_tokenizer_config(path, self.files)
         model_files.write_generation_config(

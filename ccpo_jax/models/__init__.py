@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ccpo_jax.errors import InputError
+from ccpo_jax.fields import expand_home
 from ccpo_jax.hf import hub
 from ccpo_jax.models import hf
 from ccpo_jax.models.decoder import (
@@ -98,7 +99,7 @@ def save(
     _check_shapes(config, params)
 
     entries = hf.config_entries(config, _family(config.model_type), name)
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(expand_home(str(folder)))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     hf.write_params(folder, config, params, name)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ccpo_jax.errors import InputError, as_input_error, escape_control
+from ccpo_jax.fields import expand_home
 from ccpo_jax.learner.replay import NonFinite, SavedBatch, load_batch, locate_nonfinite
 from ccpo_jax.learner.update import TrainState
 from ccpo_jax.modes.restore import require_checkpoints
@@ -57,7 +58,7 @@ def replay(file: str | pathlib.Path) -> Replayed:
     Raises:
       InputError: the file or its workdir cannot be read.
     """
-    path = pathlib.Path(file)
+    path = pathlib.Path(expand_home(str(file)))
     batch = load_batch(path)
     workdir = str(path.resolve().parents[1])
     require_checkpoints(workdir)

@@ -13,7 +13,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from ccpo_jax.arguments import Parser
+from ccpo_jax.arguments import Parser, path
 from ccpo_jax.errors import InputError, as_input_error
 from ccpo_jax.report.load import load_run
 from ccpo_jax.report.page import render_page
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("workdir", type=pathlib.Path, help="folder of a run")
-    parser.add_argument("--out", type=pathlib.Path, help="the page; default: WORKDIR/report.html")
+    parser.add_argument("workdir", type=path, help="folder of a run")
+    parser.add_argument("--out", type=path, help="the page; default: WORKDIR/report.html")
     options = parser.parse_args(arguments)
     try:
         print(write_report(options.workdir, options.out))

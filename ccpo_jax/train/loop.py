@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from ccpo_jax import data
-from ccpo_jax.config import Config, parse
+from ccpo_jax.config import Config, parse, to_json
 from ccpo_jax.devices.distributed import (
     all_gather_objects,
     first_nonempty,
@@ -38,6 +38,7 @@ from ccpo_jax.workdir import (
     as_disk_error,
     check_same_config,
     compare_config,
+    expand_workdir,
     lock_workdir,
     open_checkpoints,
     save_config,
@@ -121,7 +122,7 @@ class Trainer:
         on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
         devices: Sequence[Any] | None = None,
     ):
-        self._workdir = None if workdir is None else str(workdir)
+        self._workdir = None if workdir is None else expand_workdir(workdir)
         self._on_step = on_step
         self._checkpoints: Checkpoints | None = None
         with contextlib.ExitStack() as resources:
@@ -196,6 +197,7 @@ class Trainer:
                 if signal_name or self._guard.stop_reason:
                     break
                 metrics = self._recorded_step()
+                stop.step_done()
             if self.step_count == self.run.loop.steps and not self._guard.stop_reason:
                 return self._finish(metrics)
             if self.step_count and self._checkpoints is not None:
@@ -263,6 +265,7 @@ class Trainer:
                 total_steps=run.loop.steps,
                 tensorboard=run.log.tensorboard,
                 wandb=run.log.wandb,
+                config=None if run.config is None else to_json(run.config),
             )
             self._rollout_log = RolloutLog(
                 self._workdir,

@@ -1,9 +1,10 @@
 """Graceful stop: a run ends after the step under way when a scheduler or Ctrl-C asks it to."""
 
+import contextlib
 import os
 import signal
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 
 class GracefulStop:
@@ -13,14 +14,27 @@ class GracefulStop:
     Outside the main thread Python allows no signal handlers; there, signals keep their effect.
 
     Attributes:
-      signal_name: the signal that came, such as "SIGTERM"; "" = none yet.
+      signal_name: what asks for the stop, such as "SIGTERM"; "" = nothing yet.
+      active: the stop of the run under way in this process; None = there is none.
     """
+
+    active: ClassVar["GracefulStop | None"] = None
 
     def __init__(self) -> None:
         self.signal_name = ""
+        self._after_step = ""
         self._previous: dict[int, Any] = {}
 
+    def request_after_step(self, reason: str) -> None:
+        """Requests a stop after a whole step, so that there is something to save."""
+        self._after_step = reason
+
+    def step_done(self) -> None:
+        """To be called after each step."""
+        self.signal_name = self.signal_name or self._after_step
+
     def __enter__(self) -> "GracefulStop":
+        GracefulStop.active = self
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._request)
@@ -29,6 +43,7 @@ class GracefulStop:
         return self
 
     def __exit__(self, *_: object) -> None:
+        GracefulStop.active = None
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -41,4 +56,5 @@ class GracefulStop:
             f"\n{self.signal_name}: stopping after this step and saving; "
             "send it again to stop at once\n"
         )
-        os.write(2, message.encode())
+        with contextlib.suppress(OSError):
+            os.write(2, message.encode())

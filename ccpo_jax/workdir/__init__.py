@@ -12,7 +12,7 @@ from ccpo_jax.workdir.saved_config import (
     load_config,
     save_config,
 )
-from ccpo_jax.workdir.workdir import default_workdir, lock_workdir
+from ccpo_jax.workdir.workdir import default_workdir, expand_workdir, lock_workdir
 
 __all__ = [
     "Checkpoints",
@@ -26,6 +26,7 @@ __all__ = [
     "check_same_config",
     "compare_config",
     "default_workdir",
+    "expand_workdir",
     "load_config",
     "lock_workdir",
     "open_checkpoints",

@@ -1,12 +1,15 @@
 """Writes a run's metrics: metrics.jsonl, TensorBoard, Weights & Biases, the progress line."""
 
 import math
+import os
 import pathlib
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from ccpo_jax.errors import InputError
+from ccpo_jax.workdir.atomic_write import write_atomically
 from ccpo_jax.workdir.jsonl import StepLines
 from ccpo_jax.workdir.progress import ProgressLine
 from ccpo_jax.workdir.tensorboard import TensorBoardWriter
@@ -24,7 +27,8 @@ class MetricsWriter:
       total_steps: for the progress line.
       resume_step: steps already done; lines of later steps and a torn last line are removed.
       tensorboard: also write TensorBoard files.
-      wandb: also send to Weights & Biases.
+      wandb: also send to Weights & Biases; a run that resumes continues its page there.
+      config: shown on that page.
       stream: where the progress line goes; None = standard error.
       clock: seconds; replaced in tests.
 
@@ -40,6 +44,7 @@ class MetricsWriter:
         resume_step: int = 0,
         tensorboard: bool = True,
         wandb: bool = False,
+        config: Mapping[str, Any] | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -47,7 +52,7 @@ class MetricsWriter:
         self._progress = ProgressLine(
             total_steps, first_step=resume_step, stream=stream, clock=clock
         )
-        self._wandb = _start_wandb(self.workdir) if wandb else None
+        self._wandb = _start_wandb(self.workdir, config) if wandb else None
         self._lines = StepLines(self.workdir / "metrics.jsonl", resume_step)
         # A run that starts over writes step 0 again.
         first_step = resume_step + 1 if resume_step else 0
@@ -104,11 +109,30 @@ class NullWriter:
         pass
 
 
-def _start_wandb(workdir: pathlib.Path) -> Any:
+def _start_wandb(workdir: pathlib.Path, config: Mapping[str, Any] | None) -> Any:
     try:
         import wandb  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
             "log.wandb", "the wandb package is missing; pip install wandb, or log.wandb=False"
         ) from error
-    return wandb.init(project="ccpo_jax", name=workdir.name, dir=str(workdir))
+    return wandb.init(
+        project="ccpo_jax",
+        name=workdir.name,
+        dir=str(workdir),
+        id=os.environ.get("WANDB_RUN_ID") or _wandb_id(workdir),
+        resume="allow",
+        config=dict(config or {}),
+        # A run that resumes may have other values in some fields.
+        allow_val_change=True,
+    )
+
+
+def _wandb_id(workdir: pathlib.Path) -> str:
+    """The name by which Weights & Biases knows this run, the same whenever it resumes."""
+    path = workdir / "wandb_id"
+    if path.is_file() and (known := path.read_text(encoding="utf-8").strip()):
+        return known
+    new = uuid.uuid4().hex
+    write_atomically(path, new + "\n")
+    return new

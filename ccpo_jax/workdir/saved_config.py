@@ -118,7 +118,9 @@ def load_config(workdir: str, typed: Mapping[str, Any]) -> Config:
                 f"the run in {workdir} was trained with {get(saved, name)!r:.80}; leave out "
                 f"--config.{name}",
             )
-    return parse(flatten(saved) | dict(typed), typed)
+    # A typed None sets nothing, so it need not have an effect.
+    set_fields = [name for name, value in typed.items() if value is not None]
+    return parse(flatten(saved) | dict(typed), set_fields)
 
 
 def _config_path(workdir: str) -> pathlib.Path:

@@ -26,6 +26,21 @@ def default_workdir(config_file: str) -> str:
     return str(pathlib.Path("runs", "-".join(part for part in parts if part)))
 
 
+def expand_workdir(workdir: str | os.PathLike) -> str:
+    """A workdir with the home folder in place of ``~``.
+
+    Raises:
+      InputError: there is no such home folder: a folder of that name would be made instead.
+    """
+    folder = os.path.expanduser(workdir)
+    if folder.startswith("~"):
+        raise InputError(
+            "workdir",
+            f"no home folder is known for {folder!r:.80}; type the whole path, or ./{folder:.80}",
+        )
+    return folder
+
+
 @contextlib.contextmanager
 def lock_workdir(workdir: str) -> Iterator[None]:
     """Holds the folder for one run; creates it if it does not exist.

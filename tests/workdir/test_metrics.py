@@ -6,6 +6,7 @@ import sys
 import types
 
 import numpy as np
+import pytest
 from tensorboardX.proto import event_pb2
 
 from ccpo_jax.workdir.metrics import (
@@ -97,3 +98,61 @@ def test_wandb_receives_the_same_values(tmp_path, monkeypatch):
     with writer(tmp_path, wandb=True) as out:
         out.write(1, {"reward": 0.5})
     assert sent == [(1, {"reward": 0.5}), "finished"]
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """What `wandb.init` received, call by call."""
+    received = []
+
+    class Run:
+        def log(self, values, step):
+            pass
+
+        def finish(self):
+            pass
+
+    def init(**arguments):
+        received.append(arguments)
+        return Run()
+
+    package = types.ModuleType("wandb")
+    package.init = init
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    return received
+
+
+def test_a_run_that_resumes_continues_its_page_with_its_configuration(tmp_path, starts):
+    config = {"seed": 3, "credit": {"name": "ccpo"}}
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    for step in (0, 0, 2):
+        with writer(tmp_path / "a", wandb=True, config=config, resume_step=step) as out:
+            out.write(step + 1, {"reward": 0.5})
+    with writer(tmp_path / "b", wandb=True) as out:
+        out.write(1, {"reward": 0.5})
+
+    *same, other = starts
+    assert len({start["id"] for start in same}) == 1 and other["id"] != same[0]["id"]
+    for start in same:
+        assert start["config"] == config and start["resume"] == "allow"
+        assert start["name"] == "a" and start["allow_val_change"]
+    assert other["config"] == {}
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_an_empty_page_id_is_replaced(tmp_path, starts, content):
+    (tmp_path / "wandb_id").write_text(content)
+    for _ in range(2):
+        with writer(tmp_path, wandb=True):
+            pass
+    first, second = (start["id"] for start in starts)
+    assert first and first == second
+
+
+def test_an_id_from_the_environment_is_used(tmp_path, starts, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    with writer(tmp_path, wandb=True):
+        pass
+    assert starts[0]["id"] == "mine"

@@ -3,10 +3,17 @@
 import errno
 import os
 import pathlib
+import pwd
 
 import pytest
 
-from ccpo_jax.workdir import as_disk_error, default_workdir, lock_workdir, write_atomically
+from ccpo_jax.workdir import (
+    as_disk_error,
+    default_workdir,
+    expand_workdir,
+    lock_workdir,
+    write_atomically,
+)
 from tests.support.errors import raises_for
 
 
@@ -58,3 +65,21 @@ def test_a_file_is_replaced_in_one_step(tmp_path):
     write_atomically(path, "old")
     write_atomically(path, "new")
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["result.json"]
+
+
+def test_a_home_folder_is_expanded_or_asked_for(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_workdir("~/runs/a") == "/home/me/runs/a"
+    assert expand_workdir("~") == "/home/me"
+    for folder in ("runs/a", "./~/a", "/a~b", "a,b=c", ""):
+        assert expand_workdir(folder) == folder
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", no_such_user)
+    monkeypatch.setattr(pwd, "getpwnam", no_such_user)
+    for folder in ("~/runs/a", "~", "~nobody/a"):
+        with raises_for("workdir"):
+            expand_workdir(folder)
+
+
+def no_such_user(*_):
+    raise KeyError("no such user")
