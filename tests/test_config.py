@@ -293,7 +293,7 @@ def test_the_old_spelling_of_a_list_says_how_to_type_it():
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    "typed,expected",
     [
         ("{d}/a,b.jsonl", ["{d}/a,b.jsonl"]),
         ("{d}/a,b.jsonl,{d}/c.jsonl", ["{d}/a,b.jsonl", "{d}/c.jsonl"]),

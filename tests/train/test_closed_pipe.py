@@ -60,10 +60,14 @@ def test_a_run_whose_closing_tables_nobody_reads_ends_as_ever(tmp_path, monkeypa
 def test_outside_of_training_the_program_ends(names, monkeypatch):
     leave_unread(monkeypatch, names)
     before = sys.stdout, sys.stderr
+
+    @stop_at_closed_pipe()
+    def program():
+        print("a", file=sys.stdout, flush=True)
+        print("b", file=sys.stderr, flush=True)
+
     with pytest.raises(SystemExit) as ended:
-        with stop_at_closed_pipe():
-            print("a", file=sys.stdout, flush=True)
-            print("b", file=sys.stderr, flush=True)
+        program()
     assert ended.value.code == STATUS
     assert (sys.stdout, sys.stderr) == before
 
@@ -96,14 +100,15 @@ def test_no_command_shows_an_error_about_the_pipe(arguments, monkeypatch):
 
 def test_an_open_pipe_and_no_stream_at_all_change_nothing(monkeypatch):
     reading, writing = os.pipe()
-    monkeypatch.setattr(sys, "stdout", open(writing, "w", encoding="utf-8"))
-    monkeypatch.setattr(sys, "stderr", None)
-    with stop_at_closed_pipe():
-        print("hello")
-        print("nowhere", file=sys.stderr)
-    assert os.read(reading, 100) == b"hello\nnowhere\n"
-    assert sys.stderr is None
-    sys.stdout.close()
+    with open(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", None)
+        with stop_at_closed_pipe():
+            print("hello")
+            print("nowhere", file=sys.stderr)
+        assert os.read(reading, 100) == b"hello\nnowhere\n"
+        assert sys.stderr is None
+        monkeypatch.undo()
     os.close(reading)
 
 
