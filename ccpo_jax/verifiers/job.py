@@ -128,6 +128,11 @@ def verify(
     return collect_records(item, list(verify_job(job, [])), max_chars)
 
 
+def prepare() -> None:
+    """Loads what verifiers load late, see `ProcessPool`."""
+    import math_verify  # noqa: F401
+
+
 def make_job(item: Item, max_chars: int) -> Job:
     """The job of an item: the ends of its texts, each distinct one once."""
     ends = dict.fromkeys(text[-max_chars:] for text in item.texts)

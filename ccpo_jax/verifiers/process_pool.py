@@ -57,6 +57,9 @@ class ProcessPool:
     A process that is silent for much longer, because it sleeps or no timer ends it, is reported,
     abandoned and replaced.
 
+    If the function's module has a function `prepare`, a worker calls it when a step has killed its
+    process for the first time: what steps load late is then loaded once for all that follow.
+
     Jobs and records travel through a pipe, so they must be picklable.
     """
 

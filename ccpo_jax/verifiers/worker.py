@@ -16,7 +16,7 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Literal, NamedTuple
 
@@ -97,6 +97,16 @@ class Progress:
 Function = Callable[[Any, Sequence[Any]], Iterable[Any]]
 
 
+@contextlib.contextmanager
+def untimed() -> Iterator[None]:
+    """Stops the kill timer for trusted work that is not the step's own, such as an import."""
+    remaining = signal.setitimer(signal.ITIMER_PROF, 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, *remaining)
+
+
 def worker_main() -> None:
     """The program of a worker process; the pool writes its command line."""
     descriptor, progress_descriptor, parent, function_name, memory_limit = sys.argv[1:]
@@ -105,8 +115,10 @@ def worker_main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-    module, _, name = function_name.partition(":")
-    function = getattr(importlib.import_module(module), name)
+    module_name, _, name = function_name.partition(":")
+    module = importlib.import_module(module_name)
+    function = getattr(module, name)
+    prepare = getattr(module, "prepare", None)
     if sys.platform == "linux":
         # Other kernels accept the limit and do not enforce it.
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_limit), int(memory_limit)))
@@ -120,7 +132,10 @@ def worker_main() -> None:
         # The parent is gone: there is nobody left to tell.
         connection.send(Message("ready", -1, None))
         while _serve_in_a_fork(connection, function, progress, int(parent)):
-            pass
+            if prepare is not None:
+                prepare()
+                prepare = None
+                gc.freeze()
 
 
 def _serve_in_a_fork(

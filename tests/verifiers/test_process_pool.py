@@ -17,6 +17,14 @@ from ccpo_jax.verifiers.worker import CRASHED, TIMED_OUT, StepFailure
 STEPS = """
 import os, signal, sys, time
 
+import ccpo_jax.verifiers.worker
+
+prepared = 0
+
+def prepare():
+    global prepared
+    prepared += 1
+
 def steps(job, done):
     for word in job[len(done):]:
         if word == "spin":
@@ -43,6 +51,13 @@ def steps(job, done):
             raise KeyError("a mistake in the function")
         if word.startswith("nap"):
             time.sleep(float(word[4:]))
+        if word == "untimed work":
+            with ccpo_jax.verifiers.worker.untimed():
+                began = time.process_time()
+                while time.process_time() - began < 0.4:
+                    pass
+        if word == "prepared":
+            word = prepared
         if word == "pid":
             word = os.getpid()
         if word == "worker":
@@ -123,6 +138,22 @@ def test_a_step_that_dies_costs_no_new_start(steps):
     failures = [StepFailure(TIMED_OUT)] + [StepFailure(CRASHED)] * 3
     assert records[1::2] == failures
     assert len({worker for worker, _ in records[::2]}) == 1
+
+
+def test_trusted_work_of_a_step_does_not_count(steps):
+    with_one = ProcessPool(steps, workers=1, time_limit=0.2)
+    (records,) = with_one.run([["untimed work", "spin", "a"]])
+    with_one.close()
+    assert records == [("untimed work", 0), StepFailure(TIMED_OUT), ("a", 2)]
+
+
+def test_a_worker_prepares_for_more_when_a_step_has_died(steps):
+    with_one = ProcessPool(steps, workers=1, time_limit=0.1)
+    (records,) = with_one.run(
+        [["nap 0.02", "prepared", "nap 0.02", "spin", "prepared", "nap 0.02", "spin", "prepared"]]
+    )
+    with_one.close()
+    assert [records[index][0] for index in (1, 4, 7)] == [0, 1, 1]
 
 
 def test_limits_and_records_of_one_call(steps):

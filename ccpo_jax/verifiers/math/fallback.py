@@ -4,6 +4,8 @@ import logging
 from functools import lru_cache
 from typing import Any
 
+from ccpo_jax.verifiers.worker import untimed
+
 # More would make the parser slow.
 _MAX_CHARS = 300
 
@@ -40,9 +42,10 @@ def same_to_math_verify(gold: str, answer: str) -> bool:
 @lru_cache(maxsize=1024)
 def _parse(answer: str) -> list:
     """The parser's results, none for what it cannot parse."""
-    # It takes a second to import, which most runs can do without.
-    import math_verify
-    from latex2sympy2_extended import NormalizationConfig
+    # It takes a second to import: most runs can do without, and no answer is to blame for it.
+    with untimed():
+        import math_verify
+        from latex2sympy2_extended import NormalizationConfig
 
     # It warns when its own time limit is off. That limit is an exception raised from SIGALRM, which
     # a long step outside the interpreter never sees; the pool's timer ends the process instead.
