@@ -31,6 +31,9 @@ _HEADING = re.compile(
 # numpy's names of functions: np.arcsin(...).
 _NUMPY = re.compile(r"\bnp\.(?=[a-z])")
 
+# Environments for several lines of formulas.
+_LINES = ("aligned", "align", "cases", "gathered", "split", "equation", "gather")
+
 _PLUS_MINUS = (r"\pm", r"\mp")
 
 # Sets of numbers that are intervals, or that only have a name.
@@ -69,10 +72,18 @@ def _trimmed(tokens: list[Token]) -> list[Token]:
             tokens = tokens[:-1]
         while tokens and tokens[0].text in ("=", r"\approx", ",", ";", ":", r"\quad", "&", "?"):
             tokens = tokens[1:]
-        tokens = unwrap(_without_announcement(tokens))
+        tokens = unwrap(_without_environment(_without_announcement(tokens)))
         if len(tokens) == before:
             break
     return tokens
+
+
+def _without_environment(tokens: list[Token]) -> list[Token]:
+    """Equations that stand below each other, as the members of one line."""
+    texts = [token.text for token in tokens[:3]]
+    if texts[:2] != [r"\begin", "{"] or texts[-1] not in _LINES or tokens[-4].text != r"\end":
+        return tokens
+    return [token for token in tokens[4:-4] if token.text != "&"]
 
 
 def _without_announcement(tokens: list[Token]) -> list[Token]:

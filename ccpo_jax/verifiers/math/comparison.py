@@ -31,6 +31,9 @@ def accepts(gold: Answer, answer: Answer, *, ordered: bool = False) -> bool:
     """
     if len(gold.items) == 1 and len(answer.items) == 1:
         return accepts_item(gold.items[0], answer.items[0])
+    if len(gold.items) == 1 and _repeats_one(answer):
+        # "3/4 or 0.75" is one number twice.
+        return accepts_item(gold.items[0], answer.items[0])
     gold, answer = _spread(gold), _spread(answer)
     named = _accepts_named(gold.items, answer.items)
     if named is not None:
@@ -40,6 +43,11 @@ def accepts(gold: Answer, answer: Answer, *, ordered: bool = False) -> bool:
     if gold_items is None or items is None or len(gold_items) != len(items):
         return False
     return _accepts_all(gold_items, items, ordered=ordered or _is_in_order(gold_items))
+
+
+def _repeats_one(answer: Answer) -> bool:
+    values = {item.value for item in answer.items}
+    return answer.connective == "or" and len(values) == 1 and None not in values
 
 
 def _spread(answer: Answer) -> Answer:

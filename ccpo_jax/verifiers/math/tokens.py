@@ -82,6 +82,9 @@ _SEPARATED = re.compile(r"(?<=\d)(?:,\s*+\\!|\s*+\{\s*+,\s*+\}|\\!,?)\s*+(?=\d{3
 # "1.5 x 10^3": the letter is a times sign.
 _TIMES_LETTER = re.compile(r"(?<=\d)\s*+[xX]\s*+(?=10\s*+\^)")
 
+# The space below a line of a matrix: \\\\[4pt].
+_LINE_SPACE = re.compile(r"\\\\\s*+\[\s*+-?[\d.]++\s*+(?:pt|em|ex|mm|cm)\s*+\]")
+
 # 0.(3) is 0.333...
 _PERIOD_IN_BRACKETS = re.compile(r"(?<=\d)\.\((\d{1,20})\)")
 
@@ -110,6 +113,7 @@ def tokenize(answer: str, *, thousands: bool = True) -> list[Token]:
       ['(', '\\frac', '12', ',', '1000', 'cm', ')']
     """
     latex = _ESCAPED_TWICE.sub(r"\\", to_latex(answer))
+    latex = _LINE_SPACE.sub(r"\\\\ ", latex)
     latex = _SEPARATED.sub("", latex)
     latex = _PERIOD_IN_BRACKETS.sub(r".\\overline{\1}", latex)
     latex = _TIMES_LETTER.sub(r"\\times ", latex)
