@@ -1,24 +1,18 @@
 """Whether a gold accepts an answer, member by member."""
 
 import re
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Hashable, Sequence
 
 from ccpo_jax.verifiers.math import reals
+from ccpo_jax.verifiers.math.agreement import accepts_expression, has_no_unknowns, is_rounded_by
 from ccpo_jax.verifiers.math.evaluation import (
+    Number,
     as_float,
     is_close,
     number_key,
 )
-from ccpo_jax.verifiers.math.expressions import REPEATING, Node, symbols_of
 from ccpo_jax.verifiers.math.items import Answer, Item
 from ccpo_jax.verifiers.math.literals import clock, is_reduced
-from ccpo_jax.verifiers.math.relations import real_number
-
-# A decimal may stand for a number without an exact decimal if it gives so many of its digits.
-_MIN_DECIMALS = 4
-
-_CONSTANTS = frozenset([r"\pi", "e", "i", r"\infty"])
 
 
 def accepts(gold: Answer, answer: Answer, *, ordered: bool = False) -> bool:
@@ -164,7 +158,7 @@ def accepts_item(gold: Item, item: Item) -> bool:
     """Whether a member of an answer says what a member of the gold says."""
     if gold.approximation is not None and accepts_item(gold.approximation, item):
         return True
-    if item.approximation is not None and _rounds(item.approximation, item):
+    if item.approximation is not None and is_rounded_by(item.approximation, item):
         if accepts_item(gold, item.approximation):
             return True
     if gold.kind == "assignment" or item.kind == "assignment":
@@ -173,16 +167,6 @@ def accepts_item(gold: Item, item: Item) -> bool:
     if compare is not None:
         return compare(gold, item)
     return gold.kind == item.kind and gold.value is not None and gold.value == item.value
-
-
-def _rounds(approximation: Item, item: Item) -> bool:
-    """Whether the decimal behind an approximate sign is that of the exact value before it."""
-    exact = item.items[0] if item.kind == "assignment" else item
-    number = real_number(exact)
-    rounded = real_number(approximation)
-    if number is None or rounded is None or approximation.node is None:
-        return False
-    return _is_rounding(approximation.node, rounded, number, least=0)
 
 
 def _accepts_assignment(gold: Item, item: Item) -> bool:
@@ -198,120 +182,6 @@ def _accepts_assignment(gold: Item, item: Item) -> bool:
     if gold.kind == "relation":
         return gold.value is not None and gold.value == item.value
     return accepts_item(gold, item.items[0])
-
-
-def _accepts_expression(gold: Item, item: Item) -> bool:
-    """Numbers and expressions: exact, or a decimal that rounds; their units must not differ."""
-    if gold.value is not None and gold.value == item.value:
-        return _agree_units(gold, item)
-    if _same_percent(gold, item):
-        return True
-    if _convertible(gold, item):
-        return True
-    if _decimals_agree(gold, item):
-        return _agree_units(gold, item)
-    if item.loose is not None and _is_plain(gold):
-        return accepts_item(gold, item.loose)
-    if gold.loose is not None and item.unit is not None:
-        return accepts_item(gold.loose, item)
-    return False
-
-
-def _is_plain(item: Item) -> bool:
-    """Whether an expression has no unknowns, so that a letter can only be a unit."""
-    return item.node is not None and not symbols_of(item.node) - _CONSTANTS
-
-
-def _agree_units(gold: Item, item: Item) -> bool:
-    """Whether the units are the same; one that is missing or not known agrees with any."""
-    first, second = gold.unit, item.unit
-    if first is None or second is None or None in (first.dimensions, second.dimensions):
-        return True
-    return first == second
-
-
-def _convertible(gold: Item, item: Item) -> bool:
-    """5 km is 5000 m."""
-    first, second = gold.unit, item.unit
-    if first is None or second is None or None in (first.dimensions, second.dimensions):
-        return False
-    if first.dimensions != second.dimensions or first.factor == second.factor:
-        return False
-    if first.dimensions == (("modulus", 1),):
-        return False
-    one, other = real_number(gold), real_number(item)
-    if not isinstance(one, Fraction) or not isinstance(other, Fraction):
-        return False
-    return one * first.factor == other * second.factor
-
-
-def _same_percent(gold: Item, item: Item) -> bool:
-    """50% is 1/2 as well as 50."""
-    if gold.is_percent == item.is_percent:
-        return False
-    one, other = real_number(gold), real_number(item)
-    if not isinstance(one, Fraction) or not isinstance(other, Fraction):
-        return False
-    return one == 100 * other if gold.is_percent else 100 * one == other
-
-
-def _decimals_agree(gold: Item, item: Item) -> bool:
-    """Whether one of two numbers is a decimal that rounds the other, which has no end."""
-    if gold.node is None or item.node is None:
-        return False
-    one, other = real_number(gold), real_number(item)
-    if one is None or other is None:
-        return False
-    for decimal, exact in ((gold, item), (item, gold)):
-        node, exact_node = decimal.node, exact.node
-        assert node is not None and exact_node is not None
-        least = 1 if _decimals(exact_node) == REPEATING else _MIN_DECIMALS
-        number, rounded = (other, one) if decimal is gold else (one, other)
-        if _decimals(node) in (None, REPEATING) or _ends(exact_node, number):
-            continue
-        if _is_rounding(node, rounded, number, least=least):
-            return True
-    return False
-
-
-def _is_rounding(node: Node, rounded, number, *, least: int) -> bool:
-    """Whether a written decimal is a number rounded, or cut off, with so many digits at least."""
-    decimals = _decimals(node)
-    if decimals is None or decimals == REPEATING or not isinstance(rounded, Fraction):
-        return False
-    # Zeros in front are no digits of a number below one.
-    digits = len(str(abs(rounded.numerator) * 10**decimals // rounded.denominator))
-    if decimals < least or min(digits, decimals) < least:
-        return False
-    difference = abs(as_float(number) - as_float(rounded))
-    half = as_float(Fraction(1, 2 * 10**decimals))
-    is_cut = _is_repeating_cut(least, number, rounded, decimals)
-    return bool(difference <= half) or is_cut
-
-
-def _is_repeating_cut(least: int, number, rounded: Fraction, decimals: int) -> bool:
-    """Of 0.666... both 0.67 and 0.66 are written; of other numbers only the rounding counts."""
-    if least != 1 or not isinstance(number, Fraction):
-        return False
-    return abs(number) // Fraction(1, 10**decimals) * Fraction(1, 10**decimals) == abs(rounded)
-
-
-def _decimals(node: Node) -> int | None:
-    """The number of decimals that are written, also of a negative number."""
-    if node.kind == "negative":
-        node = node.children[0]
-    return node.decimals if node.kind == "number" else None
-
-
-def _ends(node: Node, number) -> bool:
-    """Whether a number has an exact decimal, so that a rounded one is wrong."""
-    if _decimals(node) == REPEATING or not isinstance(number, Fraction):
-        return False
-    denominator = number.denominator
-    for prime in (2, 5):
-        while denominator % prime == 0:
-            denominator //= prime
-    return denominator == 1
 
 
 def _accepts_members(gold: Item, item: Item) -> bool:
@@ -352,7 +222,7 @@ def _same_interval(first: reals.Interval, second: reals.Interval) -> bool:
     )
 
 
-def _finite(*numbers) -> bool:
+def _finite(*numbers: Number) -> bool:
     return all(abs(as_float(number)) != reals.infinity() for number in numbers)
 
 
@@ -412,7 +282,7 @@ def _accepts_fraction(gold: Item, item: Item) -> bool:
 
 Comparison = Callable[[Item, Item], bool]
 _COMPARISONS: dict[tuple[str, str], Comparison] = {
-    ("expression", "expression"): _accepts_expression,
+    ("expression", "expression"): accepts_expression,
     ("reals", "reals"): _accepts_reals,
     ("tuple", "tuple"): _accepts_members,
     ("tuple", "reals"): _accepts_pair,
@@ -457,10 +327,10 @@ def _without_braces(value: tuple) -> tuple:
     return value[1][0] if is_single else value
 
 
-def _assigned_value(item: Item):
+def _assigned_value(item: Item) -> Hashable:
     """x = 5 is in the class of 5; y = 2x + 3 in that of its equations."""
     assigned = item.items[0]
-    return assigned.value if assigned.node is None or _is_plain(assigned) else item.value
+    return assigned.value if assigned.node is None or has_no_unknowns(assigned) else item.value
 
 
 # 1000,99 and 1.000,99.

@@ -14,7 +14,7 @@ from typing import Any
 
 from mpmath.ctx_mp import MPContext
 
-from ccpo_jax.verifiers.math.expressions import Node, symbols_of
+from ccpo_jax.verifiers.math.expressions import CONSTANTS, Node, symbols_of
 
 # Longer numerators and denominators are rounded.
 _MAX_BITS = 20_000
@@ -37,6 +37,9 @@ _KEY_DIGITS = 25
 # expression has an absolute value.
 _POINTS = (0, 1)
 _SIGNED_POINTS = (3, 4, 5, 6)
+
+# Where equations are compared: their sides differ by a factor that is the same everywhere.
+_EQUATION_POINTS = (0, 1, 2)
 
 # Lowest coordinate and width. At one point all powers fall and at one they rise, so that x^100 + 1
 # differs from x^100 and from 1.
@@ -74,7 +77,7 @@ def value_of(node: Node) -> Value:
     """
     if node.kind == "number" and isinstance(node.value, Fraction):
         return ("number", node.value.numerator, node.value.denominator)
-    names = symbols_of(node) - _CONSTANTS.keys()
+    names = symbols_of(node) - CONSTANTS
     points = _POINTS[: 1 if not names else None]
     if names and _hides_signs(node):
         points += _SIGNED_POINTS
@@ -94,7 +97,7 @@ def numeric(node: Node) -> Number:
     Raises:
       Undefined: if it has symbols or no value.
     """
-    if symbols_of(node) - _CONSTANTS.keys() or _is_applied(node):
+    if symbols_of(node) - CONSTANTS or _is_applied(node):
         raise Undefined("it has symbols")
     return _Evaluation(0).value(node)
 
@@ -102,6 +105,16 @@ def numeric(node: Node) -> Number:
 def at_point(node: Node, point: int, symbols: Mapping[str, Fraction] | None = None) -> Number:
     """The value of an expression at one of the points, some symbols given."""
     return _Evaluation(point, symbols).value(node)
+
+
+def differences(left: Node, right: Node) -> list[Number]:
+    """Left minus right at three points.
+
+    Raises:
+      Undefined: if it has no value there.
+    """
+    difference = Node("add", children=(left, Node("negative", children=(right,))))
+    return [at_point(difference, point) for point in _EQUATION_POINTS]
 
 
 def is_close(first: Number, second: Number, tolerance: Fraction = _CANCELLED) -> bool:

@@ -24,6 +24,9 @@ SYMBOLS = frozenset(
     for name in [*_GREEK.split(), "infty", "ell", "hbar", "triangle", "angle", "partial"]
 )
 
+# Symbols that are numbers.
+CONSTANTS = frozenset([r"\pi", "e", "i", r"\infty"])
+
 # Commands that mark the symbol in their braces.
 _ACCENTS = frozenset(
     rf"\{name}"

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from ccpo_jax.verifiers.math.evaluation import Undefined, value_of
 from ccpo_jax.verifiers.math.expressions import (
+    CONSTANTS,
     FUNCTIONS,
     SYMBOLS,
     Node,
@@ -32,8 +33,6 @@ _MODULUS = (r"\pmod", r"\bmod", r"\mod", "mod")
 
 # What is part of a unit besides its letters: "m/s^{-2}".
 _UNIT_SIGNS = frozenset(["/", "^", "{", "}", "-", r"\cdot", "(", ")", "'"])
-
-_CONSTANT_NAMES = frozenset([r"\pi", "e", "i"])
 
 
 def read_quantity(tokens: Sequence[Token]) -> Item:
@@ -229,7 +228,7 @@ def _loose_reading(tokens: Sequence[Token]) -> Item | None:
             item = _expression(tokens[:index])
         except Unread:
             return None
-        if item.node is None or symbols_of(item.node) - _CONSTANT_NAMES:
+        if item.node is None or symbols_of(item.node) - CONSTANTS:
             return None
         return item._replace(unit=read_unit(rest))
     return None
