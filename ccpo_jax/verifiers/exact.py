@@ -6,13 +6,16 @@ from ccpo_jax.verifiers.extraction import Mark, own_text
 from ccpo_jax.verifiers.types import Context
 
 # The end of a sentence, for "the answer is"; a label such as "Answer:" speaks for its whole line.
-_SENTENCE_END = re.compile(r"(?<=[\w\"'*_)$])[.。](?=[\s*_]|$)")
+_SENTENCE_END = re.compile(r"\.(?=[\s*_]|$)|。")
 
-# Adverbs before an answer, and markup around it: emphasis, quotes, delimiters of formulas.
-_ADVERB = re.compile(r"(?:therefore|thus|hence|then|simply|just|exactly|indeed)\b[\s,:]*")
-_MARKUP = ' \t*_`"“”$'
+# Adverbs before an answer.
+_ADVERB = re.compile(r"\A(?:therefore|thus|hence|then|simply|just|exactly|indeed)\b[\s,:]*")
+
+# Markup around an answer, on both sides: emphasis, quotes, delimiters of formulas, a text command.
 _WRAPPED = re.compile(
-    r"\\(?:text|textbf|mathrm|mbox|boxed|mathbf)\s*\{([^{}]*)\}|\\\((.*)\\\)|\\\[(.*)\\\]"
+    r"(\*{1,3}|_{1,2}|`{1,3}|\"|\${1,2})(?P<plain>.+)\1|“(?P<quoted>.+)”"
+    r"|\\\((?P<inline>.+)\\\)|\\\[(?P<display>.+)\\\]"
+    r"|\\(?:text|textbf|mathrm|mbox|boxed|mathbf)\s*\{(?P<command>[^{}]+)\}"
 )
 
 # A number in plain digits, with or without thousands commas: sign, whole part, fraction.
@@ -43,10 +46,12 @@ def _marked(text: str, mark: Mark) -> str:
     """What a mark marks, without the markup around it."""
     if mark.kind in ("tag", "box", "confirmed"):
         return _without_markup(mark.content)
-    line = text[mark.end :].lstrip(" \t*_\r\n>").partition("\n")[0]
-    line = _ADVERB.sub("", line.lstrip(_MARKUP), count=1) if _ADVERB.match(line) else line
+    line = text[mark.end :].lstrip(" \t*_\r\n>").partition("\n")[0].rstrip()
     if mark.kind == "clause":
-        line = _SENTENCE_END.split(line, maxsplit=1)[0]
+        line = _SENTENCE_END.split(_ADVERB.sub("", line, count=1), maxsplit=1)[0]
+    # The closing of what was opened before the announcement: **Answer: 24**.
+    if line.count("**") % 2 == 1:
+        line = line.removesuffix("**")
     return _without_markup(line)
 
 
@@ -54,13 +59,10 @@ def _without_markup(answer: str) -> str:
     """An answer without emphasis, quotes, dollar signs or a text command around it."""
     answer = answer.strip()
     for _ in range(4):
-        bare = answer.removesuffix(".").strip(_MARKUP)
-        wrapped = _WRAPPED.fullmatch(bare)
-        if wrapped:
-            bare = (wrapped[1] or wrapped[2] or wrapped[3] or "").strip()
-        if bare == answer:
+        wrapped = _WRAPPED.fullmatch(answer) or _WRAPPED.fullmatch(answer.removesuffix("."))
+        if wrapped is None:
             break
-        answer = bare
+        answer = wrapped[wrapped.lastgroup or 0].strip()
     return answer
 
 
@@ -90,8 +92,8 @@ def _canonical(answer: str) -> str:
 
     Numbers are compared digit by digit and not by value, so no number is too long.
     """
-    words = " ".join(answer.casefold().split())
-    if words.endswith("."):
+    words = " ".join(_without_markup(answer).casefold().split())
+    if words.endswith((".", "。")):
         words = words[:-1].rstrip()
 
     number = _NUMBER.fullmatch(words)

@@ -49,3 +49,69 @@ def test_words_that_only_resemble_unsure_are_answers():
     assert is_correct("exact", "unknown", "Answer: Unknown") and is_correct(
         "exact", "unsure of b", "unsure of b"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**Answer: 24**",
+        "Answer: **24**",
+        "**Answer:** `24`",
+        "ANSWER: 24",
+        "A: 24",
+        "Answer:\n24",
+        "**Final Answer**\n\n24",
+        "The answer is 24.",
+        "The answer is 24. It took 3 steps.",
+        "The answer is therefore 24.",
+        'The answer is "24".',
+        "#### 24",
+        "**24**",
+        "$24$",
+        "Answer: $24$",
+        "Answer: \\(24\\)",
+        "Answer: \\text{24}",
+        "<answer>24</answer>",
+        "<answer>**24**</answer>",
+        "\\boxed{24}",
+        "\\boxed{\\text{24}}",
+        "24 is the answer.",
+        "答案：24",
+        "答案是24。",
+        "<think>Answer: 7</think>Answer: 24",
+        "Answer: 7? No.\nAnswer: 24",
+        "\\boxed{7} is wrong. Answer: 24",
+        "Answer: 24\n\nQ: And this?\nA: 7",
+        "Answer: 24<|im_end|>",
+    ],
+)
+def test_marks_and_markup_are_those_of_math(text):
+    assert is_correct("exact", "24", text)
+    assert not is_correct("exact", "7", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>Answer: 24",
+        "Answer: 24 or 7",
+        "The answer is 24 or 7.",
+        "Answer: 24, 7",
+        "<answer>24</answer> or <answer>7</answer>",
+        "\\boxed{24} or \\boxed{7}",
+        "The answer is not 24.",
+        "Answer: 24\nThe answer is 7.",
+    ],
+)
+def test_other_statements_are_not_the_answer(text):
+    assert not is_correct("exact", "24", text)
+
+
+def test_words_keep_what_belongs_to_them():
+    assert is_correct("exact", "St. Louis", "Answer: St. Louis")
+    assert is_correct("exact", "17 of 23", "The answer is 17 of 23.")
+    assert is_correct("exact", "about a boy", "Answer: About a Boy")
+    assert is_correct("exact", "U.S.", "Answer: **U.S.**")
+    assert is_correct("exact", "$24", "Answer: $24")
+    assert is_correct("exact", "**bold**", "bold")
+    assert not is_correct("exact", "*args", "args") and not is_correct("exact", '"', "")

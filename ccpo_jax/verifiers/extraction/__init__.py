@@ -96,7 +96,7 @@ def extract_answer(text: str, context: Context) -> str | None:
     """
     text, marks = own_text(text)
     words = None
-    for mark in reversed(marks[-_MAX_MARKS:]):
+    for mark in reversed(marks):
         statement = _read(text, mark)
         if statement is not None and statement.is_value:
             return statement.answer
@@ -110,7 +110,7 @@ def extract_answer(text: str, context: Context) -> str | None:
 
 
 def own_text(text: str) -> tuple[str, list[Mark]]:
-    """A response without its thoughts and without what follows its end; its marks in order."""
+    """A response without its thoughts and without what follows its end; its last marks."""
     text = strip_reasoning(text)
     if "<<" in text:
         text = _CALCULATOR.sub("", text)
@@ -125,8 +125,9 @@ def own_text(text: str) -> tuple[str, list[Mark]]:
     for question in _NEXT_QUESTION.finditer(text):
         if marks and marks[0].start < question.start():
             text = text[: question.start()]
-            return text, _marks_in(text)
-    return text, marks
+            marks = _marks_in(text)
+            break
+    return text, marks[-_MAX_MARKS:]
 
 
 def _marks_in(text: str) -> list[Mark]:

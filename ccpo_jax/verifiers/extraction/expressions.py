@@ -56,6 +56,11 @@ _MAX_SENTENCE_CHARS = 400
 _CLOSING_MARKUP = " \t*_`\"'”’)]}»」"
 
 
+# Behind these words a number counts something else, or is denied.
+_NO_RESULT = re.compile(
+    r"(?i)\b(?:not|step|part|equation|figure|problem|page|case|question|eq\.)\s$"
+)
+
 # No verifier reads a longer expression.
 _MAX_CHARS = 1000
 
@@ -108,7 +113,8 @@ def last_expression(text: str) -> str | None:
     last = None
     for plain in _PLAIN_AFTER_SPACE.finditer(text):
         content = _without_loose_ends(plain[0]).lstrip(_LOOSE_BEGINNING)
-        if any(map(str.isdigit, content)):
+        before = text[max(0, plain.start() - 12) : plain.start()]
+        if any(map(str.isdigit, content)) and not _NO_RESULT.search(before):
             last = content
     return last
 

@@ -10,10 +10,6 @@ _OUTPUT = re.compile(r"```output[^\S\n]*+\n([^`]{1,400}+)```")
 _MAX_CHARS_AFTER_OUTPUT = 300
 
 _BETWEEN_FORMULAS = re.compile(r"\s{0,8}+(?:[,;]\s{0,8}+(?:(?:and|or)\b)?|(?:and|or)\b)\s{0,8}+")
-_REFERENCE = re.compile(
-    r"(?i)\b(?:not|step|part|equation|figure|problem|page|case|question|eq\.)\s*$"
-)
-
 # 9m² is 9 m².
 _JOINED_UNIT = re.compile(r"(?<=\d)(?=[a-z]{1,2}[²³]$)")
 
@@ -44,16 +40,13 @@ def last_resort(text: str) -> str | None:
     formulas = formulas_in(text)
     tail = text[formulas[-1].end :] if formulas else text
     plain = last_expression(tail)
-    begin = tail.rfind(plain) if plain else 0
     if plain is not None:
-        plain = _JOINED_UNIT.sub(" ", plain)
-    if plain is not None and not _REFERENCE.search(tail[max(0, begin - 20) : begin]):
-        return plain
+        return _JOINED_UNIT.sub(" ", plain)
     if formulas and is_broken(text, formulas[-1]):
         return None
     if formulas:
         return _joined_formulas(text, formulas)
-    return plain or _number_in_words(text)
+    return _number_in_words(text)
 
 
 def _joined_formulas(text: str, formulas: list[Formula]) -> str:

@@ -164,15 +164,16 @@ def hedged_values(text: str, end: int, *, needs_hedge: bool = False) -> list[str
     reason = _REASON.search(rest)
     limit = end + len(rest)
     hedge_limit = reason.start() if reason else len(rest)
-    if not _HEDGE.search(rest, 0, hedge_limit):
+    hedge = _HEDGE.search(rest)
+    if hedge is None or hedge.start() > hedge_limit:
         limit = end if needs_hedge else end + hedge_limit
     begin = _BEFORE_GUESS.match(text, end, limit)
     if begin is None or begin.end() == limit:
         # Perhaps the next sentence takes this one back.
-        hedge = _HEDGING_SENTENCE.match(text, end + len(rest))
-        if hedge is None:
+        sentence = _HEDGING_SENTENCE.match(text, end + len(rest))
+        if sentence is None:
             return []
-        begin = _BEFORE_GUESS.match(text, hedge.end())
+        begin = _BEFORE_GUESS.match(text, sentence.end())
 
     guess = expression_at(text, begin.end()) if begin else None
     is_value = guess is not None and any(map(str.isalnum, guess.content))
