@@ -115,8 +115,9 @@ def test_our_commands_are_accepted(arguments, monkeypatch):
 
 
 @functools.cache
-def help_of(module: str) -> str:
-    command = [sys.executable, "-m", module, "--help"]
+def help_of(*words: str) -> str:
+    """What a program, or one of its subcommands, prints about itself."""
+    command = [sys.executable, "-m", *words, "--help"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
@@ -126,8 +127,12 @@ def help_of(module: str) -> str:
 
 @pytest.mark.parametrize("words", EXPERIMENTS, ids=" ".join)
 def test_flags_of_experiments_exist(words):
-    text = help_of(words[0])
-    for word in words[1:]:
+    module, *rest = words
+    text = help_of(module)
+    if rest and re.search(rf"[{{,]{re.escape(rest[0])}[,}}]", text):
+        # A subcommand has options of its own.
+        text += help_of(module, rest[0])
+    for word in rest:
         if word.startswith("--"):
             assert re.search(rf"{re.escape(word.partition('=')[0])}\b", text), word
         else:
