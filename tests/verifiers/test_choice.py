@@ -271,6 +271,13 @@ def test_labels_beyond_the_options_are_no_answer(text, letter):
         ("The answer is: it rains heavily.", None),
         ("It rains and it snows.", None),
         ("The answer is not: it rains.", None),
+        ("The answer is not it rains.", None),
+        ("The wrong answer is it rains.", None),
+        ("If the answer is it rains, we get wet.", None),
+        ("I don't think the answer is it rains.", None),
+        ("It rains\nIt snows", None),
+        ("It rains\n\nThe clouds are dark.", "A"),
+        ("It rains.", "A"),
     ],
 )
 def test_the_text_of_an_option_stands_for_its_letter(text, letter):
@@ -281,6 +288,11 @@ def test_the_text_of_two_options_stands_for_neither():
     twice = Context(options=("It rains", "It rains.", "It snows"))
     assert extract("Answer: it rains", twice) is None
     assert extract("Answer: it snows", twice) == "C"
+
+
+def test_empty_options_are_never_stated():
+    assert extract("Answer:", Context(options=("", "It snows"))) is None
+    assert extract("", Context(options=("", "It snows"))) is None
 
 
 def test_options_that_are_letters_are_read_as_labels():

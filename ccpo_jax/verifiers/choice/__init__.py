@@ -6,29 +6,17 @@ is beyond reach: a letter counts only where the text presents it as an answer.
 """
 
 import re
-import string
-from collections.abc import Sequence
 
-from ccpo_jax.verifiers.choice_markup import plain_text
-from ccpo_jax.verifiers.choice_statements import (
-    Statement,
-    find_label,
-    find_phrases,
-    find_result,
-    find_statements,
-)
+from ccpo_jax.verifiers.choice.endings import find_label, find_result
+from ccpo_jax.verifiers.choice.markup import plain_text
+from ccpo_jax.verifiers.choice.options import find_options, known_letters
+from ccpo_jax.verifiers.choice.statements import find_statements
 from ccpo_jax.verifiers.types import Context
 
 # An answer that is one letter: "B", "(b)", "Option B" or "B. its text".
 _SINGLE = re.compile(
     r"(?:(?i:option|choice|answer):?\s+)?[(\[]?([A-Za-z])(?:[)\]]|[)\].:]+\s.*)?[.:]?", re.DOTALL
 )
-
-# Only a text of at most so many characters can be the text of an option and nothing else.
-_LONGEST_OPTION = 2000
-
-# Signs that do not tell the texts of two options apart.
-_IGNORED = re.compile(r"[\s.,;:!?#$*_`\"'{}]|\\(?:text|mathrm|textbf|left|right)\b")
 
 
 def extract_choice(text: str, context: Context) -> str | None:
@@ -48,7 +36,7 @@ def extract_choice(text: str, context: Context) -> str | None:
       'B'
     """
     plain = plain_text(text)
-    statements = find_statements(plain) + _options_stated(plain, context)
+    statements = find_statements(plain) + find_options(plain, context)
 
     # Called right one after another, the options are only discussed.
     called_right = {each.letter for each in statements if each.kind == "right"}
@@ -58,41 +46,10 @@ def extract_choice(text: str, context: Context) -> str | None:
     stated = [each for each in statements if each.kind == "stated"]
     candidates = stated or statements
     if candidates:
-        letter = max(candidates).letter
+        letter = max(candidates, key=lambda each: each.position).letter
     else:
         letter = find_result(plain) or find_label(plain)
-    return letter if letter in _known_letters(context) else None
-
-
-def _known_letters(context: Context) -> Sequence[str]:
-    """The letters of the options, all letters where the options are not known."""
-    return list(string.ascii_uppercase[: len(context.options) or None])
-
-
-def _options_stated(text: str, context: Context) -> list[Statement]:
-    """Statements that give the text of exactly one option in place of its letter."""
-    if not context.options:
-        return []
-    option_texts = [_normalize(plain_text(option)) for option in context.options]
-    labels = [letter.casefold() for letter in _known_letters(context)]
-
-    statements = []
-    for position, phrase in [(0, text[:_LONGEST_OPTION]), *find_phrases(text)]:
-        # The phrase is the rest of its line, or ends with its sentence or with a bracket.
-        for end in ("\n", ". ", "}", ", "):
-            part = phrase.partition(end)[0]
-            words = _normalize(part)
-            # A letter is a label, even where another option consists of it.
-            if option_texts.count(words) == 1 and words not in labels:
-                letter = string.ascii_uppercase[option_texts.index(words)]
-                # Letters inside the option are part of it, not statements that follow.
-                statements.append(Statement(position + len(part), letter, "stated"))
-                break
-    return statements
-
-
-def _normalize(text: str) -> str:
-    return _IGNORED.sub("", text).casefold()
+    return letter if letter in known_letters(context) else None
 
 
 def _single_letter(answer: str) -> str | None:
@@ -136,6 +93,6 @@ def check_choice(gold: str, context: Context) -> str | None:
     letter = _single_letter(gold)
     if letter is None:
         return f"not a letter from A to Z: {gold!r}"
-    if letter not in _known_letters(context):
+    if letter not in known_letters(context):
         return f"beyond the {len(context.options)} options: {gold!r}"
     return None
