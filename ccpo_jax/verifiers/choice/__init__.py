@@ -6,6 +6,7 @@ is beyond reach: a letter counts only where the text presents it as an answer.
 """
 
 import re
+import string
 
 from ccpo_jax.verifiers.choice.endings import find_label, find_result
 from ccpo_jax.verifiers.choice.markup import plain_text
