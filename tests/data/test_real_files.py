@@ -3,9 +3,10 @@
 import collections
 import string
 
+import pyarrow.parquet
 import pytest
 
-from ccpo_jax.data import decontaminate, load
+from ccpo_jax.data import decontaminate, load, parse_row
 from tests.support.problems import ids
 
 REAL = {  # file -> problems, what is dropped, verifier
@@ -70,6 +71,20 @@ def test_real_golds(real_data):
     assert {p.gold[-2:] for p in load(str(real_data / "amc23.parquet")).problems} == {".0"}
     golds = collections.Counter(p.gold for p in load(str(real_data / "logiqa_test.txt")).problems)
     assert golds == {"A": 132, "B": 159, "C": 179, "D": 181}
+
+
+def test_real_solutions_end_in_their_golds(real_data):
+    rows = pyarrow.parquet.read_table(real_data / "math500.parquet").to_pylist()
+    for row in rows:
+        from_solution = parse_row({"question": "q", "answer": "", "solution": row["groundtruth"]})
+        assert from_solution.gold == parse_row({"question": "q", "answer": row["answer"]}).gold
+
+
+def test_real_options_stand_in_the_question(real_data):
+    for name in ("logiqa_test.txt", "logiqa2_test.jsonl", "ar_lsat_test.json"):
+        for problem in load(str(real_data / name)).problems:
+            shown = "\n".join(f"{a}. {b}" for a, b in zip("ABCDE", problem.options, strict=False))
+            assert problem.question.endswith(f"\n{shown}") and len(problem.options) in (4, 5)
 
 
 def test_real_logiqa_options_stand_under_their_own_letter(real_data):
