@@ -10,7 +10,7 @@ from ccpo_jax import cli
 from ccpo_jax.train import train
 from ccpo_jax.train.closed_pipe import STATUS, stop_at_closed_pipe
 from ccpo_jax.train.signals import GracefulStop
-from tests.support.runs import brief_run, lines_of
+from tests.support.runs import brief_run, first_devices, lines_of
 
 
 def closed_pipe():
@@ -38,20 +38,20 @@ def test_a_run_whose_log_nobody_reads_ends_saved_and_goes_on_from_there(
 ):
     leave_unread(monkeypatch, names)
     with stop_at_closed_pipe():
-        train(brief_run(3), str(tmp_path / "stopped"))
+        train(brief_run(3), str(tmp_path / "stopped"), devices=first_devices(1))
     monkeypatch.undo()
     assert [row["step"] for row in lines_of(tmp_path / "stopped")] == [0, 1]
     assert GracefulStop.active is None
 
-    train(brief_run(3), str(tmp_path / "stopped"))
-    train(brief_run(3), str(tmp_path / "whole"))
+    train(brief_run(3), str(tmp_path / "stopped"), devices=first_devices(1))
+    train(brief_run(3), str(tmp_path / "whole"), devices=first_devices(1))
     assert lines_of(tmp_path / "stopped") == lines_of(tmp_path / "whole")
 
 
 def test_a_run_whose_closing_tables_nobody_reads_ends_as_ever(tmp_path, monkeypatch):
     leave_unread(monkeypatch, "stdout")
     with stop_at_closed_pipe():
-        train(brief_run(1), str(tmp_path))
+        train(brief_run(1), str(tmp_path), devices=first_devices(1))
     assert [row["step"] for row in lines_of(tmp_path)] == [0, 1]
     assert (tmp_path / "result.json").exists()
 

@@ -133,7 +133,9 @@ def padded_tiny(folder: pathlib.Path, rows: int) -> str:
 def test_rows_beyond_the_tokenizer_are_never_sampled_nor_trained(tmp_path, top_p):
     model = padded_tiny(tmp_path, 16)
     sampled = {"sample.temperature": 3.0, "sample.top_p": top_p}
-    with Trainer(brief_run(1, model=model, **sampled, **{"data.heldout": 0})) as trainer:
+    with Trainer(
+        brief_run(1, model=model, **sampled, **{"data.heldout": 0}), devices=first_devices(1)
+    ) as trainer:
         state = trainer.state
         collected = collect_rollouts(
             trainer.run.team,
@@ -168,7 +170,7 @@ def test_the_ratio_is_one_before_the_network_has_moved(top_p):
         "optimizer.learning_rate": 1e-12,
         "data.heldout": 0,
     }
-    with Trainer(brief_run(1, **changes)) as trainer:
+    with Trainer(brief_run(1, **changes), devices=first_devices(1)) as trainer:
         metrics = trainer.step()
     assert metrics["update/ratio_max/0"] == pytest.approx(1.0, abs=1e-4)
     assert metrics["update/clip_fraction/0"] == 0
