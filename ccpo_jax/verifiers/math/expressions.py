@@ -381,12 +381,18 @@ class _Parser:
             name += "_" + "".join(token.text for token in self.group_tokens())
         while self.accept("'"):
             name += "'"
-        if name[0] in _APPLIED and self.peek() == "(":
+        if self.peek() == "(" and (name[0] in _APPLIED or self.is_at_number()):
             return Node("apply", name, tuple(self.listed()))
         index = name.removeprefix("C_")
         if index.isdecimal() and index != name and self.accept("^"):
             return Node("binomial", children=(_number_node(index), self.argument()))
         return Node("symbol", name)
+
+    def is_at_number(self) -> bool:
+        """Whether brackets with one number follow a letter: I(0) is a value of I."""
+        number = self.tokens[self.position + 1 : self.position + 2]
+        is_number = bool(number) and number[0].kind == "number"
+        return is_number and self.peek(2) == ")" and not self.token().spaced
 
     def function(self, name: str) -> Node:
         """A known function, its power or base, and its argument with or without brackets."""
