@@ -46,7 +46,7 @@ def _dropped_digit(answer: str) -> Iterator[str]:
 
 
 def _repeated_digit(answer: str) -> Iterator[str]:
-    for match in _plain_positions(answer, r"\d"):
+    for match in _plain_positions(answer, r"[1-9]"):
         yield _with(answer, match, match[0] * 2)
 
 
@@ -61,7 +61,7 @@ def _changed_sign(answer: str) -> Iterator[str]:
 
 
 def _negated(answer: str) -> Iterator[str]:
-    if re.match(r"[\d\\(a-z]", answer) and "text" not in answer:
+    if re.match(r"[1-9\\(a-z]", answer) and "text" not in answer:
         yield f"-{answer}"
 
 
@@ -148,7 +148,7 @@ def _mixed_letters(answer: str) -> Iterator[str]:
 
 
 def _magnitude(answer: str) -> Iterator[str]:
-    if re.fullmatch(r"-?\d+", answer):
+    if re.fullmatch(r"-?[1-9]\d*", answer):
         yield rf"{answer}\text{{ thousand}}"
         yield rf"{answer}\%\text{{ more}}"
 

@@ -1,10 +1,12 @@
 """Golds of public benchmarks: each is equivalent to itself and to no other answer."""
 
 import json
+import random
 
 import pytest
 
-from ccpo_jax.verifiers import Item
+from ccpo_jax.verifiers import Context, Item
+from ccpo_jax.verifiers.math import equivalent_math, math_value
 from ccpo_jax.verifiers.math.answers import read_answer
 from ccpo_jax.verifiers.math.comparison import accepts
 
@@ -59,3 +61,15 @@ def test_real_gsm8k_golds(real_data, pool):
     assert sum(g.correct[1] for g in graded) == 0, (
         "a solution without its last line states no answer"
     )
+
+
+def test_real_golds_accept_no_other_gold(real_data):
+    """Golds that accept each other are the same number, the same set, the same word ..."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="reading parquet files needs pyarrow")
+    table = parquet.read_table(real_data / "math_train.parquet", columns=["answer"])
+    golds = [gold for gold in dict.fromkeys(table["answer"].to_pylist()) if gold.strip()]
+    rng = random.Random(0)
+    for _ in range(3000):
+        gold, other = rng.sample(golds, 2)
+        if equivalent_math(gold, other, Context()):
+            assert math_value(gold, Context()) == math_value(other, Context()), (gold, other)
