@@ -1,4 +1,4 @@
-"""From the columns of a row to a problem, under the usual names of the columns."""
+"""What the columns of a row mean, under their usual names."""
 
 import re
 from collections.abc import Mapping, Sequence
