@@ -63,7 +63,7 @@ _POINTED_AT = re.compile(
     rf"|probably|definitely|certainly|clearly|obviously|surely|likely){_FILLER}\Z"
 )
 _CLAUSE_END = re.compile(
-    r"[ \t)\]}>]*+(?:[.!;:](?!\w)|\Z|\n|,|(?:because|since|as|which|not|and not|rather)\b"
+    r"[ \t)\]}>]*+(?:[.!;:](?!\w)|\Z|\n|,|(?:because|since|as|which|here|not|and not|rather)\b"
     r"|[(\[–—-])"
 )
 
@@ -97,6 +97,10 @@ _NEGATED_STATEMENT = re.compile(
     r"(?i)(?:\b(?:not|never|cannot|unlikely|hardly)|n't)(?: (?:think|thought|believe|say|sure|true"
     r"|clear|likely|possible|plausible|convinced|certain|the case|mean|agree|be|that|the|a|an|my"
     r"|final|correct|right|best|option|choice|answer|letter|it|it's|is)){0,8} \Z"
+)
+_EXCEPTION = re.compile(
+    r"(?i)\b(?:except|besides|other than|apart from|unlike|than)(?: for)?"
+    r"(?: (?:option|choice|answer))? \Z"
 )
 _WRONG_NOUN = re.compile(
     rf"(?i)\b(?:wrong|incorrect|false|invalid|worst)(?: \w{{1,20}})? {NOUN}\b"
@@ -139,7 +143,8 @@ def is_pointed_at(before: str, behind: str) -> bool:
 def is_void(before: str) -> bool:
     """Whether a negation or a condition keeps the words before a letter from stating anything."""
     words = clause(before)
-    is_denied = _NEGATED_STATEMENT.search(words) or words.endswith(_CHINESE_NEGATIONS)
+    is_denied = _NEGATED_STATEMENT.search(words) or _EXCEPTION.search(words)
+    is_denied = is_denied or words.endswith(_CHINESE_NEGATIONS)
     return bool(is_denied or _CONDITION.search(words))
 
 

@@ -8,7 +8,9 @@ from ccpo_jax.verifiers.choice.statements import LABEL_SUFFIX
 
 # What leads to a letter as the result of a sentence, and what keeps it from being one.
 _RESULT = re.compile(
-    r"(?i)(?:\b(?:is|are|be|option|choice|answer|statement|get|matches|matching|to)\b|[:→]) *+\Z"
+    r"(?i)(?:\b(?:is|are|be|option|choice|answer|statement|get|matches|matching|to)\b|→"
+    r"|\b(?:result|verdict|final|key|output|prediction|label|guess|decision|correct|ans) *+:"
+    r"|(?:选项|答) *+:) *+\Z"
 )
 _NO_RESULT = re.compile(
     r"(?i)\b(?:not|never|cannot|nor|neither|than|except|unlike|wrong|if|whether|suppose|assume"
