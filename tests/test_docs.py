@@ -19,7 +19,8 @@ from ccpo_jax import cli, config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES += sorted((ROOT / "experiments").rglob("README.md"))
+EXPERIMENT_PAGES = sorted((ROOT / "experiments").rglob("README.md"))
+PAGES += EXPERIMENT_PAGES
 # Results with dates: they name commands and files of their time.
 LOGBOOK = ROOT / "docs/performance-logbook.md"
 PROGRAMS = (["python", "run.py"], ["python", "-m", "ccpo_jax"], ["ccpo-jax"])
@@ -199,6 +200,15 @@ def test_files_that_are_named_exist(page):
         r"`((?:ccpo_jax|tests|experiments|configs|docs)/[\w./]*)`", page.read_text(encoding="utf-8")
     ):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", EXPERIMENT_PAGES, ids=name_of)
+def test_files_of_experiments_that_are_named_exist(page):
+    """Names without a folder: of files beside the page, of results, or of tests."""
+    folders = (page.parent, ROOT / "tests/experiments")
+    known = {path.name for folder in folders for path in folder.rglob("*.*")}
+    for name in re.findall(r"`([\w/]+\.(?:py|json|md))`", page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() or pathlib.Path(name).name in known, name
 
 
 def test_names_of_the_library_page_exist():

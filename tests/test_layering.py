@@ -21,6 +21,7 @@ FLOORS = [
     "presets",
     "rl",
     "hf",
+    "tokenizer",
     "devices",
     "models",
     "sampler",
@@ -96,6 +97,10 @@ def test_dependencies_point_downwards(path):
     used = {name.split(".")[1] for name in imports_of(path) if name.startswith("ccpo_jax.")}
     above = {name for name in used & set(FLOORS) if FLOORS.index(name) > floor}
     assert not above, f"{path}: imports from {above}, which stand above {FLOORS[floor]}"
+    if floor_of(path) == "rl":
+        assert used <= {"rl", "errors", "integers"}, (
+            f"{path}: the mathematics reads no configuration"
+        )
 
 
 @each_file

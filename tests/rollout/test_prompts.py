@@ -12,6 +12,7 @@ from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import padding, prompts
 from ccpo_jax.rollout.prompts import RolePrompt, Template, tokenize_role
 from ccpo_jax.rollout.role_prompts import PROMPTS
+from ccpo_jax.train.load import TINY
 from ccpo_jax.verifiers.reasoning import strip_reasoning
 from experiments.robustness.families import FAMILIES, save_tokenizer
 from tests.support.errors import raises_for
@@ -164,3 +165,24 @@ def test_a_prompt_that_ends_within_a_thought_says_so(tmp_path, end, opened, as_t
     assert prompts.opened_thought(role, tokenizer) == opened
     text = opened + "Perhaps \\boxed{3}?"
     assert (strip_reasoning(text).strip() == "") == bool(opened)
+
+
+def test_ids_of_the_embedded_model():
+    """What its Solver reads: its own words are ordinary tokens in quoted text too.
+
+    The model was trained on these ids. Other ids, and it writes nonsense: then its tokenizer or the
+    rules of quoting have changed, and either the change is wrong or the model has to be trained
+    again.
+    """
+    tokenizer = load_tokenizer(str(TINY))
+    template = tokenize_role(tokenizer, PROMPTS["tiny"]["solver"])
+    thought = prompts.quote(tokenizer, ["47-8=39"], 18)[0]
+    prefix = prompts.prefix(template, tokenizer, "Compute 47-8.")
+    # <|im_start|>system Solve<|im_end|> <|im_start|>user Compute 4 7 - 8 .
+    assert prefix == [1, 4, 8, 2, 1, 5, 10, 18, 21, 88, 22, 89]
+    # line feed, Thought: 4 7 - 8 = 3 9 <|im_end|> <|im_start|>assistant
+    tail = [109, 11, 18, 21, 88, 22, 94, 17, 23, 2, 1, 6]
+    assert prompts.tail(template, [thought]) == tail
+
+    answer = "39\nAnswer: 39"
+    assert prompts.quote(tokenizer, [answer], 30)[0] == tokenizer.encode(answer)
