@@ -147,8 +147,8 @@ def test_encodings_without_a_mark(encoding, content, tmp_path):
 @pytest.mark.parametrize(
     ("content", "fact"),
     [
-        (gzip.compress(JSONL)[:-9], "cut off"),
-        (gzip.compress(JSONL)[:20], "cut off"),
+        (gzip.compress(JSONL, mtime=0)[:-9], "cut off"),
+        (gzip.compress(JSONL, mtime=0)[:20], "cut off"),
         (b"\x1f\x8b\x00 and no more", "gz"),
         (b"PK\x03\x04 and more", "zip"),
         (b"BZh91AY", "bzip2"),
