@@ -79,7 +79,8 @@ def _options(column: str, value: Any) -> Options:
     if _TEXTS_KEY in value and _LABELS_KEY in value:
         labels = plain(value[_LABELS_KEY])
         texts = plain(value[_TEXTS_KEY])
-        if not isinstance(labels, Sequence) or len(labels) != len(texts):
+        are_lists = isinstance(labels, list | tuple) and isinstance(texts, list | tuple)
+        if not are_lists or len(labels) != len(texts):
             message = f"must have one label for each text, received {value!r:.80}"
             raise InputError(column, message)
         return _checked(column, texts, labels=[str(label).strip() for label in labels])
