@@ -161,3 +161,24 @@ def test_hostile_answers_are_bounded(answer):
     math_value(answer, Context())
     check_math(answer, Context())
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "is_right"),
+    [
+        (r"Adding both sides, we get $x=\boxed{\frac{3}{4}}$.", "0.75", True),
+        (r"Adding both sides, we get $x=\boxed{\frac{3}{4}}$.", "3", False),
+        (r"So $x = \boxed{1}$ or $x = \boxed{2}$.", "2, 1", True),
+        ("Word. " * 150 + "The final answer is $28$.", "28", True),
+        ("Word. " * 150 + "The final answer is $28$.", "27", False),
+    ],
+)
+def test_golds_that_are_whole_solutions(gold, answer, is_right):
+    assert equivalent_math(gold, answer, Context()) == is_right
+    assert check_math(gold, Context()) is None
+
+
+def test_a_set_up_vouches_for_the_last_number_of_a_chain():
+    assert equivalent_math("5", "x = 2+3 = 4 = 5", Context())
+    assert not equivalent_math("5", "x = 4 = 5", Context())
+    assert not equivalent_math("4", "x = 2+3 = 4 = 5", Context())

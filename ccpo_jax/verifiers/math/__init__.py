@@ -9,6 +9,7 @@ import re
 from collections.abc import Hashable
 from functools import lru_cache
 
+from ccpo_jax.boxes import last_boxed
 from ccpo_jax.verifiers.extraction import extract_answer
 from ccpo_jax.verifiers.math.answers import MAX_CHARS, read_answer
 from ccpo_jax.verifiers.math.comparison import accepts, alternatives, canonical
@@ -18,7 +19,7 @@ from ccpo_jax.verifiers.math.order import asks_for_order
 from ccpo_jax.verifiers.math.setups import is_worked_out
 from ccpo_jax.verifiers.math.tokens import tokenize
 from ccpo_jax.verifiers.math.vocabulary import NO_ANSWERS
-from ccpo_jax.verifiers.types import Context
+from ccpo_jax.verifiers.types import NO_CONTEXT, Context
 
 
 def extract_math(text: str, context: Context) -> str | None:
@@ -40,6 +41,7 @@ def equivalent_math(gold: str, answer: str, context: Context) -> bool:
         if not may_round(gold_number, number):
             return False
 
+    gold = _without_solution(gold)
     if _is_no_answer(gold) or not answer.strip():
         return False
     if not _accepts_meaning(gold, answer, asks_for_order(context.question)):
@@ -66,6 +68,7 @@ def same_math(first: str, second: str, context: Context) -> bool:
 
 def check_math(gold: str, context: Context) -> str | None:
     """None when answers can be compared with a gold by meaning, else the reason."""
+    gold = _without_solution(gold)
     if _is_no_answer(gold):
         return f"no answer: {gold!r}"
     if plain_number(gold) is not None:
@@ -74,6 +77,15 @@ def check_math(gold: str, context: Context) -> str | None:
     if any(item.kind == "unread" for item in answer.items):
         return f"not parsed: {gold!r}"
     return None
+
+
+@lru_cache(maxsize=4096)
+def _without_solution(gold: str) -> str:
+    """The answer of a gold that is a whole solution; other golds as they are."""
+    answer = last_boxed(gold) if "box" in gold else None
+    if answer is None and len(gold) > MAX_CHARS:
+        answer = extract_answer(gold, NO_CONTEXT)
+    return answer or gold
 
 
 @lru_cache(maxsize=8192)

@@ -98,16 +98,12 @@ def _assigned(sides: list[list[Token]], approximation: Item | None, read: Reader
     """``x = 5``, also with steps in between, ``x = 2 + 3 = 5``."""
     names = ["".join(token.text for token in side if token.text not in "{}") for side in sides]
     last = read(sides[-1])
-    for side in sides[1:-1]:
-        if is_name(side):
-            continue
-        step = read(side)
-        # Another number than the last is another answer: x = 4 = 3.
-        if is_literal(step) and step.value != last.value:
-            raise Unread("two answers in one chain")
-    equation = None
-    if len(sides) == 2:
-        equation = _try_equation(sides, read)
+    steps = [read(side) for side in sides[1:-1] if not is_name(side)]
+    others = [step for step in steps if is_literal(step) and step.value != last.value]
+    # Another number than the last is another answer, x = 4 = 3, unless a set-up gives the last.
+    if others and not any(step.value == last.value for step in steps):
+        raise Unread("two answers in one chain")
+    equation = _try_equation([sides[0], sides[-1]], read)
     value = None if last.value is None else ("assignment", names[0], last.value)
     if equation is not None:
         value = equation
