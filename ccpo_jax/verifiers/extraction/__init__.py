@@ -51,7 +51,7 @@ _RESULT = re.compile(
     r"(?:[*_]{0,2}[:：=]|[^.:=\n$]{0,60}?\b(?:is|are|equals|would be)\b)"
     r"|(?:结果|解)(?:是|为|[:：])"
 )
-_BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*|\\textbf\{([^{}\n]{1,80})\}")
+_BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*|\\textbf\{([^{}\n]{1,300})\}")
 # A line that is an option: "C: 5".
 _OPTION = re.compile(r"[A-Z][.):]\s")
 _UNIT = re.compile(r"[\s%]*(?:[A-Za-z²³/.]+\s*){0,2}")
@@ -103,7 +103,9 @@ def extract_answer(text: str, context: Context) -> str | None:
         if statement is not None and words is None:
             words = statement.answer
 
-    answer = _answer_of_last_line(text) or words
+    answer = words
+    if not marks or marks[-1].start <= text.rstrip().rfind("\n"):
+        answer = _answer_of_last_line(text) or words
     if answer is None and context.extraction == "lenient":
         answer = last_resort(text)
     return answer

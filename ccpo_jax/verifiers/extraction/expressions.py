@@ -20,12 +20,13 @@ _SHORT_WORD = (
 # One piece of an expression in running text: a number, a LaTeX command, the name of a function,
 # a unit of two letters, a variable but not the article "a", a product of variables, or a sign.
 _PIECE = (
-    r"[^\S\n]*+(?:\d++|\.(?=\d)"
-    r"|\\(?:text|mbox|mathrm|textbf)\s*+\{[^{}\n]{0,80}\}|\\(?!f?box)[A-Za-z]++|\\[^A-Za-z\n()\[\]]"
+    r"[^\S\n]*+(?:\d++|\.(?=\d)|(?<=\d)\.(?=/)"
+    r"|\\(?:text|mbox|mathrm|textbf)\s*+\{[^{}\n]{0,80}\}|\\(?!f?box)[A-Za-z]++(?:\{[A-Za-z]{1,20}\*?\})?|\\[^A-Za-z\n()\[\]]"
     rf"|(?:{FUNCTION}|and|or)\b|{_MAGNITUDE}"
     rf"|(?:(?<=\d)|(?<=[\d)}}] ))(?!{_SHORT_WORD})[A-Za-z]{{2}}(?![A-Za-z])"
     r"|(?![aAI]\s++(?!and\b|or\b)[A-Za-z]{2})[A-Za-z](?![A-Za-z'’])"
-    rf"|(?!{_SHORT_WORD})[A-Za-z]{{2,3}}(?=[^\S\n]*[+/^=<>≤≥(]|_)"
+    rf"|(?!{_SHORT_WORD})[A-Za-z]{{2,3}}(?=[^\S\n]*[+/^=<>≤≥(}}]|_)"
+    r"|(?!AND\b|OR\b|IS\b|THE\b|NOT\b)[A-Z]{2,4}(?![A-Za-z'’])"
     r"|\*(?!\*)|\*\*(?=\w)|\$(?=\s?[\d.])|(?<=\d)\$|:(?=\s?[\w\\])"
     r"|[-+/^_=>|%°&~,;(){}\[\]!']|<(?![|/])"
     r"|[²³¹⁰-₟√∞∪∩∈∉≤≥≠≈±×÷·−–∅′″½-⅞α-ωΑ-Ω€£¥￥（），；：％＋－＝]"

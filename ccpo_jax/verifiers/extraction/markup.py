@@ -24,7 +24,7 @@ _MAX_FORMULA_CHARS = 4000
 
 # What is not prose, although it has letters.
 _NOT_PROSE = re.compile(
-    rf"\\(?:text|mathrm|mbox)\s*\{{[^{{}}]*\}}|\\[A-Za-z]+|\b(?:{FUNCTION}|and)\b"
+    rf"\\(?:text|mathrm|mbox|begin|end|operatorname)\s*\{{[^{{}}]*\}}|\\[A-Za-z]+|\b(?:{FUNCTION}|and)\b"
 )
 
 

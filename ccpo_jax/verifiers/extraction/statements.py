@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from ccpo_jax.verifiers.extraction.expressions import expression_at, rest_of_sentence
-from ccpo_jax.verifiers.extraction.markup import formula_at
+from ccpo_jax.verifiers.extraction.markup import formula_at, formulas_in
 
 # Quotes, emphasis and adverbs between an announcement and its answer, and nouns such as "the
 # number" before a value.
@@ -186,7 +186,12 @@ def _value_of_sentence(text: str, begin: int) -> str | None:
     # From the last verb backwards, as long as the sentence states alternatives.
     values: list[str] = []
     later = None
-    verbs = list(_VERB.finditer(text, begin, begin + len(sentence)))
+    formulas = formulas_in(sentence)
+    verbs = [
+        verb
+        for verb in _VERB.finditer(text, begin, begin + len(sentence))
+        if not any(formula.start < verb.start() - begin < formula.end for formula in formulas)
+    ]
     for verb in reversed(verbs[-_MAX_VERBS:]):
         if later is not None and not _ALTERNATIVE.search(text, verb.end(), later):
             break
