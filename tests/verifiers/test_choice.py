@@ -210,6 +210,10 @@ def test_a_text_may_end_behind_its_letter(text):
         "a) The temperature is 5.\n\nb)",
         "A) 5 K\n\nThis would be cold.\n\nB) 6 K",
         "**Option A**: cold.\n\n**Option B**: warm.",
+        "Let's evaluate each option: A. It rains B. It snows",
+        "Possible answers: A. It rains B. It snows",
+        "Answers: (A) It rains (B) It snows",
+        "Every choice: (A) is too cold",
     ],
 )
 def test_a_list_of_options_is_no_answer(text):

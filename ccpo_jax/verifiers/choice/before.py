@@ -106,6 +106,7 @@ _WRONG_NOUN = re.compile(
     rf"(?i)\b(?:wrong|incorrect|false|invalid|worst)(?: \w{{1,20}})? {NOUN}\b"
     r"|\b(?:find|determine|identify|choose|select|decide|pick)(?: on)? the"
     rf"(?: \w{{1,20}})? {NOUN}\s*+:"
+    rf"|\b(?:each|every|any|all|another|other|which) (?:of the )?{NOUN}\b|\banswers\s*+:"
 )
 
 
