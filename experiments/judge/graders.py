@@ -17,12 +17,23 @@ Grader = Callable[[Sequence[Case]], list[bool]]
 
 def grade_with_ours(cases: Sequence[Case], *, extraction: str, workers: int = 2) -> list[bool]:
     """The verdicts of `ccpo_jax.verifiers`, in worker processes as in a run."""
-    items = []
-    for case in cases:
+    # Answers to one question are verified together, as those of a group of samples are.
+    positions: dict[Item, list[int]] = {}
+    for position, case in enumerate(cases):
         context = Context(case.question, case.options, extraction)
-        items.append(Item(case.verifier, case.gold, (case.answer,), context))
+        item = Item(case.verifier, case.gold, (), context)
+        positions.setdefault(item, []).append(position)
+    items = [
+        item._replace(texts=tuple(cases[position].answer for position in group))
+        for item, group in positions.items()
+    ]
+
+    verdicts = [False] * len(cases)
     with VerifierPool(workers) as pool:
-        return [graded.correct[0] for graded in pool.verify(items)]
+        for group, graded in zip(positions.values(), pool.verify(items), strict=True):
+            for position, correct in zip(group, graded.correct, strict=True):
+                verdicts[position] = correct
+    return verdicts
 
 
 def grade_with_math_verify(cases: Sequence[Case]) -> list[bool]:
