@@ -83,6 +83,27 @@ def test_an_order_counts_where_the_question_asks_for_one(question, is_ordered):
 
 
 @pytest.mark.parametrize(
+    ("question", "gold", "answer", "is_right"),
+    [
+        ("What is 42 in base 8?", "52_8", "52", True),
+        ("What is 42 in base 8?", "52", "52_8", True),
+        ("What is 42 in base $8$?", "52_8", r"52_{8}", True),
+        ("What is 42 in base 8?", "52_8", "52_9", False),
+        ("What is 42 in base 8?", "52_8", "53", False),
+        ("What is 42 in octal?", "52_8", "052", True),
+        ("What is 5 in binary?", "101_2", "101", True),
+        ("Write it in base sixteen.", r"\text{A5}_{16}", "A5", True),
+        ("What is 42 in base 9?", "52_8", "52", False),
+        ("What is 42?", "52_8", "52", False),
+        ("", "9901", "9901_{10}", True),
+        ("", "9901", "9901_{5}", False),
+    ],
+)
+def test_a_numeral_may_leave_out_a_base_that_the_question_names(question, gold, answer, is_right):
+    assert equivalent_math(gold, answer, Context(question=question)) == is_right
+
+
+@pytest.mark.parametrize(
     "spellings",
     [
         ("1/2", "0.5", r"\frac12", r"\dfrac{2}{4}", "x = 0.5", r"0.50\text{ cm}", "$0.5$"),

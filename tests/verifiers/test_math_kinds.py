@@ -840,6 +840,18 @@ REFUSED = {
         ("5.66", r"4\sqrt{3} \approx 5.66"),
         ("120", r"\binom{10}{3} = 121"),
     ],
+    "magnitudes and names": [
+        ("5", r"5\text{k}"),
+        ("5", r"5\text{K}"),
+        ("5", r"5\text{ M}"),
+        ("5", "5 thousandths"),
+        ("5", "5 millions"),
+        ("5", "5 gross"),
+        ("5", "5 tenths"),
+        (r"\text{Plan A}", r"\text{Plan}"),
+        (r"\text{Plan A}", r"\text{Plan B}"),
+        ("I(0)", "0"),
+    ],
 }
 
 

@@ -15,7 +15,7 @@ from ccpo_jax.verifiers.math.answers import MAX_CHARS, read_answer
 from ccpo_jax.verifiers.math.comparison import accepts, alternatives, canonical
 from ccpo_jax.verifiers.math.fallback import same_to_math_verify
 from ccpo_jax.verifiers.math.numbers import may_round, plain_number
-from ccpo_jax.verifiers.math.order import asks_for_order
+from ccpo_jax.verifiers.math.question import asks_for_order, bases_of
 from ccpo_jax.verifiers.math.setups import is_worked_out
 from ccpo_jax.verifiers.math.tokens import tokenize
 from ccpo_jax.verifiers.math.vocabulary import NO_ANSWERS
@@ -45,7 +45,7 @@ def equivalent_math(gold: str, answer: str, context: Context) -> bool:
     if _is_no_answer(gold) or not answer.strip():
         return False
     if not _accepts_meaning(gold, answer, asks_for_order(context.question)):
-        return False
+        return _accepts_numeral(gold, answer, context.question)
     return not context.evaluated or is_worked_out(read_answer(gold), read_answer(answer))
 
 
@@ -109,6 +109,28 @@ def _accepts_meaning(gold: str, answer: str, ordered: bool) -> bool:
     if None in values and len(gold) <= MAX_CHARS and len(answer) <= MAX_CHARS:
         return same_to_math_verify(gold, answer)
     return False
+
+
+def _accepts_numeral(gold: str, answer: str, question: str) -> bool:
+    """Whether digits agree where the question names their base and one side leaves it out."""
+    bases = bases_of(question)
+    if not bases:
+        return False
+    for base in bases:
+        gold_numeral = _numeral(gold, base)
+        if gold_numeral is not None and gold_numeral == _numeral(answer, base):
+            return True
+    return False
+
+
+def _numeral(answer: str, base: int) -> str | None:
+    """The digits of a numeral of this base, or of one that does not name its base."""
+    items = read_answer(answer).items
+    item = items[0].items[0] if items[0].kind == "assignment" else items[0]
+    if len(items) == 1 and item.kind == "based" and isinstance(item.value, tuple):
+        return item.value[1] if item.value[2] == base else None
+    text = re.sub(r"[\s${}]|\\text|\\,", "", answer).lower()
+    return text.lstrip("0") if re.fullmatch(r"[0-9a-f]{1,80}", text) else None
 
 
 def _accepts_decimal_comma(gold: str, answer: str) -> bool:

@@ -24,8 +24,11 @@ def read_words(tokens: Sequence[Token]) -> Item | None:
     if not any(token.kind == "letters" for token in tokens) or any(map(_is_formula, tokens)):
         return None
     words: list[str] = []
-    for token in tokens:
-        if token.kind in ("letters", "number"):
+    for index, token in enumerate(tokens):
+        if token.text == "A" and index:
+            # The letter of "Plan A" is no article.
+            words.append("A")
+        elif token.kind in ("letters", "number"):
             word = token.text.lower() if len(token.text) > 1 or token.in_text else token.text
             words += SYNONYMS.get(word, word).split()
         elif token.text not in _PUNCTUATION:
@@ -95,6 +98,9 @@ def read_based(tokens: Sequence[Token]) -> Item | None:
     digits = digits.lower()
     if not 2 <= base <= 36 or not digits[0].isdecimal() and tokens[position].text != "_":
         return None
+    if base == 10 and digits.isdecimal():
+        node = parse_expression([tokens[0]._replace(kind="number", text=sign + digits)])
+        return Item("expression", value_of(node), node)
     if digits.isalpha() and len(digits) == 1:
         # x_8 is a symbol.
         return None

@@ -25,9 +25,7 @@ from ccpo_jax.verifiers.math.vocabulary import (
 )
 
 # Single letters that are units where a plain number stands in front of them.
-_LETTER_UNITS = frozenset(
-    ["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "C", "F", "t"]
-)
+_LETTER_UNITS = frozenset(["m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "C", "F", "t"])
 
 _MODULUS = (r"\pmod", r"\bmod", r"\mod", "mod")
 
@@ -200,12 +198,19 @@ def _is_unit(tokens: Sequence[Token]) -> bool:
         if token.kind == "letters":
             if word in MEANINGFUL and not (index == 0 and first in MAGNITUDES):
                 return False
+            if index == 0 and _is_short_magnitude(token):
+                return False
         elif token.kind == "number":
             if not {part.text for part in tokens[max(0, index - 3) : index]} & {"^"}:
                 return False
         elif token.text not in _UNIT_SIGNS and token.text not in CURRENCIES:
             return False
     return _depth(tokens) == 0
+
+
+def _is_short_magnitude(token: Token) -> bool:
+    """Whether a letter behind a number may stand for thousands or millions: 5K, 5 M."""
+    return token.text in ("k", "M", "B") or (token.text == "K" and not token.spaced)
 
 
 def _loose_reading(tokens: Sequence[Token]) -> Item | None:

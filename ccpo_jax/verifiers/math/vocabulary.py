@@ -34,6 +34,7 @@ MAGNITUDES = {
     "trillion": 10**12,
     "dozen": 12,
 }
+MAGNITUDES |= {f"{word}s": number for word, number in MAGNITUDES.items()}
 
 # Words that change what a number says, so that they are no unit.
 MEANINGFUL = (
@@ -41,8 +42,9 @@ MEANINGFUL = (
         """and or not but no none if then when squared cubed factorial more less fewer least most
     over under plus minus times divided multiplied to by through except remainder mod modulo base
     either neither maybe perhaps possibly otherwise than is are above below between within after
-    before ago per_cent percent plus_minus half third thirds quarter quarters tenths halves
-    times_ten negative positive infinite only""".split()
+    before ago percent half third thirds quarter quarters halves fifths sixths eighths tenth tenths
+    hundredth hundredths thousandth thousandths millionth millionths gross negative positive
+    infinite only bn mn""".split()
     )
     | frozenset(NUMBER_WORDS)
     | frozenset(MAGNITUDES)

@@ -1,7 +1,9 @@
-"""Whether a question asks for its answers in an order."""
+"""What a question says about the form of its answer: their order, and the base of numerals."""
 
 import re
 from functools import lru_cache
+
+from ccpo_jax.verifiers.math.vocabulary import NUMBER_WORDS
 
 # The end of the question alone decides, and a question is not read beyond this.
 _MAX_CHARS = 20_000
@@ -15,6 +17,27 @@ _ORDER = re.compile(
     r"(?:arrange|rank|sort|order) (?:the|these|those|them|all|from))\b",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+_BASE = re.compile(
+    r"\bbase[- ]*+(?:\$|\\text\{|_|\{)*+"
+    r"(\d{1,2}|two|three|four|five|six|seven|eight|nine|sixteen)\b"
+    r"|\b(binary|octal|hexadecimal)\b",
+    re.IGNORECASE,
+)
+_BASE_OF_WORD = {"binary": 2, "octal": 8, "hexadecimal": 16} | NUMBER_WORDS
+
+
+@lru_cache(maxsize=1024)
+def bases_of(question: str) -> frozenset[int]:
+    """The bases of numerals that a question names, so that an answer need not.
+
+    Example:
+      >>> sorted(bases_of("Write the number in base 8, then in base two."))
+      [2, 8]
+    """
+    names = [match[1] or match[2] for match in _BASE.finditer(question[-_MAX_CHARS:])]
+    return frozenset(_BASE_OF_WORD.get(name.lower()) or int(name) for name in names)
 
 
 @lru_cache(maxsize=1024)
