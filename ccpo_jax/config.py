@@ -537,7 +537,11 @@ class VerifierConfig:
 
     workers: int = field(2, "worker processes", at_least=1, at_most=1000, on_resume="free")
     time_limit: float = field(
-        5.0, "seconds for one answer, then its process is killed", above=0, at_most=86_400
+        5.0,
+        "seconds of computing for one answer, then its process is killed; many slow answers of one "
+        "batch get less",
+        above=0,
+        at_most=86_400,
     )
     extraction: str = field(
         "strict",

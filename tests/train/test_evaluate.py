@@ -93,7 +93,10 @@ def test_scores_of_a_chain_by_hand():
 class EvenIsRight:
     """A verifier without processes: the longer half of each problem's answers is right; every text is counted."""
 
-    def verify(self, items):
+    def begin(self, items):
+        return list(items)
+
+    def finish(self, items):
         graded = []
         for item in items:
             right = [len(text) % 2 == 0 for text in item.texts]
