@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from ccpo_jax.verifiers.classes import AnswerClasses
+from ccpo_jax.verifiers.reasoning import strip_reasoning
 from ccpo_jax.verifiers.registry import VERIFIERS, check_gold, get_verifier
 from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, Context, Graded, Item, Verifier
 from ccpo_jax.verifiers.worker import StepFailure
@@ -135,8 +136,16 @@ def prepare() -> None:
 
 def make_job(item: Item, max_chars: int) -> Job:
     """The job of an item: the ends of its texts, each distinct one once."""
-    ends = dict.fromkeys(text[-max_chars:] for text in item.texts)
+    ends = dict.fromkeys(_end_of(text, max_chars) for text in item.texts)
     return Job(item.verifier, item.gold, tuple(ends), item.context)
+
+
+def _end_of(text: str, max_chars: int) -> str:
+    """The end of a text, without its thoughts where it is longer than that.
+
+    A thought that never ends and is cut in its middle would no longer be known as one.
+    """
+    return text if len(text) <= max_chars else strip_reasoning(text)[-max_chars:]
 
 
 def verify_job(job: Job, done: Sequence[Record | StepFailure]) -> Iterator[Record]:
@@ -340,7 +349,7 @@ def collect_records(item: Item, records: Sequence[Record | StepFailure], max_cha
     assert judged is not None, "slow steps have not been repeated"
 
     number_of = {text: number for number, text in enumerate(job.texts)}
-    numbers = [number_of[text[-max_chars:]] for text in item.texts]
+    numbers = [number_of[_end_of(text, max_chars)] for text in item.texts]
     answers = [judged.answers[number] for number in numbers]
     failures = [judged.failures[number] for number in numbers]
     counts = Counter(failure.partition(":")[0] for failure in failures)

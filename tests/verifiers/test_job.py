@@ -165,3 +165,10 @@ def test_a_wrong_answer_never_joins_the_correct_class(monkeypatch):
 def test_one_way_equivalence_does_not_merge_wrong_answers():
     """As a gold, 1 accepts the equation 2x + z = 1; as answers, the two differ."""
     assert verify("math", "7", [r"\boxed{1}", r"\boxed{2x+z=1}"]).answer_id == [0, 1]
+
+
+def test_thought_longer_than_what_is_read_is_no_answer():
+    """Its opening marker is not among the characters that are read."""
+    thought = "<think>" + "so " * 100 + r"\boxed{4}"
+    assert verify("math", "4", [thought], max_chars=50).answers == [None]
+    assert verify("math", "4", [thought + "</think>#### 4"], max_chars=50).correct == [True]
