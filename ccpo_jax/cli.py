@@ -14,8 +14,7 @@ from absl import logging
 from ccpo_jax import modes, report
 from ccpo_jax.config import (
     Config,
-    flatten,
-    from_flat,
+    combine,
     help_text,
     lookup,
     parse,
@@ -177,8 +176,7 @@ def _run(
         workdir = expand_workdir(workdir)
     chosen = MODES[mode]
     if chosen.starts_run or workdir is None:
-        # A typed None sets nothing, so it need not have an effect.
-        config = parse(config, [name for name, value in typed.items() if value is not None])
+        config = parse(config, typed)
     else:
         config = load_config(workdir, typed)
     if chosen.starts_run and workdir is None:
@@ -210,7 +208,7 @@ def parse_command(arguments: Sequence[str]) -> Command:
         raise InputError("mode", f"{mode!r:.80} is unknown; use one of {', '.join(MODES)}")
     workdir = options.get("workdir")
     return Command(
-        from_flat(flatten(load_preset(name)) | typed),
+        combine(load_preset(name), typed),
         name,
         None if workdir is None else expand_home(workdir),
         mode,

@@ -33,6 +33,7 @@ from ccpo_jax.fields import (
 # section.
 TOPOLOGIES = ("dyad", "voting", "chain", "debate", "graph")
 LOSSES = ("grpo", "gspo", "reinforce_pp")
+RULES = ("default", "replicated_decode")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +162,6 @@ _SEVERAL_UPDATES = Condition(
     "trainer.mini_batches above 1 (at 1 the ratio is 1)",
     ("trainer.mini_batches",),
     lambda config: config.trainer.mini_batches > 1,
-    typed_only=True,
 )
 _NORMALIZE_LENGTH = Condition(
     "loss.normalize=length", ("loss.normalize",), lambda config: config.loss.normalize == "length"
@@ -180,6 +180,12 @@ def _reads_masked_worlds(config: "Config") -> bool:
     return name not in CREDITS or CREDITS[name].masked_worlds
 
 
+def _members_read_each_other(config: "Config") -> bool:
+    if config.topology == "graph":
+        return "(" in config.team.graph
+    return config.topology != "voting"
+
+
 _READERS = [
     *(name for name, entry in CREDITS.items() if entry.masked_worlds),
     *(f"{name} with credit.solo_weight above 0" for name in _WITH_SOLO_WEIGHT),
@@ -188,32 +194,56 @@ _MASKED_WORLDS = Condition(
     f"a credit that reads masked worlds ({', '.join(_READERS)}) in a team whose members read each "
     "other (dyad, chain, debate or graph)",
     ("credit.name", "topology"),
-    lambda config: config.topology != "voting" and _reads_masked_worlds(config),
+    lambda config: _members_read_each_other(config) and _reads_masked_worlds(config),
 )
 _EVALUATES = Condition(
     "data.heldout above 0 or a test set in data.eval",
     ("data.heldout", "data.eval"),
     lambda config: config.data.heldout > 0 or bool(config.data.eval),
-    typed_only=True,
+)
+_EVALUATES_AT_RANDOM = _EVALUATES & Condition(
+    "eval.temperature above 0 (at 0 all samples are the same)",
+    ("eval.temperature",),
+    # None is the temperature of training, which is above 0.
+    lambda config: config.eval.temperature != 0,
+)
+# One sample is what temperature 0 takes.
+_EVALUATES_SAMPLES = dataclasses.replace(
+    _EVALUATES_AT_RANDOM,
+    holds=lambda config: (
+        _EVALUATES_AT_RANDOM.holds(config)
+        or (_EVALUATES.holds(config) and config.eval.samples == 1)
+    ),
 )
 _HELD_OUT = Condition(
     "data.heldout above 0",
     ("data.heldout",),
     # 0 says that nothing is evaluated, which is then true.
     lambda config: config.data.heldout > 0 or config.eval_every == 0,
-    typed_only=True,
 )
 _TEST_SETS = Condition(
     "a test set in data.eval",
     ("data.eval",),
     lambda config: bool(config.data.eval),
-    typed_only=True,
 )
 _LOGS_ROLLOUTS = Condition(
     "rollout_log.problems above 0",
     ("rollout_log.problems",),
     lambda config: config.rollout_log.problems > 0,
-    typed_only=True,
+)
+_BONUS = Condition(
+    "credit.weight above 0", ("credit.weight",), lambda config: config.credit.weight > 0
+)
+_JUDGED = Condition(
+    "credit.praise or credit.blame above 0",
+    ("credit.praise", "credit.blame"),
+    lambda config: config.credit.praise > 0 or config.credit.blame > 0,
+)
+_MODEL_SHARDS = Condition(
+    "mesh.model above 1 (at 1 all rules are the same)",
+    ("mesh.model",),
+    # Rules from outside may split any axis.
+    lambda config: config.mesh.model > 1 or config.mesh.rules not in RULES,
 )
 
 # --- the fields -----------------------------------------------------------------------------------
@@ -259,7 +289,9 @@ class CreditConfig:
 
     name: str = field("ccpo", "credit estimator", choices=tuple(CREDITS), extensible=True)
     alpha: float = field(1.0, "slope inside tanh", above=0, applies=_credit("alpha"))
-    eta: float = field(1.0, "slope of the history gate", at_least=0, applies=_credit("eta"))
+    eta: float = field(
+        1.0, "slope of the history gate", at_least=0, applies=_credit("eta") & _topology("dyad")
+    )
     decay: float = field(
         0.99, "decay of the running moments per step", at_least=0, below=1, applies=_credit("decay")
     )
@@ -278,14 +310,14 @@ class CreditConfig:
     soft: bool = field(
         False,
         "bonus (joint - solo) / 2 instead of the three-valued event",
-        applies=_credit("soft"),
+        applies=_credit("soft") & _BONUS,
     )
     own: float = field(
         0.3,
         "weight of a role's rating of itself",
         at_least=0,
         at_most=1,
-        applies=_credit("own"),
+        applies=_credit("own") & _JUDGED,
     )
     praise: float = field(
         0.2,
@@ -560,9 +592,9 @@ class EvalConfig:
 
     samples: int = field(
         4,
-        "sampled answers per problem, k of avg@k and maj@k",
+        "sampled answers per problem, k of avg@k and maj@k; at temperature 0 there is one",
         at_least=1,
-        applies=_EVALUATES,
+        applies=_EVALUATES_SAMPLES,
     )
     temperature: float | None = field(
         None,
@@ -577,7 +609,7 @@ class EvalConfig:
         none_means="that of sample.top_p",
         above=0,
         at_most=1,
-        applies=_EVALUATES,
+        applies=_EVALUATES_AT_RANDOM,
     )
     batch_size: int = field(
         64,
@@ -606,8 +638,9 @@ class MeshConfig:
     rules: str = field(
         "default",
         "which mesh axes split which array axes",
-        choices=("default", "replicated_decode"),
+        choices=RULES,
         extensible=True,
+        applies=_MODEL_SHARDS,
         on_resume="free",
     )
 
@@ -864,6 +897,34 @@ def from_flat(flat: Mapping[str, Any]) -> Config:
     return Config(**values)
 
 
+def combine(
+    start: Any, changes: Mapping[str, Any], *, inherited: Mapping[str, Any] | None = None
+) -> Config:
+    """A configuration with other values in some fields, unchecked.
+
+    An inherited value that has no effect in this run is at its default instead, which changes
+    nothing and is not recorded.
+
+    Args:
+      start: a Config, or nested mappings such as a ConfigDict; what is absent or None has its
+        default.
+      changes: values by dotted name; None gives back the default.
+      inherited: values by dotted name that the user did not choose for this run; None = those that
+        `start` has from a preset of the package, its attribute `inherited`.
+
+    Raises:
+      InputError: an unknown field, or a value of another type.
+    """
+    made = from_flat(flatten(start) | dict(changes))
+    if inherited is None:
+        inherited = getattr(start, "inherited", {})
+    not_chosen = from_flat(inherited)
+    kept = [
+        name for name in FIELDS if name not in changes and get(made, name) == get(not_chosen, name)
+    ]
+    return reset_unused(made, kept)
+
+
 def lookup(name: str) -> Field:
     """A field by its dotted name.
 
@@ -882,6 +943,10 @@ def lookup(name: str) -> Field:
         raise InputError(
             name, f"is a section; type one of its fields, such as --config.{inside}=VALUE"
         )
+    for old in (*MOVED, *REMOVED):
+        # A section of an earlier version: one of its fields says where they went.
+        if old.startswith(f"{name}."):
+            return lookup(old)
     shown = name[:80]
     close = _closest(name)
     hint = f"did you mean --config.{close}?" if close else "see --help"
@@ -894,8 +959,13 @@ def _closest(name: str) -> str | None:
     for entry in FIELDS:
         if entry.rpartition(".")[2] == last and last != "name":
             return entry
-    loose = difflib.get_close_matches(name[:80], [*FIELDS], n=1, cutoff=0.4)
-    return loose[0] if loose else None
+
+    # In a section that exists only the last part can be wrong: its name makes all fields similar.
+    section = name.rpartition(".")[0]
+    inside = [entry for entry in FIELDS if section and entry.startswith(f"{section}.")]
+    last_parts = {entry.rpartition(".")[2]: entry for entry in inside or reversed(FIELDS)}
+    near = difflib.get_close_matches(last[:80], last_parts, n=1, cutoff=0.65)
+    return last_parts[near[0]] if near else None
 
 
 def parse_field(name: str, text: str) -> Any:
@@ -907,36 +977,42 @@ def parse_field(name: str, text: str) -> Any:
     return from_text(lookup(name), text)
 
 
-def parse(config: Any, typed: Collection[str] = ()) -> Config:
+def parse(config: Any, typed: Mapping[str, Any] | Collection[str] = ()) -> Config:
     """The typed configuration, checked.
 
     Args:
-      config: a Config, or nested mappings such as a ConfigDict; what is absent or None has its
-        default.
+      config: a Config, or nested mappings such as a ConfigDict, see `combine`.
       typed: names of fields that were typed on the command line; they must have an effect even at
-        their default.
+        their default. With their values: one that is None was typed to give back the default, and
+        need not.
 
     Raises:
       InputError: unknown field, wrong type, value out of range, or a field without effect in this
         run.
     """
-    made = config if isinstance(config, Config) else from_flat(flatten(config))
+    made = config if isinstance(config, Config) else combine(config, {})
     check(made, typed)
     return made
 
 
-def check(config: Config, typed: Collection[str] = ()) -> None:
+def check(config: Config, typed: Mapping[str, Any] | Collection[str] = ()) -> None:
     """Checks every value, how values fit together, and that every field that was set has an effect.
+
+    Args:
+      config: a configuration.
+      typed: see `parse`.
 
     Raises:
       InputError: the first that does not.
     """
+    values = typed if isinstance(typed, Mapping) else dict.fromkeys(typed, True)
     for name, entry in FIELDS.items():
         check_value(entry, get(config, name))
     _check_lists(config)
     for name in FIELDS:
-        if name in typed or get(config, name) != FIELDS[name].default:
-            _check_effect(config, name, typed=name in typed)
+        was_typed = values.get(name) is not None
+        if was_typed or get(config, name) != FIELDS[name].default:
+            _check_effect(config, name, typed=was_typed)
     if config.batch_size % config.trainer.mini_batches:
         raise InputError(
             "trainer.mini_batches",
@@ -978,7 +1054,7 @@ def has_effect(config: Config, name: str) -> bool:
 
 def _check_effect(config: Config, name: str, *, typed: bool) -> None:
     condition = FIELDS[name].applies
-    if condition is None or not condition.refuses(config, typed=typed):
+    if condition is None or condition.holds(config):
         return
     context = ", ".join(
         f"{other}={_shown(get(config, other))}" for other in dict.fromkeys(condition.reads)
@@ -986,17 +1062,16 @@ def _check_effect(config: Config, name: str, *, typed: bool) -> None:
     raise InputError(
         name,
         f"applies only with {condition.words}; received {_shown(get(config, name))} with "
-        f"{context}; leave it out",
+        f"{context}; leave it out" + ("" if typed else f", or type --config.{name}=None"),
     )
 
 
-def reset_unused(config: Config) -> Config:
-    """A recorded run with fields without effect, which earlier versions took, at their default."""
-    unused = {
-        name: entry.default
-        for name, entry in FIELDS.items()
-        if entry.applies is not None and entry.applies.refuses(config, typed=False)
-    }
+def reset_unused(config: Config, names: Collection[str] = FIELDS) -> Config:
+    """A configuration with those of some fields at their default that have no effect in its run.
+
+    Presets set fields for all their runs, and earlier versions recorded fields without effect.
+    """
+    unused = {name: FIELDS[name].default for name in names if not has_effect(config, name)}
     return from_flat(flatten(config) | unused)
 
 
@@ -1011,11 +1086,11 @@ def _shown(value: Any) -> str:
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """Nested values for config.json: every field that has an effect, or that was set."""
+    """Nested values for config.json: every field that has an effect."""
     tree: dict[str, Any] = {}
-    for name, entry in FIELDS.items():
+    for name in FIELDS:
         value = get(config, name)
-        if value == entry.default and not has_effect(config, name):
+        if not has_effect(config, name):
             continue
         section, _, last = name.rpartition(".")
         target = tree.setdefault(section, {}) if section else tree
@@ -1073,9 +1148,9 @@ _MARKDOWN_HEAD = """\
 instead. -->
 
 A configuration file is a Python file with a function `get_config(preset)` that returns a
-`ConfigDict`; it starts from `ccpo_jax.presets.base.base()`, which has every field at its default.
-`--config=voting:tiny` names a preset that comes with the package, `--config=my_run.py:preset` a
-file.
+`ConfigDict`; it starts from `ccpo_jax.presets.base.base()`, which has every field at its default,
+or from a preset, such as `ccpo_jax.presets.voting.get_config("tiny")`. `--config=voting:tiny` names
+a preset that comes with the package, `--config=my_run.py:preset` a file.
 
 On the command line `--config.FIELD=VALUE` sets a field over the file's value.
 
@@ -1083,12 +1158,15 @@ On the command line `--config.FIELD=VALUE` sets a field over the file's value.
 - A list is separated by commas: `--config.model=tiny,tiny`, `--config.response_length=18,22`. In
 Python it is a tuple.
   Nothing after the equals sign is an empty list: `--config.data.eval=`.
-  A path with a comma in it is taken whole where it exists, or inside a tuple:
-  `--config.data.train="('a,b.jsonl',)"`.
+  A path with commas in it is taken whole where it exists.
 - `~` is the home directory in every path.
 - A field that has no effect in the run is refused, with the condition under which it would have
-one: the column
-  "applies".
+one: the column "applies".
+  That holds for a field that is typed, whatever its value, and for a field that your own file, or
+  your own program, sets to another value than its default and than that of the preset it started
+  from. A value that a preset of the package sets for all its runs blames nobody: where it has no
+  effect, the run has the default and does not record it. To take back what a file sets, type the
+  field with `None`.
 - The column "may change" says whether a run that resumes in its workdir may have another value:
 freely, or with
   `--config.allow_changes=True`. The modes `eval`, `sample` and `export` take a run's own values;

@@ -1,6 +1,5 @@
 """Declares, reads, checks and describes configuration fields; `config.py` lists the fields."""
 
-import ast
 import dataclasses
 import math
 import os
@@ -20,7 +19,7 @@ ON_RESUME: dict[OnResume, str] = {
     "fixed": "with `allow_changes`; not by other modes",
 }
 
-# Longer text cannot be a list of names or numbers; Python's parser needs memory for it.
+# Longer text cannot be a list of names or numbers.
 _LONGEST_LIST = 10_000
 # Parts between commas that may be one file's name.
 _MOST_PARTS = 16
@@ -37,30 +36,18 @@ class Condition:
       words: completes "applies only with ...".
       reads: dotted names of the fields that decide; errors show their values.
       holds: whether a configuration meets it.
-      typed_only: True where the shipped presets set the field for all their runs. Then it is
-        refused only where it was typed on the command line.
-      parts: the conditions that this one joins, if any.
     """
 
     words: str
     reads: tuple[str, ...]
     holds: Callable[[Any], bool]
-    typed_only: bool = False
-    parts: tuple["Condition", ...] = ()
 
     def __and__(self, other: "Condition") -> "Condition":
         return Condition(
             f"{self.words} and {other.words}",
             self.reads + other.reads,
             lambda config: self.holds(config) and other.holds(config),
-            parts=(self, other),
         )
-
-    def refuses(self, config: Any, *, typed: bool) -> bool:
-        """Whether a field that was set is refused in this run, because it has no effect."""
-        if self.parts:
-            return any(part.refuses(config, typed=typed) for part in self.parts)
-        return not self.holds(config) and (typed or not self.typed_only)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,13 +145,17 @@ class Field:
         """Its type in words."""
         noun = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
         if self.is_list:
-            return "a list of whole numbers" if self.element is int else "a list of names"
+            kind = "whole numbers" if self.element is int else "names"
+            return f"a list of {kind}, separated by commas"
         return noun[self.kind]
 
     def example(self) -> str:
         """A value as one would type it."""
         if self.choices:
             return self.choices[0]
+        if self.default is not None and self.element is int and self.is_list:
+            # One number fits every team.
+            return str(self.default[0])
         if self.default is not None:
             return as_text(self.default) or "NAME"
         return {int: "64", float: "1.0"}.get(self.element, "NAME")
@@ -280,7 +271,7 @@ def _convert_element(entry: Field, value: Any) -> Any:
 
 
 def _as_list(entry: Field, value: Any) -> list:
-    """The elements of a list or of its text: ``a,b``, ``(18, 22)``, or one path that exists."""
+    """The elements of a list, or of its text: separated by commas, empty where it is empty."""
     if isinstance(value, list | tuple):
         return list(value)
     if not isinstance(value, str):
@@ -288,19 +279,22 @@ def _as_list(entry: Field, value: Any) -> list:
     if len(value) > _LONGEST_LIST:
         raise _wrong_type(entry, value)
     text = value.strip()
-    if entry.is_path and _exists(text):
-        return [text]
-    if text.startswith(("(", "[")):
-        return _literal_list(entry, text)
-    if entry.is_path:
-        return _split_paths(text)
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not text:
+        return []
+    parts = _split_paths(text) if entry.is_path else [part.strip() for part in text.split(",")]
+    if "" in parts or _has_brackets(text):
+        raise _wrong_type(entry, value)
     if entry.element is str:
         return parts
     try:
         return [int(part) for part in parts]
     except ValueError as error:
         raise _wrong_type(entry, value) from error
+
+
+def _has_brackets(text: str) -> bool:
+    """Whether a text is a list as Python writes it."""
+    return text[0] + text[-1] in ("()", "[]") and not _exists(text)
 
 
 def _split_paths(text: str) -> list[str]:
@@ -314,15 +308,7 @@ def _split_paths(text: str) -> list[str]:
                 taken = count
         paths.append(",".join(parts[:taken]).strip())
         parts = parts[taken:]
-    return [path for path in paths if path]
-
-
-def _literal_list(entry: Field, text: str) -> list:
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise _wrong_type(entry, text) from error
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return paths
 
 
 def _exists(path: str) -> bool:
@@ -346,10 +332,20 @@ def expand_home(path: str) -> str:
 
 
 def _wrong_type(entry: Field, value: Any) -> InputError:
-    example = f"--config.{entry.name}={entry.example()}"
+    example = f"--config.{entry.name}={_as_typed(entry, value)}"
     return InputError(
         entry.name, f"must be {entry.kind_words}, received {value!r:.80}; type {example:.100}"
     )
+
+
+def _as_typed(entry: Field, value: Any) -> str:
+    """A list in another spelling, such as ``(18, 22)``, as it is typed; else an example."""
+    if not (entry.is_list and isinstance(value, str) and len(value) <= _LONGEST_LIST):
+        return entry.example()
+    parts = [part.strip(" ()[]'\"") for part in value.split(",")]
+    parts = [part for part in parts if part]
+    readable = entry.element is str or all(part.isdecimal() for part in parts)
+    return ",".join(parts) if parts and readable else entry.example()
 
 
 def check_value(entry: Field, value: Any) -> None:
@@ -379,9 +375,10 @@ def _check_magnitude(entry: Field, value: int | float) -> None:
         return
     power = 31 if isinstance(value, int) else 127
     if value != value or abs(value) >= 2**power:
+        kind = "a finite number" if isinstance(value, float) else "a whole number"
         raise InputError(
             entry.name,
-            f"must be a number of less than 2**{power}, received {value!r:.40}; "
+            f"must be {kind} below 2**{power}, received {value!r:.40}; "
             f"the default is {as_text(entry.default)}",
         )
 

@@ -431,7 +431,7 @@ def test_a_damaged_config_json_is_read_or_refused_in_one_line(checked, tmp_path)
     path = tmp_path / "config.json"
     whole, seen = path.read_bytes(), {"enough": 0, "refused": 0}
 
-    @settings(max_examples=70, deadline=None, derandomize=True)
+    @settings(max_examples=150, deadline=None, derandomize=True)
     @given(st.data())
     def strike(data):
         if data.draw(st.booleans()):

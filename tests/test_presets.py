@@ -76,7 +76,19 @@ def test_a_name_that_is_nothing_is_refused(name):
 
 @pytest.mark.parametrize(
     "content",
-    ["import nothing_of_that_name", "def get_config(preset): return 1 / 0", "x = 1", "def ("],
+    [
+        "import nothing_of_that_name",
+        "def get_config(preset): return 1 / 0",
+        "def get_config(preset): raise KeyError",
+        "def get_config(preset): return 3",
+        "def get_config(preset): return None",
+        "def get_config(preset): raise SystemExit('no')",
+        "def get_config(): return 1",
+        "get_config = 3",
+        "import sys; sys.exit(1)",
+        "x = 1",
+        "def (",
+    ],
 )
 def test_a_file_that_makes_no_configuration_is_refused_in_one_line(content, tmp_path):
     path = tmp_path / "mine.py"
@@ -84,6 +96,88 @@ def test_a_file_that_makes_no_configuration_is_refused_in_one_line(content, tmp_
     with raises_for("config") as error:
         load_preset(str(path))
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line,field,advice",
+    [
+        ("config.num_agents = 5", "num_agents", "is now team.num_agents"),
+        ("config.sample.chunk = 3", "sample.chunk", "is now sample.decode_chunk"),
+        ("config.sample.stack_agents = True", "sample.stack_agents", "was removed"),
+        ("config.journal.every = 3", "journal.problems", "is now rollout_log.problems"),
+        ("config.stepz = 3", "stepz", "did you mean config.steps?"),
+        ("config.credit.nmae = 'x'", "credit.nmae", "did you mean config.credit.name?"),
+        ("config.nonsense = 1", "nonsense", "no such field"),
+        ("config['stepz'] = 3", "stepz", "did you mean config.steps?"),
+        ("config.update({'stepz': 1})", "stepz", "did you mean config.steps?"),
+        ("config.update_from_flattened_dict({'credit.foo': 1})", "credit.foo", "no such field"),
+        ("config.credit = {'nmae': 'ccpo'}", "credit.nmae", "did you mean config.credit.name?"),
+        ("config.credit = 'ccpo'", "credit", "is a section"),
+        ("print(config.num_agents)", "num_agents", "is now team.num_agents"),
+        ("config.steps = 'many'", "steps", "received 'many'; write config.steps = 1000"),
+        ("config.steps = 1.5", "steps", "received 1.5"),
+        ("config.log.wandb = 'yes'", "log.wandb", "write config.log.wandb = False"),
+        ("config.model = 5", "model", "received 5; write config.model = ("),
+        ("config.response_length = '(18,22)'", "response_length", "write config.response_length"),
+        ("config.credit.name = 3", "credit.name", "received 3; write config.credit.name = 'ccpo'"),
+        ("config.eval.top_p = 'x'", "eval.top_p", "write config.eval.top_p = "),
+    ],
+)
+def test_a_mistake_in_a_file_names_file_line_field_and_what_to_write(line, field, advice, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from ccpo_jax.presets.base import base\n"
+        "def get_config(preset=''):\n"
+        "    config = base()\n"
+        f"    {line}\n"
+        "    return config\n"
+    )
+    with raises_for(field) as error:
+        load_preset(str(path))
+    message = str(error.value)
+    assert message.startswith(f"{field}: {path}, line 4: ") and advice in message
+    assert "\n" not in message and "--config" not in message and len(message) < 400
+
+
+@pytest.mark.parametrize(
+    "made,field",
+    [("{'stepz': 3}", "stepz"), ("{'steps': 'x'}", "steps"), ("{'steps': -1}", "steps")],
+)
+def test_a_mistake_in_a_plain_mapping_names_file_and_field(made, field, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(f"def get_config(preset=''):\n    return {made}\n")
+    with raises_for(field) as error:
+        load_preset(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_what_a_file_may_do_with_a_configuration():
+    config = base()
+    config.steps = None
+    config.optimizer.learning_rate = 1
+    config.credit = {"name": "shared"}
+    config.sample.top_p = config.get_ref("optimizer").get().get_ref("b1")
+    assert not hasattr(config, "stepz") and config.get("stepz", 3) == 3
+    made = parse(config)
+    assert made.optimizer.learning_rate == 1.0 and made.credit.name == "shared"
+    assert made.steps == FIELDS["steps"].default and made.sample.top_p == 0.9
+
+
+def test_a_file_that_changes_a_preset_is_blamed_for_its_own_values_alone(tmp_path):
+    path = tmp_path / "mine.py"
+    text = (
+        "from ccpo_jax.presets import voting\n"
+        "def get_config(preset=''):\n"
+        "    config = voting.get_config('tiny')\n"
+        "    config.data.heldout = 0\n"
+        "    {}\n"
+        "    return config\n"
+    )
+    path.write_text(text.format("pass"))
+    assert parse(load_preset(str(path))).eval.samples == FIELDS["eval.samples"].default
+    path.write_text(text.format("config.eval.samples = 3"))
+    with raises_for("eval.samples"):
+        parse(load_preset(str(path)))
 
 
 def test_a_file_of_ones_own_starts_from_base(tmp_path):

@@ -2,11 +2,15 @@
 
 import pathlib
 import runpy
+import traceback
+from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from ccpo_jax.config import FIELDS, flatten, from_flat, get
 from ccpo_jax.errors import InputError
-from ccpo_jax.fields import expand_home
+from ccpo_jax.fields import check_value, expand_home
 from ccpo_jax.presets import chain, debate, dyad, voting
 
 PRESETS = {
@@ -39,6 +43,8 @@ def load_preset(config: str) -> ConfigDict:
     Raises:
       InputError: no such preset or file, or the file does not make a configuration.
     """
+    if not config.strip():
+        raise InputError("config", "is empty; type --config=voting:tiny, or the path of a file")
     name, preset = split_name(config)
     if name in PRESETS:
         return PRESETS[name](preset)
@@ -64,21 +70,47 @@ def load_preset(config: str) -> ConfigDict:
 
 
 def _from_file(path: pathlib.Path, preset: str) -> ConfigDict:
+    # A file may end the process as well as raise; either is a mistake of its author.
     try:
         content = runpy.run_path(str(path))
-    except Exception as error:
-        raise InputError("config", f"{path} cannot be run: {_one_line(error)}") from error
-    if "get_config" not in content:
+    except (Exception, SystemExit) as error:
+        raise _mistake(path, error) from error
+    if not callable(content.get("get_config")):
         raise InputError("config", f"{path} has no function get_config(preset); add one")
     try:
-        return content["get_config"](preset)
-    except InputError:
-        raise
-    except Exception as error:
+        config = content["get_config"](preset)
+    except (Exception, SystemExit) as error:
+        raise _mistake(path, error) from error
+    if not isinstance(config, Mapping | ConfigDict):
         raise InputError(
-            "config", f"get_config({preset!r}) of {path}: {_one_line(error)}"
-        ) from error
+            "config",
+            f"get_config({preset!r:.80}) of {path} returned {config!r:.60}; return the ConfigDict "
+            "that ccpo_jax.presets.base.base() makes, changed",
+        )
+    try:
+        _check_values(config)
+    except InputError as error:
+        raise _mistake(path, error) from error
+    return config  # type: ignore[return-value]
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+def _check_values(config: Any) -> None:
+    """Names, types and ranges of a file's values."""
+    made = from_flat(flatten(config))
+    for name, field in FIELDS.items():
+        check_value(field, get(made, name))
+
+
+def _mistake(path: pathlib.Path, error: BaseException) -> InputError:
+    """What a file did wrong, and in which line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    where = f"{path}, line {lines[-1]}" if lines else f"{path}"
+    if isinstance(error, InputError):
+        message = str(error).removeprefix(f"{error.field}: ")
+        return InputError(error.field, f"{where}: {message}")
+    return InputError("config", f"{where}: {_one_line(error)}; correct the file")
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300].rstrip(": ")

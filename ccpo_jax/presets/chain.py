@@ -14,7 +14,7 @@ three.
 
 from ml_collections import ConfigDict
 
-from ccpo_jax.presets.base import base, choose, tiny
+from ccpo_jax.presets.base import base, choose, shipped, tiny
 
 MODELS = {
     "": ("Qwen/Qwen2.5-1.5B-Instruct",),
@@ -22,6 +22,7 @@ MODELS = {
 }
 
 
+@shipped
 def get_config(preset: str = "") -> ConfigDict:
     """The configuration of a preset."""
     config = base()

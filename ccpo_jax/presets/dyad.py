@@ -16,7 +16,7 @@
 
 from ml_collections import ConfigDict
 
-from ccpo_jax.presets.base import base, choose, sharded, tiny
+from ccpo_jax.presets.base import base, choose, sharded, shipped, tiny
 
 MODELS = {
     "": ("Qwen/Qwen2.5-1.5B-Instruct",),
@@ -30,6 +30,7 @@ MODELS = {
 }
 
 
+@shipped
 def get_config(preset: str = "") -> ConfigDict:
     """The configuration of a preset; "" is the paper's setting."""
     config = base()

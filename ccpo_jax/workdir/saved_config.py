@@ -10,6 +10,7 @@ from ccpo_jax.config import (
     FIELDS,
     Config,
     changes,
+    combine,
     flatten,
     from_flat,
     get,
@@ -118,9 +119,8 @@ def load_config(workdir: str, typed: Mapping[str, Any]) -> Config:
                 f"the run in {workdir} was trained with {get(saved, name)!r:.80}; leave out "
                 f"--config.{name}",
             )
-    # A typed None sets nothing, so it need not have an effect.
-    set_fields = [name for name, value in typed.items() if value is not None]
-    return parse(flatten(saved) | dict(typed), set_fields)
+    # What the run set for its training is not this command's mistake where it has no effect here.
+    return parse(combine(saved, typed, inherited=flatten(saved)), typed)
 
 
 def _config_path(workdir: str) -> pathlib.Path:

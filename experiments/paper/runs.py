@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ccpo_jax.config import Config, flatten, from_flat, parse
+from ccpo_jax.config import Config, combine, parse
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import as_text
 from ccpo_jax.presets import load_preset
@@ -46,8 +46,8 @@ def configuration(row: Row, typed: dict[str, Any], seed: int) -> Config:
       InputError: a typed field does not exist, cannot hold its value, or has no effect in the row's
         run.
     """
-    fields = flatten(load_preset(row.config)) | changed_fields(row, typed, seed)
-    return parse(from_flat(fields), typed)
+    config = combine(load_preset(row.config), changed_fields(row, typed, seed))
+    return parse(config, typed)
 
 
 def command(row: Row, typed: dict[str, Any], seed: int, workdir: pathlib.Path) -> list[str]:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ccpo_jax.config import flatten, from_flat, parse
+from ccpo_jax.config import combine, parse
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.presets import load_preset
 from ccpo_jax.rollout import ratings
@@ -97,9 +97,9 @@ def test_every_line_of_a_picture_has_the_colour_of_its_name():
 
 def test_every_run_is_a_configuration_that_exists():
     for task in tasks.TASKS.values():
-        preset = flatten(load_preset(f"{task.config}:tiny"))
+        preset = load_preset(f"{task.config}:tiny")
         for changes in tasks.METHODS[task.config].values():
-            parse(from_flat(preset | tasks.COMMON | task.changes | changes))
+            parse(combine(preset, tasks.COMMON | task.changes | changes))
 
 
 def test_lessons(tmp_path):

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from ccpo_jax import make_credit
-from ccpo_jax.config import check, flatten, from_flat, to_json
+from ccpo_jax.config import check, combine, to_json
 from ccpo_jax.presets import load_preset
 from ccpo_jax.rl.topology import agent_masks, texts_per_sample
 from ccpo_jax.train.build import (
@@ -31,7 +31,7 @@ from experiments.paper.forecast import calculate
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ["--config.steps=1", "--config.data.heldout=8", "--config.data.size=100", "--config.eval.batch_size=8",
          "--config.batch_size=8", "--config.group_size=2", "--config.shared_policy=True",
-         "--config.verifier.workers=1", "--config.response_length=(16,)", "--config.trainer.pack_length=64"]  # fmt: skip
+         "--config.verifier.workers=1", "--config.response_length=16", "--config.trainer.pack_length=64"]  # fmt: skip
 TINY = ["--table=math500", "--scale=tiny", *SMALL]
 
 
@@ -318,7 +318,7 @@ def test_a_stopped_or_failed_table_goes_on_where_it_was(tmp_path, capsys):
             raise ending
         if ending == 0:
             typed = tables.parse(arguments[3:])[1]
-            config = from_flat(flatten(load_preset("dyad:tiny")) | typed)
+            config = combine(load_preset("dyad:tiny"), typed)
             write_run(tmp_path / "tiny", row, int(workdir.name[-1]), 0.5, config, "eval")
         return ending
 

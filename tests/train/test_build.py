@@ -8,7 +8,7 @@ import pytest
 
 from ccpo_jax import CREDITS, make_credit
 from ccpo_jax.cli import parse_command
-from ccpo_jax.config import flatten, from_flat, parse
+from ccpo_jax.config import combine, parse
 from ccpo_jax.devices.sharding import Layout, make_mesh
 from ccpo_jax.presets import load_preset
 from ccpo_jax.train.build import (
@@ -65,7 +65,7 @@ def test_a_typed_path_with_a_comma_or_an_equals_sign_is_read(name, tmp_path, mon
 
 def config_of(preset: str, **fields):
     """A preset's configuration with other values, unchecked."""
-    return from_flat(flatten(load_preset(preset)) | fields)
+    return combine(load_preset(preset), fields)
 
 
 def advantage_of(config, estimator, reward, surprisal=None):
