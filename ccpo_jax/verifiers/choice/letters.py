@@ -168,8 +168,10 @@ def _with_items(text: str, groups: Sequence[Letters]) -> list[Letters]:
     for index, found in enumerate(groups):
         line = bisect.bisect_right(line_starts, found.start) - 1
         prefix = _ITEM_PREFIX.match(text, line_starts[line])
-        begins_line = prefix is not None and prefix.end() == found.start
-        if not begins_line or found.is_subject or len(found.letters) > 1:
+        if prefix is None or prefix.end() != found.start or found.is_subject:
+            continue
+        letter, *further_letters = found.letters
+        if further_letters:
             continue
         suffix = _ITEM_SUFFIX.match(text, found.end)
         assert suffix is not None
@@ -178,12 +180,12 @@ def _with_items(text: str, groups: Sequence[Letters]) -> list[Letters]:
 
         above = _lines_between(text, line_starts, previous[1] if previous else -1, line)
         last_above = next((words for words in reversed(above) if words), "")
-        if previous and previous[3] == form and previous[2] != found.letters[0]:
+        if previous and previous[3] == form and previous[2] != letter:
             if not any(words.endswith(":") for words in above):
                 items |= {previous[0], index}
         if _introduces_list(last_above[-200:]):
             items.add(index)
-        previous = (index, line, found.letters[0], form)
+        previous = (index, line, letter, form)
     return [found._replace(is_item=index in items) for index, found in enumerate(groups)]
 
 
