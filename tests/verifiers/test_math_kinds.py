@@ -513,6 +513,18 @@ ACCEPTED = {
         ("5", r"\sqrt{25}"),
         ("5", "|-5|"),
     ],
+    "solved": [
+        ("xy=6", r"y=\frac{6}{x}"),
+        ("xy=6", r"x=\frac{6}{y}"),
+        (r"y=\frac{6}{x}", "xy=6"),
+        (r"y=\frac{6}{x}", r"x=\frac6y"),
+        ("x^2y=3", r"y=\frac{3}{x^2}"),
+        ("y=x^2", "x^2-y=0"),
+        ("PV=nRT", r"P=\frac{nRT}{V}"),
+        ("x+y=4", "y=4-x"),
+        ("12", r"12 \text{ (square units)}"),
+        ("12", r"12 \% \text{ of the total}"),
+    ],
 }
 
 REFUSED = {
@@ -851,6 +863,18 @@ REFUSED = {
         (r"\text{Plan A}", r"\text{Plan}"),
         (r"\text{Plan A}", r"\text{Plan B}"),
         ("I(0)", "0"),
+    ],
+    "solved": [
+        ("xy=6", "y=6x"),
+        ("xy=6", "xy=7"),
+        ("y=x^2", r"x=\sqrt{y}"),
+        (r"\frac1x+\frac1y=1", r"y=\frac{x}{x+1}"),
+        ("PV=nRT", r"P=\frac{nRV}{T}"),
+        ("x+y=4", "y=4+x"),
+        ("x+y=4", "x=2,y=2"),
+        ("12", r"12 \text{ (or 13)}"),
+        ("12", r"12 \text{ (not sure)}"),
+        ("12", r"12 \% \text{ of } 50"),
     ],
 }
 

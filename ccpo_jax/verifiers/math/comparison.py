@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from ccpo_jax.verifiers.math import reals
 from ccpo_jax.verifiers.math.agreement import accepts_expression, has_no_unknowns, is_rounded_by
+from ccpo_jax.verifiers.math.equations import have_same_solutions
 from ccpo_jax.verifiers.math.evaluation import (
     Number,
     as_float,
@@ -160,6 +161,9 @@ def accepts_item(gold: Item, item: Item) -> bool:
         return True
     if item.approximation is not None and is_rounded_by(item.approximation, item):
         if accepts_item(gold, item.approximation):
+            return True
+    if gold.difference is not None and item.difference is not None:
+        if have_same_solutions(gold.difference, item.difference):
             return True
     if gold.kind == "assignment" or item.kind == "assignment":
         return _accepts_assignment(gold, item)

@@ -102,7 +102,7 @@ def numeric(node: Node) -> Number:
     return _Evaluation(0).value(node)
 
 
-def at_point(node: Node, point: int, symbols: Mapping[str, Fraction] | None = None) -> Number:
+def at_point(node: Node, point: int, symbols: Mapping[str, Number] | None = None) -> Number:
     """The value of an expression at one of the points, some symbols given."""
     return _Evaluation(point, symbols).value(node)
 
@@ -211,7 +211,7 @@ def _coordinate(name: str, point: int) -> Fraction:
 class _Evaluation:
     """One evaluation at one point, with a bound on its operations."""
 
-    def __init__(self, point: int, symbols: Mapping[str, Fraction] | None = None):
+    def __init__(self, point: int, symbols: Mapping[str, Number] | None = None):
         self.point = point
         self.symbols = dict(symbols or {})
         self.operations = 0

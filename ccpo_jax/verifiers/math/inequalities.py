@@ -105,7 +105,7 @@ def _absolute_bounds(
 ) -> Item | None:
     """The bounds on x that bounds on |ax + b| are: |x - 1| < 2 is -1 < x < 3."""
     item = _bounds(nodes, operators)
-    line = _linear(inside, name)
+    line = linear(inside, name)
     if item is None or item.name != _UNKNOWN.value or line is None:
         return None
     at_least_zero = [reals.Interval(Fraction(0), True, reals.infinity(), False)]
@@ -137,17 +137,17 @@ def _is_infinite(node: Node) -> bool:
 
 def _linear_root(left: Node, right: Node, name: str) -> tuple[Number, bool] | None:
     """The root of left minus right if it is linear in the unknown, and whether it rises."""
-    line = _linear(Node("add", children=(left, Node("negative", children=(right,)))), name)
+    line = linear(Node("add", children=(left, Node("negative", children=(right,)))), name)
     if line is None:
         return None
     slope, start = line
     return -start / slope, bool(slope > 0)
 
 
-def _linear(node: Node, name: str) -> tuple[Number, Number] | None:
+def linear(node: Node, name: str, point: int = 0) -> tuple[Number, Number] | None:
     """Slope and value at zero of an expression that is linear in an unknown, else None."""
     try:
-        values = [at_point(node, 0, {name: Fraction(x)}) for x in (1, 2, 5, -3)]
+        values = [at_point(node, point, {name: Fraction(x)}) for x in (1, 2, 5, -3)]
     except Undefined:
         return None
     if not all(map(is_real, values)):

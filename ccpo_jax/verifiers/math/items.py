@@ -24,6 +24,7 @@ class Item(NamedTuple):
       unit: what stands behind a number, None if nothing does.
       is_percent: whether a percent sign stands behind it.
       loose: another reading, in which a single letter behind a number is its unit; else None.
+      difference: of an equation, left minus right.
       approximation: of ``2/3 = 0.67`` with an approximate sign, what it gives as the decimal.
     """
 
@@ -37,6 +38,7 @@ class Item(NamedTuple):
     is_percent: bool = False
     loose: "Item | None" = None
     approximation: "Item | None" = None
+    difference: Node | None = None
 
 
 class Answer(NamedTuple):

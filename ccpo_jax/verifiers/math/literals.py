@@ -65,6 +65,9 @@ def is_word(token: Token) -> bool:
     if not set(run) - set("IVX"):
         # Roman numerals: IV is not VI.
         return True
+    if not (run.islower() or run.isupper() or run.istitle()):
+        # nRT is a product.
+        return False
     is_sorted = list(run) == sorted(run)
     if len(run) == 2 or (is_sorted and run.islower()):
         return False

@@ -121,6 +121,13 @@ def _without_currency(tokens: Sequence[Token]) -> tuple[Sequence[Token], Unit | 
 def _without_percent(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
     if len(tokens) > 1 and (tokens[-1].text == "%" or tokens[-1].text.lower() in PERCENT_WORDS):
         return tokens[:-1], True
+    texts = [token.text for token in tokens]
+    if "%" in texts[1:-1]:
+        # 12% of the total.
+        end = texts.index("%")
+        rest = tokens[end + 1 :]
+        if rest[0].text == "of" and all(token.kind == "letters" for token in rest):
+            return tokens[:end], True
     return tokens, False
 
 
@@ -160,6 +167,10 @@ def _unit_position(tokens: Sequence[Token]) -> int | None:
     """Where the unit behind a number begins; None if there is none."""
     for index in range(1, len(tokens)):
         token = tokens[index]
+        if token.text == "(" and token.in_text and tokens[-1].text == ")":
+            # A unit in brackets: 12 (square units).
+            is_unit = len(tokens) > index + 2 and _is_unit(tokens[index + 1 : -1])
+            return index if is_unit and tokens[index + 1].kind == "letters" else None
         if token.kind == "letters" and _begins_unit(tokens, index):
             return index if _is_unit(tokens[index:]) else None
     return None

@@ -83,7 +83,12 @@ def _equality(sides: list[list[Token]], operators: list[str], read: Reader) -> I
     if not (symbols_of(nodes[0]) | symbols_of(nodes[1])) - CONSTANTS:
         # 4 = 3 states nothing.
         raise Unread("a false equation")
-    return Item("relation", _equation_value(nodes[0], nodes[1]))
+    value = _equation_value(nodes[0], nodes[1])
+    return Item("relation", value, difference=_difference(nodes[0], nodes[1]))
+
+
+def _difference(left: Node, right: Node) -> Node:
+    return Node("add", children=(left, Node("negative", children=(right,))))
 
 
 def _plain_value(item: Item) -> tuple | None:
@@ -103,15 +108,22 @@ def _assigned(sides: list[list[Token]], approximation: Item | None, read: Reader
     # Another number than the last is another answer, x = 4 = 3, unless a set-up gives the last.
     if others and not any(step.value == last.value for step in steps):
         raise Unread("two answers in one chain")
-    equation = _try_equation([sides[0], sides[-1]], read)
+    equation, difference = _try_equation([sides[0], sides[-1]], read) or (None, None)
     value = None if last.value is None else ("assignment", names[0], last.value)
     if equation is not None:
         value = equation
-    return Item("assignment", value, items=(last,), name=names[0], approximation=approximation)
+    return Item(
+        "assignment",
+        value,
+        items=(last,),
+        name=names[0],
+        approximation=approximation,
+        difference=difference,
+    )
 
 
-def _try_equation(sides: list[list[Token]], read: Reader) -> tuple | None:
-    """The canonical value of an equation between expressions, such as y = 2x + 3."""
+def _try_equation(sides: list[list[Token]], read: Reader) -> tuple[tuple, Node] | None:
+    """The canonical value and the difference of an equation of expressions, y = 2x + 3."""
     items = [read(side) for side in sides]
     if any(item.node is None or item.unit or item.is_percent for item in items):
         return None
@@ -119,7 +131,8 @@ def _try_equation(sides: list[list[Token]], read: Reader) -> tuple | None:
     if symbols_of(nodes[1]) <= CONSTANTS and nodes[0].kind != "symbol":
         return None
     try:
-        return _equation_value(nodes[0], nodes[1])
+        value = _equation_value(nodes[0], nodes[1])
+        return value, _difference(nodes[0], nodes[1])
     except Unread:
         return None
 
