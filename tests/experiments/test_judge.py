@@ -115,8 +115,9 @@ def test_graders_agree_on_plain_answers():
 
     choice = Case("choice", "B", "B", correct=True, options=("x", "y"))
     (result,) = judge({"plain": [RIGHT, WRONG, choice]}, graders)
-    assert result.verdicts.pop("equal") == [False, False, True]
-    assert set(map(tuple, result.verdicts.values())) == {(True, False, True)}
+    verdicts = dict(result.verdicts)
+    assert verdicts.pop("equal") == [False, False, True]
+    assert set(map(tuple, verdicts.values())) == {(True, False, True)}
 
 
 def test_a_grader_that_raises_refuses():

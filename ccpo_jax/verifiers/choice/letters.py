@@ -155,38 +155,53 @@ def _belong_together(text: str, first: Letters, second: Letters) -> bool:
     return is_answer and _NEXT_TO.fullmatch(between) is not None
 
 
+class _Label(NamedTuple):
+    """A letter that begins a line: its place among the letters, its line, and how it is set."""
+
+    index: int
+    line: int
+    letter: str
+    form: str
+
+
 def _with_items(text: str, groups: Sequence[Letters]) -> list[Letters]:
     """The same letters, those that label the options of a list marked as its items.
 
     A list is two or more lines that begin with different letters of one form, or one such line
     below words that introduce options. A line that ends in a colon begins a new list, and a letter
-    with a verb, "(A) is wrong", is part of a sentence.
+    that is judged, "(A) is wrong", is part of a sentence.
     """
-    line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
+    line_starts = [0, *(match.end() for match in re.finditer("\n", text)), len(text) + 1]
     items: set[int] = set()
-    previous: tuple[int, int, str, str] | None = None
+    previous: _Label | None = None
     for index, found in enumerate(groups):
-        line = bisect.bisect_right(line_starts, found.start) - 1
-        prefix = _ITEM_PREFIX.match(text, line_starts[line])
-        if prefix is None or prefix.end() != found.start or found.is_subject:
+        label = _label(text, line_starts, index, found)
+        if label is None:
             continue
-        letter, *further_letters = found.letters
-        if further_letters:
-            continue
-        suffix = _ITEM_SUFFIX.match(text, found.end)
-        assert suffix is not None
-        opening = "(" if found.is_marked else ""
-        form = f"{prefix[0].strip().lower()} {opening}{suffix[0]}"
 
-        above = _lines_between(text, line_starts, previous[1] if previous else -1, line)
+        above = _lines_between(text, line_starts, previous.line if previous else -1, label.line)
         last_above = next((words for words in reversed(above) if words), "")
-        if previous and previous[3] == form and previous[2] != letter:
+        if previous and previous.form == label.form and previous.letter != label.letter:
             if not any(words.endswith(":") for words in above):
-                items |= {previous[0], index}
+                items |= {previous.index, index}
         if _introduces_list(last_above[-200:]):
             items.add(index)
-        previous = (index, line, letter, form)
+        previous = label
     return [found._replace(is_item=index in items) for index, found in enumerate(groups)]
+
+
+def _label(text: str, line_starts: Sequence[int], index: int, found: Letters) -> _Label | None:
+    """The letter as the label of its line, None where it is none."""
+    line = bisect.bisect_right(line_starts, found.start) - 1
+    prefix = _ITEM_PREFIX.match(text, line_starts[line])
+    suffix = _ITEM_SUFFIX.match(text, found.end)
+    assert prefix is not None and suffix is not None
+    if prefix.end() != found.start or found.is_subject or len(found.letters) != 1:
+        return None
+
+    opening = "(" if found.is_marked else ""
+    form = f"{prefix[0].strip().lower()} {opening}{suffix[0]}"
+    return _Label(index, line, found.letters[0], form)
 
 
 def _introduces_list(line: str) -> bool:
@@ -198,6 +213,5 @@ def _introduces_list(line: str) -> bool:
 
 def _lines_between(text: str, line_starts: Sequence[int], first: int, last: int) -> list[str]:
     """The lines between two lines, without blanks around them; at most the last 20."""
-    ends = [*line_starts[1:], len(text) + 1]
     chosen = range(max(first + 1, last - 20), last)
-    return [text[line_starts[line] : ends[line] - 1].strip() for line in chosen]
+    return [text[line_starts[line] : line_starts[line + 1] - 1].strip() for line in chosen]
