@@ -35,7 +35,7 @@ _NEXT_QUESTION = re.compile(
 )
 
 # "Thus $x \le 2$ is our answer", and the value before these words.
-_CONFIRMING = re.compile(r"is (?:the|our|my) (?:[a-z]{1,10} ){0,2}(?:answer|solution)\b")
+_CONFIRMING = re.compile(r"[ia]s (?:the|our|my) (?:[a-z]{1,10} ){0,2}(?:answer|solution)\b")
 _CONFIRMED = re.compile(
     r"(?P<value>\$[^$\n]{1,300}\$|\\\([^\n]{1,300}?\\\)"
     r"|(?<![\w.,/])[-+]?[$€£]?\d[\d,]*+(?:\.\d+)?(?:/\d+)?%?)[*_\s]{0,4}(?:[a-z]{1,12} ){0,2}\Z"

@@ -8,18 +8,20 @@ import re
 from typing import NamedTuple
 
 # Between "answer" and its verb: up to 60 characters of the same clause, formulas included.
-_CLAUSE = r"(?:[^.:=\n$?]|\$[^$\n]{1,60}\$){0,60}?"
+_CLAUSE = r"(?:[^.:=\n$?\"]|\$[^$\n]{1,60}\$|\"[^\"\n]{0,60}\"){0,60}?"
 _VERB = (
     r"(?:\b(?:is|are|will be|would be|should be|must be|has to be|equals|becomes"
     r"|comes (?:out )?(?:to|as)(?: be)?|(?:seems|turns out|works out|appears) to(?: be)?)\b|=)"
 )
 
 # "The answer is", "answer to this is:", "**Answer:**", "answer =", '"answer": ', "Answer (in cm):",
-# "Answer $9$", "Answer 9".
+# "Answer $9$", "Answer 9", "an answer of 9".
 _BEHIND_WORD = (
-    r"(?:(?P<label>[\s*_\"'`)}\]]{0,6}[:：=]| [-–—] |\s?\([^()\n]{1,60}\)[*_]{0,3}\s?[:=]"
+    r"(?:(?P<label>[\s*_\"'`)}\]]{0,6}[:：=]|\s?(?:[=-]>|[→⇒])| [-–—] "
+    r"|\s?\([^()\n]{1,60}\)[*_]{0,3}\s?[:=]"
     r"|(?<=Answer) (?:to|for|in)\b[^.:=\n?]{1,50}:"
     r"|[\s*_]{0,4}(?=\$|\\\(|\\\[)|(?<=A.....)[ *_]{1,4}(?=-?\d))"
+    r"|(?<=nswer) (?:of )?(?=[-$]{0,2}\d[\d.,/]*\$?\W*(?:\n|\Z))|(?<=nswer) of (?=[-$\\\d])"
     rf"|{_CLAUSE}{_VERB}:?)"
 )
 # The word is found by its last letters, because a pattern that begins with letters is fast. It is

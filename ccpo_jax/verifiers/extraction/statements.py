@@ -13,7 +13,7 @@ from ccpo_jax.verifiers.extraction.markup import formula_at, formulas_in
 # Quotes, emphasis and adverbs between an announcement and its answer, and nouns such as "the
 # number" before a value.
 _BEFORE_ANSWER = re.compile(
-    r"(?:[\s*_`\"'“”‘’>}«「:：≈~]|\\\"|=(?!=)|\\(?:text(?:bf)?|mathbf)\s?\{|\\approx\b"
+    r"(?:[\s*_`\"'“”‘’>}«「:：≈~]|\\\"|=(?!=)|</?(?:b|strong|i|em|u|code)>|\\(?:text(?:bf)?|mathbf)\s?\{|\\approx\b"
     r"|(?i:(?:therefore|thus|hence|then|so|simply|just|exactly|precisely|approximately|about|around"
     r"|roughly|nearly|almost|actually|indeed|clearly|definitely|certainly|probably|most likely"
     r"|likely|equal to|equals|given by|now|also|still|only|that)\b,?|approx\.)"
@@ -34,6 +34,7 @@ _REASON = re.compile(
     r"(?i)\b(?:since|because|as(?! well\b)(?<!well as)(?! it (?:could|might|may))"
     r"|which(?! could| might| may)|where|when|whether|if(?! not\b)(?! that\b)|so|for|given|this"
     r"|that|thus|hence|therefore|means"
+    r"|(?<!if )not(?!.*\b(?:or|maybe|perhaps|possibly)\b)|rather|instead"
     r"|after|by|with|of|per|in|on|at|from|than|each|every|is|are|was|were"
     r"|(?:equivalently|about|approximately|roughly|around))\b|i\.e|因为|所以"
 )
@@ -80,6 +81,7 @@ _REMARK = re.compile(
     r"(?i)(?:correct|right|wrong|incorrect|clear|obvious|as follows|below|above|shown|that"
     r"|the same|obtained|found|boxed|given|reasonable|unique|independent|supposed|to|in|unknown)\b"
 )
+_WHY = re.compile(r",?\s(?:because|since)\b")
 _EDGE_MARKUP = " \t\r*_`\"'“”‘’,:;(){}<>"
 _MAX_WORDS_CHARS = 200
 
@@ -128,7 +130,7 @@ def statement_at(text: str, position: int, *, may_be_sentence: bool = True) -> S
     if answer is not None:
         return Statement(answer, True)
 
-    words = sentence.strip(_EDGE_MARKUP)
+    words = _WHY.split(sentence, maxsplit=1)[0].strip(_EDGE_MARKUP)
     has_words = any(map(str.isalnum, words))
     if not has_words or len(words) > _MAX_WORDS_CHARS or _REMARK.match(words):
         return None

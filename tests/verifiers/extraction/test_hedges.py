@@ -28,6 +28,7 @@ HEDGES = [
     "The answer is 37 resp. 38.",
     "The answer is 37 vs. 38.",
     "The answer is 37 = 38.",
+    "The answer is 37, not 38, or 38.",
     "The answer is 37 as well as 38.",
     "The answer is 37 or, if rounding, 38.",
     "The answer is probably 37, possibly 38.",
