@@ -106,6 +106,9 @@ def restore_tokenizer_config(folder: pathlib.Path, files: ModelFiles) -> None:
     has_own_code = entries.pop("auto_map", None) is not None
     name = source.get("tokenizer_class") or _ANY_TOKENIZER
     entries["tokenizer_class"] = _ANY_TOKENIZER if has_own_code or name == _NEW_NAME else name
+    if entries["tokenizer_class"] == _ANY_TOKENIZER:
+        # In transformers 4 this class also returns token types, which these networks refuse.
+        entries.setdefault("model_input_names", ["input_ids", "attention_mask"])
     extra = entries.get("extra_special_tokens")
     if isinstance(extra, list):
         del entries["extra_special_tokens"]

@@ -57,6 +57,14 @@ def test_a_class_that_needs_the_sources_own_code_is_not_named(source):
     assert entries["tokenizer_class"] == "PreTrainedTokenizerFast" and "auto_map" not in entries
 
 
+@pytest.mark.parametrize("received", [..., ["input_ids", "attention_mask", "token_type_ids"]])
+def test_a_class_without_a_model_returns_what_the_networks_take(source, received):
+    change(source / "tokenizer_config.json", {"model_input_names": received})
+    entries = read(saved(source) / "tokenizer_config.json")
+    default = ["input_ids", "attention_mask"]
+    assert entries["model_input_names"] == (default if received is ... else received)
+
+
 def test_nothing_is_written_that_transformers_4_refuses(source):
     change(source / "tokenizer_config.json", {"extra_special_tokens": ["<|im_start|>"]})
     entries = read(saved(source) / "tokenizer_config.json")
