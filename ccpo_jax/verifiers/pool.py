@@ -42,7 +42,8 @@ class VerifierPool:
     Slow answers come last and are cut together: a step that takes longer than half a second is put
     aside, and when everything else is done, those put aside share a bounded time. Few slow answers
     get the full limit each, many get less. So a batch of hanging answers stalls a step by seconds,
-    and which answers are cut depends on the batch, not on the number of workers.
+    and which answers are cut depends on the batch (where several processes train, on the share of
+    it that each verifies), not on the number of workers.
 
     Example:
       >>> with VerifierPool(workers=1) as pool:
