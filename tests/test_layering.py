@@ -45,6 +45,7 @@ PROGRAM_LIBRARIES = {
     "datasets",
     "math_verify",
     "ml_collections",
+    "mpmath",
     "orbax",
     "tensorboardX",
     "tensorstore",
@@ -150,7 +151,7 @@ def test_import_needs_jax_and_numpy_alone():
 
         ABSENT = {"flax", "optax", "orbax", "tensorstore", "transformers", "tokenizers", "datasets",
                   "huggingface_hub", "safetensors", "torch", "ml_collections", "absl", "tensorboardX",
-                  "math_verify", "jinja2", "tqdm"}
+                  "math_verify", "mpmath", "jinja2", "tqdm"}
 
         class Absent(importlib.abc.MetaPathFinder):
             def find_spec(self, name, path=None, target=None):

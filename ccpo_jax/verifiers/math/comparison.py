@@ -73,6 +73,8 @@ def _distinct_tuples(items: Sequence[Item] | None) -> Sequence[Item] | None:
     """A list of tuples without repetitions; numbers may be repeated, as double roots are."""
     if not items or any(item.kind not in ("tuple", "reals") for item in items):
         return items
+    if any(item.value is None for item in items):
+        return items
     return list({item.value: item for item in items}.values())
 
 
@@ -107,8 +109,9 @@ def _accepts_named(gold: Sequence[Item], items: Sequence[Item]) -> bool | None:
     if len(names) == len(gold) and _are_different(names):
         if len(answered) == len(items):
             return len(gold) == len(items) and _accepts_all(gold, items, ordered=False)
-        values = [item.items[0] for item in gold]
-        # A bare list has to follow the order of the names.
+        # A bare list has to follow the order of the names, and a tuple that of the alphabet.
+        in_order = gold if len(items) > 1 else sorted(gold, key=lambda item: item.name)
+        values = [item.items[0] for item in in_order]
         members = _tuple_members(items)
         return members is not None and _accepts_same_length(values, members)
     if len(answered) == len(items) and _are_different(answered):

@@ -165,7 +165,7 @@ def _simplified(number: Number) -> Number:
     if not _mp.isfinite(number) or not 1e-12 < abs(number) < 1e12:
         return number
     sign, mantissa, exponent, _ = number._mpf_
-    exact = Fraction(-mantissa if sign else mantissa) * Fraction(2) ** exponent
+    exact = Fraction(int(mantissa)) * (-1 if sign else 1) * Fraction(2) ** int(exponent)
     near = exact.limit_denominator(10**6)
     return near if abs(near - exact) <= abs(exact) * _CANCELLED else number
 

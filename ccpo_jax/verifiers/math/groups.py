@@ -30,16 +30,12 @@ def read_group(tokens: Sequence[Token], read: Reader, read_all: Callable) -> Ite
     opening = tokens[0].text
     tokens, is_transposed = _without_transpose(tokens)
     if is_transposed:
-        item = read_group(tokens, read, read_all)
-        is_row = (
-            item is not None and item.items and (item.kind != "matrix" or item.name[:2] == "1x")
-        )
-        return tuple_of(item.items) if item is not None and is_row else None
+        return _transposed(read_group(tokens, read, read_all))
     closing = tokens[-1].text
     if opening == r"\begin":
         return _matrix(tokens, read)
     inner = tokens[1:-1]
-    is_matrix = inner and inner[0].text == r"\begin" and inner[-2].text != r"\end"
+    is_matrix = len(inner) > 4 and inner[0].text == r"\begin" and inner[-4].text == r"\end"
     if is_matrix and closing in (")", "]"):
         return _matrix(inner, read)
     if opening == r"\{":
@@ -60,6 +56,13 @@ def read_group(tokens: Sequence[Token], read: Reader, read_all: Callable) -> Ite
     if opening + closing == "()":
         return tuple_of(items)
     return _bracketed(items, opening + closing)
+
+
+def _transposed(item: Item | None) -> Item | None:
+    """A row, or a tuple, as the column that its transpose is; None for all others."""
+    if item is None or not item.items or (item.kind == "matrix" and item.name[:2] != "1x"):
+        return None
+    return tuple_of(item.items)
 
 
 def _without_transpose(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:

@@ -124,7 +124,11 @@ def _assigned(sides: list[list[Token]], approximation: Item | None, read: Reader
 
 def _try_equation(sides: list[list[Token]], read: Reader) -> tuple[tuple, Node] | None:
     """The canonical value and the difference of an equation of expressions, y = 2x + 3."""
-    items = [read(side) for side in sides]
+    try:
+        items = [read(side) for side in sides]
+    except Unread:
+        # A name such as P(A|B) is no expression.
+        return None
     if any(item.node is None or item.unit or item.is_percent for item in items):
         return None
     nodes = [item.node for item in items if item.node is not None]
