@@ -20,6 +20,8 @@ _CLOSING = (
 )
 _MARKER = re.compile(rf"[<\[◁](?i:(?P<opening>{_OPENING})|(?P<closing>{_CLOSING}))")
 
+_BRACKETS = ("<", "[", "◁")
+
 # The channels of gpt-oss where its special tokens were removed.
 _BARE_CHANNEL = re.compile(r"\Aanalysis(?=[A-Z])")
 _BARE_FINAL = "assistantfinal"
@@ -42,6 +44,9 @@ def strip_reasoning(text: str) -> str:
         text = text.rpartition(_BARE_FINAL)[2]
     elif _BARE_CHANNEL.match(text):
         return ""
+
+    if not any(bracket in text for bracket in _BRACKETS):
+        return text
 
     spoken: list[str] = []
     position = 0

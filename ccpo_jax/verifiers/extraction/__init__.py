@@ -10,11 +10,11 @@ from typing import NamedTuple
 from ccpo_jax.boxes import find_boxes, joined_boxes
 from ccpo_jax.boxes import last_boxed as last_boxed
 from ccpo_jax.verifiers.extraction.announcements import announcements_in, tags_in
-from ccpo_jax.verifiers.extraction.expressions import expression_at
+from ccpo_jax.verifiers.extraction.last_line import answer_of_last_line
 from ccpo_jax.verifiers.extraction.lenient import last_resort
 from ccpo_jax.verifiers.extraction.markup import TEXT_COMMAND as TEXT_COMMAND
-from ccpo_jax.verifiers.extraction.markup import formula_at, is_prose
-from ccpo_jax.verifiers.extraction.statements import Statement, hedged_values, statement_at
+from ccpo_jax.verifiers.extraction.statements import Statement, statement_at
+from ccpo_jax.verifiers.extraction.values import hedged_values
 from ccpo_jax.verifiers.reasoning import strip_reasoning
 from ccpo_jax.verifiers.types import Context
 
@@ -35,26 +35,18 @@ _NEXT_QUESTION = re.compile(
 )
 
 # "Thus $x \le 2$ is our answer", and the value before these words.
-_CONFIRMING = re.compile(r"[ia]s (?:the|our|my) (?:[a-z]{1,10} ){0,2}(?:answer|solution)\b")
+_CONFIRMING = (re.compile(r"answer\b"), re.compile(r"solution\b"))
 _CONFIRMED = re.compile(
     r"(?P<value>\$[^$\n]{1,300}\$|\\\([^\n]{1,300}?\\\)"
-    r"|(?<![\w.,/])[-+]?[$€£]?\d[\d,]*+(?:\.\d+)?(?:/\d+)?%?)[*_\s]{0,4}(?:[a-z]{1,12} ){0,2}\Z"
+    r"|(?<![\w.,/])[-+]?[$€£]?\d[\d,]*+(?:\.\d+)?(?:/\d+)?%?)[*_\s]{0,4}(?:[a-z]{1,12} ){0,2}"
+    r"[ia]s (?:the|our|my) (?:[a-z]{1,10} ){0,2}\Z"
 )
-_MAX_CONFIRMED_CHARS = 340
+_OWN_BEFORE = re.compile(r"\b(?:the|our|my) (?:[a-z]{1,10} ){0,2}\Z")
+_MAX_CONFIRMED_CHARS = 380
 _ANOTHER_BEFORE = re.compile(r"(?:\bor|\band|\d\s?[,/])\s*$")
 
 _END_OF_FORMULA = re.compile(r"[\s}]{0,8}+(?:\$\$|\$|\\\)|\\\])?")
 
-# Weaker marks, believed in the last line alone: "The result is 5", "Solution: 5", "**5** eggs".
-_RESULT = re.compile(
-    r"(?:^|\b[Tt]he (?:[a-z]{1,12} )?)(?i:solution|result)s?\b"
-    r"(?:[*_]{0,2}[:：=]|[^.:=\n$]{0,60}?\b(?:is|are|equals|would be)\b)"
-    r"|(?:结果|解)(?:是|为|[:：])"
-)
-_BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*|\\textbf\{([^{}\n]{1,300})\}")
-# A line that is an option: "C: 5".
-_OPTION = re.compile(r"[A-Z][.):]\s")
-_UNIT = re.compile(r"[\s%]*(?:[A-Za-z²³/.]+\s*){0,2}")
 # Marks that state nothing are passed over, but not endlessly.
 _MAX_MARKS = 20
 
@@ -105,7 +97,7 @@ def extract_answer(text: str, context: Context) -> str | None:
 
     answer = words
     if not marks or marks[-1].start <= text.rstrip().rfind("\n"):
-        answer = _answer_of_last_line(text) or words
+        answer = answer_of_last_line(text) or words
     if answer is None and context.extraction == "lenient":
         answer = last_resort(text)
     return answer
@@ -145,11 +137,13 @@ def _marks_in(text: str) -> list[Mark]:
             continue
         kind = "label" if announcement.is_label else "clause"
         marks.append(Mark(announcement.start, announcement.end, kind, ""))
-    for confirming in _CONFIRMING.finditer(text):
-        begin = max(0, confirming.start() - _MAX_CONFIRMED_CHARS)
-        match = _CONFIRMED.search(text[: confirming.start()], begin)
-        if match:
-            marks.append(Mark(match.start(), match.end(), "confirmed", match["value"]))
+    for pattern in _CONFIRMING:
+        for word in pattern.finditer(text):
+            before = text[max(0, word.start() - _MAX_CONFIRMED_CHARS) : word.start()]
+            match = _CONFIRMED.search(before) if _OWN_BEFORE.search(before[-40:]) else None
+            if match:
+                start = word.start() - len(before) + match.start()
+                marks.append(Mark(start, word.end(), "confirmed", match["value"]))
     return sorted(marks)
 
 
@@ -167,37 +161,3 @@ def _read(text: str, mark: Mark) -> Statement | None:
             return None
         return statement_at(mark.content, 0)
     return statement_at(text, mark.end, may_be_sentence=mark.kind == "label")
-
-
-def _answer_of_last_line(text: str) -> str | None:
-    """The last line if it is mathematics, else the value that it calls a result or sets bold."""
-    lines = text.strip().rpartition("\n")
-    line = lines[2].strip(" *_`>")
-    formula = formula_at(line, 0)
-    if formula and formula.end == len(line):
-        return formula.content
-    if _OPTION.match(line):
-        return None
-    if not ("=" in line or "box" in line or is_prose(line, min_letters=2)):
-        return line if any(map(str.isalnum, line)) else None
-
-    value = None if "=" in line else expression_at(line, 0)
-    if not lines[0] and value and _UNIT.fullmatch(line, value.end):
-        # The whole text is a value with its unit.
-        return value.content
-    for result in reversed(list(_RESULT.finditer(line))):
-        statement = statement_at(line, result.end(), may_be_sentence=False)
-        if statement is not None and statement.is_value:
-            return statement.answer
-    return _bold_values(lines[2])
-
-
-def _bold_values(line: str) -> str | None:
-    """The values that a line has in bold, each with at most a unit of two words."""
-    values = []
-    for bold in _BOLD.finditer(line):
-        content = bold[1] or bold[2]
-        value = expression_at(content, 0)
-        if value is not None and _UNIT.fullmatch(content, value.end):
-            values.append(value.content)
-    return ", ".join(dict.fromkeys(values)) or None

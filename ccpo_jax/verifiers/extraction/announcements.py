@@ -28,17 +28,17 @@ _BEHIND_WORD = (
 # not the name of a tag, nor the end of another word.
 _ANSWER = re.compile(rf"nswer(?<=[Aa].....)(?<![A-Za-z</\[]......)s?\b(?!>){_BEHIND_WORD}")
 _UPPER_ANSWER = re.compile(rf"NSWER(?<=A.....)(?<![A-Za-z</\[]......)S?\b(?!>){_BEHIND_WORD}")
-# "**Final Answer**" alone on its line.
+# "**Final Answer**" alone on its line. Patterns of lines begin with the break before the line.
 _HEADING = re.compile(
-    r"(?m)^[ #*_>-]{0,8}(?:(?:The|the|My|my|So|Final|final|FINAL|Correct|correct) ){0,3}"
-    r"(?:[Aa]nswer|ANSWER)[*_ ]{0,4}$"
+    r"\n[ #*_>-]{0,8}(?:(?:The|the|My|my|So|Final|final|FINAL|Correct|correct) ){0,3}"
+    r"(?:[Aa]nswer|ANSWER)[*_ ]{0,4}(?=\n|\Z)"
 )
 # GSM8K's sign.
 _HASHES = re.compile(r"####\s*+")
 # A line that begins with a label of its own, "A: 18" or "Ans. 18", but not the first of several
 # options.
 _LABEL = re.compile(
-    r"(?m)^[ \t>*_-]{0,6}(?:(?:A|ANS|[Aa]ns)[*_]{0,2}[:：][*_]{0,2}|(?:ANS|[Aa]ns)(?:\s?=|\.\s))"
+    r"\n[ \t>*_-]{0,6}(?:(?:A|ANS|[Aa]ns)[*_]{0,2}[:：][*_]{0,2}|(?:ANS|[Aa]ns)(?:\s?=|\.\s))"
     r"(?![^\n]{0,200}\n[ \t>*_-]{0,6}B[*_]{0,2}[:：])"
 )
 # Other languages: "答案是 18", "La respuesta es 18", "Réponse : 18", "Antwort: 18".
@@ -73,6 +73,8 @@ _TAG = re.compile(
     r"|\[ANSWER\](?P<bracketed>.{0,2000}?)(?:\[/ANSWER\]|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
+_TAG_SIGNS = ("nswer>", "ans>", "NSWER>", "NSWER]", "Ans>", "ANS>")
+
 # Between two tags: both are the answer.
 _JOINING = re.compile(r"\s{0,8}+[,;/(]?\s?(?:and|or|maybe|perhaps|possibly|or maybe)\s{0,8}+")
 
@@ -102,9 +104,10 @@ class Tag(NamedTuple):
 def announcements_in(text: str) -> list[Announcement]:
     """All announcements of a text, in order."""
     announcements = []
-    labels = [_HASHES, _LABEL]
+    line_labels = [_LABEL]
+    labels = [_HASHES]
     if "nswer" in text or "NSWER" in text:
-        labels.append(_HEADING)
+        line_labels.append(_HEADING)
         for pattern in (_ANSWER, _UPPER_ANSWER):
             for match in pattern.finditer(text):
                 start = match.start() - 1
@@ -117,12 +120,16 @@ def announcements_in(text: str) -> list[Announcement]:
     for pattern in labels:
         for match in pattern.finditer(text):
             announcements.append(Announcement(match.start(), match.end(), True))
+    lines = f"\n{text}"
+    for pattern in line_labels:
+        for match in pattern.finditer(lines):
+            announcements.append(Announcement(match.start(), match.end() - 1, True))
     return sorted(announcements)
 
 
 def tags_in(text: str) -> list[Tag]:
     """The answers between tags, in order; the content of one that is joined to another is both."""
-    if "<" not in text and "[ANSWER]" not in text:
+    if not any(sign in text for sign in _TAG_SIGNS):
         return []
     tags: list[Tag] = []
     for match in _TAG.finditer(text):
