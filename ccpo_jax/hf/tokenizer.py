@@ -53,6 +53,11 @@ class Tokenizer:
         return max(self.backend.get_vocab().values()) + 1
 
     @functools.cached_property
+    def unused_ids(self) -> tuple[int, ...]:
+        """Ids below `vocab_size` that no token has, in ascending order."""
+        return tuple(sorted(set(range(self.vocab_size)) - set(self.backend.get_vocab().values())))
+
+    @functools.cached_property
     def control_ids(self) -> frozenset[int]:
         """Ids that structure a conversation: special tokens, markers, added tokens in the
         template.

@@ -375,6 +375,7 @@ def make_policy(
     attention: str = "auto",
     layout: Layout | None = None,
     num_tokens: int | None = None,
+    unused_ids: tuple[int, ...] = (),
 ) -> Policy:
     """The network's functions for sampler and trainer.
 
@@ -392,6 +393,7 @@ def make_policy(
       layout: how a mesh splits parameters, decode weights, caches and rows; None = one device.
       num_tokens: the tokenizer's; many tables have further rows, to which sampler and trainer then
         give no probability. None = every row of the table is a token.
+      unused_ids: ids below `num_tokens` that are no token either.
 
     Returns:
       `Policy`; the functions below document its fields.
@@ -421,9 +423,10 @@ def make_policy(
     )
     decode_kernel = kernel if fused_decode else None
     policy = policy_of(Decoder(config, dtype, remat, kernel, decode_kernel, layout))
-    if num_tokens is None or num_tokens >= config.vocab_size:
+    num_tokens = config.vocab_size if num_tokens is None else num_tokens
+    if num_tokens >= config.vocab_size and not unused_ids:
         return policy
-    return policy._replace(logits=PaddedLogits(num_tokens))
+    return policy._replace(logits=PaddedLogits(num_tokens, unused_ids))
 
 
 def policy_of(decoder: Decoder) -> Policy:
@@ -736,9 +739,10 @@ def logits(params: Params, hidden: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class PaddedLogits:
-    """`logits` of a table that has more rows than the tokenizer has tokens."""
+    """`logits` of a table with rows that are no token of the tokenizer."""
 
     num_tokens: int
+    unused_ids: tuple[int, ...] = ()
 
     @property
     def __name__(self) -> str:
@@ -747,4 +751,8 @@ class PaddedLogits:
     def __call__(self, params: Params, hidden: Array) -> Array:
         values = logits(params, hidden)
         exists = jnp.arange(values.shape[-1]) < self.num_tokens
+        if self.unused_ids:
+            used = np.ones(values.shape[-1], bool)
+            used[list(self.unused_ids)] = False
+            exists = exists & used
         return jnp.where(exists, values, _NEVER)

@@ -181,6 +181,7 @@ def load_team(config: Config, topology: Topology, layout: Layout, *, ratings: bo
             attention=config.attention,
             layout=None if layout.mesh.size == 1 else layout,
             num_tokens=tokenizers[name].vocab_size,
+            unused_ids=tokenizers[name].unused_ids,
         )
     if config.prompt_style not in PROMPTS:
         raise InputError(

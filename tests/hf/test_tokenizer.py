@@ -345,6 +345,23 @@ def test_an_end_token_that_is_no_id_is_one_clear_line(tmp_path, file, ends):
     assert file in str(error.value) and "\n" not in str(error.value)
 
 
+def test_ids_without_a_token_are_known(tmp_path):
+    """The vocabulary of a file may have gaps, and its last id is not its size."""
+    save_tokenizer(tmp_path, PLAIN, TURNS)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.vocab_size == 259 and tokenizer.unused_ids == ()
+
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    for token in content["added_tokens"]:
+        token["id"] += 4
+    vocabulary = content["model"]["vocab"]
+    vocabulary |= {t["content"]: t["id"] for t in content["added_tokens"]}
+    path.write_text(json.dumps(content))
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.vocab_size == 263 and tokenizer.unused_ids == (256, 257, 258, 259)
+
+
 THINKERS = {
     "qwen3": ("<think>", "</think>"),
     "magistral": ("[THINK]", "[/THINK]"),

@@ -532,6 +532,22 @@ def test_rows_beyond_the_tokenizer_have_no_probability(network, case):
     assert float(jnp.abs(by_token[tokens:]).max()) == 0 < float(jnp.abs(by_token[:tokens]).max())
 
 
+def test_ids_that_no_token_has_have_no_probability(network):
+    config = load_config(network("qwen2_tied")[0])
+    params = network("qwen2_tied")[2]
+    hidden = jax.random.normal(jax.random.key(0), (4, config.hidden_size))
+    policy = make_policy(config, num_tokens=VOCAB - 2, unused_ids=(0, 7, 8))
+    probabilities = np.asarray(jax.nn.softmax(policy.logits(params, hidden)))
+    absent = [0, 7, 8, VOCAB - 2, VOCAB - 1]
+    assert np.flatnonzero((probabilities == 0).all(axis=0)).tolist() == absent
+    plain = make_policy(config).logits(params, hidden)
+    kept = np.delete(np.asarray(plain), absent, axis=1)
+    np.testing.assert_array_equal(
+        np.delete(np.asarray(policy.logits(params, hidden)), absent, axis=1), kept
+    )
+    assert policy == make_policy(config, num_tokens=VOCAB - 2, unused_ids=(0, 7, 8))
+
+
 @pytest.mark.parametrize("num_tokens", [None, VOCAB, VOCAB + 1])
 def test_a_full_table_has_the_same_policy_as_ever(network, num_tokens):
     config = load_config(network("qwen2_tied")[0])
