@@ -99,9 +99,11 @@ def _accepts_meaning(gold: str, answer: str, ordered: bool) -> bool:
         return True
     # "1,234" may be one number or two, and a comma may be a decimal one.
     if len(gold_read.items) != len(answer_read.items) or answer_read.items[0].value is None:
-        if accepts(gold_read, read_answer(answer, thousands=False), ordered=ordered):
+        answer_list = read_answer(answer, thousands=False)
+        if _may_be_list(answer) and accepts(gold_read, answer_list, ordered=ordered):
             return True
-        if accepts(read_answer(gold, thousands=False), answer_read, ordered=ordered):
+        gold_list = read_answer(gold, thousands=False)
+        if _may_be_list(gold) and accepts(gold_list, answer_read, ordered=ordered):
             return True
         if _accepts_decimal_comma(gold, answer):
             return True
@@ -109,6 +111,11 @@ def _accepts_meaning(gold: str, answer: str, ordered: bool) -> bool:
     if None in values and len(gold) <= MAX_CHARS and len(answer) <= MAX_CHARS:
         return same_to_math_verify(gold, answer)
     return False
+
+
+def _may_be_list(answer: str) -> bool:
+    """Whether digits between commas may be numbers of their own: 100,200 but not 120,000."""
+    return re.search(r",\s*0\d", answer) is None
 
 
 def _accepts_numeral(gold: str, answer: str, question: str) -> bool:
@@ -134,12 +141,12 @@ def _numeral(answer: str, base: int) -> str | None:
 
 
 def _accepts_decimal_comma(gold: str, answer: str) -> bool:
-    """1000,99 is 1000.99, where the other side has decimals as well."""
+    """1000,99 is 1000.99; but 3,0 may be two guesses, and is not 3."""
     for decimal in alternatives(answer):
-        if "." in gold and accepts(read_answer(gold), read_answer(decimal)):
+        if decimal.strip("0")[-1] != "." and accepts(read_answer(gold), read_answer(decimal)):
             return True
     for decimal in alternatives(gold):
-        if "." in answer and accepts(read_answer(decimal), read_answer(answer)):
+        if decimal.strip("0")[-1] != "." and accepts(read_answer(decimal), read_answer(answer)):
             return True
     return False
 
