@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.verifiers.job import SLOW, Job, collect_records, make_job, slow_steps, verify_job
+from ccpo_jax.verifiers.job import collect_records, make_job, slow_steps, verify_job
 from ccpo_jax.verifiers.process_pool import ProcessPool
 from ccpo_jax.verifiers.registry import get_verifier
+from ccpo_jax.verifiers.steps import SLOW, Job
 from ccpo_jax.verifiers.types import Graded, Item
 from ccpo_jax.verifiers.worker import TIMED_OUT, StepFailure
 
