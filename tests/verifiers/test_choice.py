@@ -250,6 +250,9 @@ def test_only_the_models_own_answer_is_read(text, letter):
         ("(I)", None),
         (r"\boxed{X}", None),
         ("The ratio is (Z).", None),
+        ("Now F is correct, and it is Q. The mode is (B).", "B"),
+        ("It's X. I think it's C.", "C"),
+        ("I think it's C. It's X.", "C"),
     ],
 )
 def test_labels_beyond_the_options_are_no_answer(text, letter):

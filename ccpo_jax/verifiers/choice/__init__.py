@@ -44,8 +44,10 @@ def extract_choice(text: str, context: Context) -> str | None:
     if len(called_right) > 1:
         statements = [each for each in statements if each.kind != "right"]
 
+    # A letter beyond the options that is merely suggested is something else, such as a variable.
     stated = [each for each in statements if each.kind == "stated"]
-    candidates = stated or statements
+    options = {None, *known_letters(context)}
+    candidates = stated or [each for each in statements if each.letter in options]
     if candidates:
         letter = max(candidates, key=lambda each: each.position).letter
     else:

@@ -24,7 +24,7 @@ _CONFIRMED = re.compile(
 )
 _RIGHT = re.compile(
     rf"(?i)[\s)\]}}>,:]*+(?:{_BE}(?:thus |therefore |clearly |indeed |the |most |best ){{0,5}}"
-    r"(?:correct|right|best|better|accurate|supported|likely|appropriate|plausible|suitable"
+    r"(?:correct|right|best|better|closest|accurate|supported|likely|appropriate|plausible|suitable"
     r"|reasonable|logical)|fits(?: best)?|best fits|works(?: best)?|holds|remains|is left)"
     r"(?=[ \t]*+(?:[.!,;:\n)]|\Z|(?:because|since|as)\b))"
 )
