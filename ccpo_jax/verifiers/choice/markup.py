@@ -24,13 +24,14 @@ _SIGNS |= dict.fromkeys(map(ord, '“”„«»"`*$\u200b\u200d\u2060\ufeff'), N
 
 # The end of a model's turn: what follows is the next turn, and no part of the answer.
 _END_OF_TURN = re.compile(
-    r"<\|(?:im_end|eot_id|eom_id|end|endoftext|end_of_text|end_of_turn|END_OF_TURN_TOKEN)\|>"
-    r"|<end_of_turn>|</s>|<eos>"
+    r"<\|(?:im_end|eot_id|eom_id|end|return|endoftext|end_of_text|end_of_turn|end_of_solution"
+    r"|END_OF_TURN_TOKEN|END_RESPONSE)\|>|<end_of_turn>|</s>|<eos>|<｜end▁of▁sentence｜>|\[INST\]"
 )
 
 # A further question, which base models go on to write: a line that begins with its heading.
 _NEXT_QUESTION = re.compile(
-    r"\n[ \t#*]*+(?:(?:Question|Q|问题|题目)\s*+\d{0,4}|Problem\s*+\d{1,4})\s*+[:：]"
+    r"\n[ \t#*]*+(?:(?:Question|Q|Human|User|USER|问|问题|题目)\s*+\d{0,4}|Problem\s*+\d{1,4})"
+    r"[*]{0,2}\s*+[:：]"
 )
 
 # Other special tokens, and the tags of HTML that only set the type of their text.
