@@ -1,6 +1,7 @@
 """What a text that marks no answer ends with: what its program printed, or its last expression."""
 
 import re
+from collections.abc import Sequence
 
 from ccpo_jax.verifiers.extraction.expressions import expression_at, last_expression
 from ccpo_jax.verifiers.extraction.markup import Formula, formulas_in, is_broken
@@ -14,8 +15,8 @@ _BETWEEN_FORMULAS = re.compile(r"\s{0,8}+(?:[,;]\s{0,8}+(?:(?:and|or)\b)?|(?:and
 _JOINED_UNIT = re.compile(r"(?<=\d)(?=[a-z]{1,2}[²³]$)")
 
 _ONES = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-_SMALL: list[str] = f"zero {_ONES} sixteen seventeen eighteen nineteen".split()
-_TENS: list[str] = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SMALL: Sequence[str] = f"zero {_ONES} sixteen seventeen eighteen nineteen".split()
+_TENS: Sequence[str] = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _NUMBER_WORD = re.compile(
     rf"(?i)\b(?:(?P<tens>{'|'.join(_TENS)})(?:[- ](?P<ones>{'|'.join(_ONES.split()[:9])}))?"
     rf"|(?P<small>{'|'.join(_SMALL)}))\b"
