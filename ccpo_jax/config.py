@@ -916,9 +916,8 @@ def combine(
       InputError: an unknown field, or a value of another type.
     """
     made = from_flat(flatten(start) | dict(changes))
-    if inherited is None:
-        inherited = getattr(start, "inherited", {})
-    not_chosen = from_flat(inherited)
+    of_preset = getattr(start, "inherited", {})
+    not_chosen = from_flat(of_preset if inherited is None else inherited)
     kept = [
         name for name in FIELDS if name not in changes and get(made, name) == get(not_chosen, name)
     ]

@@ -44,8 +44,9 @@ class Preset(ConfigDict):
         name = f"{self._section}{key}"
         if self.is_locked and self.is_type_safe and not isinstance(value, FieldReference):
             if name in SECTIONS and isinstance(value, Mapping | ConfigDict):
+                section: Any = self[key]
                 for last, content in value.items():
-                    self[key][last] = content
+                    section[last] = content
                 return
             value = _checked(name, value)
         super().__setitem__(key, value)
@@ -99,13 +100,13 @@ def _for_files(error: InputError) -> str:
     return message.replace("type --config.", "write config.").replace("--config.", "config.")
 
 
-def shipped(make: Callable[..., ConfigDict]) -> Callable[..., ConfigDict]:
+def shipped(make: Callable[..., Preset]) -> Callable[..., Preset]:
     """Marks a function of the package that makes or changes a configuration: what it sets is
     `inherited`.
     """
 
     @functools.wraps(make)
-    def made(*args: Any) -> ConfigDict:
+    def made(*args: Any) -> Preset:
         before = flatten(args[0]) if args and isinstance(args[0], ConfigDict) else {}
         config = make(*args)
         if isinstance(config, Preset):
@@ -118,7 +119,7 @@ def shipped(make: Callable[..., ConfigDict]) -> Callable[..., ConfigDict]:
     return made
 
 
-def base() -> ConfigDict:
+def base() -> Preset:
     """Every field at its default. A list may be set as text, as on the command line: ``"a,b"``."""
     config = Preset()
     for section in SECTIONS:
@@ -133,7 +134,8 @@ def base() -> ConfigDict:
             target[last] = placeholder(field.kind)
         else:
             target[last] = field.default
-    return config.lock()
+    config.lock()
+    return config
 
 
 def choose(models: Mapping[str, tuple[str, ...]], name: str, preset: str) -> tuple[str, ...]:
@@ -149,14 +151,14 @@ def choose(models: Mapping[str, tuple[str, ...]], name: str, preset: str) -> tup
 
 
 @shipped
-def sharded(config: ConfigDict) -> ConfigDict:
+def sharded(config: Preset) -> Preset:
     """Models that outgrow one device: parameters and optimizer state split over eight."""
     config.mesh.fsdp = 8
     return config
 
 
 @shipped
-def tiny(config: ConfigDict) -> ConfigDict:
+def tiny(config: Preset) -> Preset:
     """The embedded model on any CPU: same code path, minutes instead of days."""
     config.model = ("tiny",)
     config.compute_dtype = "float32"

@@ -12,9 +12,7 @@ decode again what comes after it: `ccpo` and `difference` decode six responses p
 three.
 """
 
-from ml_collections import ConfigDict
-
-from ccpo_jax.presets.base import base, choose, shipped, tiny
+from ccpo_jax.presets.base import Preset, base, choose, shipped, tiny
 
 MODELS = {
     "": ("Qwen/Qwen2.5-1.5B-Instruct",),
@@ -23,7 +21,7 @@ MODELS = {
 
 
 @shipped
-def get_config(preset: str = "") -> ConfigDict:
+def get_config(preset: str = "") -> Preset:
     """The configuration of a preset."""
     config = base()
     config.topology = "chain"

@@ -11,9 +11,7 @@ Masking an agent hides its first answer from the others, who answer again: `ccpo
 decode twelve responses per sample, `shared` six.
 """
 
-from ml_collections import ConfigDict
-
-from ccpo_jax.presets.base import base, choose, shipped, tiny
+from ccpo_jax.presets.base import Preset, base, choose, shipped, tiny
 
 MODELS = {
     "": ("Qwen/Qwen2.5-1.5B-Instruct",),
@@ -22,7 +20,7 @@ MODELS = {
 
 
 @shipped
-def get_config(preset: str = "") -> ConfigDict:
+def get_config(preset: str = "") -> Preset:
     """The configuration of a preset."""
     config = base()
     config.topology = "debate"

@@ -14,9 +14,7 @@
 | tiny | the embedded model, synthetic arithmetic | 2 CPU cores | see README | see README |
 """
 
-from ml_collections import ConfigDict
-
-from ccpo_jax.presets.base import base, choose, sharded, shipped, tiny
+from ccpo_jax.presets.base import Preset, base, choose, sharded, shipped, tiny
 
 MODELS = {
     "": ("Qwen/Qwen2.5-1.5B-Instruct",),
@@ -31,7 +29,7 @@ MODELS = {
 
 
 @shipped
-def get_config(preset: str = "") -> ConfigDict:
+def get_config(preset: str = "") -> Preset:
     """The configuration of a preset; "" is the paper's setting."""
     config = base()
     config.topology = "dyad"
@@ -52,7 +50,7 @@ def get_config(preset: str = "") -> ConfigDict:
     return config
 
 
-def event(config: ConfigDict) -> ConfigDict:
+def event(config: Preset) -> Preset:
     """The paper's later version."""
     config.credit.name = "ccpo_event"
     config.loss.name = "gspo"

@@ -11,9 +11,7 @@
 | tiny | the embedded model, synthetic arithmetic | 2 CPU cores | see README | see README |
 """
 
-from ml_collections import ConfigDict
-
-from ccpo_jax.presets.base import base, choose, sharded, shipped, tiny
+from ccpo_jax.presets.base import Preset, base, choose, sharded, shipped, tiny
 
 MODELS = {
     "": ("Qwen/Qwen2.5-1.5B-Instruct",),
@@ -25,7 +23,7 @@ MODELS = {
 
 
 @shipped
-def get_config(preset: str = "") -> ConfigDict:
+def get_config(preset: str = "") -> Preset:
     """The configuration of a preset; "" is the paper's setting."""
     config = base()
     config.topology = "voting"
