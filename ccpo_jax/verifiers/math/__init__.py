@@ -145,8 +145,13 @@ def _accepts_decimal_comma(gold: str, answer: str) -> bool:
     for decimal in alternatives(answer):
         if decimal.strip("0")[-1] != "." and accepts(read_answer(gold), read_answer(decimal)):
             return True
+    # A gold such as 3,5 is rather a list of two.
     for decimal in alternatives(gold):
-        if decimal.strip("0")[-1] != "." and accepts(read_answer(decimal), read_answer(answer)):
+        if (
+            len(decimal.partition(".")[2]) > 1
+            and decimal.strip("0")[-1] != "."
+            and accepts(read_answer(decimal), read_answer(answer))
+        ):
             return True
     return False
 

@@ -46,6 +46,10 @@ def has_no_unknowns(item: Item) -> bool:
 def _agree_units(gold: Item, item: Item) -> bool:
     """Whether the units are the same; one that is missing or not known agrees with any."""
     first, second = gold.unit, item.unit
+    if gold.is_percent or item.is_percent:
+        # 17% is no angle and no length.
+        unit = second if gold.is_percent else first
+        return unit is None or unit.dimensions is None
     if first is None or second is None or None in (first.dimensions, second.dimensions):
         return True
     return first == second
