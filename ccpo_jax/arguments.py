@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import sys
 from typing import NoReturn
 
 from ccpo_jax.fields import expand_home
@@ -15,8 +16,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see --help\n")
 
 
+def program_name() -> str:
+    """What was typed to start the program."""
+    started = {"run.py": "python run.py", "__main__.py": "python -m ccpo_jax"}
+    return started.get(pathlib.Path(sys.argv[0]).name, "ccpo-jax")
+
+
 def path(text: str) -> pathlib.Path:
     """A path, with the home folder in place of ``~``."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; type a path")
     return pathlib.Path(expand_home(text))
 
 

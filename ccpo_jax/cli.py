@@ -1,6 +1,8 @@
 """The command line: `python run.py`, `python -m ccpo_jax` and `ccpo-jax` are this program."""
 
+import difflib
 import gc
+import importlib.metadata
 import io
 import os
 import pathlib
@@ -12,15 +14,20 @@ import jax
 from absl import logging
 
 from ccpo_jax import modes, report
+from ccpo_jax.arguments import program_name
 from ccpo_jax.config import (
+    FIELDS,
     Config,
+    check_mode,
     combine,
+    get,
     help_text,
     lookup,
     parse,
     parse_field,
 )
 from ccpo_jax.devices import distributed
+from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.errors import InputError, escape_control
 from ccpo_jax.fields import expand_home
 from ccpo_jax.modes import replay
@@ -31,8 +38,8 @@ from ccpo_jax.train.loop import train
 from ccpo_jax.workdir import default_workdir, expand_workdir, load_config
 
 _USAGE = """\
-usage: ccpo-jax --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.FIELD=VALUE ...]
-       ccpo-jax {commands} ...   (each has a --help of its own)
+usage: {program} --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.FIELD=VALUE ...]
+       {program} {commands} ...   (each has a --help of its own)
 
   --config       {presets}, or the path of a file
   --workdir      folder of the run; a new one under runs/ when left out
@@ -40,11 +47,12 @@ usage: ccpo-jax --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.F
   --coordinator  one of several processes: HOST:PORT of process 0, or auto
   --processes    how many processes
   --process      which one this is, from 0
+  --version      prints the program's version
 
 Examples:
-  ccpo-jax --config=voting:tiny
-  ccpo-jax --config=voting:tiny --workdir=runs/a --config.credit.name=cross_play --config.seed=1
-  ccpo-jax --config=voting:tiny --workdir=runs/a --mode=sample
+  {program} --config=voting:tiny
+  {program} --config=voting:tiny --workdir=runs/a --config.credit.name=cross_play --config.seed=1
+  {program} --config=voting:tiny --workdir=runs/a --mode=sample
 
 Fields, with the values of {config}. A list is separated by commas, and empty where nothing follows
 the equals sign. None gives back a field's default. A field without effect in the run is refused.
@@ -75,7 +83,7 @@ class Command(NamedTuple):
       config_name: what was typed as `--config`.
       workdir: the run's folder, or None.
       mode: a key of MODES.
-      typed: typed fields by their dotted name.
+      typed: typed fields by their dotted name; None = the default was asked for.
       coordinator, processes, process: for one of several processes.
     """
 
@@ -105,8 +113,18 @@ def _dispatch(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(usage(arguments))
         return 0
+    if "--version" in arguments:
+        print(f"ccpo_jax {_version()}")
+        return 0
     _prepare_process()
     return exit_status(lambda: _run_command(parse_command(arguments)))
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("ccpo_jax")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"
 
 
 def _run_command(command: Command) -> None:
@@ -175,14 +193,40 @@ def _run(
     if workdir is not None:
         workdir = expand_workdir(workdir)
     chosen = MODES[mode]
+    check_mode(mode, typed)
     if chosen.starts_run or workdir is None:
         config = parse(config, typed)
     else:
+        named = config if isinstance(config, Config) else combine(config, typed)
         config = load_config(workdir, typed)
+        _compare_named(named, config, config_name, workdir)
     if chosen.starts_run and workdir is None:
         # Processes may see different clocks: the first one's folder serves all.
         workdir = distributed.all_gather_objects(default_workdir(config_name))[0]
     chosen.run(config, workdir)
+
+
+def _compare_named(named: Config, own: Config, config_name: str, workdir: str) -> None:
+    """Says which values hold where `--config` names another run than the one in the workdir.
+
+    Raises:
+      InputError: it names another kind of team.
+    """
+    if named.topology != own.topology:
+        raise InputError(
+            "config",
+            f"{config_name:.200} is a run with topology={named.topology}, {workdir} contains one "
+            f"with topology={own.topology}; type the --config that it was started with",
+        )
+    differ = [
+        f"{name}={get(own, name)!r:.60}"
+        for name, field in FIELDS.items()
+        if field.on_resume == "fixed" and get(own, name) != get(named, name)
+    ]
+    if differ:
+        more = f", and {len(differ) - 4} more" if len(differ) > 4 else ""
+        note = f"note: the run's own values hold: {', '.join(differ[:4])}{more}"
+        print_main(escape_control(note), file=sys.stderr)
 
 
 # --- arguments ------------------------------------------------------------------------------------
@@ -195,11 +239,12 @@ def parse_command(arguments: Sequence[str]) -> Command:
       InputError: an unknown option or field, or a value of another type.
     """
     options = _read_options(arguments)
-    typed = {
-        name.removeprefix("config."): parse_field(name.removeprefix("config."), text)
-        for name, text in options.items()
-        if name.startswith("config.")
-    }
+    typed = {}
+    for option, text in options.items():
+        if option.startswith("config."):
+            field = option.removeprefix("config.")
+            value = parse_field(field, text)
+            typed[field] = None if text == "None" else value
     name = options.get("config")
     if name is None:
         raise InputError("config", "is missing; type --config=voting:tiny")
@@ -207,6 +252,9 @@ def parse_command(arguments: Sequence[str]) -> Command:
     if mode not in MODES:
         raise InputError("mode", f"{mode!r:.80} is unknown; use one of {', '.join(MODES)}")
     workdir = options.get("workdir")
+    for option in ("workdir", "coordinator"):
+        if not options.get(option, "something").strip():
+            raise InputError(option, f"is empty; type --{option}=VALUE, or leave it out")
     return Command(
         combine(load_preset(name), typed),
         name,
@@ -226,10 +274,7 @@ def _read_options(arguments: Sequence[str]) -> dict[str, str]:
     while rest:
         argument = rest.pop(0)
         if not argument.startswith("--"):
-            raise InputError(
-                "arguments",
-                f"{argument!r:.80} is not an option; type --config.FIELD=VALUE, see --help",
-            )
+            raise InputError("arguments", _not_an_option(argument))
         name, equals, text = argument.removeprefix("--").partition("=")
         is_field = name.startswith("config.")
         if not is_field and name not in _OPTIONS:
@@ -241,6 +286,19 @@ def _read_options(arguments: Sequence[str]) -> dict[str, str]:
             text = "True" if is_switch else rest.pop(0)
         options[name] = text
     return options
+
+
+def _not_an_option(argument: str) -> str:
+    commands = " or ".join(SUBCOMMANDS)
+    near = difflib.get_close_matches(argument[:80], SUBCOMMANDS, n=1, cutoff=0.6)
+    if near:
+        return (
+            f"{argument!r:.80} is no command; did you mean {near[0]}? the commands are {commands}"
+        )
+    return (
+        f"{argument!r:.80} is not an option; type --config.FIELD=VALUE, or first the command "
+        f"{commands}; see --help"
+    )
 
 
 def _as_number(options: Mapping[str, str], name: str) -> int | None:
@@ -262,6 +320,7 @@ def usage(arguments: Sequence[str] = ()) -> str:
         # Help is for those whose command line is not right yet.
         pass
     return _USAGE.format(
+        program=program_name(),
         commands=" | ".join(SUBCOMMANDS),
         presets=", ".join(PRESETS),
         modes=", ".join(MODES),

@@ -776,6 +776,28 @@ class Config:
 # Phases of the program that may run out of memory.
 PHASES = ("loading", "rollout", "update", "evaluation")
 
+# Sections and fields that a mode does not use; those that are not listed use all. Batch sizes are
+# used by every mode, which checks that they divide over the devices.
+_TRAINING = (
+    "steps",
+    "eval_every",
+    "checkpoint_every",
+    "keep_last",
+    "allow_changes",
+    "advantage",
+    "loss",
+    "trainer",
+    "optimizer",
+    "log",
+    "rollout_log",
+)
+_EVALUATION = ("eval.samples", "eval.temperature", "eval.top_p", "eval.greedy", "eval.limit")
+UNUSED_BY_MODE = {
+    "eval": (*_TRAINING, "credit", "group_size"),
+    "sample": (*(name for name in _TRAINING if name != "advantage"), *_EVALUATION),
+    "export": (*_TRAINING, *_EVALUATION, "credit", "group_size", "sample", "verifier"),
+}
+
 FIELDS: dict[str, Field] = {entry.name: entry for entry in fields_of(Config)}
 SECTIONS: dict[str, type] = {
     entry.name: entry.type
@@ -1045,6 +1067,29 @@ def _joins_by_plus(name: str) -> bool:
     return "+" in name and not name.startswith(("/", ".")) and not os.path.exists(name)
 
 
+def check_mode(mode: str, typed: Mapping[str, Any]) -> None:
+    """Checks that a mode uses the fields that were typed.
+
+    Args:
+      mode: what `--mode` names.
+      typed: values by dotted name; None takes a field back, which is never wrong.
+
+    Raises:
+      InputError: the first field that it does not use.
+    """
+    for name, value in typed.items():
+        if value is not None and not is_used_by(mode, name):
+            raise InputError(
+                name, f"has no effect with --mode={mode}; received {_shown(value)}; leave it out"
+            )
+
+
+def is_used_by(mode: str, name: str) -> bool:
+    """Whether a mode uses a field."""
+    unused = UNUSED_BY_MODE.get(mode, ())
+    return name not in unused and name.partition(".")[0] not in unused
+
+
 def has_effect(config: Config, name: str) -> bool:
     """Whether a field has an effect in a run."""
     condition = FIELDS[name].applies
@@ -1166,6 +1211,8 @@ one: the column "applies".
   from. A value that a preset of the package sets for all its runs blames nobody: where it has no
   effect, the run has the default and does not record it. To take back what a file sets, type the
   field with `None`.
+- `eval`, `sample` and `export` refuse a typed field that they do not use, such as
+`optimizer.learning_rate`.
 - The column "may change" says whether a run that resumes in its workdir may have another value:
 freely, or with
   `--config.allow_changes=True`. The modes `eval`, `sample` and `export` take a run's own values;

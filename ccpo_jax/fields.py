@@ -359,6 +359,10 @@ def check_value(entry: Field, value: Any) -> None:
     elements = value if entry.is_list else (value,)
     default = f"the default is {as_text(entry.default)}"
     for element in elements:
+        if element == "" and not entry.choices:
+            raise InputError(
+                entry.name, f"holds an empty text; type --config.{entry.name}={entry.example()}"
+            )
         if isinstance(element, int | float) and not isinstance(element, bool):
             _check_magnitude(entry, element)
             if not entry.limits.contain(element):

@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ccpo_jax import cli
-from ccpo_jax.config import FIELDS, from_flat, parse
+from ccpo_jax import config as table
+from ccpo_jax.config import FIELDS, Config, from_flat, parse
 from ccpo_jax.presets import load_preset, voting
 from ccpo_jax.train import build
 from ccpo_jax.workdir.saved_config import load_config, save_config
@@ -67,6 +68,15 @@ TINY = "--config=voting:tiny"
         ([TINY, "--bogus=1"], "--bogus"),
         ([TINY, "--flagfile=/nonexist"], "--flagfile"),
         ([TINY, "stray"], "arguments"),
+        ([TINY, "--workdir="], "workdir"),
+        ([TINY, "--workdir", " "], "workdir"),
+        ([TINY, "--coordinator="], "coordinator"),
+        ([TINY, "--processes="], "processes"),
+        ([TINY, "--mode="], "mode"),
+        (["--config="], "config"),
+        ([TINY, "--config.response_length=(18,22)"], "response_length"),
+        ([TINY, "--config.model=tiny,"], "model"),
+        (["reprot", "runs/a"], "arguments"),
     ],
     ids=str,
 )
@@ -87,7 +97,7 @@ def test_what_was_typed_is_read():
         "steps": 3,
         "log.wandb": True,
         "data.train": ("a=x.jsonl", "b"),
-        "optimizer.weight_decay": 0.01,
+        "optimizer.weight_decay": None,
     }
     assert command.workdir == os.path.expanduser("~/a,b=c") and command.mode == "eval"
     assert command.config.steps == 3 and command.config.topology == "voting"
@@ -108,6 +118,154 @@ def test_help_lists_every_field(arguments, capsys):
     for name in FIELDS:
         assert f"\n  --config.{name}=" in text
     assert ("--config.topology=voting\n" in text) == (TINY in arguments)
+
+
+@pytest.mark.parametrize(
+    "typed,meant", [("reprot", "report"), ("reports", "report"), ("reply", "replay")]
+)
+def test_a_misspelt_command_is_told_what_was_meant(typed, meant, capsys):
+    assert cli.main([typed, "runs/a"]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_a_word_that_is_no_command_lists_the_commands(capsys):
+    assert cli.main(["nothing"]) == 2
+    errors = capsys.readouterr().err
+    assert "did you mean" not in errors and all(name in errors for name in cli.SUBCOMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["replay"], ["replay", ""], ["report"], ["report", " "]])
+def test_a_command_without_its_path_is_one_line(arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main(arguments)
+    assert error.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_page_without_a_name_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(tmp_path), "--out="])
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_version_is_printed(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ccpo_jax ")
+
+
+@pytest.mark.parametrize(
+    "started,shown",
+    [
+        ("run.py", "python run.py"),
+        ("/a/b/run.py", "python run.py"),
+        ("/a/ccpo_jax/__main__.py", "python -m ccpo_jax"),
+        ("/usr/bin/ccpo-jax", "ccpo-jax"),
+    ],
+)
+def test_help_names_the_program_as_it_was_started(started, shown, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [started])
+    assert cli.main(["--help"]) == 0
+    assert f"usage: {shown} --config=" in capsys.readouterr().out
+
+
+EMPTY = [
+    ("data.train", ""),
+    ("model", ""),
+    ("response_length", ""),
+    ("prompt_style", ""),
+    ("topology", ""),
+    ("attention", ""),
+    ("steps", ""),
+]
+
+
+@pytest.mark.parametrize("field,text", EMPTY)
+def test_nothing_where_something_is_needed_is_refused(field, text, tmp_path, capsys):
+    assert cli.main([TINY, f"--workdir={tmp_path / 'r'}", f"--config.{field}={text}"]) == 2
+    assert field_of(capsys.readouterr().err) == field
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("field", ["model", "data.train", "data.eval", "revision"])
+def test_an_empty_text_is_no_name(field):
+    text = "" if field == "revision" else ("",)
+    with raises_for(field):
+        parse(from_flat({field: text}))
+
+
+# --- the modes ---------------------------------------------------------------------------------------------------
+
+UNUSED = {
+    "eval": ["optimizer.learning_rate", "credit.name", "group_size", "trainer.remat", "steps",
+             "loss.name", "advantage.baseline", "log.wandb", "rollout_log.every", "eval_every"],
+    "sample": ["optimizer.learning_rate", "eval.samples", "eval.greedy", "checkpoint_every",
+               "trainer.schedule", "loss.name", "keep_last", "allow_changes"],
+    "export": ["optimizer.learning_rate", "eval.samples", "sample.temperature", "credit.alpha",
+               "group_size", "verifier.workers", "steps"],
+}  # fmt: skip
+USED = {
+    "eval": ["eval.samples", "eval.batch_size", "sample.temperature", "data.eval", "batch_size",
+             "verifier.workers", "seed", "response_length", "mesh.fsdp"],
+    "sample": ["credit.alpha", "group_size", "sample.top_p", "advantage.baseline", "verifier.workers"],
+    "export": ["model", "mesh.fsdp", "load_time_limit", "data.eval"],
+}  # fmt: skip
+
+
+def test_every_mode_has_its_unused_fields():
+    assert set(UNUSED) == set(table.UNUSED_BY_MODE) == set(cli.MODES) - {"train"}
+    for mode, names in table.UNUSED_BY_MODE.items():
+        assert set(names) <= set(FIELDS) | set(table.SECTIONS)
+        for name in UNUSED[mode]:
+            assert name in FIELDS and not table.is_used_by(mode, name)
+        for name in USED[mode]:
+            assert name in FIELDS and table.is_used_by(mode, name)
+    assert all(table.is_used_by("train", name) for name in FIELDS)
+
+
+@pytest.mark.parametrize("mode,field", [(m, f) for m, names in UNUSED.items() for f in names])
+def test_a_field_that_a_mode_does_not_use_is_refused(mode, field, tmp_path, capsys):
+    save_config(parse(load_preset("voting:tiny")), str(tmp_path), 0)
+    value = FIELDS[field].default if FIELDS[field].default is not None else "group"
+    for workdir in (str(tmp_path), None):
+        assert cli.run_mode(Config(), "voting:tiny", workdir, mode, {field: value}) == 2
+        errors = capsys.readouterr().err
+        assert field_of(errors) == field and f"--mode={mode}" in errors
+    # Taken back, it asks for nothing; the folder has no checkpoints.
+    named = load_preset("voting:tiny")
+    assert cli.run_mode(named, "voting:tiny", str(tmp_path), mode, {field: None}) == 2
+    assert field_of(capsys.readouterr().err) == "workdir"
+
+
+def test_another_team_than_the_workdirs_is_refused(tmp_path, capsys):
+    save_config(parse(load_preset("voting:tiny")), str(tmp_path), 0)
+    for mode in ("eval", "sample", "export"):
+        assert cli.main(["--config=dyad:tiny", f"--workdir={tmp_path}", f"--mode={mode}"]) == 2
+        errors = capsys.readouterr().err
+        assert field_of(errors) == "config" and "dyad:tiny" in errors and "voting" in errors
+        # Typed, the team is the run's; there is no checkpoint.
+        arguments = ["--config=dyad:tiny", "--config.topology=voting"]
+        assert cli.main([*arguments, f"--workdir={tmp_path}", f"--mode={mode}"]) == 2
+        assert field_of(capsys.readouterr().err) == "workdir"
+
+
+def test_the_runs_own_values_are_named_where_the_configuration_has_others(tmp_path, capsys):
+    own = table.combine(load_preset("voting:tiny"), {"seed": 7, "data.size": 99, "steps": 3})
+    save_config(own, str(tmp_path), 0)
+    assert cli.main([TINY, f"--workdir={tmp_path}", "--mode=eval"]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note == "note: the run's own values hold: seed=7, data.size=99"
+    assert field_of(error) == "workdir"
+    # Without a difference there is no note.
+    assert cli.run_mode(own, "voting:tiny", str(tmp_path), "eval") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_a_run_set_is_not_blamed_on_its_evaluation(tmp_path):
+    save_config(table.combine(load_preset("voting"), {"eval.top_p": 0.5}), str(tmp_path), 0)
+    config = load_config(str(tmp_path), {"eval.temperature": 0.0})
+    assert config.eval.temperature == 0.0 and config.eval.top_p is None
+    with raises_for("eval.top_p"):
+        load_config(str(tmp_path), {"eval.temperature": 0.0, "eval.top_p": 0.5})
 
 
 def test_report_is_a_command_of_its_own(tmp_path, capsys):
@@ -451,9 +609,11 @@ def test_a_damaged_config_json_is_read_or_refused_in_one_line(checked, tmp_path)
             )
             *diff, last = errors.splitlines(keepends=True)
             assert status == 2 and is_one_line(last), errors
-            assert not diff or (
-                mode == "train" and all(line[0] in "+-" and len(line) < 400 for line in diff)
-            ), errors
+            if mode == "train":
+                assert all(line[0] in "+-" and len(line) < 400 for line in diff), errors
+            else:
+                assert len(diff) <= 1
+                assert all(line.startswith("note: ") and len(line) < 400 for line in diff), errors
             seen["enough" if last == ENOUGH else "refused"] += 1
 
     strike()

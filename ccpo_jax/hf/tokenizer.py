@@ -180,6 +180,14 @@ class Tokenizer:
             return ()
         return tuple(self.backend(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def reads_thinking(self) -> bool:
+        """Whether the chat template writes another prompt where the model may think."""
+        if self.backend.chat_template is None:
+            return False
+        turns = chat_template.conversation("")
+        written = [chat_template.render(self.backend, turns, thinking=on) for on in (False, True)]
+        return written[0] != written[1]
+
     def end_of_turn_id(self) -> int | None:
         """The first control token that the template writes after an assistant's words, or None."""
         if self.backend.chat_template is None:

@@ -1,11 +1,12 @@
 """`ccpo-jax replay FILE`: repeats an update that was left out and names its first bad number."""
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ccpo_jax.arguments import Parser, program_name
+from ccpo_jax.arguments import path as argument_path
 from ccpo_jax.errors import InputError, as_input_error, escape_control
 from ccpo_jax.fields import expand_home
 from ccpo_jax.learner.replay import NonFinite, SavedBatch, load_batch, locate_nonfinite
@@ -37,8 +38,8 @@ def main(arguments: Sequence[str]) -> int:
       0 where every number is finite, 1 where one is not, 2 where the file or its workdir cannot be
       read.
     """
-    parser = argparse.ArgumentParser(prog="ccpo-jax replay", description=__doc__)
-    parser.add_argument("file", help="<workdir>/not_finite/step-N-agent-K.npz")
+    parser = Parser(prog=f"{program_name()} replay", description=__doc__)
+    parser.add_argument("file", type=argument_path, help="<workdir>/not_finite/step-N-agent-K.npz")
     try:
         replayed = replay(parser.parse_args(arguments).file)
     except InputError as error:

@@ -13,7 +13,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from ccpo_jax.arguments import Parser, path
+from ccpo_jax.arguments import Parser, path, program_name
 from ccpo_jax.errors import InputError, as_input_error
 from ccpo_jax.report.load import load_run
 from ccpo_jax.report.page import render_page
@@ -42,7 +42,7 @@ def write_report(workdir: pathlib.Path, out: pathlib.Path | None = None) -> path
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. A mistake in it is one line on standard error and exit status 2."""
     parser = Parser(
-        prog="ccpo-jax report",
+        prog=f"{program_name()} report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -297,7 +297,8 @@ def make_evaluation(config: Config, sampling: SamplingParams) -> EvalConfig:
         if getattr(config.eval, name) is not None
     }
     return EvalConfig(
-        samples=config.eval.samples,
+        # At temperature 0 all samples are the same.
+        samples=1 if config.eval.temperature == 0 else config.eval.samples,
         batch_size=config.eval.batch_size,
         greedy=config.eval.greedy,
         sampling=dataclasses.replace(sampling, **changes),

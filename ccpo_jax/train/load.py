@@ -183,6 +183,8 @@ def load_team(config: Config, topology: Topology, layout: Layout, *, ratings: bo
             num_tokens=tokenizers[name].vocab_size,
             unused_ids=tokenizers[name].unused_ids,
         )
+    if config.thinking:
+        _check_thinking(tokenizers, config)
     if config.prompt_style not in PROMPTS:
         raise InputError(
             "prompt_style",
@@ -250,6 +252,19 @@ def _load_network(name: str, config: Config) -> tuple[Any, Any]:
             f"({network.vocab_size}); choose a model whose files belong together",
         )
     return network, tokenizer
+
+
+def _check_thinking(tokenizers: Mapping[str, Any], config: Config) -> None:
+    """Raises InputError where no model's chat template reads the switch."""
+    for tokenizer in tokenizers.values():
+        if run_with_timeout(config.load_time_limit, "model", tokenizer.reads_thinking):
+            return
+    names = ", ".join(config.model)
+    raise InputError(
+        "thinking",
+        f"has no effect: the chat template of {names:.200} does not read it; received True; leave "
+        "it out, or use a model such as Qwen3",
+    )
 
 
 def _role_prompt(role: str, style: str) -> Any:

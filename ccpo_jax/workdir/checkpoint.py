@@ -386,10 +386,18 @@ def _check_structure(step: int, saved: Mapping[str, list], target: Any) -> None:
         if in_checkpoint.get(name) != wanted.get(name):
             raise InputError(
                 "workdir",
-                f"the checkpoint of step {step} has {name} {in_checkpoint.get(name, 'missing')}, "
-                f"this configuration {wanted.get(name, 'missing')}; use the configuration "
-                "and version it was made with, or another --workdir",
+                f"{_difference(step, name, in_checkpoint.get(name), wanted.get(name))}; use the "
+                "configuration and version it was made with, or another --workdir",
             )
+
+
+def _difference(step: int, name: str, saved: str | None, wanted: str | None) -> str:
+    """How a checkpoint and a configuration differ in one array; None = there is none."""
+    if saved is None:
+        return f"the checkpoint of step {step} lacks {name}, which this run has as {wanted}"
+    if wanted is None:
+        return f"the checkpoint of step {step} holds {name} as {saved}, which this run lacks"
+    return f"the checkpoint of step {step} holds {name} as {saved}, which this run has as {wanted}"
 
 
 def _is_key(leaf: Any) -> bool:

@@ -488,3 +488,8 @@ def test_importing_the_loader_does_not_import_transformers():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout == "False\n"
+
+
+def test_a_template_is_asked_whether_it_reads_the_switch(family):
+    name, _, tokenizer = family
+    assert tokenizer.reads_thinking() == (name == "qwen3")

@@ -28,7 +28,6 @@ def rollouts_of(workdir) -> list[dict]:
 
 def small_run(preset: str, **changes):
     """The configuration of a tiny preset, cut down to seconds. `changes` are fields by their dotted name."""
-    config = load_preset(f"{preset}:tiny")
     sizes = {
         "steps": 2,
         "batch_size": 8,
@@ -41,8 +40,7 @@ def small_run(preset: str, **changes):
         "rollout_log.problems": 8,
         "rollout_log.every": 2,
     }
-    config.update_from_flattened_dict(sizes | changes)
-    return config
+    return changed_preset(f"{preset}:tiny", sizes, changes)
 
 
 def brief_run(steps: int, **changes):
@@ -65,10 +63,13 @@ def brief_run(steps: int, **changes):
         # Every response has a gradient, also one whose advantage is 0.
         "loss.entropy_bonus": 1e-3,
     }
-    values = sizes | changes
-    if not values["data.heldout"] and not values.get("data.eval"):
-        # Fields of evaluations that never happen are refused.
-        values = {name: value for name, value in values.items() if not name.startswith("eval")}
-    config = load_preset("voting:tiny")
-    config.update_from_flattened_dict(values)
+    return changed_preset("voting:tiny", sizes, changes)
+
+
+def changed_preset(name: str, sizes: dict, changes: dict):
+    """A preset in other sizes, which count as its own: they need not have an effect in every run."""
+    config = load_preset(name)
+    config.update_from_flattened_dict(sizes)
+    config.inherited.update(sizes)
+    config.update_from_flattened_dict(changes)
     return config
