@@ -1,6 +1,7 @@
 """From a configuration to the parts of a run."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from ccpo_jax.config import combine, parse
 from ccpo_jax.devices.sharding import Layout, make_mesh
 from ccpo_jax.presets import load_preset
 from ccpo_jax.train.build import (
+    build,
     make_advantage,
     make_evaluation,
     make_loss,
@@ -19,7 +21,7 @@ from ccpo_jax.train.build import (
     make_run_credit,
     make_topology,
 )
-from ccpo_jax.train.load import load_problems, response_lengths
+from ccpo_jax.train.load import TINY, load_problems, response_lengths
 from tests.support.errors import raises_for
 from tests.support.problems import ids, write_json
 
@@ -183,3 +185,27 @@ def test_a_loss_gets_its_own_fields_alone():
     )
     assert make_loss(config).hyper == (("clip_low", 0.1),)
     assert make_loss(config) == make_loss(config)
+
+
+def test_at_temperature_zero_one_sample_is_evaluated():
+    def samples_of(**fields):
+        config = parse(config_of("voting", **fields))
+        layout = Layout(make_mesh(devices=jax.devices()[:1]))
+        return make_evaluation(config, make_rollout(config, layout).sampling).samples
+
+    assert samples_of() == 4 and samples_of(**{"eval.samples": 3}) == 3
+    assert samples_of(**{"eval.temperature": 0.0}) == 1
+    assert samples_of(**{"eval.temperature": 0.5, "eval.samples": 2}) == 2
+
+
+def test_thinking_is_refused_where_no_chat_template_reads_it(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(TINY, folder)
+    config = config_of("voting:tiny", model=(str(folder),), thinking=True, **{"data.size": 600})
+    with raises_for("thinking") as error:
+        build(config, devices=jax.devices()[:1])
+    assert str(folder) in str(error.value)
+    settings = folder / "chat_template.jinja"
+    text = settings.read_text()
+    settings.write_text(text + "{% if enable_thinking %} think{% endif %}")
+    build(config, devices=jax.devices()[:1])
