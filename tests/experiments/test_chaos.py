@@ -39,6 +39,9 @@ def test_a_run_killed_twice_and_resumed_writes_the_lines_of_one_that_was_not(tmp
         "model": one_layer(tmp_path / "model"),
         "steps": steps,
         "data.heldout": 0,
+        # Nothing is evaluated, so fields of evaluations would be refused.
+        "eval.samples": None,
+        "eval.batch_size": None,
         "eval_every": 0,
         "log.tensorboard": False,
     }
