@@ -79,8 +79,8 @@ def _others(row: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
 
 def _several_values(columns: Mapping[str, Any], prefix: str, depth: int) -> Iterator[_Several]:
     numbered: dict[str, dict[str, tuple[str, Any]]] = {}
-    for name, value in columns.items():
-        value = plain(value)
+    for name, cell in columns.items():
+        value = plain(cell)
         if isinstance(value, Mapping):
             if depth > 1:
                 yield from _several_values(value, f"{prefix}{name}.", depth - 1)

@@ -222,11 +222,11 @@ class ProcessPool:
 
         # A worker that dies while it starts would die again; one that starts too slowly may not.
         self._failed_starts = 0 if worker.is_ready else self._failed_starts + 1
-        if not worker.is_ready:
-            if not worker.is_stalled or self._failed_starts >= _MAX_FAILED_STARTS:
-                raise RuntimeError(
-                    f"a worker could not start (exit status {status}); its own message is on stderr"
-                )
+        has_died = not worker.is_ready and not worker.is_stalled
+        if has_died or self._failed_starts >= _MAX_FAILED_STARTS:
+            raise RuntimeError(
+                f"a worker could not start (exit status {status}); its own message is on stderr"
+            )
 
         self._workers[self._workers.index(worker)] = _Worker(self._arguments)
         return TIMED_OUT if worker.is_stalled else CRASHED
@@ -282,11 +282,9 @@ class _Worker:
         self.last_sign_of_life = time.monotonic()
         self.jobs.extend(task.number for task in tasks)
         self._progress.set(-1, 0)
-        try:
+        # It may have died: `receive` will say so.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send((time_limit, tasks))
-        except (BrokenPipeError, ConnectionResetError):
-            # It has died: `receive` will say so.
-            pass
 
     def give_up_jobs(
         self,

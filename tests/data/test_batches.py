@@ -34,7 +34,7 @@ def test_an_epoch_is_a_fresh_permutation_and_no_batch_repeats(count, batch_size)
         ids(batch_at(pool, 0, step, batch_size)) for step in range(epochs * count // batch_size)
     ]
     assert all(len(set(batch)) == batch_size for batch in batches)
-    shown = [id for batch in batches for id in batch]
+    shown = [number for batch in batches for number in batch]
     seen = [tuple(shown[i : i + count]) for i in range(0, len(shown) - count + 1, count)]
     assert all(sorted(epoch) == sorted(ids(pool)) for epoch in seen)
     assert len(set(seen)) > len(seen) / 2
@@ -53,7 +53,7 @@ def test_a_set_smaller_than_the_batch_repeats():
 
 
 @pytest.mark.parametrize(
-    ("field", "count", "step", "batch_size"),
+    "field, count, step, batch_size",
     [("problems", 0, 0, 1), ("step", 3, -1, 1), ("batch_size", 3, 0, 0)],
 )
 def test_batches_of_nothing(field, count, step, batch_size):

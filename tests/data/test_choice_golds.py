@@ -11,7 +11,7 @@ NUMBERS = ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize(
-    ("gold", "letter"),
+    "gold, letter",
     [
         ("C", "C"),
         ("c", "C"),
@@ -78,7 +78,7 @@ def test_columns_of_indices_count_from_0(column, gold):
 
 
 @pytest.mark.parametrize(
-    ("options", "gold", "reason"),
+    "options, gold, reason",
     [
         (FOUR, "E", "gold is none of the options"),
         (FOUR, "AB", "gold is none of the options"),
@@ -132,7 +132,7 @@ def test_equal_options_may_stand_beside_the_gold():
 
 
 @pytest.mark.parametrize(
-    ("options", "gold"),
+    "options, gold",
     [
         (NUMBERS, 1),
         (NUMBERS, 2),
@@ -148,7 +148,7 @@ def test_one_row_alone_does_not_tell_names_from_texts(options, gold):
 
 
 @pytest.mark.parametrize(
-    ("options", "gold", "letter"),
+    "options, gold, letter",
     [
         (["0", "1", "2"], 1, "B"),
         (["A", "B", "C"], "B", "B"),

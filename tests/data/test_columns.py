@@ -84,7 +84,7 @@ def test_rows_without_what_a_problem_needs(row, reason):
 
 
 @pytest.mark.parametrize(
-    ("row", "column", "received"),
+    "row, column, received",
     [
         ({"text": "t", "label": 1}, "question", "text, label"),
         ({"question": "q"}, "answer", "question"),

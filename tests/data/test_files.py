@@ -76,7 +76,7 @@ BAD_FILES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "facts"), BAD_FILES)
+@pytest.mark.parametrize("name, content, facts", BAD_FILES)
 def test_bad_files_are_one_clear_line(name, content, facts, tmp_path):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -145,7 +145,7 @@ def test_encodings_without_a_mark(encoding, content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "fact"),
+    "content, fact",
     [
         (gzip.compress(JSONL, mtime=0)[:-9], "cut off"),
         (gzip.compress(JSONL, mtime=0)[:20], "cut off"),
@@ -200,7 +200,7 @@ def test_options_in_parquet(rows, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cells", "column"),
+    "cells, column",
     [
         ({"candidates": ["x", "y"]}, "candidates"),
         ({"option1": "x", "option2": "y"}, "option1"),

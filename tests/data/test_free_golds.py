@@ -13,7 +13,7 @@ def gold(**cells):
 
 
 @pytest.mark.parametrize(
-    ("solution", "expected"),
+    "solution, expected",
     [
         ("so \\boxed{3} and \\boxed{-3}", "3, -3"),
         ("$\\boxed{3}$ or $\\boxed{-3}$", "3, -3"),
@@ -61,7 +61,7 @@ def test_a_solution_under_the_name_of_an_answer():
     "solution", ["no box", "open \\boxed{1", "#### A heading\nno box", "\\boxed{}", "#### "]
 )
 def test_a_solution_without_an_end(solution):
-    with pytest.raises(UnusableRow, match="^empty gold$"):
+    with pytest.raises(UnusableRow, match=r"^empty gold$"):
         gold(solution=solution)
 
 
@@ -83,7 +83,7 @@ Unknown. - -- — ? ??? ... $-$ notfound TBD 略 见解析""".split()
     ],
 )
 def test_placeholders_are_no_golds(text):
-    with pytest.raises(UnusableRow, match="^gold is a placeholder$"):
+    with pytest.raises(UnusableRow, match=r"^gold is a placeholder$"):
         gold(answer=text)
 
 
@@ -122,10 +122,10 @@ def test_a_placeholder_beside_a_solution():
         {"answer": "unknown", "solution": "no box"},
         {"solution": "\\boxed{\\text{Proof}}"},
     ):
-        with pytest.raises(UnusableRow, match="^gold is a placeholder$"):
+        with pytest.raises(UnusableRow, match=r"^gold is a placeholder$"):
             gold(**cells)
     # A box in a proof is not what the problem asks for.
-    with pytest.raises(UnusableRow, match="^gold is a placeholder$"):
+    with pytest.raises(UnusableRow, match=r"^gold is a placeholder$"):
         gold(answer="proof", solution="so \\boxed{7}")
 
 
@@ -136,7 +136,7 @@ def test_placeholders_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "question", "answer"),
+    "row, question, answer",
     [
         ({"question": None, "problem": "2+2?", "answer": "4"}, "2+2?", "4"),
         ({"question": NAN, "problem": "2+2?", "answer": "4"}, "2+2?", "4"),
@@ -173,7 +173,7 @@ def test_the_first_full_column_of_merged_sets(row, question, answer):
     ],
 )
 def test_rows_without_any_full_column(row):
-    with pytest.raises(UnusableRow, match="^empty (question|gold)$"):
+    with pytest.raises(UnusableRow, match=r"^empty (question|gold)$"):
         parse_row(row)
 
 

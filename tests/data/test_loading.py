@@ -20,7 +20,7 @@ def test_defects_are_dropped_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "facts"),
+    "name, facts",
     [
         ("maht", ["'maht'", "did you mean 'math'", ", ".join(DATASETS)]),
         ("zzz", ["'zzz'", "synthetic/dyad"]),

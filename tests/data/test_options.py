@@ -98,7 +98,7 @@ def test_a_struct_of_labels_in_another_order():
 
 
 @pytest.mark.parametrize(
-    ("cells", "column"),
+    "cells, column",
     [
         ({"options": "A. Venus B. Mars"}, "options"),
         ({"choices": "['Venus', 'Mars']"}, "choices"),
@@ -135,7 +135,7 @@ def test_no_options_and_a_letter_are_no_mathematics():
 def test_columns_of_letters_may_be_empty_in_a_row():
     row = {"question": "1+1?", "A": None, "B": NAN, "C": "", "answer": "2"}
     assert parse_row(row).verifier == "math"
-    with pytest.raises(UnusableRow, match="^fewer than two options$"):
+    with pytest.raises(UnusableRow, match=r"^fewer than two options$"):
         parse_row(row | {"A": "Venus", "answer": "A"})
 
 

@@ -82,7 +82,7 @@ OPTIONS = {"question": "Which planet is red?", "options": ["Venus", "Mars"], "an
 
 
 @pytest.mark.parametrize(
-    ("text", "context"),
+    "text, context",
     [
         ("Which planet is red?\nA. Venus\nB. Mars\nAnswer: B", ""),
         ("Q: Which planet is red? A: Mars", ""),

@@ -60,7 +60,7 @@ def test_every_real_file_has_its_count(real_data):
 
 
 def test_real_golds(real_data):
-    rows = {int(id.split("/")[1]) for id in ids(load(str(real_data / "math_train.parquet")))}
+    rows = {int(name.split("/")[1]) for name in ids(load(str(real_data / "math_train.parquet")))}
     assert set(range(7500)) - rows == {
         1634,
         2195,

@@ -27,7 +27,7 @@ def test_gold_is_what_python_computes(task):
 
 
 @pytest.mark.parametrize(
-    ("task", "counts", "largest"), [("dyad", {4, 5, 6}, 9), ("voting", {4, 5, 6}, 9)]
+    "task, counts, largest", [("dyad", {4, 5, 6}, 9), ("voting", {4, 5, 6}, 9)]
 )
 def test_shape_of_the_problems(task, counts, largest):
     lengths, changes = set(), set()

@@ -10,7 +10,7 @@ QUESTION = {"question": "Which planet is red?"}
 
 
 @pytest.mark.parametrize(
-    ("cells", "column"),
+    "cells, column",
     [
         ({"candidates": ["Venus", "Mars"]}, "candidates"),
         ({"answer_choices": ["Venus", "Mars"]}, "answer_choices"),
@@ -44,7 +44,7 @@ def test_columns_that_are_options_by_name(cells, column, gold):
 
 
 @pytest.mark.parametrize(
-    ("cells", "column"),
+    "cells, column",
     [
         ({"planets": ["Venus", "Mars"], "answer": "B"}, "planets"),
         ({"planets": ["Venus", "Mars"], "answer": "(b)"}, "planets"),

@@ -26,7 +26,7 @@ def extract(text, context=NO_CONTEXT):
 
 
 @pytest.mark.parametrize(
-    ("text", "letter"),
+    "text, letter",
     [
         ("The answer is (B).", "B"),
         ("The answer is B", "B"),
@@ -88,7 +88,7 @@ def test_choice_extracts(text, letter):
     assert extract(text) == letter
 
 
-@pytest.mark.parametrize(("gold", "text", "correct"), REPORTED)
+@pytest.mark.parametrize("gold, text, correct", REPORTED)
 def test_reported_answers(gold, text, correct):
     assert is_correct("choice", gold, text) == correct
 
@@ -137,7 +137,7 @@ def test_most_texts_are_about_one_letter():
     assert len(ABOUT_ONE_LETTER) > 300
 
 
-@pytest.mark.parametrize(("text", "settled"), ABOUT_ONE_LETTER)
+@pytest.mark.parametrize("text, settled", ABOUT_ONE_LETTER)
 def test_a_letter_may_be_exchanged_for_another(text, settled):
     """As above, for texts that were not written as patterns."""
     for letter in string.ascii_uppercase:
@@ -222,7 +222,7 @@ def test_a_list_of_options_is_no_answer(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "letter"),
+    "text, letter",
     [
         ("<think>It may be (A).</think>\n\n(B)", "B"),
         ("<think>The answer is (A).", None),
@@ -246,7 +246,7 @@ def test_only_the_models_own_answer_is_read(text, letter):
 
 
 @pytest.mark.parametrize(
-    ("text", "letter"),
+    "text, letter",
     [
         ("The answer is (D).", "D"),
         ("The answer is (E).", None),
@@ -264,7 +264,7 @@ def test_labels_beyond_the_options_are_no_answer(text, letter):
 
 
 @pytest.mark.parametrize(
-    ("text", "letter"),
+    "text, letter",
     [
         ("The answer is: it snows.", "B"),
         ("Answer: It snows", "B"),
@@ -312,7 +312,7 @@ def test_options_that_are_letters_are_read_as_labels():
     assert extract("The answer is AB.", blood) == "D"
 
 
-@pytest.mark.parametrize(("gold", "letter"), [("B", "B"), ("b", "B"), ("(B)", "B"), ("B.", "B")])
+@pytest.mark.parametrize("gold, letter", [("B", "B"), ("b", "B"), ("(B)", "B"), ("B.", "B")])
 def test_choice_gold_is_any_way_of_writing_the_letter(gold, letter):
     assert check_gold("choice", gold) is None and is_correct("choice", gold, f"Answer: {letter}")
     assert not is_correct("choice", gold, "Answer: C")

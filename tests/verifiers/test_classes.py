@@ -219,7 +219,7 @@ def test_pairs_that_are_the_same_are_closed_transitively():
 
 
 @pytest.mark.parametrize(
-    ("equal", "expected"),
+    "equal, expected",
     [
         ({"x1"}, sets(["x", "1", "3"], ["2"])),
         ({"x1", "x2"}, sets(["x"], ["1", "3"], ["2"])),

@@ -7,7 +7,7 @@ from tests.support.verdicts import is_correct
 
 
 @pytest.mark.parametrize(
-    ("gold", "text", "verdict"),
+    "gold, text, verdict",
     [
         ("24", "6+2=8;8+9=17;17+7=24;Answer: 24", True),
         ("24", "Answer: 23; Answer: 24", True),

@@ -13,7 +13,7 @@ from tests.support.verdicts import is_correct
 
 
 @pytest.mark.parametrize(
-    ("gold", "answer"),
+    "gold, answer",
     [
         ("1/2", "0.5"),
         ("0.5", r"\frac12"),
@@ -85,7 +85,7 @@ def test_math_equivalent(gold, answer):
 
 
 @pytest.mark.parametrize(
-    ("gold", "answer"),
+    "gold, answer",
     [
         ("1/2", "0.51"),
         ("27", "28"),
@@ -131,7 +131,7 @@ def test_math_different(gold, answer):
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    "text, answer",
     [
         (r"\boxed{1} was wrong, it is \boxed{\frac{1}{\sqrt{2}}}.", r"\frac{1}{\sqrt{2}}"),
         (r"\boxed{7} and later \boxed{8", "7"),

@@ -11,7 +11,7 @@ EVALUATED = Context(evaluated=True)
 
 
 @pytest.mark.parametrize(
-    ("gold", "answer"),
+    "gold, answer",
     [
         ("3", "3"),
         ("1/2", "2/4"),
@@ -37,7 +37,7 @@ def test_numbers_that_are_worked_out_are_paid(gold, answer):
 
 
 @pytest.mark.parametrize(
-    ("gold", "answer"),
+    "gold, answer",
     [
         ("3", "7-4"),
         ("5050", r"\sum_{k=1}^{100}k"),
@@ -61,7 +61,7 @@ def test_set_ups_are_right_but_not_paid_where_a_number_is_asked_for(gold, answer
 
 
 @pytest.mark.parametrize(
-    ("question", "is_ordered"),
+    "question, is_ordered",
     [
         ("List the solutions in increasing order, separated by commas.", True),
         ("Enter the roots from least to greatest.", True),
@@ -83,7 +83,7 @@ def test_an_order_counts_where_the_question_asks_for_one(question, is_ordered):
 
 
 @pytest.mark.parametrize(
-    ("question", "gold", "answer", "is_right"),
+    "question, gold, answer, is_right",
     [
         ("What is 42 in base 8?", "52_8", "52", True),
         ("What is 42 in base 8?", "52", "52_8", True),
@@ -185,7 +185,7 @@ def test_hostile_answers_are_bounded(answer):
 
 
 @pytest.mark.parametrize(
-    ("gold", "answer", "is_right"),
+    "gold, answer, is_right",
     [
         (r"Adding both sides, we get $x=\boxed{\frac{3}{4}}$.", "0.75", True),
         (r"Adding both sides, we get $x=\boxed{\frac{3}{4}}$.", "3", False),

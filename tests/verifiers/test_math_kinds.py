@@ -943,11 +943,11 @@ def _pairs(kinds):
     ]
 
 
-@pytest.mark.parametrize(("gold", "answer"), _pairs(ACCEPTED))
+@pytest.mark.parametrize("gold, answer", _pairs(ACCEPTED))
 def test_gold_accepts(gold, answer):
     assert equivalent_math(gold, answer, Context())
 
 
-@pytest.mark.parametrize(("gold", "answer"), _pairs(REFUSED))
+@pytest.mark.parametrize("gold, answer", _pairs(REFUSED))
 def test_gold_refuses(gold, answer):
     assert not equivalent_math(gold, answer, Context())

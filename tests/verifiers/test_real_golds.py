@@ -22,9 +22,7 @@ REAL = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "stride", "rows", "empty", "unparsed"), REAL, ids=[row[0] for row in REAL]
-)
+@pytest.mark.parametrize("name, stride, rows, empty, unparsed", REAL, ids=[row[0] for row in REAL])
 def test_real_golds_equal_themselves(real_data, pool, name, stride, rows, empty, unparsed):
     parquet = pytest.importorskip("pyarrow.parquet", reason="reading parquet files needs pyarrow")
     table = parquet.read_table(real_data / f"{name}.parquet", columns=["answer"])

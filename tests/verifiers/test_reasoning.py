@@ -25,7 +25,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize(("opening", "closing"), PAIRS, ids=[pair[0] for pair in PAIRS])
+@pytest.mark.parametrize("opening, closing", PAIRS, ids=[pair[0] for pair in PAIRS])
 def test_a_thought_is_removed(opening, closing):
     assert "7" not in strip_reasoning(f"{opening} it is 7 {closing} It is 5.")
     assert strip_reasoning(f"{opening} it is 7 {closing} It is 5.").strip() == "It is 5."
@@ -34,7 +34,7 @@ def test_a_thought_is_removed(opening, closing):
 
 
 @pytest.mark.parametrize(
-    ("text", "spoken"),
+    "text, spoken",
     [
         ("<think>7</think>5<think>8</think>6", "56"),
         ("<think>7<think>8</think>9</think>5", "5"),

@@ -128,9 +128,11 @@ def _stands_alone(
     """Whether a letter is all of the last line, or begins the text as the label of an option."""
     if letters.is_item or letters.is_subject:
         return False
-    if letters.start >= last_start and _LONE_PREFIX.fullmatch(text, last_start, letters.start):
-        if _LONE_SUFFIX.fullmatch(without_contrast(text[letters.end :])):
-            return True
+    begins_last_line = letters.start >= last_start and _LONE_PREFIX.fullmatch(
+        text, last_start, letters.start
+    )
+    if begins_last_line and _LONE_SUFFIX.fullmatch(without_contrast(text[letters.end :])):
+        return True
     if letters.start < first_end and _LONE_PREFIX.fullmatch(text, first_start, letters.start):
         is_line = _LONE_SUFFIX.fullmatch(text, letters.end, first_end) is not None
         return is_line or letters.is_marked or LABEL_SUFFIX.match(text, letters.end) is not None

@@ -158,9 +158,9 @@ def _plus_minus(tokens: Sequence[Token], depth: int) -> list[Item]:
     for signs in (("+", "-"), ("-", "+")):
         signed = []
         for token in tokens:
-            if token.text in _PLUS_MINUS:
-                token = token._replace(text=signs[_PLUS_MINUS.index(token.text)])
-            signed.append(token)
+            is_both = token.text in _PLUS_MINUS
+            text = signs[_PLUS_MINUS.index(token.text)] if is_both else token.text
+            signed.append(token._replace(text=text))
         items.append(_read_item(signed, depth))
     return items
 

@@ -158,16 +158,22 @@ def _brackets(item: Item) -> str:
     return ("[" if interval.low_closed else "(") + ("]" if interval.high_closed else ")")
 
 
+def _are_same_equation(first: Item, second: Item) -> bool:
+    """Whether both are equations, with the same solutions."""
+    if first.difference is None or second.difference is None:
+        return False
+    return have_same_solutions(first.difference, second.difference)
+
+
 def accepts_item(gold: Item, item: Item) -> bool:
     """Whether a member of an answer says what a member of the gold says."""
     if gold.approximation is not None and accepts_item(gold.approximation, item):
         return True
-    if item.approximation is not None and is_rounded_by(item.approximation, item):
-        if accepts_item(gold, item.approximation):
-            return True
-    if gold.difference is not None and item.difference is not None:
-        if have_same_solutions(gold.difference, item.difference):
-            return True
+    rounded = item.approximation
+    if rounded is not None and is_rounded_by(rounded, item) and accepts_item(gold, rounded):
+        return True
+    if _are_same_equation(gold, item):
+        return True
     if gold.kind == "assignment" or item.kind == "assignment":
         return _accepts_assignment(gold, item)
     compare = _COMPARISONS.get((gold.kind, item.kind))

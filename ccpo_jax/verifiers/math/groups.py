@@ -41,7 +41,7 @@ def read_group(tokens: Sequence[Token], read: Reader, read_all: Callable) -> Ite
     if opening == r"\{":
         if closing != r"\}" or close_of(tokens, 0) != len(tokens) - 1:
             return None
-        return _set(inner, read, read_all)
+        return _set(inner, read_all)
     if close_of_pair(tokens) != len(tokens) - 1:
         return None
     parts, _ = split_at(inner, lambda token: token.text in (",", ";"))
@@ -112,7 +112,7 @@ def _interval(items: tuple[Item, ...], opening: str, closing: str) -> Item | Non
     )
 
 
-def _set(inner: Sequence[Token], read: Reader, read_all: Callable) -> Item:
+def _set(inner: Sequence[Token], read_all: Callable) -> Item:
     """A set of members, or of all numbers with a property."""
     if not inner:
         return Item("set", ("set", ()))

@@ -88,9 +88,7 @@ def read_based(tokens: Sequence[Token]) -> Item | None:
     rest = [token.text.lower() for token in tokens[position:] if token.text not in "{}()"]
     if not digits or not digits[0].isalnum() or not rest:
         return None
-    if rest[0] == "_":
-        rest = rest[1:]
-    elif rest[:2] == ["in", "base"]:
+    if rest[0] == "_" or rest[:2] == ["in", "base"]:
         rest = rest[1:]
     elif rest[0] != "base":
         return None
@@ -99,7 +97,7 @@ def read_based(tokens: Sequence[Token]) -> Item | None:
         return None
     base = NUMBER_WORDS.get(rest[0]) or (int(rest[0]) if rest[0].isdecimal() else 0)
     digits = digits.lower()
-    if not 2 <= base <= 36 or not digits[0].isdecimal() and tokens[position].text != "_":
+    if not 2 <= base <= 36 or (not digits[0].isdecimal() and tokens[position].text != "_"):
         return None
     if base == 10 and digits.isdecimal():
         node = parse_expression([tokens[0]._replace(kind="number", text=sign + digits)])

@@ -13,8 +13,17 @@ _GREEK = frozenset(
 
 # What marks the letters behind it as one name.
 _MARKS = frozenset(
-    [r"\overline", r"\vec", r"\overrightarrow", r"\hat", r"\mathcal", r"\tilde", r"\angle"]
-    + [r"\triangle", "|"]
+    [
+        r"\overline",
+        r"\vec",
+        r"\overrightarrow",
+        r"\hat",
+        r"\mathcal",
+        r"\tilde",
+        r"\angle",
+        r"\triangle",
+        "|",
+    ]
 )
 
 # What may stand in a name besides letters and marks.

@@ -100,6 +100,10 @@ def _with_unit(number: Sequence[Token], unit: Sequence[Token]) -> Item:
     return item._replace(unit=read_unit(unit) if unit else None)
 
 
+# What may stand between a sign of money and the digits of its amount.
+_BEFORE_DIGITS = ("-", ".", "{", r"\frac")
+
+
 def _without_currency(tokens: Sequence[Token]) -> tuple[Sequence[Token], Unit | None]:
     """Without the sign or code of money in front or behind."""
     sign: list[Token] = []
@@ -109,10 +113,10 @@ def _without_currency(tokens: Sequence[Token]) -> tuple[Sequence[Token], Unit | 
     front = 0
     while front < len(rest) - 1 and rest[front].text.lower() in CURRENCIES:
         front += 1
-    if front and rest[front].text in ("-", ".") or front and rest[front].kind == "number":
-        return [*sign, *rest[front:]], read_unit(rest[front - 1 : front])
-    if front and rest[front].text in ("{", r"\frac"):
-        return [*sign, *rest[front:]], read_unit(rest[front - 1 : front])
+    amount = rest[front:]
+    is_amount = front and (amount[0].kind == "number" or amount[0].text in _BEFORE_DIGITS)
+    if is_amount:
+        return [*sign, *amount], read_unit(rest[front - 1 : front])
     if len(rest) > 1 and rest[-1].kind == "sign" and rest[-1].text in CURRENCIES:
         return tokens[:-1], read_unit(rest[-1:])
     return tokens, None

@@ -85,7 +85,7 @@ _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 
 def known_name(word: str) -> str | None:
     """A unit's name in the singular, if it is known."""
-    word = word.lower() if len(word) > 1 else word.lower()
+    word = word.lower()
     for name in (word, word.removesuffix("s"), word.removesuffix("es")):
         if name in KNOWN:
             return name

@@ -110,7 +110,7 @@ def test_gsm8k_golds_behind_announcements(real_data):
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    "text, answer",
     [
         ("The answer is $x \\in [1,2)$.", "x \\in [1,2)"),
         ("The answer is [1, 2).", "[1, 2)"),

@@ -13,7 +13,7 @@ def answer_of(text: str) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    "text, answer",
     [
         ("<think>Perhaps \\boxed{3}? No.</think>\n\nThe answer is 5.", "5"),
         ("<think>Maybe \\boxed{42}. No, wrong.</think>\nThe answer is 43.", "43"),
@@ -30,7 +30,7 @@ def test_thoughts_are_not_read(text, answer):
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    "text, answer",
     [
         ("<answer>120</answer>", "120"),
         ("<answer>\n120\n</answer>", "120"),
@@ -51,7 +51,7 @@ def test_tags(text, answer):
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    "text, answer",
     [
         ("I first got $\\boxed{42}$, which is wrong. The final answer is $43$.", "43"),
         ("\\boxed{42}\n\nSo the answer is 43 apples.", "43"),
@@ -74,7 +74,7 @@ def test_the_last_statement_counts(text, answer):
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    "text, answer",
     [
         ("The answer is 5.\n\nQ: Tom has 6 dogs. How many?\nA: 6", "5"),
         ("A: 5\n\nQ: And this?\nA: 6", "5"),
@@ -95,7 +95,7 @@ def test_the_next_question_is_cut(text, answer):
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    "text, answer",
     [
         ("So she makes **$18** per day.", "$18"),
         ("So she makes **18 dollars** per day.", "18"),

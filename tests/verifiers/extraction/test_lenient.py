@@ -9,7 +9,7 @@ LENIENT = Context(extraction="lenient")
 
 
 @pytest.mark.parametrize(
-    ("gold", "text"),
+    "gold, text",
     [
         ("2.74", "Soucis : 2,74 $ a.."),
         ("1000.99", "the number is not 10 which is 1,000.99€"),
@@ -42,7 +42,7 @@ def test_lenient_right(gold, text):
 
 
 @pytest.mark.parametrize(
-    ("gold", "text"),
+    "gold, text",
     [
         ("2", "AZYUK2A"),
         ("9", "Answer $ \n 9 \n $"),
