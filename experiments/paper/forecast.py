@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from ccpo_jax.config import Config
 from ccpo_jax.data import DATASETS
+from ccpo_jax.fields import as_text
 from ccpo_jax.rl.credit import make_credit
 from ccpo_jax.rl.topology import agent_masks, variants
 from ccpo_jax.train.build import make_topology
@@ -341,7 +342,7 @@ def _typed(row, config: Config) -> str:
     changes = dict(row.overrides)
     if row.samples != 1.0:
         changes["group_size"] = config.group_size
-    return " ".join(f"--config.{name}={value}" for name, value in changes.items())
+    return " ".join(f"--config.{name}={as_text(value)}" for name, value in changes.items())
 
 
 def _clock(seconds: float) -> str:

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ccpo_jax.fields import as_text
 from experiments.paper.published import GSPO, MATH500, PAGE, REMOVED
 
 _SEEDS = (0, 1, 2)
@@ -197,7 +198,9 @@ def listing(table: Table, rows: Sequence[Row]) -> str:
     for row in table.rows:
         if row not in rows:
             continue
-        changes = " ".join(f"--config.{name}={value}" for name, value in row.overrides.items())
+        changes = " ".join(
+            f"--config.{name}={as_text(value)}" for name, value in row.overrides.items()
+        )
         size = f" group size x {row.samples:g}" if row.samples != 1.0 else ""
         figures = []
         for test_set, figure in row.figures.items():

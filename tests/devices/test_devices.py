@@ -15,6 +15,7 @@ import pytest
 
 from ccpo_jax import cli, models
 from ccpo_jax.devices import distributed
+from ccpo_jax.fields import as_text
 from ccpo_jax.train import loop as train
 from ccpo_jax.train.load import TINY
 from configs import voting
@@ -71,7 +72,7 @@ def start_all(count: int, devices: int, workdir, changes) -> list[subprocess.Pop
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "run.py", "--config=configs/voting.py:tiny", f"--workdir={workdir}"]
-    command += [f"--config.{name}={value}" for name, value in changes.items()]
+    command += [f"--config.{name}={as_text(value)}" for name, value in changes.items()]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
