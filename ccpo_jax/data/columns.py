@@ -126,7 +126,7 @@ def _choice_gold_column(row: Row, options: Options) -> str:
 
 
 def _free_answer(row: Row) -> tuple[str, dict[str, bool]]:
-    """(the answer of a row without options, what else could be options)."""
+    """``(gold, columns that may hold options)`` of a row without known options."""
     name = options_by_name(row, COLUMNS)
     if name:
         known = ", ".join(OPTIONS_COLUMNS)

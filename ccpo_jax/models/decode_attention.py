@@ -603,7 +603,7 @@ def verify(
 
 
 def _difference(step: Callable, group: int, size: int, rows: int, slots: int) -> float:
-    """The largest difference from `attention`, for random rows that differ in every respect."""
+    """The largest difference from `attention`, for rows of different lengths and positions."""
     batch, heads = 2, 1
     # Inputs are made on the host: on the device every operation would be one more program to
     # compile.

@@ -196,7 +196,7 @@ class ProcessPool:
                     # This process was, and with it most likely its workers: their time begins anew.
                     worker.last_sign_of_life = now
                 if worker.process.poll() is not None:
-                    # What it forked may live on and keep the pipe open.
+                    # A process that it forked may still run and keep the pipe open.
                     worker.kill()
 
                 limit = self._wall_limit if worker.is_ready else self._start_limit

@@ -260,7 +260,7 @@ class Summary(NamedTuple):
 
 
 class _Weights(NamedTuple):
-    """How often a bootstrap replicate counts what was measured; in the first, everything once.
+    """How often each measurement counts in a bootstrap replicate; the first counts each once.
 
     Attributes:
       prompt: ``[1 + draws, B]``.
@@ -311,7 +311,7 @@ def _named(who: int | str, figures: dict[str, np.ndarray]) -> dict:
 
 
 def _bootstrap_weights(prompts: int, replicates: int, rng, *, draws: int, over: str) -> _Weights:
-    """Draws replicates of each prompt, and with `over="both"` prompts as well."""
+    """Resamples the replicates of each prompt, and with ``over="both"`` the prompts too."""
     even = np.full(replicates, 1 / replicates)
     replicate = rng.multinomial(replicates, even, size=(draws, prompts))
     prompt = np.ones((draws, prompts))

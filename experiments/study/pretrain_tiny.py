@@ -419,7 +419,7 @@ def score(
 
 
 def _answers(texts: Sequence[Sequence[str]]) -> np.ndarray:
-    """``[B, N]`` what each text answers, "" for nothing."""
+    """``[B, N]`` answers of the texts; "" where a text has none."""
     rows = []
     for row in texts:
         rows.append([extract_exact(text, Context()) or "" for text in row])

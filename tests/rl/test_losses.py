@@ -80,7 +80,7 @@ def test_vmap(loss):
 @every
 @pytest.mark.parametrize("garbage", [0.0, -1e30, 1e30, np.nan, np.inf])
 def test_padding_changes_nothing(loss, garbage):
-    """Mask means slice: columns and rows of garbage leave loss, metrics and gradient as they are."""
+    """Masked columns and rows of garbage change neither loss nor metrics nor gradient."""
     new, old, advantage, mask = batch()
 
     def pad(x, value):

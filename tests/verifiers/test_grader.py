@@ -1,4 +1,4 @@
-"""What a grader asks of its pool."""
+"""The items that a grader sends to its pool, and the verdicts that it gives back."""
 
 from ccpo_jax.data import Problem
 from ccpo_jax.verifiers import Context, Item

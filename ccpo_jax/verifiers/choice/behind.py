@@ -36,7 +36,7 @@ _BEST = re.compile(
 )
 _RIGHT_IN_CHINESE = re.compile(r"\s*(?:选项|项)?\s*(?:是|为)?(?:唯一)?(?:正确|对的)")
 
-# A statement is true; of a bare letter, a variable of the question, it says nothing.
+# "Statement B is true" names an option; "B is true" may speak of a variable of the question.
 _TRUE = re.compile(rf"(?i)[\s)\]}}>,:]*+{_BE}(?:thus |therefore |clearly |indeed )*true\b")
 
 # What "only" makes the answer: "only (B) agrees with the text".
