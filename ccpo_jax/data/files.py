@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import pathlib
+import re
 import zlib
 from typing import Any, NamedTuple
 
@@ -20,6 +21,12 @@ _ARCHIVES = {
     b"\xfd7zXZ\x00": "an xz file",
     b"\x28\xb5\x2f\xfd": "a Zstandard file",
 }
+
+# Stands in a checkout in place of a large file.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+# Bytes that no text of one byte a character has.
+_CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class LocatedRow(NamedTuple):
@@ -61,11 +68,17 @@ def _read_rows(path: pathlib.Path) -> list[LocatedRow]:
     for beginning, kind in _ARCHIVES.items():
         if content.startswith(beginning):
             raise ValueError(f"this is {kind}; unpack it, or compress with gzip")
+    if content.startswith(_LFS_POINTER):
+        raise ValueError(
+            "this is a Git LFS pointer and not the file itself; fetch the file with `git lfs pull`"
+        )
 
     text = _decode(content)
     beginning = text.lstrip()[:1]
     if not beginning:
         raise ValueError("the file is empty")
+    if beginning == "<":
+        raise ValueError("this is a page of HTML or XML; download the file itself")
     if beginning == "[":
         return _parse_json_list(text)
     if beginning == "{":
@@ -86,7 +99,14 @@ def _decode(content: bytes) -> str:
     if encoding.startswith(("utf-16", "utf-32")):
         with contextlib.suppress(UnicodeDecodeError):
             return content.decode(encoding)
-    return content.decode("utf-8-sig")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if _CONTROL_BYTES.search(content):
+            raise ValueError(f"{error}; the file is not text in UTF-8") from error
+        raise ValueError(
+            f"{error}; the text seems to be Latin-1 or Windows-1252: save it as UTF-8"
+        ) from error
 
 
 def _read_parquet(content: bytes) -> list[LocatedRow]:

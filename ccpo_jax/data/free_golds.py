@@ -22,8 +22,14 @@ _PLACEHOLDERS = frozenset(
         *("not available", "not provided", "not given", "no gold", "no answer", "no final answer"),
         *("no answer given", "no answer provided", "see solution", "see solutions"),
         *("see the solution", "see explanation", "see above", "see below", "see proof"),
-        # Chinese: omitted, none, no answer, see the analysis.
-        *("略", "无", "无答案", "见解析"),
+        # Any of many answers is right.
+        *("answers vary", "answers may vary", "answers will vary", "answers can vary"),
+        *("answer varies", "answer may vary", "answer will vary", "answers could vary"),
+        *("various answers", "various answers possible", "various answers are possible"),
+        *("many answers possible", "many answers are possible", "many possible answers"),
+        *("multiple answers possible", "multiple answers are possible", "open ended", "open-ended"),
+        # Chinese: omitted, none, no answer, see the analysis, the answer is not unique.
+        *("略", "无", "无答案", "见解析", "答案不唯一"),
     )
 )
 _PROOFS = frozenset(

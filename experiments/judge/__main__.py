@@ -3,8 +3,8 @@
     python -m experiments.judge --set math_verify=FILE --set gsm8k=FILE --golds=FILE.parquet \
         --out=experiments/judge/results/comparison.json
 
-Prints how many verdicts of each grader agree with the right ones (false positives / false
-negatives), then every disagreement, what is falsely paid first.
+Prints every disagreement, what is falsely paid first; then a table: how many verdicts of each grader
+agree with the right ones (false positives / false negatives).
 """
 
 import argparse

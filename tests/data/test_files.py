@@ -71,7 +71,17 @@ BAD_FILES = [
     ("x.txt", LOGIQA + "\nb\nthe end\n", ["line 9", "eight lines", "3 lines to the end"]),
     ("x.txt", LOGIQA.replace("\nb\n", "\nz\n"), ["line 1", "received ['', 'z']"]),
     ("x.txt", LOGIQA.replace("\nb\n", "\nb\nmore\n") + LOGIQA, ["line 9", "eight lines"]),
-    ("x.txt", b"\xff\xfe\x00", ["'utf-8' codec can't decode"]),
+    ("x.txt", b"\xff\xfe\x00", ["'utf-8' codec can't decode", "not text"]),
+    ("x.jsonl", '{"question": "Café?", "answer": "1"}'.encode("latin-1"), ["Latin-1", "UTF-8"]),
+    ("x.json", '[{"question": "“Why?”", "answer": "1"}]'.encode("cp1252"), ["Windows-1252"]),
+    ("x.txt", LOGIQA.replace("Cats", "Où").encode("latin-1"), ["Latin-1", "position"]),
+    ("x.jsonl", b"\x80\x04\x95\x10\x00\x00\x00", ["not text"]),
+    (
+        "x.parquet",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n",
+        ["Git LFS pointer", "git lfs pull"],
+    ),
+    ("x.json", "\n<!DOCTYPE html>\n<html></html>\n", ["HTML"]),
     ("x.parquet", b"PAR1 and no more", ["x.parquet: "]),
 ]
 
