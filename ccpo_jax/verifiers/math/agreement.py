@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from ccpo_jax.verifiers.math.evaluation import Number, as_float
+from ccpo_jax.verifiers.math.evaluation import Number, agree_where_real, as_float, hides_signs
 from ccpo_jax.verifiers.math.expressions import CONSTANTS, REPEATING, Node, symbols_of
 from ccpo_jax.verifiers.math.items import Item
 from ccpo_jax.verifiers.math.relations import real_number
@@ -25,6 +25,8 @@ def accepts_expression(gold: Item, item: Item) -> bool:
     """Numbers and expressions: exact, or a decimal that rounds; their units must not differ."""
     if gold.value is not None and gold.value == item.value:
         return _agree_units(gold, item)
+    if _same_where_real(gold, item):
+        return _agree_units(gold, item)
     if _same_percent(gold, item):
         return True
     if _convertible(gold, item):
@@ -36,6 +38,13 @@ def accepts_expression(gold: Item, item: Item) -> bool:
     if gold.loose is not None and item.unit is not None:
         return accepts_expression(gold.loose, item)
     return False
+
+
+def _same_where_real(gold: Item, item: Item) -> bool:
+    """Whether expressions agree where both are real; ln x is not ln |x|, which is so everywhere."""
+    if gold.node is None or item.node is None or hides_signs(gold.node):
+        return False
+    return agree_where_real(gold.value, item.value)
 
 
 def has_no_unknowns(item: Item) -> bool:

@@ -8,6 +8,7 @@ from ccpo_jax.verifiers.math.agreement import accepts_expression, has_no_unknown
 from ccpo_jax.verifiers.math.equations import have_same_solutions
 from ccpo_jax.verifiers.math.evaluation import (
     Number,
+    agree_where_real,
     as_float,
     is_close,
     number_key,
@@ -162,6 +163,8 @@ def _are_same_equation(first: Item, second: Item) -> bool:
     """Whether both are equations, with the same solutions."""
     if first.difference is None or second.difference is None:
         return False
+    if agree_where_real(first.value, second.value):
+        return True
     return have_same_solutions(first.difference, second.difference)
 
 

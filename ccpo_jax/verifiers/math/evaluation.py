@@ -33,10 +33,13 @@ _CANCELLED = Fraction(1, 10**45)
 # Digits of a canonical value.
 _KEY_DIGITS = 25
 
-# Where the symbols are positive, and where some are negative; both are looked at where an
-# expression has an absolute value.
+# Where the symbols are positive, and where some are negative or larger: sqrt(x^2) is x at the
+# former alone. At the latter an expression without a real value has none.
 _POINTS = (0, 1)
 _SIGNED_POINTS = (3, 4, 5, 6)
+_LETTER_POINTS = (7, 8, 9, 10, 11)
+_REAL_POINTS = (*_SIGNED_POINTS, *_LETTER_POINTS, 12)
+_MAX_OPERATIONS_AT_REAL_POINTS = 1_000
 
 # Where equations are compared: their sides differ by a factor that is the same everywhere.
 _EQUATION_POINTS = (0, 1, 2)
@@ -47,6 +50,9 @@ _RANGES = {
     0: (Fraction(3, 10), Fraction(13, 20)),
     1: (Fraction(11, 10), Fraction(7, 5)),
     2: (Fraction(1, 5), Fraction(2)),
+    9: (Fraction(1, 20), Fraction(1, 10)),
+    11: (Fraction(4), Fraction(5)),
+    12: (Fraction(12), Fraction(10)),
 }
 
 # An integer, or a floating-point number, real or complex, of the context below.
@@ -78,17 +84,39 @@ def value_of(node: Node) -> Value:
     if node.kind == "number" and isinstance(node.value, Fraction):
         return ("number", node.value.numerator, node.value.denominator)
     names = symbols_of(node) - CONSTANTS
-    points = _POINTS[: 1 if not names else None]
-    if names and _hides_signs(node):
-        points += _SIGNED_POINTS
-    numbers = [_Evaluation(point).value(node) for point in points]
+    first = _Evaluation(0).value(node)
     if not names and not _is_applied(node):
-        return number_key(numbers[0])
+        return number_key(first)
     # Rational or not is an accident of the path there: the root of x, squared, is x.
-    digits = tuple(digits_key(number) for number in numbers)
-    if not _is_applied(node) and all(key == digits[0] for key in digits):
-        return number_key(numbers[0])
+    digits = [digits_key(first)]
+    if names:
+        digits.append(digits_key(_Evaluation(1).value(node)))
+        digits += [_real_key(node, point) for point in _REAL_POINTS]
+    if not _is_applied(node) and all(key in (digits[0], None) for key in digits):
+        return number_key(first)
     return ("expression", *digits)
+
+
+def _real_key(node: Node, point: int) -> Value | None:
+    """The digits of an expression at a point; None where it is not real there."""
+    try:
+        return digits_key(_Evaluation(point, real=True).value(node))
+    except Undefined:
+        return None
+
+
+def agree_where_real(first: object, second: object) -> bool:
+    """Whether the values of two expressions agree wherever both are real, and at positive numbers.
+
+    sqrt(x) sqrt(y) is sqrt(xy), which is real also where x and y are negative.
+    """
+    if not isinstance(first, tuple) or not isinstance(second, tuple) or len(first) != len(second):
+        return False
+    if first[0] != second[0] or first[0] not in ("expression", "equation"):
+        return False
+    return all(
+        one == other or None in (one, other) for one, other in zip(first, second, strict=True)
+    )
 
 
 def numeric(node: Node) -> Number:
@@ -113,8 +141,23 @@ def differences(left: Node, right: Node) -> list[Number]:
     Raises:
       Undefined: if it has no value there.
     """
-    difference = Node("add", children=(left, Node("negative", children=(right,))))
-    return [at_point(difference, point) for point in _EQUATION_POINTS]
+    return [at_point(_difference(left, right), point) for point in _EQUATION_POINTS]
+
+
+def difference_keys(left: Node, right: Node) -> list[Value | None]:
+    """Left minus right wherever it is compared, as shares of the first; None where not real.
+
+    Raises:
+      Undefined: if it has no value at one of the three points.
+    """
+    first, *others = differences(left, right)
+    keys: list[Value | None] = [digits_key(number / first) for number in others]
+    scaled = Node("divide", children=(_difference(left, right), Node("number", first)))
+    return keys + [_real_key(scaled, point) for point in _REAL_POINTS]
+
+
+def _difference(left: Node, right: Node) -> Node:
+    return Node("add", children=(left, Node("negative", children=(right,))))
 
 
 def is_close(first: Number, second: Number, tolerance: Fraction = _CANCELLED) -> bool:
@@ -182,11 +225,11 @@ def as_float(number: Number) -> Number:
     return number
 
 
-def _hides_signs(node: Node) -> bool:
+def hides_signs(node: Node) -> bool:
     """Whether an expression has an absolute value, or chooses or rounds numbers."""
     if node.kind == "call" and node.value in ("abs", "floor", "ceil", "min", "max"):
         return True
-    return any(_hides_signs(child) for child in node.children)
+    return any(hides_signs(child) for child in node.children)
 
 
 def _is_applied(node: Node) -> bool:
@@ -196,29 +239,37 @@ def _is_applied(node: Node) -> bool:
 
 @lru_cache(maxsize=4096)
 def _coordinate(name: str, point: int) -> Fraction:
-    """Where a symbol stands at a point: a number that its name decides.
-
-    Almost all are positive: sqrt(1/n) is 1/sqrt(n) for the numbers that are meant.
-    """
+    """Where a symbol stands at a point: a number that its name decides."""
     digest = hashlib.sha256(f"{point // 2} {name}".encode()).digest()
     share = Fraction(1 + int.from_bytes(digest[:3]), 2**24 + 43)
     low, width = _RANGES.get(point, (Fraction(1, 3), 3))
     number = low + width * share
     is_negative = point in _SIGNED_POINTS and (digest[3] + point) % 2
+    if point in _LETTER_POINTS:
+        # Each two letters have different signs at one of these points, by the bits of their codes.
+        code = ord(name) % 32 if len(name) == 1 else 1 + digest[3] % 31
+        is_negative = code >> _LETTER_POINTS.index(point) & 1
     return -number if is_negative else number
 
 
 class _Evaluation:
-    """One evaluation at one point, with a bound on its operations."""
+    """One evaluation at one point, with a bound on its operations.
 
-    def __init__(self, point: int, symbols: Mapping[str, Number] | None = None):
+    With `real` an expression with a step that is not real is undefined.
+    """
+
+    def __init__(
+        self, point: int, symbols: Mapping[str, Number] | None = None, *, real: bool = False
+    ):
         self.point = point
         self.symbols = dict(symbols or {})
         self.operations = 0
+        self.max_operations = _MAX_OPERATIONS_AT_REAL_POINTS if real else _MAX_OPERATIONS
+        self.real = real
 
     def value(self, node: Node) -> Number:
         self.operations += 1
-        if self.operations > _MAX_OPERATIONS:
+        if self.operations > self.max_operations:
             raise Undefined("too many operations")
         try:
             if node.kind == "series":
@@ -233,6 +284,8 @@ class _Evaluation:
         except (ZeroDivisionError, OverflowError, TypeError, KeyError) as error:
             raise Undefined(str(error)) from error
         number = _bounded(number)
+        if self.real and not is_real(number):
+            raise Undefined("not real")
         if isinstance(number, Fraction):
             # Long numbers cost more.
             self.operations += number.numerator.bit_length() // 200
@@ -392,7 +445,8 @@ def _factorial(operands: list[Number]) -> Number:
     (number,) = operands
     if _is_integer(number) and 0 <= number <= _MAX_FACTORIAL:
         return Fraction(math.factorial(int(number)))
-    if isinstance(number, Fraction) and 0 <= number < 2**60:
+    is_pole = _is_integer(number) and number < 0
+    if isinstance(number, Fraction) and abs(number) < 2**60 and not is_pole:
         return _mp.gamma(as_float(number) + 1)
     if not isinstance(number, Fraction) and _mp.isfinite(number) and abs(number) < 2**60:
         return _mp.gamma(number + 1)

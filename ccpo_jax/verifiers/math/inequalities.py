@@ -8,8 +8,8 @@ from ccpo_jax.verifiers.math.evaluation import (
     Number,
     Undefined,
     at_point,
+    difference_keys,
     differences,
-    digits_key,
     is_close,
     is_real,
     value_of,
@@ -50,15 +50,15 @@ def _inequality_value(left: Node, right: Node, operator: str) -> tuple:
         return ("statement", operator, value_of(left), value_of(right))
     try:
         values = differences(left, right)
+        if not all(map(is_real, values)) or any(value == 0 for value in values):
+            raise Unread("no real difference")
+        ratios = difference_keys(left, right)
     except Undefined as error:
         raise Unread(str(error)) from error
-    if not all(map(is_real, values)) or any(value == 0 for value in values):
-        raise Unread("no real difference")
     if operator == r"\ne":
-        return ("unequal", *(digits_key(value / values[0]) for value in values[1:]))
+        return ("unequal", *ratios)
     is_closed, direction = ORDER[operator]
     sign = direction if values[0] > 0 else -direction
-    ratios = [digits_key(value / values[0]) for value in values[1:]]
     return ("inequality", is_closed, sign, *ratios)
 
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 from ccpo_jax.verifiers.math.evaluation import (
     Number,
     Undefined,
+    difference_keys,
     differences,
-    digits_key,
     is_real,
     numeric,
     value_of,
@@ -157,13 +157,11 @@ def _equation_value(left: Node, right: Node) -> tuple:
     """Left minus right up to a factor: what equations that say the same share."""
     try:
         values = differences(left, right)
+        if any(isinstance(value, Fraction) and value == 0 for value in values):
+            raise Unread("an identity")
+        return ("equation", *difference_keys(left, right))
     except Undefined as error:
         raise Unread(str(error)) from error
-    first = values[0]
-    if any(isinstance(value, Fraction) and value == 0 for value in values):
-        raise Unread("an identity")
-    ratios = [digits_key(value / first) for value in values[1:]]
-    return ("equation", *ratios)
 
 
 def _congruence(sides: list[list[Token]], read: Reader) -> Item:
