@@ -37,6 +37,9 @@ def equivalent_math(gold: str, answer: str, context: Context) -> bool:
     number = plain_number(answer)
     if gold_number is not None and number is not None:
         if gold_number.value == number.value:
+            is_fraction = number.value.denominator == 1 and re.search(r"/|frac", answer)
+            if context.evaluated and is_fraction:
+                return is_worked_out(read_answer(gold), read_answer(answer))
             return True
         if not may_round(gold_number, number):
             return False
@@ -173,7 +176,8 @@ def _text(answer: str) -> str:
 
 def _is_no_answer(gold: str) -> bool:
     """Whether a gold stands for the lack of one, such as "proof"."""
-    if not gold.strip():
+    if gold.strip() in ("", "None"):
+        # The second is what Python writes for a missing value.
         return True
     if len(gold) > 60:
         return False

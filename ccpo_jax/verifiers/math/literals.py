@@ -31,7 +31,7 @@ def read_words(tokens: Sequence[Token]) -> Item | None:
         elif token.kind in ("letters", "number"):
             word = token.text.lower() if len(token.text) > 1 or token.in_text else token.text
             words += SYNONYMS.get(word, word).split()
-        elif token.text not in _PUNCTUATION:
+        elif token.text not in _PUNCTUATION or (token.text == "-" and index == 0):
             words.append(token.text)
     meaning = [word for word in words if word not in FILLERS] or words
     stems = tuple(_stem(word) for word in meaning)

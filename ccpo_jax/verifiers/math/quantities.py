@@ -215,12 +215,25 @@ def _is_unit(tokens: Sequence[Token]) -> bool:
                 return False
             if index == 0 and _is_short_magnitude(token):
                 return False
+            is_behind_text = index > 0 and tokens[0].in_text and not token.in_text
+            if is_behind_text and known_name(word) is None:
+                # In "5 cm x" the last letter is a factor.
+                return False
         elif token.kind == "number":
             if not {part.text for part in tokens[max(0, index - 3) : index]} & {"^"}:
+                return False
+        elif token.text == "^":
+            if not _is_measure(tokens[index - 1]):
                 return False
         elif token.text not in _UNIT_SIGNS and token.text not in CURRENCIES:
             return False
     return _depth(tokens) == 0
+
+
+def _is_measure(token: Token) -> bool:
+    """Whether a word may have a power: cm^2 and units^2, but not apples^2."""
+    word = token.text.lower()
+    return known_name(word) is not None or word in ("unit", "units", "u", ")", "}")
 
 
 def _is_short_magnitude(token: Token) -> bool:

@@ -19,6 +19,24 @@ _ORDER = re.compile(
 )
 
 
+# "Find the next three terms": they are listed as they follow.
+_TERMS = re.compile(
+    r"\b(?:what are|find|write|write down|list|give|determine|state|calculate|compute|predict|"
+    r"fill in|name) (?:(?:out|down|me|us) )?(?:the )?(?:next|first|last) "
+    r"(?:two|three|four|five|six|seven|eight|nine|ten|\d{1,2}|\$\d{1,2}\$|few|several) "
+    r"(?:\w+ )?(?:terms|numbers|letters|elements|entries|members|values)\b",
+    re.IGNORECASE,
+)
+
+# One pair; of several pairs any may be first.
+_PAIR = re.compile(
+    r"\b(?:the|an|one) ordered (?:pair|triple|triplet|quadruple|tuple)\b", re.IGNORECASE
+)
+_SEVERAL = re.compile(
+    r"\b(?:all|each|every|solutions|(?:pairs|triples|triplets|quadruples|tuples))\b",
+    re.IGNORECASE,
+)
+
 _BASE = re.compile(
     r"\bbase[- ]*+(?:\$|\\text\{|_|\{)*+"
     r"(\d{1,2}|two|three|four|five|six|seven|eight|nine|sixteen)\b"
@@ -48,4 +66,7 @@ def asks_for_order(question: str) -> bool:
       >>> asks_for_order("List them from least to greatest."), asks_for_order("Find all roots.")
       (True, False)
     """
-    return _ORDER.search(question[-_MAX_CHARS:]) is not None
+    text = question[-_MAX_CHARS:]
+    if _ORDER.search(text) or _TERMS.search(text):
+        return True
+    return _PAIR.search(text) is not None and _SEVERAL.search(text) is None

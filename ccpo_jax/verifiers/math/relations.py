@@ -6,6 +6,7 @@ from fractions import Fraction
 from ccpo_jax.verifiers.math.evaluation import (
     Number,
     Undefined,
+    as_float,
     difference_keys,
     differences,
     is_real,
@@ -63,6 +64,8 @@ def _equality(sides: list[list[Token]], operators: list[str], read: Reader) -> I
         if exact == 1 and is_name(sides[0]):
             # x \approx 11 says what x is.
             exact = len(sides)
+        elif not all(is_near(read(sides[exact - 1]), read(side)) for side in sides[exact:]):
+            raise Unread("two answers with an approximate sign")
     exact_sides = sides[:exact]
 
     if len(exact_sides) == 2 and is_name(exact_sides[1]) and not is_name(exact_sides[0]):
@@ -85,6 +88,28 @@ def _equality(sides: list[list[Token]], operators: list[str], read: Reader) -> I
         raise Unread("a false equation")
     value = _equation_value(nodes[0], nodes[1])
     return Item("relation", value, difference=_difference(nodes[0], nodes[1]))
+
+
+def is_near(item: Item, approximation: Item) -> bool:
+    """Whether an approximation may be meant: 7 is not about 9, but 22/3 is about 7.3."""
+    number, rounded = real_number(item), real_number(approximation)
+    if number is None or rounded is None or approximation.node is None:
+        return True
+    if item.is_percent != approximation.is_percent or item.unit != approximation.unit:
+        return True
+    difference = abs(as_float(number) - as_float(rounded))
+    if difference <= abs(as_float(number)) / 1000:
+        return True
+    node = approximation.node
+    if node.kind == "negative":
+        node = node.children[0]
+    if node.kind != "number" or not isinstance(node.value, Fraction):
+        return bool(difference <= abs(as_float(number)) / 20)
+    if node.decimals is not None and node.decimals >= 0:
+        return bool(difference * 10**node.decimals < 1)
+    digits = str(node.value)
+    zeros = len(digits) - len(digits.rstrip("0")) if node.value else 0
+    return bool(difference <= 10**zeros / 2) if zeros else bool(difference < 1)
 
 
 def _difference(left: Node, right: Node) -> Node:

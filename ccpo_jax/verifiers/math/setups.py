@@ -38,13 +38,23 @@ def _is_written_out(node: Node) -> bool:
     if node.kind == "negative":
         return _is_written_out(node.children[0])
     if node.kind == "divide":
-        return all(_is_integer(child) for child in node.children)
+        # 12/2 is a set-up of 6.
+        return all(map(_is_integer, node.children)) and not _is_whole(node)
     if node.kind == "power" and _is_ten(node.children[0]):
         return _is_integer(node.children[1]) and not _is_small(node.children[1])
     if node.kind == "multiply" and node.children[1].kind == "power":
         base, exponent = node.children[1].children
         return node.children[0].kind == "number" and _is_ten(base) and _is_integer(exponent)
     return False
+
+
+def _is_whole(node: Node) -> bool:
+    """Whether a number is an integer."""
+    try:
+        value = value_of(node)
+    except Undefined:
+        return False
+    return value[0] == "number" and value[2] == 1
 
 
 def _is_small(node: Node) -> bool:

@@ -88,6 +88,9 @@ _LINE_SPACE = re.compile(r"\\\\\s*+\[\s*+-?[\d.]++\s*+(?:pt|em|ex|mm|cm)\s*+\]")
 # 0.(3) is 0.333...
 _PERIOD_IN_BRACKETS = re.compile(r"(?<=\d)\.\((\d{1,20})\)")
 
+# A sum of money that begins with its sign.
+_DOLLAR = re.compile(r"^(\s*+-?\s*+)\$(?=\s*+-?[\d.])")
+
 # "8 a.m.": one word.
 _MERIDIAN = re.compile(r"(?<![A-Za-z])([AaPp])\.\s?([Mm])(?:\.|(?![A-Za-z]))")
 
@@ -112,6 +115,9 @@ def tokenize(answer: str, *, thousands: bool = True) -> list[Token]:
       >>> [token.text for token in tokenize(r"\left(\dfrac12, 1{,}000\text{ cm}\right)")]
       ['(', '\\frac', '12', ',', '1000', 'cm', ')']
     """
+    if answer.count("$") == 1:
+        # One sign alone opens no formula: it is a dollar.
+        answer = _DOLLAR.sub(r"\1\\$", answer)
     latex = _ESCAPED_TWICE.sub(r"\\", to_latex(answer))
     latex = _LINE_SPACE.sub(r"\\\\ ", latex)
     latex = _SEPARATED.sub("", latex)

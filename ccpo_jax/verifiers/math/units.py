@@ -34,10 +34,16 @@ _NAMES = {
         "1": "s sec second", "60": "min minute", "3600": "h hr hour hrs", "86400": "day",
         "604800": "week", "1/1000": "ms millisecond",
     },
+    # A month has no fixed number of days, and a ton none of kilograms.
+    "calendar": {"1": "month", "12": "year yr", "120": "decade", "1200": "century centurie"},
+    "ton": {"1": "ton tonne"},
     "money": {"1": "dollar usd $ bucks", "1/100": "cent"},
     "euro": {"1": "euro eur €"},
     "pound sterling": {"1": "gbp £"},
-    "yen": {"1": "yen jpy ¥"},
+    # Both are written with the same sign.
+    "yen or yuan": {"1": "yen jpy ¥ yuan cny rmb 元"},
+    "won": {"1": "won krw ₩"},
+    "ruble": {"1": "ruble rouble ₽"},
     "rupee": {"1": "rs rupee inr ₹"},
     "angle": {"1": "degree deg"},
     "arc": {"1": "radian rad"},
@@ -45,7 +51,8 @@ _NAMES = {
     "fahrenheit": {"1": "fahrenheit °f"},
     "kelvin": {"1": "k kelvin"},
     "force": {"1": "n newton"},
-    "energy": {"1": "j joule", "1000": "kj", "4184/1000": "cal"},
+    "energy": {"1": "j joule", "1000": "kj", "4184/1000": "cal", "3600000": "kwh"},
+    "resistance": {"1": "ohm"},
     "power": {"1": "w watt", "1000": "kw"},
     "voltage": {"1": "v volt"},
     "current": {"1": "a ampere amp"},
@@ -61,7 +68,16 @@ _ATOMS = {
     for name in words.split()
 }
 # A litre is a volume, and a mile per hour a speed.
+_GALLON = 231 * Fraction(127, 5000) ** 3
 _COMPOSED = {
+    "gallon": (_GALLON, "length", 3),
+    "quart": (_GALLON / 4, "length", 3),
+    "pint": (_GALLON / 8, "length", 3),
+    "cup": (_GALLON / 16, "length", 3),
+    "tablespoon": (_GALLON / 256, "length", 3),
+    "teaspoon": (_GALLON / 768, "length", 3),
+    "acre": (Fraction(40468564224, 10**7), "length", 2),
+    "hectare": (Fraction(10**4), "length", 2),
     "l": (Fraction(1, 1000), "length", 3),
     "liter": (Fraction(1, 1000), "length", 3),
     "litre": (Fraction(1, 1000), "length", 3),
@@ -78,7 +94,7 @@ _SHORT = {
 KNOWN = frozenset(_ATOMS) | frozenset(_COMPOSED) | frozenset(_SHORT) | {"sq", "cu"}
 
 # Signs and codes of money in front of a number.
-CURRENCIES = frozenset(["$", "£", "€", "¥", "₹", "usd", "eur", "gbp", "inr", "jpy", "rs", "us"])
+CURRENCIES = frozenset("$ £ € ¥ ₹ ₩ ₽ 元 usd eur gbp inr jpy cny krw rs us".split())
 
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 

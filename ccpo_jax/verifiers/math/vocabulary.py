@@ -33,6 +33,8 @@ MAGNITUDES = {
     "billion": 10**9,
     "trillion": 10**12,
     "dozen": 12,
+    "lakh": 10**5,
+    "crore": 10**7,
 }
 MAGNITUDES |= {f"{word}s": number for word, number in MAGNITUDES.items()}
 
