@@ -10,11 +10,12 @@ from typing import NamedTuple
 from ccpo_jax.boxes import find_boxes, joined_boxes
 from ccpo_jax.boxes import last_boxed as last_boxed
 from ccpo_jax.verifiers.extraction.announcements import announcements_in, tags_in
+from ccpo_jax.verifiers.extraction.changes import are_parts, is_changed
 from ccpo_jax.verifiers.extraction.last_line import answer_of_last_line
 from ccpo_jax.verifiers.extraction.lenient import last_resort
 from ccpo_jax.verifiers.extraction.markup import TEXT_COMMAND as TEXT_COMMAND
 from ccpo_jax.verifiers.extraction.statements import Statement, statement_at
-from ccpo_jax.verifiers.extraction.values import hedged_values
+from ccpo_jax.verifiers.extraction.values import NO_SINGLE_VALUE, hedged_values
 from ccpo_jax.verifiers.reasoning import strip_reasoning
 from ccpo_jax.verifiers.types import Context
 
@@ -60,12 +61,14 @@ class Mark(NamedTuple):
       kind: "tag", "box", "label" ("Answer:"), "clause" ("the answer is") or "confirmed" ("5 is the
         answer").
       content: what stands in a tag or a box, or is confirmed; "" for an announcement.
+      is_part: a box that is only a part of the answer, or one of two cases.
     """
 
     start: int
     end: int
     kind: str
     content: str
+    is_part: bool = False
 
 
 def extract_answer(text: str, context: Context) -> str | None:
@@ -91,7 +94,7 @@ def extract_answer(text: str, context: Context) -> str | None:
     for mark in reversed(marks):
         statement = _read(text, mark)
         if statement is not None and statement.is_value:
-            return statement.answer
+            return statement.answer or None
         if statement is not None and words is None:
             words = statement.answer
 
@@ -128,9 +131,10 @@ def _marks_in(text: str) -> list[Mark]:
     """All marks of a text in order. The content of the last box is that of all joined to it."""
     marks = [Mark(tag.start, tag.end, "tag", tag.content) for tag in tags_in(text)]
     boxes = find_boxes(text)
-    for box in boxes:
+    for index, box in enumerate(boxes):
         content = joined_boxes(text, boxes) if box is boxes[-1] else box.content
-        marks.append(Mark(box.start, box.end, "box", content))
+        is_part = index > 0 and are_parts(text[boxes[index - 1].end : box.start])
+        marks.append(Mark(box.start, box.end, "box", content, is_part))
     last_box = boxes[-1] if boxes else None
     for announcement in announcements_in(text):
         if last_box and last_box.start < announcement.start < last_box.end:
@@ -150,8 +154,11 @@ def _marks_in(text: str) -> list[Mark]:
 def _read(text: str, mark: Mark) -> Statement | None:
     """What a mark states."""
     if mark.kind == "box":
-        end = _END_OF_FORMULA.match(text, mark.end)
-        hedged = hedged_values(text, end.end() if end else mark.end, needs_hedge=True)
+        formula_end = _END_OF_FORMULA.match(text, mark.end)
+        end = formula_end.end() if formula_end else mark.end
+        if mark.is_part or is_changed(text, end):
+            return Statement(NO_SINGLE_VALUE, True)
+        hedged = hedged_values(text, end, needs_hedge=True)
         return Statement(", ".join([mark.content, *hedged]), True)
     if mark.kind == "tag":
         # What is marked within the tag comes later in the text and has been read before.

@@ -20,7 +20,7 @@ _SHORT_WORD = (
 # One piece of an expression in running text: a number, a LaTeX command, the name of a function,
 # a unit of two letters, a variable but not the article "a", a product of variables, or a sign.
 _PIECE = (
-    r"[^\S\n]*+(?:\d++|\.(?=\d)|(?<=\d)\.(?=/)"
+    r"[^\S\n]*+(?:\d++|\.(?=\d)|(?<=\d)\.(?=/|\(\d|\\(?:overline|dot|bar|ddot|ldots|dots|cdots)\b)"
     r"|\\(?:text|mbox|mathrm|textbf)\s*+\{[^{}\n]{0,80}\}|\\(?!f?box)[A-Za-z]++(?:\{[A-Za-z]{1,20}\*?\})?|\\[^A-Za-z\n()\[\]]"
     rf"|(?:{FUNCTION}|and|or)\b|{_MAGNITUDE}"
     rf"|(?:(?<=\d)|(?<=[\d)}}] ))(?!{_SHORT_WORD})[A-Za-z]{{2}}(?![A-Za-z])"

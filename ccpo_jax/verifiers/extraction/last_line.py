@@ -2,6 +2,7 @@
 
 import re
 
+from ccpo_jax.verifiers.extraction.changes import is_changed
 from ccpo_jax.verifiers.extraction.expressions import expression_at
 from ccpo_jax.verifiers.extraction.markup import formula_at, is_prose
 from ccpo_jax.verifiers.extraction.statements import statement_at
@@ -31,6 +32,8 @@ def answer_of_last_line(text: str) -> str | None:
         return line if any(map(str.isalnum, line)) else None
 
     value = None if "=" in line else expression_at(line, 0)
+    if value and is_changed(line, value.end):
+        return None
     if not lines[0] and value and _UNIT.fullmatch(line, value.end):
         # The whole text is a value with its unit.
         return value.content
@@ -47,6 +50,8 @@ def _bold_values(line: str) -> str | None:
     for bold in _BOLD.finditer(line):
         content = bold[1] or bold[2]
         value = expression_at(content, 0)
+        if value is not None and (is_changed(content, value.end) or is_changed(line, bold.end())):
+            return None
         if value is not None and _UNIT.fullmatch(content, value.end):
             values.append(value.content)
     return ", ".join(dict.fromkeys(values)) or None

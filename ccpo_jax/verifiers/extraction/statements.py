@@ -3,9 +3,15 @@
 import re
 from typing import NamedTuple
 
+from ccpo_jax.verifiers.extraction.changes import is_changed
 from ccpo_jax.verifiers.extraction.expressions import rest_of_sentence
 from ccpo_jax.verifiers.extraction.markup import formulas_in
-from ccpo_jax.verifiers.extraction.values import begin_of_answer, hedged_values, values_at
+from ccpo_jax.verifiers.extraction.values import (
+    NO_SINGLE_VALUE,
+    begin_of_answer,
+    hedged_values,
+    values_at,
+)
 
 # The verb of a sentence that leads to its value, or an equals sign behind a word.
 _VERB = re.compile(
@@ -14,6 +20,8 @@ _VERB = re.compile(
     r"|receives?|received|by|left with|total of)\b|(?<=[A-Za-z)）]) {0,3}[=≈:：]|[是为有]|等于"
 )
 _MAX_VERBS = 8
+# In "5 cm by 6 cm" these words lead to no value of their own.
+_SIZE = re.compile(r"\d[\s$*_)]{0,4}+(?:[a-z]{1,12} )?\Z")
 # Between two verbs: both values are stated.
 _ALTERNATIVE = re.compile(
     r"(?i)\b(?:and|or|but|maybe|perhaps|possibly|else|otherwise|either)\b|[和或]"
@@ -43,7 +51,7 @@ class Statement(NamedTuple):
     """An answer that a text states.
 
     Attributes:
-      answer: the answer as the text has it.
+      answer: the answer as the text has it; `NO_SINGLE_VALUE` where it says more than a value.
       is_value: it is mathematics; words are believed only where nothing else is stated.
     """
 
@@ -91,15 +99,19 @@ def _value_of_sentence(text: str, begin: int) -> str | None:
     values: list[str] = []
     later = None
     formulas = formulas_in(sentence)
-    verbs = [
-        verb
-        for verb in _VERB.finditer(text, begin, begin + len(sentence))
-        if not any(formula.start < verb.start() - begin < formula.end for formula in formulas)
-    ]
+    verbs: list[re.Match[str]] = []
+    for verb in _VERB.finditer(text, begin, begin + len(sentence)):
+        start = verb.start() - begin
+        is_in_formula = any(formula.start < start < formula.end for formula in formulas)
+        is_in_size = verb[0] == "by" and _SIZE.search(sentence[max(0, start - 20) : start])
+        if not is_in_formula and not is_in_size:
+            verbs.append(verb)
     for verb in reversed(verbs[-_MAX_VERBS:]):
         if later is not None and not _ALTERNATIVE.search(text, verb.end(), later):
             break
         value = values_at(text, begin_of_answer(text, verb.end()))
+        if value == NO_SINGLE_VALUE:
+            return value
         if value is not None:
             values.insert(0, value)
             later = verb.start()
@@ -120,4 +132,6 @@ def _only_number(text: str, begin: int, end: int) -> str | None:
     if len(numbers) != 1:
         return None
     (number,) = numbers
+    if is_changed(text, number.end()):
+        return NO_SINGLE_VALUE
     return ", ".join([number[0].rstrip(","), *hedged_values(text, number.end())])

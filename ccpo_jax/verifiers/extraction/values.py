@@ -6,6 +6,7 @@ paid for beside another.
 
 import re
 
+from ccpo_jax.verifiers.extraction.changes import is_changed
 from ccpo_jax.verifiers.extraction.expressions import expression_at, rest_of_sentence
 from ccpo_jax.verifiers.extraction.markup import formula_at
 
@@ -54,6 +55,9 @@ _HEDGING_SENTENCE = re.compile(
 _BEFORE_GUESS = re.compile(r"(?:[^\d\\$√∞]|\\(?:text|mbox|q?quad|[,; ])){0,60}+(?<![A-Za-z0-9.^_])")
 _MAX_HEDGE_CHARS = 160
 
+# The answer of a text that states one, but no value that could be read.
+NO_SINGLE_VALUE = ""
+
 
 def begin_of_answer(text: str, position: int) -> int:
     """The position behind the markup and the adverbs that precede an answer."""
@@ -62,7 +66,7 @@ def begin_of_answer(text: str, position: int) -> int:
 
 
 def values_at(text: str, begin: int) -> str | None:
-    """The values at a position, joined by commas."""
+    """The values at a position, joined by commas; `NO_SINGLE_VALUE` where words change them."""
     first = expression_at(text, begin)
     if first is None:
         return None
@@ -74,6 +78,8 @@ def values_at(text: str, begin: int) -> str | None:
             break
         contents.append(formula.content)
         end = formula.end
+    if is_changed(text, end):
+        return NO_SINGLE_VALUE
     return ", ".join(dict.fromkeys([*contents, *hedged_values(text, end)]))
 
 
