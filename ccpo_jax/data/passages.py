@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Iterator
 
+from ccpo_jax.data.announcements import is_announced
 from ccpo_jax.data.cells import same_spacing
 
 # More characters in front of the question than labels such as "### Question:" have.
@@ -11,15 +12,6 @@ _LONGEST_LABEL = 60
 
 # A solution shorter than this may stand in a passage by chance.
 _SHORTEST_SOLUTION = 20
-
-# The end of a text that announces an answer, with signs as in "Answer: **42**" and "A: (B)".
-_ANNOUNCEMENT = re.compile(
-    r"(?:\b(?:answer|ans|a|solution|response|output|assistant|gold|result)\b(?=\W{0,20}[:=>|])"
-    r"|\b(?:answer|solution|result)\s+(?:is|was|would\s+be)\b|\#{4}|\\f?box(?:ed)?\b|</think>)"
-    r"[\s*_`'\"$#:=>|({\[\\.-]{0,20}\Z",
-    flags=re.IGNORECASE,
-)
-_LONGEST_ANNOUNCEMENT = 60
 
 # A question and its answer, each behind its label; the group is the answer.
 _DIALOGUE = re.compile(
@@ -60,7 +52,8 @@ def states_answer(passage: str, question: str, answer: str, solutions: tuple[str
     positions = list(_positions(text, folded))
     if not positions:
         return False
-    if text == folded or any(_is_announced(text, start) for start in positions):
+    end = len(folded)
+    if text == folded or any(is_announced(text, start, start + end) for start in positions):
         return True
     dialogue = _DIALOGUE.search(text)
     if dialogue and positions[-1] >= dialogue.start(1):
@@ -73,17 +66,6 @@ def states_answer(passage: str, question: str, answer: str, solutions: tuple[str
     return is_behind and (is_end or repeats_question(passage, question))
 
 
-def states_letter(passage: str, letter: str) -> bool:
-    """Whether a passage announces the letter of an option.
-
-    Example:
-      >>> states_letter("Answer: (B)", "B"), states_letter("The answer is A long story.", "A")
-      (True, False)
-    """
-    letters = re.finditer(r"[A-Z](?=[\s*_`'\")\]}.]*$|[.)\]:*])", passage, flags=re.MULTILINE)
-    return any(match[0] == letter and _is_announced(passage, match.start()) for match in letters)
-
-
 def _positions(text: str, answer: str) -> Iterator[int]:
     """Where an answer stands in a text as a word or number of its own."""
     position = text.find(answer) if answer else -1
@@ -93,11 +75,6 @@ def _positions(text: str, answer: str) -> Iterator[int]:
         if not is_begun and not re.match(r"\w|\.\d", text[end : end + 2]):
             yield position
         position = text.find(answer, position + 1)
-
-
-def _is_announced(text: str, position: int) -> bool:
-    beginning = text[max(0, position - _LONGEST_ANNOUNCEMENT) : position]
-    return _ANNOUNCEMENT.search(beginning) is not None
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,11 +10,12 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from ccpo_jax.data.announcements import states_letter
 from ccpo_jax.data.cells import UnusableRow, plain, whole_number
 from ccpo_jax.data.choice_golds import check_letter
 from ccpo_jax.data.columns import Record, Row, read_row
 from ccpo_jax.data.free_golds import is_placeholder
-from ccpo_jax.data.passages import repeats_question, states_answer, states_letter
+from ccpo_jax.data.passages import repeats_question, states_answer
 from ccpo_jax.data.problems import Problem
 from ccpo_jax.errors import InputError
 
