@@ -63,7 +63,8 @@ _POINTED_AT = re.compile(
     rf"|probably|definitely|certainly|clearly|obviously|surely|likely){_FILLER}\Z"
 )
 _CLAUSE_END = re.compile(
-    r"[ \t)\]}>]*+(?:[.!;:](?!\w)|\Z|\n|,|(?:because|since|as|which|here|not|and not|rather)\b"
+    r"[ \t)\]}>]*+(?:then(?=[.!,;\n]|\Z))?(?:[.!;:](?!\w)|\Z|\n|,"
+    r"|(?:because|since|as|which|here|not|and not|rather)\b"
     r"|[(\[–—-])"
 )
 
@@ -75,8 +76,13 @@ _CHINESE = re.compile(
     rf"|(?:选(?:择)?(?!项)|而是){_CHINESE_FILLER}\Z"
 )
 
+# "This makes option C correct", "making C the correct answer".
+_MADE = re.compile(
+    r"(?i)\b(?:makes?|making|leaves|leaving|renders?)(?: (?:option|choice|answer|statement))? \Z"
+)
+
 # What makes a letter an option, and what makes a letter that is right the answer.
-_OPTION = re.compile(r"(?i)\b(?:option|choice|answer|statement) \Z")
+_OPTION = re.compile(r"(?i)\b(?:option|choice|answer|statement|conclude that) \Z")
 _SOLE = re.compile(r"(?i)\bonly (?:(?:option|choice|answer|statement) )?\Z")
 _CONCLUDING = re.compile(rf"(?i)\b(?:only|option|choice|answer|so|thus|hence|therefore){_FILLER}\Z")
 
@@ -109,6 +115,41 @@ _WRONG_NOUN = re.compile(
     rf"|\b(?:each|every|any|all|another|other|which) (?:of the )?{NOUN}\b|\banswers\s*+:"
 )
 
+# What calls a letter less than the best: "the least likely", "the second best answer".
+LESSER = re.compile(
+    r"(?i)\b(?:(?:least|less) (?:likely|probable|plausible|possible|suitable|appropriate|accurate"
+    rf"|reasonable|convincing|correct|good|fitting|(?:\w{{1,20}} )?{NOUN})"
+    rf"|(?:worst|poorest|weakest)(?: \w{{1,20}})? {NOUN}"
+    r"|(?:second|third|next)[ -](?:best|closest|most)|runner-up)\b"
+)
+
+# What denies a whole clause: "There is no way the answer is B", "It is wrong to choose B".
+_DENIED_CLAUSE = re.compile(
+    r"(?i)\b(?:no (?:way|chance|reason|possibility|evidence|proof|indication)"
+    r"|(?:wrong|false|untrue|incorrect|impossible|mistaken|absurd|improbable|doubtful|unclear)"
+    r" (?:that|to)|wrongly|falsely|mistakenly|den(?:y|ies|ied)|reject|disagree|refuse)\b"
+)
+
+# What another, or a first impression, takes for the answer.
+_OTHERS_VIEW = re.compile(
+    r"(?i)\b(?:(?:he|she|they|you|one|some|many|most|others|people|someone|somebody|anyone"
+    r"|students?|readers?|friends?|teachers?)(?: (?!should|must)\w{1,20}){0,2}?"
+    r" (?:says?|said|thinks?|thought"
+    r"|believes?|believed|claims?|claimed|argues?|argued|choose|chose|picked|selected"
+    r"|guessed|assumed?|assumes|answered|suggests?|suggested|insists?|swears?)"
+    r"|tempt(?:ed|ing)|(?:i|we) (?:first |initially |originally )?(?:thought|assumed|guessed))\b"
+)
+_FIRST_IMPRESSION = re.compile(
+    r"(?i)\b(?:at first(?: glance| sight)?|on the surface|superficially|initially|originally"
+    r"|naively)\b"
+)
+_NEW_THOUGHT = re.compile(
+    r"(?i)[.;!?\n]|\b(?:but|yet|however|so|therefore|thus|hence|now|although|though|while)\b"
+)
+
+# A box is no word of the sentence around it.
+_BOX_WORDS = re.compile(r"\s*+\bboxed: \{?\s*+")
+
 
 def is_announced(before: str, behind: str) -> bool:
     """Whether the words before a letter say that it is the answer."""
@@ -121,6 +162,8 @@ def is_announced(before: str, behind: str) -> bool:
                 return not (
                     _NEGATION.search(match[0])
                     or _NEGATED_STATEMENT.search(preceding)
+                    or _CONDITION.search(preceding)
+                    or LESSER.search(preceding + match[0])
                     or _WRONG_NOUN.search(before, max(0, noun.start() - 40))
                 )
     if _LABELLED.search(near):
@@ -143,10 +186,30 @@ def is_pointed_at(before: str, behind: str) -> bool:
 
 def is_void(before: str) -> bool:
     """Whether a negation or a condition keeps the words before a letter from stating anything."""
-    words = clause(before)
-    is_denied = _NEGATED_STATEMENT.search(words) or _EXCEPTION.search(words)
-    is_denied = is_denied or words.endswith(_CHINESE_NEGATIONS)
-    return bool(is_denied or _CONDITION.search(words))
+    words = _BOX_WORDS.sub(" ", clause(before))
+    patterns = (_NEGATED_STATEMENT, _EXCEPTION, _DENIED_CLAUSE, LESSER, _CONDITION)
+    if words.endswith(_CHINESE_NEGATIONS) or any(pattern.search(words) for pattern in patterns):
+        return True
+    return _OTHERS_VIEW.search(words) is not None or _is_first_impression(before)
+
+
+def is_denied(before: str) -> bool:
+    """Whether the words before a letter deny it: "it's not B"."""
+    words = _BOX_WORDS.sub(" ", clause(before))
+    return _NEGATED_STATEMENT.search(words) is not None and not _CONDITION.search(words)
+
+
+def _is_first_impression(before: str) -> bool:
+    """Whether a letter is only the first thing that comes to mind."""
+    start = 0
+    for end in _NEW_THOUGHT.finditer(before):
+        start = end.end()
+    return _FIRST_IMPRESSION.search(before, start) is not None
+
+
+def is_made(before: str) -> bool:
+    """Whether something makes a letter what is said of it behind: "this makes C"."""
+    return _MADE.search(before[-_NEAR:]) is not None and not _NEGATION.search(clause(before))
 
 
 def names_option(before: str) -> bool:

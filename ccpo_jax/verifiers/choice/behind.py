@@ -34,6 +34,12 @@ _BEST = re.compile(
     r"|most (?:strongly|closely|accurately|directly|clearly|likely) \w{2,15}s"
     r"|is the (?:one|option|statement) (?:that|which) (?:best|most|correctly)|it is(?=[.!]))\b"
 )
+# What something makes a letter: "makes C the correct answer", "making C correct".
+_MADE_RIGHT = re.compile(
+    rf"(?i)[)\]}}>]*+ (?:as )?(?:{_PRAISE}(?:answer|choice|option)\b"
+    r"|(?:the )?(?:only |most |best ){0,2}(?:correct|right|true|accurate|likely|plausible)"
+    r"(?: one)?(?=[ \t]*+(?:[.!,;:\n)]|\Z)))"
+)
 _RIGHT_IN_CHINESE = re.compile(r"\s*(?:选项|项)?\s*(?:是|为)?(?:唯一)?(?:正确|对的)")
 
 # "Statement B is true" names an option; "B is true" may speak of a variable of the question.
@@ -48,7 +54,7 @@ _SOLE_RIGHT = re.compile(
 # What keeps the words behind a letter from confirming it, and those before from stating it.
 _ONLY_IF = re.compile(r"[\s)\]}>,]*+(?:only )?(?:if|had|unless|when)\b")
 _ONLY_BUT = re.compile(r"[^.!?\n]{0,30}\b(?:if|unless|but)\b")
-_QUESTION = re.compile(r"[^.!?\n]{0,80}\?")
+_QUESTION = re.compile(r"[^.!?\n]{0,80}\?|[^.!?\n,]{0,20}[吗么]")
 _OPTION_TEXT = re.compile(r"[)\]}>:]*+ ++[A-Z]")
 
 # What only sets a letter against another: "B, not A" and "B (rather than A)".
@@ -61,6 +67,41 @@ _REJECTED = re.compile(
     r"(?i)[\s)\]}>,:]*+(?:is|was|would be) (?:also |clearly |therefore |actually )?"
     r"(?:not (?:the )?(?:correct|right|answer)|wrong|incorrect)\b"
 )
+
+
+# What takes back what was just said: "No, that's wrong", "B, which is wrong".
+_HESITATION = (
+    r"(?:(?:wait|hmm+|oh|oops|actually|sorry|but|however|well|hold on|on second thought|or)\b"
+    r"[\s,.!…—–-]*+)*+"
+)
+_WRONG = (
+    r"(?: (?:clearly|obviously|actually|definitely|certainly|probably|just|simply|also|all))?"
+    r"(?: wrong| incorrect| mistaken| a mistake| an error"
+    r"|(?: not|n't)(?: quite)? (?:right|correct|true|the (?:right |correct )?answer|it)"
+    r"|(?: cannot|n't| can't| can not) be (?:right|correct|true|it)|n't| not)"
+    r"(?=[ \t]*+(?:[.,!;:\n…)—–-]|\Z))"
+)
+_TAKEN_BACK = re.compile(
+    r"(?i)[^.!?;\n]{0,80}?[)\]}>]*+(?:[.!;:\n…—–-]|,(?= (?:wait|no|hmm|but|actually|or)\b))"
+    rf"[\s.!…—–-]*+{_HESITATION}"
+    r"(?:no(?=[ \t]*+(?:[,.!:;\n…—–-]|\Z))|nope\b|not really\b|scratch that\b|just kidding\b"
+    r"|(?:i|we) (?:am|was|were|are|made|take) (?:wrong|mistaken|a mistake|an error|that back)"
+    rf"|(?:that|this|it|they|he|she)(?:'s| is| are| was| were| can| does|is|)?{_WRONG})"
+)
+_CALLED_WRONG = re.compile(
+    r"(?i)[)\]}>]*+ ?, ?(?:(?:which|who|but|and|though|although) ?(?:that|this|it|they|he|she)?)"
+    rf"(?:'s| is| are| was| were| would be| can|is|)?{_WRONG}"
+)
+
+
+def is_taken_back(behind: str) -> bool:
+    """Whether what was just said is denied in the next breath: "B. No, that's wrong"."""
+    return _TAKEN_BACK.match(behind) is not None or _CALLED_WRONG.match(behind) is not None
+
+
+def is_made_right(behind: str) -> bool:
+    """Whether the words behind "makes C" say that it is the answer."""
+    return _MADE_RIGHT.match(behind) is not None
 
 
 def without_contrast(behind: str) -> str:

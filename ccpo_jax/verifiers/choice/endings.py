@@ -2,7 +2,7 @@
 
 import re
 
-from ccpo_jax.verifiers.choice.before import clause
+from ccpo_jax.verifiers.choice.before import clause, is_void
 from ccpo_jax.verifiers.choice.letters import find_letters
 from ccpo_jax.verifiers.choice.statements import LABEL_SUFFIX
 
@@ -46,8 +46,9 @@ def find_result(text: str) -> str | None:
     # A letter may be a sentence; one that is a line may be the label of an option.
     is_sentence = not before.strip() and _WORD_AND_STOP.search(text[max(0, start - 9) : start])
     is_result = letters.is_marked or is_sentence or _RESULT.search(before)
-    is_void = _NO_RESULT.search(clause(before)) or not _ENDING.match(sentence, letters.end)
-    return letters.letters[0] if is_result and not is_void else None
+    is_no_result = is_void(before) or _NO_RESULT.search(clause(before))
+    is_end = _ENDING.match(sentence, letters.end) is not None
+    return letters.letters[0] if is_result and is_end and not is_no_result else None
 
 
 def find_label(text: str) -> str | None:

@@ -32,8 +32,9 @@ SCRIPTS = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
 
 # What follows a capital letter that names an option.
 _BEHIND_CAPITAL = (
-    rf"(?=[ \t]*+(?:[.,;:!?)\]}}>/|&–—\n]|-|\Z|{SCRIPTS})"
-    rf"|[ \t]++(?:[(\[{{<A-Z0-9]|(?:{_LINKS}|{_VERBS})\b))"
+    rf"(?=[ \t]*+(?:[.,;:!?)\]}}>/|&–—→⇒\n]|-|=>|\Z|{SCRIPTS})"
+    rf"|[ \t]++(?:[(\[{{<A-Z0-9]|(?:{_LINKS}|{_VERBS})\b"
+    r"|(?:then|correct|right|true)[ \t]*+(?:[.,;!\n]|\Z)))"
 )
 # A small letter without brackets has to end its line, or to label it.
 _BEHIND_SMALL = r"(?=[ \t.)\]}>]*+(?:\n|\Z))"
@@ -68,13 +69,18 @@ _EITHER_OF = re.compile(
     rf"|otherwise)\b|或者?|{_ALSO}\b(?:it )?(?:could|might|may) (?:also )?be\b){_ALSO}"
 )
 _BOTH_OF = re.compile(rf"(?i)[\s)\]}}>]*+(?:[,;]|\band\b|和|与|及|以及){_ALSO}")
-_BUT = re.compile(r"(?i)[\s,;.)\]}>]*+(?:but|and|though|although|however)[\s,(]*+(?:option )?")
+_BUT = re.compile(
+    r"(?i)[\s,;.)\]}>]*+(?:(?:but|and|though|although|however)\b)?[\s,(]*+(?:option )?"
+)
 _ALSO_RIGHT = re.compile(
     r"(?i)[)\]}> ]*+(?:(?:is|could be|may be|might be|would be|seems) (?:also|equally|just as"
-    r"|possible|plausible)(?! wrong| incorrect| not)|(?:could|may|might|would) also\b"
-    r"|(?:could|may|might) be)"
+    r"|as good|possible|plausible)(?! wrong| incorrect| not)|(?:could|may|might|would) also\b"
+    r"|(?:could|may|might) be|also (?:fits|works|holds)"
+    r"|(?:is|would be|seems|fits|works|holds)(?: (?:right|correct|fine|good|valid|true))?"
+    r" (?:too|as well)\b)"
 )
-_NEXT_TO = re.compile(r"[ ]*+(?:\}?[ ]*+boxed:[ ]*+)?")
+_RELATED = re.compile(r"[ ]*+(?:[<>=≤≥≠≈~]=?|-{1,2}>|=>|→|⇒)[ ]*+")
+_NEXT_TO = re.compile(r"[ ]*+(?:\}?[ ]*+boxed:[ ]*+|[~–—-][ ]*+)?")
 _CLAUSE_END = re.compile(r"[ \t)\]}>]*+(?:[.,;!?\n]|\Z)")
 
 # The words that may stand before the letter of an item of a list: "Option A: it rains".
@@ -133,7 +139,30 @@ def find_letters(text: str) -> list[Letters]:
             letters = tuple(dict.fromkeys((*first.letters, letter)))
             single = single._replace(letters=letters, start=first.start)
         groups.append(single)
-    return _with_items(text, groups)
+    return _with_items(text, _with_rows(text, groups))
+
+
+def _with_rows(text: str, groups: Sequence[Letters]) -> list[Letters]:
+    """The same letters, those of a row such as "A B C" or "(A)(B) or (C)" as one.
+
+    A row is told by its end, so that the last letter is read first.
+    """
+    merged: list[Letters] = []
+    for group in reversed(groups):
+        last = merged[-1] if merged else None
+        is_row = (
+            last is not None
+            and len(last.letters) > 1
+            and not last.is_subject
+            and (last.is_marked or not group.is_marked)
+            and _NEXT_TO.fullmatch(text, group.end, last.start) is not None
+        )
+        if last is not None and is_row:
+            letters = tuple(dict.fromkeys((*group.letters, *last.letters)))
+            merged[-1] = last._replace(letters=letters, start=group.start)
+        else:
+            merged.append(group)
+    return merged[::-1]
 
 
 def _belong_together(text: str, first: Letters, second: Letters) -> bool:
@@ -141,7 +170,7 @@ def _belong_together(text: str, first: Letters, second: Letters) -> bool:
     if second.start - first.end > 40:
         return False
     between = text[first.end : second.start]
-    if _EITHER_OF.fullmatch(between):
+    if _EITHER_OF.fullmatch(between) or _RELATED.fullmatch(between):
         return True
     if _BUT.fullmatch(between) and _ALSO_RIGHT.match(text, second.end):
         return True

@@ -61,6 +61,11 @@ _LINE_MARK = re.compile(r"(?m)^[ \t]*+(?:[#>•→·⇒]++|[-+](?= ))[ \t]*+")
 # An underscore inside an identifier joins words; every other one is emphasis or an index.
 _JOINING_UNDERSCORE = re.compile(r"(?<=[a-z])_(?=[a-z])")
 
+# A label without its blank: "OptionB".
+_RUN_TOGETHER = re.compile(
+    r"\b(Option|option|OPTION|Choice|choice|CHOICE|Answer|answer)([A-Z])(?![A-Za-z0-9])"
+)
+
 # A phrase in single quotes; an apostrophe or the prime of P' is none.
 _QUOTED = re.compile(r"(?<!\w)'([^'\n]{1,80})'(?!\w)")
 
@@ -86,6 +91,7 @@ def plain_text(text: str) -> str:
     if "\\" in text or "boxed" in text:
         text = _without_latex(text)
     text = _LINE_MARK.sub("", text)
+    text = _RUN_TOGETHER.sub(r"\1 \2", text)
     return _JOINING_UNDERSCORE.sub(" ", text).replace("_", "")
 
 

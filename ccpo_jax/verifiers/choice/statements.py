@@ -10,6 +10,8 @@ from typing import NamedTuple
 from ccpo_jax.verifiers.choice.before import (
     concludes,
     is_announced,
+    is_denied,
+    is_made,
     is_pointed_at,
     is_void,
     names_only_one,
@@ -19,8 +21,10 @@ from ccpo_jax.verifiers.choice.behind import (
     is_called_right,
     is_conditional,
     is_confirmed,
+    is_made_right,
     is_question,
     is_rejected,
+    is_taken_back,
     without_contrast,
 )
 from ccpo_jax.verifiers.choice.letters import SCRIPTS, Letters, find_letters
@@ -34,6 +38,24 @@ _MAX_LETTERS = 1000
 
 # What joins a second option to one that was stated: "(B) the rain and (C) the snow".
 _ANOTHER = re.compile(r"[^.!?;\n]{0,200}?\b(?:and|or)(?: also)?(?: option)? ")
+
+# What lies between two labels of one line, and behind the second of them.
+_ROW = re.compile(
+    r"\)?[ ,]*+(?!(?:because|since|as|and|but|which|that|so|for|not|while|though|although)\b)"
+    r"[^.!?;:\n()]{1,80}?(?<!than)(?<!because)(?<!since)(?<!\bas)(?<!while)(?<!like)(?<!\bof)"
+    r"(?<!\bto)(?<!option)(?<!choice)(?<!not)(?<!from)(?<!\band)(?<!with)(?<!\bin)(?<!,)[ ,]+"
+)
+_IN_ROW = re.compile(r"(?:\w\)|\)) ?(?!(?:and|or|by|as|if)\b)\w")
+
+# Nothing but letters, and the end of a line.
+_ONLY_LETTERS = re.compile(r"[\s.)\]}>({\[]++(?:[A-Za-z][\s.)\]}>({\[]++)*+")
+_LINE_END = re.compile(r"[.)\]}> \t]*+(?:\n|\Z)")
+
+# What joins two statements of one sentence, unless it corrects the first.
+_JOINED = re.compile(
+    r"(?i)[\s)\]}>]*+(?:,?\s*+(?:and|or|as well as|&)(?!\w)|,)"
+    r"(?:(?!\b(?:no|not|wait|actually|rather|instead|sorry|correction|now)\b)[^.!?;\n])*+"
+)
 
 # A line, or the beginning of a text, that is a letter and at most words such as "so, option".
 _LONE_PREFIX = re.compile(
@@ -79,30 +101,52 @@ def find_statements(text: str) -> list[Statement]:
         before = text[max(stated_end, letters.start - _BEFORE) : letters.start]
         behind = without_contrast(text[letters.end : letters.end + _BEHIND])
 
-        if letter and is_rejected(behind):
+        if letter and (is_rejected(behind) or is_denied(before)):
             statements = [other for other in statements if other.letter != letter]
-        if _is_another(letters, before) and statements:
+        if statements and _is_another(text, letters, before, statements[-1]):
             statements[-1] = statements[-1]._replace(letter=None)
             continue
 
         kind = "stated" if _stands_alone(text, letters, *lines) else _kind(letters, before, behind)
-        if kind and not is_question(letters, behind):
+        if kind and not is_question(letters, behind) and not is_taken_back(behind):
+            if kind == "stated" and statements and _is_joined(before, letter, statements[-1]):
+                statements[-1] = statements[-1]._replace(letter=None)
+                continue
             statements.append(Statement(letters.start, letter, kind))
             if kind == "stated":
                 stated_end = letters.end
     return statements
 
 
-def _is_another(letters: Letters, since_statement: str) -> bool:
-    """Whether a letter is named in one sentence with the one that was stated before."""
-    return letters.is_marked and _ANOTHER.fullmatch(since_statement) is not None
+def _is_another(text: str, letters: Letters, since_statement: str, stated: Statement) -> bool:
+    """Whether a letter is named in one breath with the one that was stated before."""
+    if stated.kind != "stated" or letters.letters == (stated.letter,):
+        return letters.is_marked and _ANOTHER.fullmatch(since_statement) is not None
+    if letters.is_marked and _ANOTHER.fullmatch(since_statement):
+        return not is_rejected(text[letters.end : letters.end + _BEHIND])
+    # "(A) red (B) blue" and "A) red B) blue" list options; "A. B." and "A", a line, "B" letters.
+    stated_end = letters.start - len(since_statement)
+    is_labelled = ")" in text[stated_end - 1 : stated_end + 1]
+    is_label = _IN_ROW.match(text, letters.end - 1) is not None and not letters.is_subject
+    if is_labelled and is_label and _ROW.fullmatch(since_statement):
+        return True
+    ends_line = _LINE_END.match(text, letters.end) is not None
+    return ends_line and _ONLY_LETTERS.fullmatch(since_statement) is not None
+
+
+def _is_joined(since_statement: str, letter: str | None, stated: Statement) -> bool:
+    """Whether one sentence states two letters: "the answer is A and the answer is B"."""
+    if stated.kind != "stated" or stated.letter == letter:
+        return False
+    return _JOINED.fullmatch(since_statement) is not None
 
 
 def _kind(letters: Letters, before: str, behind: str) -> str | None:
     """What the words before and behind a letter make of it."""
     is_object = not letters.is_subject and not letters.is_item
     is_option = letters.is_marked or names_option(before)
-    if (is_object and is_announced(before, behind)) or is_confirmed(behind):
+    is_said = is_object and is_announced(before, behind)
+    if is_said or is_confirmed(behind) or (is_made(before) and is_made_right(behind)):
         kind = "stated"
     elif is_called_right(behind, is_option=is_option, is_only=names_only_one(before)):
         kind = "stated" if concludes(before) else "right"
