@@ -151,12 +151,18 @@ def _accepts_decimal_comma(gold: str, answer: str) -> bool:
     # A gold such as 3,5 is rather a list of two.
     for decimal in alternatives(gold):
         if (
-            len(decimal.partition(".")[2]) > 1
+            (len(decimal.partition(".")[2]) > 1 or _is_tenths(decimal, answer))
             and decimal.strip("0")[-1] != "."
             and accepts(read_answer(decimal), read_answer(answer))
         ):
             return True
     return False
+
+
+def _is_tenths(decimal: str, answer: str) -> bool:
+    """Whether 0,5 is answered by a plain 0.5, which no list of two is."""
+    number = plain_number(answer)
+    return decimal.startswith("0.") and number is not None and number.decimals is not None
 
 
 @lru_cache(maxsize=8192)

@@ -13,6 +13,7 @@ from ccpo_jax.verifiers.math.quantities import read_quantity
 from ccpo_jax.verifiers.math.relations import RELATIONS, read_relation, real_number
 from ccpo_jax.verifiers.math.splitting import close_of, split, split_at, unwrap
 from ccpo_jax.verifiers.math.tokens import Token, tokenize
+from ccpo_jax.verifiers.math.units import read_unit
 from ccpo_jax.verifiers.math.vocabulary import ANNOUNCING, MERIDIANS, NUMBER_WORDS
 
 # Longer answers are compared as text; the longest gold of the usual sets has 210 characters.
@@ -108,8 +109,32 @@ def _without_announcement(tokens: list[Token]) -> list[Token]:
     return rest if is_label or (position > 1 and rest) else tokens
 
 
+def _is_compound(tokens: Sequence[Token]) -> bool:
+    """Whether tokens are one amount in two units of a kind: 7 hours and 30 minutes."""
+    if [token.kind for token in tokens] != ["number", "letters", "letters", "number", "letters"]:
+        return False
+    if tokens[2].text.lower() != "and":
+        return False
+    larger, smaller = read_unit(tokens[1:2]), read_unit(tokens[4:5])
+    is_kind = larger.dimensions is not None and larger.dimensions == smaller.dimensions
+    return is_kind and larger.factor > smaller.factor
+
+
+_MINUS_WORDS = ("minus", "negative")
+
+
+def _with_sign(tokens: Sequence[Token]) -> Sequence[Token]:
+    """ "minus 5" as -5."""
+    is_number = len(tokens) > 1 and (tokens[1].kind == "number" or tokens[1].text == r"\frac")
+    if not is_number or tokens[0].text.lower() not in _MINUS_WORDS:
+        return tokens
+    return [tokens[0]._replace(kind="sign", text="-"), *tokens[1:]]
+
+
 def _read_members(tokens: Sequence[Token], depth: int = 0) -> Answer:
     """The members between commas, semicolons, "and" and "or"."""
+    if _is_compound(tokens):
+        tokens = [*tokens[:2], *tokens[3:]]
     parts, connective = split(tokens)
     if not parts or len(parts) > _MAX_ITEMS:
         raise Unread("no answer")
@@ -223,7 +248,7 @@ def _read_item(tokens: Sequence[Token], depth: int = 0) -> Item:
     """
     if depth > _MAX_DEPTH:
         raise Unread("nested too deeply")
-    tokens = unwrap(list(tokens))
+    tokens = _with_sign(unwrap(list(tokens)))
     if not tokens:
         raise Unread("nothing")
 

@@ -117,7 +117,11 @@ def _accepts_named(gold: Sequence[Item], items: Sequence[Item]) -> bool | None:
         return members is not None and _accepts_same_length(values, members)
     if len(answered) == len(items) and _are_different(answered):
         members = _tuple_members(gold)
-        if members is None or not _is_sorted(answered):
+        if members is None:
+            return False
+        if _is_tuple(gold[0]) and _are_neighbours(answered):
+            items = sorted(items, key=lambda item: item.name)
+        elif not _is_sorted(answered):
             return False
         return _accepts_same_length(members, [item.items[0] for item in items])
     return None
@@ -127,6 +131,12 @@ def _are_different(names: list[str]) -> bool:
     """Whether names are of several unknowns; x_1 and x_2 are values of one."""
     stems = {name.partition("_")[0] for name in names}
     return len(names) > 1 and len(stems) == len(names)
+
+
+def _are_neighbours(names: list[str]) -> bool:
+    """Whether names are letters that follow each other, such as y and x, in whatever order."""
+    codes = sorted(ord(name) for name in names if len(name) == 1)
+    return codes == list(range(codes[0], codes[0] + len(names))) if codes else False
 
 
 def _is_sorted(names: list[str]) -> bool:

@@ -504,9 +504,17 @@ def _rounded(function: Callable[[Number], Any]) -> Callable[[list[Number]], Numb
     return apply
 
 
+def _double_factorial(number: int) -> int:
+    """The product of every other integer down from a number."""
+    if not 0 <= number <= _MAX_FACTORIAL:
+        raise Undefined("no double factorial")
+    return math.prod(range(number, 0, -2))
+
+
 _INTEGER_FUNCTIONS: dict[str, Callable[[list[Number]], Number]] = {
     "gcd": _integers(math.gcd),
     "lcm": _integers(math.lcm),
+    "double factorial": _integers(_double_factorial),
     "min": lambda operands: min(operands, key=as_float),
     "max": lambda operands: max(operands, key=as_float),
     "floor": _rounded(math.floor),

@@ -228,7 +228,10 @@ class _Parser:
         """An atom with its powers, factorials and percent signs."""
         node = self.atom()
         while True:
-            if self.accept("!"):
+            if self.peek() == self.peek(1) == "!":
+                self.position += 2
+                node = Node("call", "double factorial", (node,))
+            elif self.accept("!"):
                 node = Node("factorial", children=(node,))
             elif self.accept("%"):
                 node = Node("divide", "percent", (node, _number_node("100")))

@@ -78,6 +78,7 @@ def read_based(tokens: Sequence[Token]) -> Item | None:
     """A numeral with its base: ``52_8``, ``1A_{16}``, ``52 (base 8)``; None for anything else."""
     sign = "-" if tokens[0].text == "-" else ""
     tokens = tokens[len(sign) :]
+    tokens = _without_brackets(tokens)
     digits = ""
     position = 0
     while position < len(tokens) and _is_digits(tokens[position]):
@@ -96,6 +97,9 @@ def read_based(tokens: Sequence[Token]) -> Item | None:
     if len(rest) != 1:
         return None
     base = NUMBER_WORDS.get(rest[0]) or (int(rest[0]) if rest[0].isdecimal() else 0)
+    if any(map(str.islower, digits)) and (base != 16 or not digits[0].isdecimal()):
+        # 2a_3 is twice a term of a sequence.
+        return None
     digits = digits.lower()
     if not 2 <= base <= 36 or (not digits[0].isdecimal() and tokens[position].text != "_"):
         return None
@@ -111,7 +115,15 @@ def read_based(tokens: Sequence[Token]) -> Item | None:
 def _is_digits(token: Token) -> bool:
     if token.kind == "number":
         return "e" not in token.text.lower()
-    return token.kind == "letters" and token.text.isupper() and len(token.text) <= 8
+    is_digit = token.text.isupper() or not set(token.text) - set("abcdef")
+    return token.kind == "letters" and is_digit and len(token.text) <= 8
+
+
+def _without_brackets(tokens: Sequence[Token]) -> Sequence[Token]:
+    """(132)_5 as 132_5."""
+    texts = [token.text for token in tokens[:4]]
+    is_numeral = texts[:1] == ["("] and texts[2:] == [")", "_"] and tokens[1].text.isalnum()
+    return [tokens[1], *tokens[3:]] if is_numeral else tokens
 
 
 def read_ratio(tokens: Sequence[Token]) -> Item | None:

@@ -38,6 +38,9 @@ def is_name(tokens: Sequence[Token]) -> bool:
     if texts[1:5] == ["^", "{", "-", "1"] and first.kind == "letters":
         # f^{-1}(x).
         return texts[6:7] == ["("]
+    if first.text in ("P", "Pr") and texts[1:2] == ["("] and close_of(tokens, 1) == len(tokens) - 1:
+        # P(x=3) is a probability.
+        return True
     signs = {token.text for token in tokens if token.kind == "sign"}
     if first.kind == "number" or not signs <= _SIGNS | _MARKS | _GREEK:
         return False

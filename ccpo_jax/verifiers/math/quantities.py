@@ -47,7 +47,8 @@ def read_quantity(tokens: Sequence[Token]) -> Item:
     split = _unit_position(tokens)
     if split is not None:
         item = _with_unit(tokens[:split], tokens[split:])
-        return item._replace(unit=unit or item.unit, is_percent=is_percent)
+        loose = _loose_reading(tokens) if any(token.text == r"\mu" for token in tokens) else None
+        return item._replace(unit=unit or item.unit, is_percent=is_percent, loose=loose)
     item = _expression(tokens)
     loose = None if unit else _loose_reading(tokens)
     return item._replace(unit=unit, is_percent=is_percent, loose=loose)
@@ -241,8 +242,29 @@ def _is_short_magnitude(token: Token) -> bool:
     return token.text in ("k", "M", "B") or (token.text == "K" and not token.spaced)
 
 
+# Units whose signs have Greek letters.
+_GREEK_UNITS = {
+    (r"\Omega",): "ohm",
+    ("k", r"\Omega"): "kohm",
+    ("M", r"\Omega"): "mohm",
+    (r"\mu", "m"): "micrometer",
+    (r"\mu", "g"): "microgram",
+    (r"\mu", "s"): "microsecond",
+}
+
+
+def _without_greek_units(tokens: Sequence[Token]) -> Sequence[Token]:
+    """A unit at the end that has Greek letters, in Latin ones."""
+    for length in (2, 1):
+        name = _GREEK_UNITS.get(tuple(token.text for token in tokens[-length:]))
+        if name is not None and len(tokens) > length:
+            return [*tokens[:-length], Token("letters", name, True, True)]
+    return tokens
+
+
 def _loose_reading(tokens: Sequence[Token]) -> Item | None:
     """A plain number and a letter behind a space: "1500 m" and "5 m/s"."""
+    tokens = _without_greek_units(tokens)
     for index in range(1, len(tokens)):
         token = tokens[index]
         if token.kind != "letters":
@@ -251,7 +273,8 @@ def _loose_reading(tokens: Sequence[Token]) -> Item | None:
         is_apart = token.spaced or (
             token.text == "m" and tokens[index + 1 :][:1] and (tokens[index + 1].text == "^")
         )
-        if token.text not in _LETTER_UNITS or not is_apart or _depth(tokens[:index]):
+        is_unit = token.text in _LETTER_UNITS or token.text in _GREEK_UNITS.values()
+        if not is_unit or not is_apart or _depth(tokens[:index]):
             return None
         rest = tokens[index:]
         names = [part.text for part in rest if part.kind == "letters"]

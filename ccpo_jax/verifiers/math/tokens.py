@@ -62,7 +62,7 @@ _SPELLINGS = {
 _DELIMITERS = frozenset("()[]")
 
 # A point without decimals counts in front of a repeating decimal alone.
-_NUMBER = r"(?:\d+(?:\.(?:\d+|(?=\s*\\(?:overline|bar|dot)\b)))?|\.\d+)"
+_NUMBER = r"(?:\d+(?:\.(?:\d+|(?=\s*\\(?:overline|bar|dot)(?![A-Za-z]))))?|\.\d+)"
 _TOKEN = re.compile(
     rf"(?P<space>(?:\s|~)++)"
     rf"|(?P<exponent>{_NUMBER}[eE][-+]?\d++(?![\w.]))"
@@ -87,6 +87,27 @@ _LINE_SPACE = re.compile(r"\\\\\s*+\[\s*+-?[\d.]++\s*+(?:pt|em|ex|mm|cm)\s*+\]")
 
 # 0.(3) is 0.333...
 _PERIOD_IN_BRACKETS = re.compile(r"(?<=\d)\.\((\d{1,20})\)")
+
+# Digits in groups of three with spaces of LaTeX between them: 10\,000 and 0.000\,125.
+_SPACE = r"(?:\s*+(?:\\[,;:!]|\\ |~|\\thinspace(?![A-Za-z])|\\text\{,\}|\\!,\\!)\s*+)"
+_SPACED_GROUPS = re.compile(
+    rf"(?<![\w.}}^\\])((?:[1-9]\d{{0,2}}|\d*\.\d{{3}}))((?:{_SPACE}\d{{3}})++)(?!\d|{_SPACE}\d)"
+)
+_SPACE_OF_GROUP = re.compile(_SPACE)
+
+# A decimal comma: 2{,}5 and 0{,}125, but not 1{,}000.
+_DECIMAL_COMMA = re.compile(r"(?<![\d.])(?:(\d++)\{,\}(?=(?:\d{1,2}|\d{4,})(?!\d))|0\{,\}(?=\d))")
+
+# Decimals that repeat from one dot to the other, and a point without a zero before it.
+_DOTTED = re.compile(r"\\dot\s*+(?:\{(\d)\}|(\d))(\d{0,20})\\dot\s*+(?:\{(\d)\}|(\d))")
+_BARE_POINT = re.compile(r"(?<!\d)\.(?=\s*+\\(?:overline|bar|dot)(?![A-Za-z]))")
+
+# A place in a row: 21st, 15^{th}.
+_PLACE = re.compile(
+    r"\s*+\$?(\d{0,8}?(?:(?<!1)1(?=\D{0,8}st)|(?<!1)2(?=\D{0,8}nd)|(?<!1)3(?=\D{0,8}rd)"
+    r"|(?:1[1-3]|[04-9])(?=\D{0,8}th)))"
+    r"(?:\^\s?\{?)?(?:\\text\{|\\mathrm\{)?\s?(?:st|nd|rd|th)\s?\}{0,2}\$?\s*+"
+)
 
 # A sum of money that begins with its sign.
 _DOLLAR = re.compile(r"^(\s*+-?\s*+)\$(?=\s*+-?[\d.])")
@@ -119,6 +140,11 @@ def tokenize(answer: str, *, thousands: bool = True) -> list[Token]:
         # One sign alone opens no formula: it is a dollar.
         answer = _DOLLAR.sub(r"\1\\$", answer)
     latex = _ESCAPED_TWICE.sub(r"\\", to_latex(answer))
+    latex = _PLACE.sub(r"\1", latex) if _PLACE.fullmatch(latex) else latex
+    latex = _DECIMAL_COMMA.sub(lambda match: f"{match[1] or 0}.", latex)
+    latex = _SPACED_GROUPS.sub(lambda match: match[1] + _SPACE_OF_GROUP.sub("", match[2]), latex)
+    latex = _BARE_POINT.sub("0.", _DOTTED.sub(_period, latex))
+    latex = _with_usual_brackets(latex)
     latex = _LINE_SPACE.sub(r"\\\\ ", latex)
     latex = _SEPARATED.sub("", latex)
     latex = _PERIOD_IN_BRACKETS.sub(r".\\overline{\1}", latex)
@@ -127,6 +153,34 @@ def tokenize(answer: str, *, thousands: bool = True) -> list[Token]:
     tokens: list[Token] = []
     _scan(latex, tokens, thousands, in_text=False)
     return tokens
+
+
+def _period(match: re.Match[str]) -> str:
+    """The digits between two dots as one period."""
+    return rf"\overline{{{match[1] or match[2]}{match[3]}{match[4] or match[5]}}}"
+
+
+# ]0,1[ is (0,1).
+_TURNED = re.compile(
+    r"\s*+(?:\\left)?([\[\](])([^\[\](),]{1,100},[^\[\](),]{1,100}?)(?:\\right)?([\[\])])\s*+"
+)
+
+
+def _with_usual_brackets(latex: str) -> str:
+    """Intervals whose open ends are written as turned brackets, with round ones."""
+    if "]" not in latex and "[" not in latex:
+        return latex
+    intervals = []
+    is_turned = False
+    for part in latex.strip("$ ").split(r"\cup"):
+        match = _TURNED.fullmatch(part)
+        if match is None:
+            return latex
+        is_turned = is_turned or match[1] == "]" or match[3] == "["
+        opening = "[" if match[1] == "[" else "("
+        closing = "]" if match[3] == "]" else ")"
+        intervals.append(opening + match[2] + closing)
+    return r"\cup ".join(intervals) if is_turned else latex
 
 
 def _scan(latex: str, tokens: list[Token], thousands: bool, *, in_text: bool) -> None:

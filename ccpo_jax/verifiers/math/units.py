@@ -24,15 +24,17 @@ _NAMES = {
         "1/1000": "mm millimeter millimetre", "1/100": "cm centimeter centimetre",
         "1/10": "dm decimeter", "1": "m meter metre", "1000": "km kilometer kilometre",
         "127/5000": "in inch inches", "381/1250": "ft foot feet", "1143/1250": "yd yard",
-        "201168/125": "mi mile", "1/1000000": "micrometer", "1/1000000000": "nm nanometer",
+        "201168/125": "mi mile", "1/1000000": "micrometer micron", "1/1000000000": "nm nanometer",
     },
     "mass": {
-        "1/1000000": "mg milligram", "1/1000": "g gram", "1": "kg kilogram",
+        "1/1000000000": "microgram", "1/1000000": "mg milligram", "1/1000": "g gram",
+        "1": "kg kilogram",
         "45359237/100000000": "lb lbs pound", "45359237/1600000000": "oz ounce",
     },
     "time": {
         "1": "s sec second", "60": "min minute", "3600": "h hr hour hrs", "86400": "day",
         "604800": "week", "1/1000": "ms millisecond",
+        "1/1000000": "microsecond",
     },
     # A month has no fixed number of days, and a ton none of kilograms.
     "calendar": {"1": "month", "12": "year yr", "120": "decade", "1200": "century centurie"},
@@ -52,7 +54,7 @@ _NAMES = {
     "kelvin": {"1": "k kelvin"},
     "force": {"1": "n newton"},
     "energy": {"1": "j joule", "1000": "kj", "4184/1000": "cal", "3600000": "kwh"},
-    "resistance": {"1": "ohm"},
+    "resistance": {"1": "ohm", "1000": "kohm", "1000000": "mohm"},
     "power": {"1": "w watt", "1000": "kw"},
     "voltage": {"1": "v volt"},
     "current": {"1": "a ampere amp"},

@@ -34,6 +34,8 @@ MAGNITUDES = {
     "trillion": 10**12,
     "dozen": 12,
     "lakh": 10**5,
+    "myriad": 10**4,
+    "hundredmillion": 10**8,
     "crore": 10**7,
 }
 MAGNITUDES |= {f"{word}s": number for word, number in MAGNITUDES.items()}
