@@ -1,12 +1,16 @@
 """Answers compared as text, but for case, white space and the way a number is written."""
 
 import re
+import unicodedata
 
-from ccpo_jax.verifiers.extraction import Mark, own_text
+from ccpo_jax.verifiers.extraction import Mark, own_text, revised_answer
 from ccpo_jax.verifiers.types import Context
 
 # The end of a sentence, for "the answer is"; a label such as "Answer:" speaks for its whole line.
-_SENTENCE_END = re.compile(r"\.(?=[\s*_]|$)|。")
+_SENTENCE_END = re.compile(
+    r"(?<!\bDr)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSt)(?<!\bProf)(?<!\bMt)(?<!\bNo)(?<!\bvs)"
+    r"\.(?=[\s*_]|$)|。"
+)
 
 # Adverbs before an answer.
 _ADVERB = re.compile(r"\A(?:therefore|thus|hence|then|simply|just|exactly|indeed)\b[\s,:]*")
@@ -34,8 +38,9 @@ def extract_exact(text: str, context: Context) -> str | None:
     text, marks = own_text(text)
     answer = ""
     for mark in reversed(marks):
-        answer = _marked(text, mark)
-        if answer:
+        revised = revised_answer(text, mark)
+        answer = _marked(text, mark) if revised is None else revised
+        if answer or revised is not None:
             break
     if not marks:
         answer = _without_markup(text.strip().rpartition("\n")[2])
@@ -92,7 +97,7 @@ def _canonical(answer: str) -> str:
 
     Numbers are compared digit by digit and not by value, so no number is too long.
     """
-    words = " ".join(_without_markup(answer).casefold().split())
+    words = " ".join(unicodedata.normalize("NFC", _without_markup(answer)).casefold().split())
     if words.endswith((".", "。")):
         words = words[:-1].rstrip()
 

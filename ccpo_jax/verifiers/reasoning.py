@@ -11,11 +11,11 @@ _NAME = (
 # Behind an opening bracket: <think>, <|thinking|>, [THINK], ◁think▷, <|begin_of_thought|> and the
 # channels of gpt-oss.
 _OPENING = (
-    rf"\|?{_NAME}\|?[>▷]|THINK\]|\|(?:begin|start)_of_{_NAME}\|>|\|{_NAME}_start\|>"
+    rf"\|?{_NAME}\|?[>▷]|THINK\]|unused94>(?:thought)?|\|(?:begin|start)_of_{_NAME}\|>|\|{_NAME}_start\|>"
     r"|\|channel\|>\s*+(?:analysis|commentary)"
 )
 _CLOSING = (
-    rf"\|?/{_NAME}\|?[>▷]|/THINK\]|\|end_(?:of_)?{_NAME}\|>|\|{_NAME}_end\|>"
+    rf"\|?/{_NAME}\|?[>▷]|/THINK\]|unused95>|\|end_(?:of_)?{_NAME}\|>|\|{_NAME}_end\|>"
     r"|\|channel\|>\s*+final(?:<\|message\|>)?"
 )
 _MARKER = re.compile(rf"[<\[◁](?i:(?P<opening>{_OPENING})|(?P<closing>{_CLOSING}))")

@@ -11,11 +11,24 @@ from ccpo_jax.boxes import find_boxes, joined_boxes
 from ccpo_jax.boxes import last_boxed as last_boxed
 from ccpo_jax.verifiers.extraction.announcements import announcements_in, tags_in
 from ccpo_jax.verifiers.extraction.changes import are_parts, is_changed
+from ccpo_jax.verifiers.extraction.corrections import (
+    contrast_at,
+    correction_at,
+    is_denied_before,
+    without_struck_out,
+)
+from ccpo_jax.verifiers.extraction.expressions import expression_at
 from ccpo_jax.verifiers.extraction.last_line import answer_of_last_line
 from ccpo_jax.verifiers.extraction.lenient import last_resort
 from ccpo_jax.verifiers.extraction.markup import TEXT_COMMAND as TEXT_COMMAND
 from ccpo_jax.verifiers.extraction.statements import Statement, statement_at
-from ccpo_jax.verifiers.extraction.values import NO_SINGLE_VALUE, hedged_values
+from ccpo_jax.verifiers.extraction.values import (
+    NO_SINGLE_VALUE,
+    begin_of_answer,
+    hedged_values,
+    values_at,
+    values_of_next_lines,
+)
 from ccpo_jax.verifiers.reasoning import strip_reasoning
 from ccpo_jax.verifiers.types import Context
 
@@ -29,7 +42,11 @@ _END_TOKEN = re.compile(
 )
 # The next question, where a response goes on with a list of examples. "Q:" and the names of
 # speakers always begin one; "Question:" may also repeat the question that is being answered.
-_NEXT_TURN = re.compile(r"\n[ \t#*_>]{0,6}(?:Q|Human|User|HUMAN|USER|问)[*_]{0,2}\s?\d*[:：]")
+_NEXT_TURN = re.compile(
+    r"\n[ \t]{0,3}#{1,6}[ \t]{0,2}(?:Instruction|Input|Human|User|Question|Task)s?"
+    r"[ \t]*+:?[ \t]*+\n"
+    r"|\n[ \t#*_>]{0,6}(?:Q|Human|User|HUMAN|USER|问)[*_]{0,2}\s?\d*[:：]"
+)
 _NEXT_QUESTION = re.compile(
     r"\n[ \t#*_>]{0,6}(?:Question|Problem|Exercise|Instruction|QUESTION|PROBLEM|问题|题目)"
     r"[*_]{0,2}[ \t]{0,2}#?\d*[.)]?[*_]{0,2}\s?[:：]"
@@ -108,7 +125,7 @@ def extract_answer(text: str, context: Context) -> str | None:
 
 def own_text(text: str) -> tuple[str, list[Mark]]:
     """A response without its thoughts and without what follows its end; its last marks."""
-    text = strip_reasoning(text)
+    text = without_struck_out(strip_reasoning(text))
     if "<<" in text:
         text = _CALCULATOR.sub("", text)
     patterns = (_END_TOKEN, _NEXT_TURN) if "<" in text or "[INST]" in text else (_NEXT_TURN,)
@@ -151,11 +168,51 @@ def _marks_in(text: str) -> list[Mark]:
     return sorted(marks)
 
 
+def revised_answer(text: str, mark: Mark) -> str | None:
+    """What a text puts in the place of what it marks: "41, I mean 42", "not 41 but 42".
+
+    Returns:
+      The value; `NO_SINGLE_VALUE` where the mark is taken back and no other value is given; None
+      where it stands.
+    """
+    end = _end_of_box(text, mark) if mark.kind == "box" else mark.end
+    if mark.kind in ("label", "clause"):
+        begin = begin_of_answer(text, mark.end)
+        contrast = contrast_at(text, begin)
+        if contrast is not None:
+            return values_at(text, contrast) or NO_SINGLE_VALUE
+        value = expression_at(text, begin)
+        if value is None:
+            return None
+        end = value.end
+        if values_of_next_lines(text, end):
+            return values_at(text, begin)
+
+    correction = correction_at(text, end)
+    if correction is not None:
+        value = values_at(text, correction) if correction >= 0 else None
+        return value or NO_SINGLE_VALUE
+    is_guess = text.startswith("?", end) or is_denied_before(text, mark.start)
+    return NO_SINGLE_VALUE if mark.kind == "box" and is_guess else None
+
+
+def _end_of_box(text: str, mark: Mark) -> int:
+    """The position behind a box and the end of its formula."""
+    end = _END_OF_FORMULA.match(text, mark.end)
+    return end.end() if end else mark.end
+
+
 def _read(text: str, mark: Mark) -> Statement | None:
     """What a mark states."""
+    if mark.kind in ("box", "tag"):
+        revised = revised_answer(text, mark)
+        if revised == NO_SINGLE_VALUE and is_denied_before(text, mark.start):
+            # What is said not to be the answer replaces none that was stated before.
+            return None
+        if revised is not None:
+            return Statement(revised, True)
     if mark.kind == "box":
-        formula_end = _END_OF_FORMULA.match(text, mark.end)
-        end = formula_end.end() if formula_end else mark.end
+        end = _end_of_box(text, mark)
         if mark.is_part or is_changed(text, end):
             return Statement(NO_SINGLE_VALUE, True)
         hedged = hedged_values(text, end, needs_hedge=True)

@@ -43,7 +43,9 @@ _LABEL = re.compile(
 )
 # Other languages: "答案是 18", "La respuesta es 18", "Réponse : 18", "Antwort: 18".
 _FOREIGN = re.compile(
-    r"(?:答案|答え|最终结果)(?:应该?|就|分别)?(?:是|为|等于|は)?\s?[:：]?|(?:^|(?<=[\s*]))答\s?[:：]"
+    r"(?:答案|答え|最终结果)(?!(?:肯定|绝对|一定|显然|当然)?(?:不|并非|未必|没|非|错"
+    r"|至少|至多|最多|最少|大于|小于|超过))"
+    r"(?:应该?|就|分别)?(?:是|为|等于|は)?\s?[:：]?|(?:^|(?<=[\s*]))答\s?[:：]"
     r"|(?:정답|답)(?:은|:)|(?:[Rr]espuesta|[Rr]esposta|[Rr]isposta|[Rr]éponse|[Aa]ntwort|[Оо]твет)"
     r"(?:[^.:=\n]{0,30}?\b(?:es|est|ist|è|é|lautet)\b|[\s*]{0,3}[:：])"
 )
@@ -63,8 +65,25 @@ _FOREIGN_SIGNS = (
 # An answer that is not the text's own, or only supposed.
 _NOT_OWN = re.compile(
     r"(?i)\b(?:if|whether|suppose|supposing|assum(?:e|ing)|wrong|incorrect|previous|earlier|initial"
-    r"|first|other|original|false|no|his|her|their|your|student['’]s|someone['’]s|any|another) "
+    r"|first|other|original|false|no|his|her|their|your|student['’]s|someone['’]s|any|another"
+    r"|no way|impossible|unlikely|absurd|(?<!no )(?<!a )doubt"
+    r"|(?:[a-z]{2,5}n['’]t|not) (?:think|believe|say|true|possible|likely|the case|mean)"
+    r"|(?<!this )(?<!that )(?<!it )(?:claims|thinks|believes|guesses|argues|says)"
+    r"|(?<!i )(?<!we )(?:might|may|could|would) (?:[a-z]{1,8} )?"
+    r"(?:think|say|claim|guess|believe|assume|expect)"
+    r"|(?:they|people|some|others|students|many|he|she|you|someone) "
+    r"(?:claim|think|say|believe|guess|argue|thought|said|claimed|assumed?)) "
     r"(?:(?:that|the|my|final|correct|right|true) ){0,3}$"
+)
+
+_NOT_OWN_CHINESE = re.compile(
+    r"(?:如果|若|假如|假设|倘若|要是|设|错误的?|有人[^。\n]{0,6}|[他她你们](?:认为|说|以为|觉得)|以为|是否"
+    r"|并非|不能说|怀疑)(?:正确|最终|的|他|该|说|认为){0,3}\Z"
+)
+# "You might think the answer is 42, but it is 43": the value of the text itself.
+_OWN_INSTEAD = re.compile(
+    r"[^.\n]{1,60}?\bbut (?:in fact,? |actually,? |really )?(?:it|that|this)"
+    r"(?:['’]s| is| should be| must be)(?: actually| really| in fact)?(?= (?!not\b))"
 )
 
 # Marks of an answer: <answer>5</answer>. A model that is stopped there leaves it open.
@@ -111,7 +130,11 @@ def announcements_in(text: str) -> list[Announcement]:
         for pattern in (_ANSWER, _UPPER_ANSWER):
             for match in pattern.finditer(text):
                 start = match.start() - 1
-                if not _NOT_OWN.search(text[max(0, start - 40) : start]):
+                if _NOT_OWN.search(text[max(0, start - 40) : start]):
+                    instead = _OWN_INSTEAD.match(text, match.end())
+                    if instead:
+                        announcements.append(Announcement(start, instead.end(), False))
+                else:
                     is_label = match["label"] is not None
                     announcements.append(Announcement(start, match.end(), is_label))
     if any(sign in text for sign in _FOREIGN_SIGNS):
@@ -119,7 +142,8 @@ def announcements_in(text: str) -> list[Announcement]:
 
     for pattern in labels:
         for match in pattern.finditer(text):
-            announcements.append(Announcement(match.start(), match.end(), True))
+            if not _NOT_OWN_CHINESE.search(text[max(0, match.start() - 16) : match.start()]):
+                announcements.append(Announcement(match.start(), match.end(), True))
     lines = f"\n{text}"
     for pattern in line_labels:
         for match in pattern.finditer(lines):

@@ -4,6 +4,11 @@ import re
 from typing import NamedTuple
 
 from ccpo_jax.verifiers.extraction.changes import is_changed
+from ccpo_jax.verifiers.extraction.corrections import (
+    contrast_at,
+    correction_at,
+    is_denied_before,
+)
 from ccpo_jax.verifiers.extraction.expressions import rest_of_sentence
 from ccpo_jax.verifiers.extraction.markup import formulas_in
 from ccpo_jax.verifiers.extraction.values import (
@@ -77,7 +82,11 @@ def statement_at(text: str, position: int, *, may_be_sentence: bool = True) -> S
     """
     begin = begin_of_answer(text, position)
     sentence = rest_of_sentence(text, begin)
-    if text.startswith("?", begin + len(sentence)) or _NEGATION.match(sentence):
+    is_question = text.startswith(("?", "？"), begin + len(sentence)) or sentence.endswith("吗")
+    contrast = contrast_at(text, begin)
+    if contrast is not None:
+        begin = contrast
+    elif is_question or _NEGATION.match(sentence):
         return None
     answer = values_at(text, begin)
     if answer is None and may_be_sentence:
@@ -132,6 +141,8 @@ def _only_number(text: str, begin: int, end: int) -> str | None:
     if len(numbers) != 1:
         return None
     (number,) = numbers
+    if correction_at(text, number.end()) is not None or is_denied_before(text, number.start()):
+        return NO_SINGLE_VALUE
     if is_changed(text, number.end()):
         return NO_SINGLE_VALUE
     return ", ".join([number[0].rstrip(","), *hedged_values(text, number.end())])

@@ -7,6 +7,7 @@ paid for beside another.
 import re
 
 from ccpo_jax.verifiers.extraction.changes import is_changed
+from ccpo_jax.verifiers.extraction.corrections import correction_at
 from ccpo_jax.verifiers.extraction.expressions import expression_at, rest_of_sentence
 from ccpo_jax.verifiers.extraction.markup import formula_at
 
@@ -54,6 +55,28 @@ _HEDGING_SENTENCE = re.compile(
 # Words that may stand before another value.
 _BEFORE_GUESS = re.compile(r"(?:[^\d\\$√∞]|\\(?:text|mbox|q?quad|[,; ])){0,60}+(?<![A-Za-z0-9.^_])")
 _MAX_HEDGE_CHARS = 160
+# "The answer is 7. 8 is also correct."
+_ANOTHER_SENTENCE = re.compile(
+    r"(?i)[\s.!*_$)\]}]{1,8}+(?:and |but |also,? )?(?=(?P<value>[-$\\]{0,2}\d[\d.,/]{0,12}\$?)"
+    r" (?:is|would be|works?"
+    r"|could be|may be|can be|might be)\b(?! not)[^.\n]{0,20}\b(?:also|too|as well|equally|another"
+    r"|possible|acceptable|correct|valid|right)\b|[-$\\]{0,2}\d[\d.,/]{0,12}\$? (?:also|too) works)"
+)
+
+# "negative 5" is -5.
+_SIGN_WORD = re.compile(r"(?i)(?:negative|minus)\s++(?=[$\\(]{0,3}\d|\$?\\[dt]?frac)")
+_UNSIGNED = re.compile(
+    r"[$\\]{0,2}[\d.,/]+(?:\s?[a-z%\\]{1,3})?|\\[dt]?frac\s?\{\d+\}\s?\{\d+\}|\d*\\sqrt\{\d+\}"
+)
+
+_NEXT_LINE = re.compile(
+    r"[ \t.,;*_`$)}\r]{0,8}+\n\s{0,4}+[*_`]{0,3}(?=[-+$\\(]{0,4}\d|\\[a-z]{2}|\$)"
+)
+_END_OF_LINE = re.compile(r"[ \t.,;*_`$)}\r]{0,8}+(?:\n|\Z)")
+_MAX_NEXT_LINES = 8
+
+# More values in a row than these are corrected by none who is in earnest.
+_MAX_CORRECTIONS = 8
 
 # The answer of a text that states one, but no value that could be read.
 NO_SINGLE_VALUE = ""
@@ -66,21 +89,60 @@ def begin_of_answer(text: str, position: int) -> int:
 
 
 def values_at(text: str, begin: int) -> str | None:
-    """The values at a position, joined by commas; `NO_SINGLE_VALUE` where words change them."""
-    first = expression_at(text, begin)
-    if first is None:
-        return None
-    end = first.end
-    contents = [first.content]
-    while first.is_formula and (separator := _SEPARATOR.match(text, end)):
-        formula = formula_at(text, separator.end())
-        if formula is None:
+    """The values at a position, joined by commas; `NO_SINGLE_VALUE` where words change them.
+
+    Values that are corrected at once do not count: "41, sorry, 42" is 42.
+    """
+    for _ in range(_MAX_CORRECTIONS):
+        sign = _SIGN_WORD.match(text, begin)
+        first = expression_at(text, sign.end() if sign else begin)
+        if first is None:
+            return None
+        end = first.end
+        contents = [first.content]
+        while first.is_formula and (separator := _SEPARATOR.match(text, end)):
+            formula = formula_at(text, separator.end())
+            if formula is None:
+                break
+            contents.append(formula.content)
+            end = formula.end
+        correction = correction_at(text, end)
+        if correction is None:
             break
-        contents.append(formula.content)
-        end = formula.end
+        if correction < 0:
+            return NO_SINGLE_VALUE
+        begin = correction
+    else:
+        return NO_SINGLE_VALUE
+
     if is_changed(text, end):
         return NO_SINGLE_VALUE
-    return ", ".join(dict.fromkeys([*contents, *hedged_values(text, end)]))
+    if sign:
+        if len(contents) > 1 or not _UNSIGNED.fullmatch(first.content):
+            return NO_SINGLE_VALUE
+        contents = [f"-{first.content}"]
+    contents += hedged_values(text, end)
+    return ", ".join(dict.fromkeys([*contents, *values_of_next_lines(text, end)]))
+
+
+def values_of_next_lines(text: str, end: int) -> list[str]:
+    """The values that have the next lines for themselves, if the one that ends here ends its line.
+
+    Example:
+      >>> values_of_next_lines("5\\n6\\n7 eggs are left", 1)
+      ['6']
+    """
+    values: list[str] = []
+    for _ in range(_MAX_NEXT_LINES):
+        line = _NEXT_LINE.match(text, end)
+        value = expression_at(text, line.end()) if line else None
+        if value is None or not _END_OF_LINE.match(text, value.end):
+            break
+        if "box" in value.content or not any(map(str.isdigit, value.content)):
+            break
+        values.append(value.content)
+        end = value.end
+    return values
 
 
 def hedged_values(text: str, end: int, *, needs_hedge: bool = False) -> list[str]:
@@ -103,6 +165,8 @@ def hedged_values(text: str, end: int, *, needs_hedge: bool = False) -> list[str
     if begin is None or begin.end() == limit:
         # Perhaps the next sentence takes this one back.
         sentence = _HEDGING_SENTENCE.match(text, end + len(rest))
+        if sentence is None:
+            sentence = _ANOTHER_SENTENCE.match(text, end + len(rest))
         if sentence is None:
             return []
         begin = _BEFORE_GUESS.match(text, sentence.end())
