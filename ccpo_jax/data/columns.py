@@ -1,12 +1,14 @@
 """What the columns of a row mean, under their usual names."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ccpo_jax.data.cells import UnusableRow, is_empty, plain, printable
 from ccpo_jax.data.choice_golds import CHOICE_GOLD_COLUMNS, GoldReading, read_gold
+from ccpo_jax.data.column_case import with_known_names
 from ccpo_jax.data.free_golds import GOLD_COLUMNS, SOLUTION_COLUMN, free_gold, is_placeholder
+from ccpo_jax.data.hints import answer_hint, question_hint
 from ccpo_jax.data.options import OPTIONS_COLUMNS, Options, read_options
 from ccpo_jax.data.unread_options import options_by_gold, options_by_name
 from ccpo_jax.errors import InputError
@@ -16,6 +18,12 @@ Row = Mapping[str, Any]
 CONTEXT_COLUMNS = ("context", "passage", "article", "text")
 QUESTION_COLUMNS = ("question", "problem", "query", "ctx", "question_stem")
 VIEWS_COLUMN = "views"
+
+# Names of one meaning; they are read without regard to case.
+_MEANINGS = (CONTEXT_COLUMNS, QUESTION_COLUMNS, (*GOLD_COLUMNS, *CHOICE_GOLD_COLUMNS))
+
+# The story before a question, in sets that keep it apart.
+_STORY_COLUMN = "body"
 
 # All columns that are read; the others are searched for options under another name.
 COLUMNS = frozenset(
@@ -68,10 +76,13 @@ def read_row(row: Row) -> Record:
       UnusableRow: an empty question or an empty gold.
       InputError: a missing column, a value of the wrong type, or options under an unknown name.
     """
-    question = _text(row, _first_full(row, QUESTION_COLUMNS))
+    row = with_known_names(row, _MEANINGS)
+    question = _text(row, _first_full(row, QUESTION_COLUMNS, question_hint))
     if not question:
         raise UnusableRow("empty question")
     passage_column = next((name for name in CONTEXT_COLUMNS if not is_empty(row.get(name))), "")
+    if not passage_column:
+        _refuse_story(row)
 
     options = read_options(row)
     if options is None:
@@ -103,19 +114,33 @@ def read_row(row: Row) -> Record:
     )
 
 
-def _first_full(row: Row, names: Sequence[str]) -> str:
+def _refuse_story(row: Row) -> None:
+    for name in (_STORY_COLUMN, _STORY_COLUMN.capitalize(), _STORY_COLUMN.upper()):
+        if isinstance(row.get(name), str) and row[name].strip():
+            raise InputError(
+                name,
+                "stands beside the question, which may need it, and is not read; rename it to "
+                "context, or remove it",
+            )
+
+
+def _first_full(row: Row, names: Sequence[str], find_hint: Callable[[Row, str], str]) -> str:
     """The first of the names whose column is not empty, else the first that is a column."""
     present = [name for name in names if name in row]
     if not present:
         columns = ", ".join(map(str, row)) or "none"
-        raise InputError(names[0], f"no column {' or '.join(names)} among {columns}")
+        hint = find_hint(row, names[0])
+        raise InputError(
+            names[0],
+            f"no column {' or '.join(names)} among {columns}{f'; {hint}' if hint else ''}",
+        )
     return next((name for name in present if not is_empty(row[name])), present[0])
 
 
 def _choice_gold_column(row: Row, options: Options) -> str:
     """The first column of golds that is not empty and no placeholder, unless it is an option."""
     names = (*GOLD_COLUMNS, *CHOICE_GOLD_COLUMNS)
-    first = _first_full(row, names)
+    first = _first_full(row, names, answer_hint)
     for name in names:
         if name not in row or is_empty(row[name]):
             continue
@@ -135,7 +160,7 @@ def _free_answer(row: Row) -> tuple[str, dict[str, bool]]:
             f"looks like options, which are read from a list of texts called {known}, or from "
             "columns A, B, C, ...; rename it, or remove it if the answer is free",
         )
-    _first_full(row, GOLD_COLUMNS)
+    _first_full(row, GOLD_COLUMNS, answer_hint)
     gold = free_gold(row)
     has_empty_options = any(plain(row.get(name)) == [] for name in OPTIONS_COLUMNS)
     if has_empty_options and re.fullmatch("[A-Z]", gold):

@@ -9,6 +9,7 @@ import zlib
 from typing import Any, NamedTuple
 
 from ccpo_jax.data.columns import COLUMNS, QUESTION_COLUMNS, Row
+from ccpo_jax.data.hints import is_messages
 from ccpo_jax.data.logiqa import parse_logiqa
 from ccpo_jax.errors import InputError, first_line
 
@@ -143,14 +144,21 @@ def _parse_json_objects(text: str) -> list[LocatedRow]:
     except json.JSONDecodeError:
         return _parse_json_lines(text)
 
-    # An object that is not a problem but contains a list: the problems are inside.
-    lists = [key for key, value in row.items() if isinstance(value, list)]
-    if lists and not row.keys() & {*QUESTION_COLUMNS}:
+    # An object that is not a problem but contains a list of objects: the problems are inside.
+    lists = [key for key, value in row.items() if _may_be_problems(value)]
+    if lists and not {str(key).casefold() for key in row} & {*QUESTION_COLUMNS}:
         raise ValueError(
             f"a list of problems is expected, received one object that has a list under the key "
             f"{lists[0]!r}; give that list itself, as JSON or one object a line"
         )
     return _number_rows([row])
+
+
+def _may_be_problems(value: Any) -> bool:
+    """Whether a cell is a list of objects, other than the turns of a conversation."""
+    if not isinstance(value, list) or is_messages(value):
+        return False
+    return any(isinstance(member, dict) for member in value)
 
 
 def _parse_json_lines(text: str) -> list[LocatedRow]:

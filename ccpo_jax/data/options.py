@@ -31,10 +31,7 @@ class Options(NamedTuple):
     @property
     def shown(self) -> tuple[str, ...]:
         """The texts that agents read: all but the empty ones at the end."""
-        count = len(self.texts)
-        while count and not self.texts[count - 1]:
-            count -= 1
-        return self.texts[:count]
+        return self.texts[: _count_without_padding(self.texts)]
 
     @property
     def lines(self) -> list[str]:
@@ -98,8 +95,11 @@ def _options(column: str, value: Any) -> Options:
 
 def _checked(column: str, values: Any, labels: Sequence[str] = ()) -> Options:
     """Options from their texts, the letters removed that some datasets put in front of them."""
-    # Only a column or key of its own may be empty; in a list, None is a mistake.
-    cells = [None if is_empty(value) else plain(value) for value in values] if labels else values
+    # A column or key of its own may be empty; in a list, None is padding at its end or a mistake.
+    if labels:
+        cells = [None if is_empty(value) else plain(value) for value in values]
+    else:
+        cells = _without_padding(values)
     is_list = isinstance(cells, list | tuple)
     if not is_list or not all(_is_text(cell) or (labels and cell is None) for cell in cells):
         raise InputError(column, f"must be a list of texts, received {values!r:.40}")
@@ -115,15 +115,37 @@ def _checked(column: str, values: Any, labels: Sequence[str] = ()) -> Options:
     return options
 
 
+def _without_padding(values: Any) -> Any:
+    """A list whose nulls at the end, behind two full options or more, are empty texts."""
+    if not isinstance(values, list | tuple):
+        return values
+    count = _count_without_padding(values)
+    if count < 2:
+        return values
+    return [*values[:count], *[""] * (len(values) - count)]
+
+
+def _count_without_padding(cells: Sequence[Any]) -> int:
+    """The number of cells up to the last that is not empty."""
+    count = len(cells)
+    while count and is_empty(cells[count - 1]):
+        count -= 1
+    return count
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) or is_number(value)
 
 
 def _without_letters(texts: Sequence[str]) -> list[str]:
     """Texts without their letters, whether or not they have any."""
+    count = _count_without_padding(texts)
+    padding = texts[count:]
+    texts = texts[:count]
     labels = [re.match(r"\s*\(?([A-Za-z])[.):]\s*", text) for text in texts]
     letters = "".join(label[1] if label else " " for label in labels)
     # Letters are the options' own only if all are there, in order: "C. elegans" begins with a name.
     if letters not in (_LETTERS[: len(texts)], _LETTERS[: len(texts)].lower()):
-        return list(texts)
-    return [text[label.end() :] for text, label in zip(texts, labels, strict=True) if label]
+        return [*texts, *padding]
+    shown = [text[label.end() :] for text, label in zip(texts, labels, strict=True) if label]
+    return [*shown, *padding]

@@ -31,7 +31,8 @@ def parse_row(row: Row, *, problem_id: str = "") -> Problem:
       row: columns context, passage, article or text (optional); question, problem, query, ctx or
         question_stem; options, choices, endings, or A, B, C, ... (optional); answer,
         correct_option, groundtruth or solution, and with options also answerKey, label, correct and
-        the like; views (optional), one text per agent to read in place of all the others.
+        the like; views (optional), one text per agent to read in place of all the others. All names
+        but views and those of options are read in any case.
       problem_id: becomes the problem's `id`.
 
     Raises:
@@ -159,7 +160,7 @@ def _refuse_counting_from_one(records: Sequence[Record]) -> None:
         if record.options is None or record.reading is None or record.reading.index is None:
             continue
         count = positions.setdefault(record.gold_column, collections.Counter())
-        if record.reading.index == len(record.options.texts):
+        if record.reading.index == len(record.options.shown):
             count["end"] += 1
         elif record.reading.index == 0:
             count["first"] += 1

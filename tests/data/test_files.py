@@ -64,6 +64,25 @@ BAD_FILES = [
         '{\n  "version": 1,\n  "data": [\n    {"question": "q", "answer": "1"}\n  ]\n}',
         ["list", "the key 'data'"],
     ),
+    ("x.json", '{"data": [{"prompt": "q", "answer": "1"}]}', ["list", "the key 'data'"]),
+    # One row of verl alone is a row.
+    (
+        "x.jsonl",
+        json.dumps(
+            {
+                "data_source": "math_dapo",
+                "prompt": [{"role": "user", "content": "1+1?"}],
+                "reward_model": {"ground_truth": "2", "style": "rule"},
+            }
+        ),
+        ["row 0", "prompt is a list of messages", "'content'", "reward_model.ground_truth"],
+    ),
+    (
+        "x.json",
+        '{"conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"}]}',
+        ["row 0", "conversations is a list of messages", "'value'"],
+    ),
+    ("x.json", '{"goal": "q", "tags": ["x", "y"], "answer": "1"}', ["rename goal to question"]),
     ("x.jsonl", "", ["empty"]),
     ("x.jsonl", " \n\n", ["empty"]),
     ("x.json", "[" * 100_000, ["nested too deeply"]),

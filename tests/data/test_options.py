@@ -63,6 +63,15 @@ LAYOUTS = {
     "an empty struct beside letters": QUESTION
     | {"choices": {"text": None, "label": None}, "A": "Venus", "B": "Mars", "answer": "B"},
     "empty options at the end": QUESTION | {"options": ["Venus", "Mars", "", " "], "answer": "B"},
+    "nulls at the end": QUESTION | {"options": ["Venus", "Mars", None, None], "answer": "B"},
+    "nulls and blanks at the end": QUESTION
+    | {"choices": ["Venus", "Mars", None, "", NAN], "answer": 1},
+    "letters before nulls": QUESTION
+    | {"options": ["A. Venus", "B. Mars", None, None], "answer": "Mars"},
+    "letters before blanks": QUESTION | {"options": ["A) Venus", "B) Mars", ""], "answer": "B"},
+    "capitals": {"Question": SHOWN[:20], "options": ["Venus", "Mars"], "Answer": "B"},
+    "CMMLU": {"Question": SHOWN[:20], "A": "Venus", "B": "Mars", "Answer": "B"},
+    "a key in capitals": QUESTION | {"choices": ["Venus", "Mars"], "ANSWERKEY": "B"},
 }
 
 
@@ -104,6 +113,9 @@ def test_a_struct_of_labels_in_another_order():
         ({"choices": "['Venus', 'Mars']"}, "choices"),
         ({"choices": [{"text": "Venus"}, {"text": "Mars"}]}, "choices"),
         ({"choices": ["Venus", None]}, "choices"),
+        ({"choices": ["Venus", None, None, None]}, "choices"),
+        ({"choices": ["Venus", None, "Mars"]}, "choices"),
+        ({"choices": [None, None]}, "choices"),
         ({"choices": ["Venus", True]}, "choices"),
         ({"choices": {"text": ["Venus", "Mars"], "label": ["A"]}}, "choices"),
         ({"choices": {"text": ["Venus", "Mars"], "label": ["A", "A"]}}, "choices"),
@@ -157,3 +169,28 @@ def test_a_merged_set_has_both_kinds(tmp_path):
     problems = load(write_json(tmp_path, "x.json", rows)).problems
     assert [problem.verifier for problem in problems] == ["math", "choice"]
     assert ids(problems) == ["x/0", "x/1"]
+
+
+def test_rows_padded_with_nulls_do_not_stop_a_file(tmp_path):
+    animals = ["cat", "dog", None, None]
+    rows = [
+        {"question": "Which barks?", "options": animals, "answer": "B"},
+        {"question": "Which purrs?", "options": animals, "answer": "C"},
+        {"question": "Which swims?", "options": ["cat", "dog", "eel", "cow"], "answer": "C"},
+    ]
+    dataset = load(write_json(tmp_path, "x.json", rows))
+    assert [problem.options for problem in dataset.problems] == [
+        ("cat", "dog"),
+        ("cat", "dog", "eel", "cow"),
+    ]
+    assert dataset.dropped == {"gold is an empty option": 1}
+
+
+def test_a_padded_set_that_counts_from_1_is_refused(tmp_path):
+    rows = [
+        {"question": f"Which of {number}?", "options": ["x", "y", None], "answer": number}
+        for number in (1, 2)
+    ]
+    with raises_for("data.train") as error:
+        load(write_json(tmp_path, "x.json", rows))
+    assert "from 1" in str(error.value)
