@@ -152,6 +152,17 @@ ACCEPTED = {
         ("0.25", "0{,}25"),
         ("0.3", "P(X<2)=0.3"),
     ],
+    "roots of positive numbers": [
+        (r"\ln\frac{x}{y}", r"\ln x-\ln y"),
+        (r"\frac{\sqrt{ab}}{b}", r"\sqrt{\frac{a}{b}}"),
+        (r"\sqrt{\frac{2h}{g}}", r"\frac{\sqrt{2gh}}{g}"),
+        (r"x\sqrt{x}", r"\sqrt{x^3}"),
+        (r"\ln\frac{x}{y}", r"-\ln\frac{y}{x}"),
+        (r"\frac{1}{\sqrt{x}}", r"\frac{\sqrt x}{x}"),
+        (r"\sqrt{2gh}", r"\sqrt{2}\sqrt{g}\sqrt{h}"),
+        (r"\frac{(2n)!}{n!n!}", r"\binom{2n}{n}"),
+        (r"10\text{ m/s}", r"10\frac{m}{s}"),
+    ],
 }
 
 REFUSED = {
@@ -275,6 +286,13 @@ REFUSED = {
         ("x_2", "X_2"),
         ("(1,2)", "b=1,a=2"),
         ("5", "0,5"),
+    ],
+    "roots of positive numbers": [
+        (r"\ln\frac{x}{y}", r"\frac{\ln x}{y}"),
+        (r"a\sqrt{b}", r"\sqrt{a^2b}"),
+        (r"\frac{a}{b}", r"\sqrt{\frac{a^2}{b^2}}"),
+        (r"\ln x^2", r"\ln x"),
+        ("x+y", r"\sqrt{(x+y)^2}"),
     ],
 }
 

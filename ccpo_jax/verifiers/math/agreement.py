@@ -2,7 +2,13 @@
 
 from fractions import Fraction
 
-from ccpo_jax.verifiers.math.evaluation import Number, agree_where_real, as_float, hides_signs
+from ccpo_jax.verifiers.math.evaluation import (
+    Number,
+    agree_where_real,
+    as_float,
+    hides_signs,
+    positive_symbols,
+)
 from ccpo_jax.verifiers.math.expressions import CONSTANTS, REPEATING, Node, symbols_of
 from ccpo_jax.verifiers.math.items import Item
 from ccpo_jax.verifiers.math.relations import real_number
@@ -44,7 +50,8 @@ def _same_where_real(gold: Item, item: Item) -> bool:
     """Whether expressions agree where both are real; ln x is not ln |x|, which is so everywhere."""
     if gold.node is None or item.node is None or hides_signs(gold.node):
         return False
-    return agree_where_real(gold.value, item.value)
+    positive = positive_symbols(gold.node) | positive_symbols(item.node)
+    return agree_where_real(gold.value, item.value, positive)
 
 
 def has_no_unknowns(item: Item) -> bool:

@@ -12,6 +12,7 @@ from ccpo_jax.verifiers.math.evaluation import (
     as_float,
     is_close,
     number_key,
+    positive_symbols,
 )
 from ccpo_jax.verifiers.math.items import Answer, Item
 from ccpo_jax.verifiers.math.literals import clock, is_reduced
@@ -173,7 +174,8 @@ def _are_same_equation(first: Item, second: Item) -> bool:
     """Whether both are equations, with the same solutions."""
     if first.difference is None or second.difference is None:
         return False
-    if agree_where_real(first.value, second.value):
+    positive = positive_symbols(first.difference) | positive_symbols(second.difference)
+    if agree_where_real(first.value, second.value, positive):
         return True
     return have_same_solutions(first.difference, second.difference)
 

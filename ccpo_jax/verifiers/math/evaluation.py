@@ -7,7 +7,7 @@ exponent, and towers of powers beyond that are refused.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -39,6 +39,7 @@ _POINTS = (0, 1)
 _SIGNED_POINTS = (3, 4, 5, 6)
 _LETTER_POINTS = (7, 8, 9, 10, 11)
 _REAL_POINTS = (*_SIGNED_POINTS, *_LETTER_POINTS, 12)
+_POSITIVE_POINTS = (0, 12)
 _MAX_OPERATIONS_AT_REAL_POINTS = 1_000
 
 # Where equations are compared: their sides differ by a factor that is the same everywhere.
@@ -105,18 +106,47 @@ def _real_key(node: Node, point: int) -> Value | None:
         return None
 
 
-def agree_where_real(first: object, second: object) -> bool:
-    """Whether the values of two expressions agree wherever both are real, and at positive numbers.
+def agree_where_real(first: object, second: object, positive: Iterable[str] = ()) -> bool:
+    """Whether the values of two expressions or equations agree wherever both are real.
 
     sqrt(x) sqrt(y) is sqrt(xy), which is real also where x and y are negative.
+
+    Args:
+      first: the canonical value of one.
+      second: the canonical value of the other.
+      positive: the symbols that are meant to be positive, so that nothing else is looked at.
     """
     if not isinstance(first, tuple) or not isinstance(second, tuple) or len(first) != len(second):
         return False
     if first[0] != second[0] or first[0] not in ("expression", "equation"):
         return False
-    return all(
-        one == other or None in (one, other) for one, other in zip(first, second, strict=True)
-    )
+    # The head and two keys at positive numbers come first.
+    start = 3
+    if first[:start] != second[:start]:
+        return False
+    points = _REAL_POINTS[: len(first) - start]
+    for point, one, other in zip(points, first[start:], second[start:], strict=True):
+        is_skipped = None in (one, other) or any(_coordinate(name, point) < 0 for name in positive)
+        if one != other and not is_skipped:
+            return False
+    return True
+
+
+@lru_cache(maxsize=8192)
+def positive_symbols(node: Node) -> frozenset[str]:
+    """The symbols that are meant to be positive: alone negative they leave nothing real."""
+    names = symbols_of(node) - CONSTANTS
+    return frozenset(name for name in names if not _is_real_at_negative(node, name))
+
+
+def _is_real_at_negative(node: Node, name: str) -> bool:
+    for point in _POSITIVE_POINTS:
+        try:
+            _Evaluation(point, {name: -_coordinate(name, point)}, real=True).value(node)
+        except Undefined:
+            continue
+        return True
+    return False
 
 
 def numeric(node: Node) -> Number:

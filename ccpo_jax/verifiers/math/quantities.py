@@ -62,6 +62,10 @@ def _in_line(tokens: Sequence[Token]) -> Sequence[Token]:
     if len(tokens) < 8 or signs != [r"\frac", "{", "}", "{", "}"] or kinds.count("letters") != 2:
         return tokens
     upper, lower = (token for token in tokens[-7:] if token.kind == "letters")
+    before = tokens[-8]
+    if before.kind != "number" and before.text not in ("}", ")"):
+        # The logarithm of x/y has no unit.
+        return tokens
     slash = upper._replace(kind="sign", text="/")
     return [*tokens[:-7], upper._replace(spaced=True), slash, lower]
 
