@@ -1,5 +1,7 @@
 """Further kinds of answers: expressions of both signs, units, thousands, repeating decimals."""
 
+import time
+
 import pytest
 
 from ccpo_jax.verifiers import Context
@@ -361,3 +363,50 @@ def test_a_fraction_that_is_an_integer_is_a_set_up(gold, answer):
 def test_a_missing_gold_accepts_nothing():
     assert not equivalent_math("None", "None", Context())
     assert equivalent_math(r"\text{none}", "None", Context())
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ("10000", r"10\,000"),
+        ("1/3", r"0.\overline3"),
+        ("1/7", r"0.\dot{1}4285\dot{7}"),
+        ("-5", r"\text{minus }5"),
+        ("(0,1)", "]0,1["),
+        ("2.5", "2{,}5"),
+        ("132_5", "(132)_5"),
+        ("50000", "5万"),
+        ("15", "5!!"),
+        ("|x|", r"\sqrt{x^2}"),
+        ("7 hours 30 minutes", r"7\text{ hours and }30\text{ minutes}"),
+    ],
+)
+def test_spellings_of_one_answer_are_in_one_class(first, second):
+    value = math_value(first, Context())
+    assert value is not None and value == math_value(second, Context())
+
+
+HOSTILE = {
+    "spaces": r"1\,234" * 80,
+    "groups": "1" + r"\,234" * 90 + r"\,2",
+    "dots": r"\dot{1}" * 80,
+    "lines": "3\u0305" * 250,
+    "turned brackets": r"]0,1[\cup" * 60,
+    "long bounds": "]" + "0" * 250 + "," + "1" * 250 + "[",
+    "places": "1" * 550 + "th",
+    "decimal commas": "1{,}5" * 100,
+    "Chinese": "5" + "平方" * 250,
+    "absolute values": "+".join(f"|x_{{{index}}}|" for index in range(60)),
+    "roots": r"\sqrt{x^2+1}" * 40,
+    "double factorials": "2000!!!!!!!!",
+    "factorials": "(" * 20 + "x" + "!)" * 20,
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_answers_are_bounded(answer):
+    start = time.process_time()
+    for gold in ("5", r"\frac{x}{2}", "(1,2)", f"2({answer})"):
+        assert not equivalent_math(gold, answer, Context())
+    math_value(answer, Context())
+    assert time.process_time() - start < 3
