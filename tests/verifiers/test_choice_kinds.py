@@ -54,6 +54,7 @@ LISTS = (
     "The answer is A and the answer is B.",
     "The answer is A, and the correct option is B.",
     "Answer: A, Answer: B",
+    "A is the answer, B is the answer.",
     r"\boxed{A} and also \boxed{B}",
 )
 
@@ -77,6 +78,21 @@ DENIALS = (
     "It is wrong to choose B.",
     "答案是B吗",
     "答案是B吗？",
+    "答案是B是错的",
+    "答案是B，不对",
+    "难道答案是B",
+    "有人认为答案是B",
+    "The answer is B. No, C.",
+    "The answer is B. No way.",
+    "The answer is B... or not.",
+    "The answer is B, just kidding.",
+    "The answer is B — wait, that's wrong.",
+    "It is false that the answer is B.",
+    "I deny that B is correct.",
+    "There is no evidence that the answer is B.",
+    "The opposite of B is the answer.",
+    "The answer that is wrong is B.",
+    "The answer used to be B.",
 )
 
 LESSER = (
@@ -102,11 +118,17 @@ OTHERS_VIEWS = (
     "At first glance, the answer is B.",
     "Initially, I chose B.",
     "I thought the answer was B.",
+    "He says that the correct answer to this question is B.",
+    "You would think that the answer is B.",
+    "The answer is said to be B.",
+    "The answer is supposedly B.",
 )
 
 ALSO_POSSIBLE = (
     "Answer: A (B is also possible)",
     "The answer is A; B is equally good.",
+    "Answer: A (B also works).",
+    "The answer is A. B is also correct.",
     "The answer is A. B works too.",
     "The answer is A. B is just as good.",
     "The answer is A, and B is right as well.",
@@ -170,6 +192,23 @@ SETTLED = (
     "Most likely the answer is B.",
     "One can see that the answer is B.",
     "You should choose B.",
+    "The answer is B. No",
+    "B. No, because it rains",
+    "The answer is B. No, it does not conserve energy.",
+    "The answer is B. It is wrong to steal.",
+    "(B) It is impossible to tell.",
+    "The answer is (B). (A) could be possible, but the text is silent.",
+    "The answer is (B) the rain which (A) does not name.",
+    # Others' views, first impressions and denials that are about something else.
+    "The correct answer to what he said is B.",
+    "The option that explains why many people choose to walk is (B).",
+    "The option for which there is no evidence is B.",
+    "The charge of the initially empty capacitor is (B).",
+    "Since we assumed no friction the answer is B.",
+    "We reject the null hypothesis, so the answer is B.",
+    "Based on what they said, I choose B.",
+    "The second best conductor is (B).",
+    "The answer is B as most students said.",
     # Ways to say it.
     "The answer must be B then.",
     "So it's B then.",
@@ -253,3 +292,14 @@ def test_an_option_that_is_one_letter_behind_its_label():
     letters = Context(options=("F", "G", "Y"))
     assert extract("A. F", letters) == "A"
     assert extract("A. G", letters) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["B. No, it is not.", "The answer is B. No, it is not.", r"\boxed{B. No, it is not.}"]
+)
+def test_the_text_of_an_option_is_no_denial_of_its_letter(text):
+    assert extract(text, Context(options=("Yes, it is.", "No, it is not."))) == "B"
+
+
+def test_a_denial_that_is_no_text_of_an_option():
+    assert extract("The answer is B. No, it is not.", COLOURS) is None

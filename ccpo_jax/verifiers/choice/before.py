@@ -94,7 +94,7 @@ _CLAUSE_START = re.compile(
 )
 _CONDITION = re.compile(
     r"(?i)\b(?:if|whether|unless|suppose|supposing|supposed|assume|assuming|imagine|doubt(?<!no"
-    r" doubt)|neither|nor|let's (?:say|check|test|try|see))\b|如果|假设|假如|是否|若"
+    r" doubt)|neither|nor|let's (?:say|check|test|try|see))\b|如果|假设|假如|是否|若|难道|有人|以为"
 )
 _NEGATION = re.compile(
     r"(?i)(?:\b(?:not|never|cannot|nor|neither|unlikely|hardly|nobody)\b|n't\b|[不非没未勿错]|排除)"
@@ -105,7 +105,7 @@ _NEGATED_STATEMENT = re.compile(
     r"|final|correct|right|best|option|choice|answer|letter|it|it's|is)){0,8} \Z"
 )
 _EXCEPTION = re.compile(
-    r"(?i)\b(?:except|besides|other than|apart from|unlike|than)(?: for)?"
+    r"(?i)\b(?:except|besides|other than|apart from|unlike|than|opposite of)(?: for)?"
     r"(?: (?:option|choice|answer))? \Z"
 )
 _WRONG_NOUN = re.compile(
@@ -120,28 +120,43 @@ LESSER = re.compile(
     r"(?i)\b(?:(?:least|less) (?:likely|probable|plausible|possible|suitable|appropriate|accurate"
     rf"|reasonable|convincing|correct|good|fitting|(?:\w{{1,20}} )?{NOUN})"
     rf"|(?:worst|poorest|weakest)(?: \w{{1,20}})? {NOUN}"
-    r"|(?:second|third|next)[ -](?:best|closest|most)|runner-up)\b"
+    r"|(?:second|third|next)[ -](?:best|closest|most \w{1,20})"
+    rf" (?:{NOUN}|is|would be)|runner-up)\b"
+)
+
+# From such words up to the letter: "that the correct answer is", "it's".
+_UP_TO_LETTER = (
+    rf"{_FILLER}(?:(?:(?:of )?(?:this )?(?:question|problem)|that|it|it's|this|these"
+    r"|you|we|i|was|were|would|must|should|could|will|choose|pick|select|say|claim|think|believe"
+    rf"|conclude|consider|call)\b{_FILLER}){{0,6}}\Z"
 )
 
 # What denies a whole clause: "There is no way the answer is B", "It is wrong to choose B".
 _DENIED_CLAUSE = re.compile(
-    r"(?i)\b(?:no (?:way|chance|reason|possibility|evidence|proof|indication)"
+    r"(?i)\b(?:no (?:way|chance|reason|possibility|(?:evidence|proof|indication)(?= that))"
     r"|(?:wrong|false|untrue|incorrect|impossible|mistaken|absurd|improbable|doubtful|unclear)"
     r" (?:that|to)|wrongly|falsely|mistakenly|den(?:y|ies|ied)|reject|disagree|refuse)\b"
+    rf"{_UP_TO_LETTER}"
 )
 
 # What another, or a first impression, takes for the answer.
 _OTHERS_VIEW = re.compile(
-    r"(?i)\b(?:(?:he|she|they|you|one|some|many|most|others|people|someone|somebody|anyone"
+    r"(?i)\b(?<!what )(?<!which )(?<!whom )"
+    r"(?:(?:he|she|they|you|one|some|many|most|others|people|someone|somebody|anyone"
     r"|students?|readers?|friends?|teachers?)(?: (?!should|must)\w{1,20}){0,2}?"
     r" (?:says?|said|thinks?|thought"
     r"|believes?|believed|claims?|claimed|argues?|argued|choose|chose|picked|selected"
     r"|guessed|assumed?|assumes|answered|suggests?|suggested|insists?|swears?)"
     r"|tempt(?:ed|ing)|(?:i|we) (?:first |initially |originally )?(?:thought|assumed|guessed))\b"
+    rf"{_UP_TO_LETTER}"
+)
+_HEARSAY = re.compile(
+    r"(?i)\b(?:(?:said|supposed|rumou?red|used|believed|claimed|thought|assumed|alleged) to be"
+    r"|supposedly|allegedly|could have been|(?:that|which) (?:is|are) (?:wrong|incorrect))\b"
 )
 _FIRST_IMPRESSION = re.compile(
-    r"(?i)\b(?:at first(?: glance| sight)?|on the surface|superficially|initially|originally"
-    r"|naively)\b"
+    r"(?i)\b(?:at first (?:glance|sight)"
+    rf"|(?:at first|initially|originally|naively)[, ]++(?:i\b|we\b|(?:the )?{NOUN}\b))"
 )
 _NEW_THOUGHT = re.compile(
     r"(?i)[.;!?\n]|\b(?:but|yet|however|so|therefore|thus|hence|now|although|though|while)\b"
@@ -161,6 +176,7 @@ def is_announced(before: str, behind: str) -> bool:
                 preceding = clause(before[: noun.start()])
                 return not (
                     _NEGATION.search(match[0])
+                    or _HEARSAY.search(match[0])
                     or _NEGATED_STATEMENT.search(preceding)
                     or _CONDITION.search(preceding)
                     or LESSER.search(preceding + match[0])
@@ -187,7 +203,7 @@ def is_pointed_at(before: str, behind: str) -> bool:
 def is_void(before: str) -> bool:
     """Whether a negation or a condition keeps the words before a letter from stating anything."""
     words = _BOX_WORDS.sub(" ", clause(before))
-    patterns = (_NEGATED_STATEMENT, _EXCEPTION, _DENIED_CLAUSE, LESSER, _CONDITION)
+    patterns = (_NEGATED_STATEMENT, _EXCEPTION, _DENIED_CLAUSE, LESSER, _CONDITION, _HEARSAY)
     if words.endswith(_CHINESE_NEGATIONS) or any(pattern.search(words) for pattern in patterns):
         return True
     return _OTHERS_VIEW.search(words) is not None or _is_first_impression(before)

@@ -54,7 +54,7 @@ _SOLE_RIGHT = re.compile(
 # What keeps the words behind a letter from confirming it, and those before from stating it.
 _ONLY_IF = re.compile(r"[\s)\]}>,]*+(?:only )?(?:if|had|unless|when)\b")
 _ONLY_BUT = re.compile(r"[^.!?\n]{0,30}\b(?:if|unless|but)\b")
-_QUESTION = re.compile(r"[^.!?\n]{0,80}\?|[^.!?\n,]{0,20}[吗么]")
+_QUESTION = re.compile(r"[^.!?\n]{0,80}\?|[^.!?\n,]{0,20}吗")
 _OPTION_TEXT = re.compile(r"[)\]}>:]*+ ++[A-Z]")
 
 # What only sets a letter against another: "B, not A" and "B (rather than A)".
@@ -71,7 +71,7 @@ _REJECTED = re.compile(
 
 # What takes back what was just said: "No, that's wrong", "B, which is wrong".
 _HESITATION = (
-    r"(?:(?:wait|hmm+|oh|oops|actually|sorry|but|however|well|hold on|on second thought|or)\b"
+    r"(?:(?:wait|hmm+|oh|oops|actually|sorry|but|however|well|hold on|on second thought|or|no)\b"
     r"[\s,.!…—–-]*+)*+"
 )
 _WRONG = (
@@ -82,15 +82,18 @@ _WRONG = (
     r"(?=[ \t]*+(?:[.,!;:\n…)—–-]|\Z))"
 )
 _TAKEN_BACK = re.compile(
-    r"(?i)[^.!?;\n]{0,80}?[)\]}>]*+(?:[.!;:\n…—–-]|,(?= (?:wait|no|hmm|but|actually|or)\b))"
-    rf"[\s.!…—–-]*+{_HESITATION}"
-    r"(?:no(?=[ \t]*+(?:[,.!:;\n…—–-]|\Z))|nope\b|not really\b|scratch that\b|just kidding\b"
+    r"(?i)[^.!?;\n]{0,80}?[)\]}>]*+"
+    r"(?:[.!;:\n…—–-]|,(?= (?:wait|no|hmm|but|actually|or|just kidding)\b))"
+    r"[\s.!…—–-]*+(?:no way\b|no[,.]? (?-i:\(?[A-Z]\)?)(?=[.!,\n]|\Z)"
+    rf"|{_HESITATION}(?:nope\b|(?:maybe |perhaps )?not(?=[ \t]*+(?:[.!,\n]|\Z))"
+    r"|not really\b|scratch that\b|just kidding\b"
     r"|(?:i|we) (?:am|was|were|are|made|take) (?:wrong|mistaken|a mistake|an error|that back)"
-    rf"|(?:that|this|it|they|he|she)(?:'s| is| are| was| were| can| does|is|)?{_WRONG})"
+    rf"|(?:that|this|it|they|he|she)(?:'s| is| are| was| were| can| does|is|)?{_WRONG}))"
 )
 _CALLED_WRONG = re.compile(
     r"(?i)[)\]}>]*+ ?, ?(?:(?:which|who|but|and|though|although) ?(?:that|this|it|they|he|she)?)"
     rf"(?:'s| is| are| was| were| would be| can|is|)?{_WRONG}"
+    r"|[)\]}> ]*+,?[ ]*+[这那]?是?(?:错的|错误的|不对|不正确)(?=的?(?:[.,!\n]|\Z))"
 )
 
 

@@ -34,6 +34,7 @@ SCRIPTS = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
 _BEHIND_CAPITAL = (
     rf"(?=[ \t]*+(?:[.,;:!?)\]}}>/|&–—→⇒\n]|-|=>|\Z|{SCRIPTS})"
     rf"|[ \t]++(?:[(\[{{<A-Z0-9]|(?:{_LINKS}|{_VERBS})\b"
+    r"|also (?:fits|works|holds|possible|correct|right)\b"
     r"|(?:then|correct|right|true)[ \t]*+(?:[.,;!\n]|\Z)))"
 )
 # A small letter without brackets has to end its line, or to label it.
@@ -69,13 +70,18 @@ _EITHER_OF = re.compile(
     rf"|otherwise)\b|或者?|{_ALSO}\b(?:it )?(?:could|might|may) (?:also )?be\b){_ALSO}"
 )
 _BOTH_OF = re.compile(rf"(?i)[\s)\]}}>]*+(?:[,;]|\band\b|和|与|及|以及){_ALSO}")
-_BUT = re.compile(
-    r"(?i)[\s,;.)\]}>]*+(?:(?:but|and|though|although|however)\b)?[\s,(]*+(?:option )?"
+_BUT = re.compile(r"(?i)[\s,;.)\]}>]*+(?:but|and|though|although|however|\()[\s,(]*+(?:option )?")
+_BESIDE = re.compile(
+    r"(?i)[\s,;.)\]}>]*+(?:(?:but|and|though|although|however)\b[\s,]*+)?(?:(?:option|choice) )?"
 )
 _ALSO_RIGHT = re.compile(
     r"(?i)[)\]}> ]*+(?:(?:is|could be|may be|might be|would be|seems) (?:also|equally|just as"
-    r"|as good|possible|plausible)(?! wrong| incorrect| not)|(?:could|may|might|would) also\b"
-    r"|(?:could|may|might) be|also (?:fits|works|holds)"
+    r"|possible|plausible)(?! wrong| incorrect| not)|(?:could|may|might|would) also\b"
+    r"|(?:could|may|might) be)"
+)
+_EQUALLY_RIGHT = re.compile(
+    r"(?i)[)\]}> ]*+(?:(?:is|could be|may be|might be|would be|seems) (?:also|equally|just as"
+    r"|as good)(?! wrong| incorrect| not| false| bad)|also (?:fits|works|holds)"
     r"|(?:is|would be|seems|fits|works|holds)(?: (?:right|correct|fine|good|valid|true))?"
     r" (?:too|as well)\b)"
 )
@@ -173,6 +179,8 @@ def _belong_together(text: str, first: Letters, second: Letters) -> bool:
     if _EITHER_OF.fullmatch(between) or _RELATED.fullmatch(between):
         return True
     if _BUT.fullmatch(between) and _ALSO_RIGHT.match(text, second.end):
+        return True
+    if _BESIDE.fullmatch(between) and _EQUALLY_RIGHT.match(text, second.end):
         return True
     if _VERB.match(text, second.end) and not _SEVERAL_SUBJECTS.match(text, second.end):
         return False

@@ -25,8 +25,8 @@ _MAX_PHRASES = 20
 # What may stand before the text of an option: "The answer is that it rains".
 _THAT = re.compile(r"(?i)that\s++")
 
-# An option that is one letter, with its label, and what sets an option against another.
-_LABELLED_LETTER = re.compile(r"[(\[]?(?P<label>[A-Z])[)\].:]++\s*+(?P<text>[A-Za-z])[\s.}]*+")
+# A label before the text of its option, and what sets an option against another.
+_LABEL = re.compile(r"[(\[]?([A-Z])[)\].:]++\s*+(?=\S)")
 _CONTRAST = re.compile(r"(?:and )?(?:not|rather than|instead of)\b")
 
 # What keeps two announcements of one sentence apart: a new sentence, or a correction.
@@ -53,7 +53,7 @@ def find_options(text: str, context: Context) -> list[Statement]:
     statements = []
     previous: _Phrase | None = None
     for phrase in _find_phrases(text):
-        found = _labelled_letter(phrase, context) or _option_of(text, phrase, readable, context)
+        found = _labelled_option(phrase, context) or _option_of(text, phrase, readable, context)
         if found is not None:
             index, end = found
             letter: str | None = string.ascii_uppercase[index]
@@ -79,14 +79,15 @@ class _Phrase(NamedTuple):
     words: str
 
 
-def _labelled_letter(phrase: _Phrase, context: Context) -> tuple[int, int] | None:
-    """As `_option_of`, for an option that is itself one letter, behind its label: "A. F"."""
-    match = _LABELLED_LETTER.fullmatch(phrase.words)
-    if match is None or match["label"] not in known_letters(context):
+def _labelled_option(phrase: _Phrase, context: Context) -> tuple[int, int] | None:
+    """As `_option_of`, for an option behind its label: "A. F", or "B. No, it is not."."""
+    match = _LABEL.match(phrase.words)
+    if match is None or match[1] not in known_letters(context):
         return None
-    index = string.ascii_uppercase.index(match["label"])
-    is_option = _normalize(plain_text(context.options[index])) == _normalize(match["text"])
-    return (index, phrase.start + match.end("text")) if is_option else None
+    index = string.ascii_uppercase.index(match[1])
+    words = phrase.words[match.end() :]
+    is_option = _normalize(plain_text(context.options[index])) == _normalize(words)
+    return (index, phrase.start + len(phrase.words)) if is_option else None
 
 
 def _option_of(

@@ -43,7 +43,9 @@ _ANOTHER = re.compile(r"[^.!?;\n]{0,200}?\b(?:and|or)(?: also)?(?: option)? ")
 _ROW = re.compile(
     r"\)?[ ,]*+(?!(?:because|since|as|and|but|which|that|so|for|not|while|though|although)\b)"
     r"[^.!?;:\n()]{1,80}?(?<!than)(?<!because)(?<!since)(?<!\bas)(?<!while)(?<!like)(?<!\bof)"
-    r"(?<!\bto)(?<!option)(?<!choice)(?<!not)(?<!from)(?<!\band)(?<!with)(?<!\bin)(?<!,)[ ,]+"
+    r"(?<!\bto)(?<!option)(?<!choice)(?<!not)(?<!from)(?<!\band)(?<!with)(?<!\bin)(?<!,)"
+    r"(?<!which)(?<!that)(?<!where)(?<!when)(?<!\bif)(?<!\bby)(?<!\bfor)(?<!\bon)(?<!\bat)"
+    r"(?<!case)(?<!statement)(?<!both)(?<!only)(?<!but)(?<!over)(?<!unless)[ ,]+"
 )
 _IN_ROW = re.compile(r"(?:\w\)|\)) ?(?!(?:and|or|by|as|if)\b)\w")
 
@@ -53,8 +55,9 @@ _LINE_END = re.compile(r"[.)\]}> \t]*+(?:\n|\Z)")
 
 # What joins two statements of one sentence, unless it corrects the first.
 _JOINED = re.compile(
-    r"(?i)[\s)\]}>]*+(?:,?\s*+(?:and|or|as well as|&)(?!\w)|,)"
-    r"(?:(?!\b(?:no|not|wait|actually|rather|instead|sorry|correction|now)\b)[^.!?;\n])*+"
+    r"(?i)[\s)\]}>]*+(?:is (?:the )?(?:\w{1,20} )?(?:answer|option|choice))?"
+    r"(?:,?\s*+(?:and|or|as well as|&)(?!\w)|,)"
+    r"(?:(?!\b(?:no|not|but|wait|actually|rather|instead|sorry|correction|now)\b)[^.!?;\n])*+"
 )
 
 # A line, or the beginning of a text, that is a letter and at most words such as "so, option".
