@@ -11,7 +11,9 @@ _TOKEN = re.compile(
     r"\s*+(?:\[[^\[\]{}]{0,40}\]\s*+)?\{"
     r"|\\fcolorbox\s*+\{[^{}]{0,30}\}\s*+\{[^{}]{0,30}\}\s*+\{|\\colorbox\s*+\{[^{}]{0,30}\}\s*+\{)"
     r"|\\\\?(?:boxed|fbox)(?![A-Za-z])[^\S\n]*+(?P<bare>"
-    r"(?:[^$\n{}\\]|\\[A-Za-z]++|\{[^{}\n]{0,60}\}){1,60}?(?=\s*+(?:\$|\\[)\]]))|[-+]?[\d.,/]*\d|[A-Z]\b)"
+    r"(?:[^$\n{}\\]|\\[A-Za-z]++|\{[^{}\n]{0,60}\}){1,60}?(?=\s*+(?:\$|\\[)\]]))|[-+]?[\d.,/]*\d|[A-Z]\b"
+    r"|(?:\\[dt]?frac\s?(?:\d\s?\d|\{[^{}\n]{1,30}\}\s?\{[^{}\n]{1,30}\})|[a-z])"
+    r"(?=[ .,;]{0,3}(?:\n|\Z)))"
     r"|\\.|[{}]",
     re.DOTALL,
 )
@@ -35,6 +37,8 @@ _STEP = re.compile(
     r"|equivalently|equals?|approximately|about|roughly|i\.e|because|since|from)\b|="
 )
 _MAX_WORDS_BETWEEN = 8
+# Between the answers of the parts of a question: "(b)".
+_PART = re.compile(r"(?i)(?:part )?\(?(?:[b-h]|i{2,3}|iv)[).:]{0,2}")
 
 
 # A label within a box: \boxed{\text{Answer: }5}.
@@ -125,6 +129,8 @@ def _is_joined(between: str) -> bool:
     if not words:
         return True
 
+    if _PART.fullmatch(words):
+        return True
     words = words.strip(" .\n,")
     is_one_sentence = ". " not in words and ".\n" not in words
     is_short = len(words.split()) <= _MAX_WORDS_BETWEEN

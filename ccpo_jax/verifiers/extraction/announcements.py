@@ -10,8 +10,10 @@ from typing import NamedTuple
 # Between "answer" and its verb: up to 60 characters of the same clause, formulas included.
 _CLAUSE = r"(?:[^.:=\n$?\"]|\$[^$\n]{1,60}\$|\"[^\"\n]{0,60}\"){0,60}?"
 _VERB = (
-    r"(?:\b(?:is|are|will be|would be|should be|must be|has to be|equals|becomes"
-    r"|comes (?:out )?(?:to|as)(?: be)?|(?:seems|turns out|works out|appears) to(?: be)?)\b|=)"
+    r"(?:(?i:\b(?:is|are"
+    r"|was (?=found to be|determined to be|calculated to be)|will be"
+    r"|would be|should be|must be|has to be|equals|becomes"
+    r"|comes (?:out )?(?:to|as)(?: be)?|(?:seems|turns out|works out|appears) to(?: be)?)\b)|=)"
 )
 
 # "The answer is", "answer to this is:", "**Answer:**", "answer =", '"answer": ', "Answer (in cm):",
@@ -22,16 +24,28 @@ _BEHIND_WORD = (
     r"|(?<=Answer) (?:to|for|in)\b[^.:=\n?]{1,50}:"
     r"|[\s*_]{0,4}(?=\$|\\\(|\\\[)|(?<=A.....)[ *_]{1,4}(?=-?\d))"
     r"|(?<=nswer) (?:of )?(?=[-$]{0,2}\d[\d.,/]*\$?\W*(?:\n|\Z))|(?<=nswer) of (?=[-$\\\d])"
+    r"|['’]s (?=[-$\\*(]{0,4}\d|[$\\])"
     rf"|{_CLAUSE}{_VERB}:?)"
 )
 # The word is found by its last letters, because a pattern that begins with letters is fast. It is
 # not the name of a tag, nor the end of another word.
-_ANSWER = re.compile(rf"nswer(?<=[Aa].....)(?<![A-Za-z</\[]......)s?\b(?!>){_BEHIND_WORD}")
-_UPPER_ANSWER = re.compile(rf"NSWER(?<=A.....)(?<![A-Za-z</\[]......)S?\b(?!>){_BEHIND_WORD}")
+_ANSWER = re.compile(
+    rf"nswer(?<=[Aa].....)(?<![A-Za-z</\[]......)s?(?![A-Za-z0-9>])"
+    rf"{_BEHIND_WORD}"
+)
+_UPPER_ANSWER = re.compile(
+    rf"NSWER(?<=A.....)(?<![A-Za-z</\[]......)S?(?![A-Za-z0-9>])"
+    rf"{_BEHIND_WORD}"
+)
 # "**Final Answer**" alone on its line. Patterns of lines begin with the break before the line.
 _HEADING = re.compile(
     r"\n[ #*_>-]{0,8}(?:(?:The|the|My|my|So|Final|final|FINAL|Correct|correct) ){0,3}"
     r"(?:[Aa]nswer|ANSWER)[*_ ]{0,4}(?=\n|\Z)"
+)
+# "Final Result: 42".
+_FINAL = re.compile(
+    r"\n[ #*_>-]{0,8}(?:Final|FINAL) (?:[Rr]esult|RESULT|[Vv]alue|[Ss]olution)"
+    r"[*_ ]{0,4}[:：][*_]{0,3}"
 )
 # GSM8K's sign.
 _HASHES = re.compile(r"####\s*+")
@@ -92,7 +106,7 @@ _TAG = re.compile(
     r"|\[ANSWER\](?P<bracketed>.{0,2000}?)(?:\[/ANSWER\]|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
-_TAG_SIGNS = ("nswer>", "ans>", "NSWER>", "NSWER]", "Ans>", "ANS>")
+_TAG_SIGNS = ("nswer>", "nswer]", "ans>", "NSWER>", "NSWER]", "Ans>", "ANS>")
 
 # Between two tags: both are the answer.
 _JOINING = re.compile(r"\s{0,8}+[,;/(]?\s?(?:and|or|maybe|perhaps|possibly|or maybe)\s{0,8}+")
@@ -123,7 +137,7 @@ class Tag(NamedTuple):
 def announcements_in(text: str) -> list[Announcement]:
     """All announcements of a text, in order."""
     announcements = []
-    line_labels = [_LABEL]
+    line_labels = [_LABEL, _FINAL]
     labels = [_HASHES]
     if "nswer" in text or "NSWER" in text:
         line_labels.append(_HEADING)

@@ -38,6 +38,8 @@ _PLAIN_AFTER_SPACE = re.compile(rf"(?<![\w.'’])(?=\S)(?:{_PIECE})++")
 
 # What an expression cannot end with: separators, operators, opening brackets, and words that join.
 _LOOSE_SIGNS = " \t\r\f\v\u3000,;:=+*/^_<({[&~|–·×，；：-\\"
+# But with the bars of |x-2|.
+_BARS = re.compile(r"\|[^|\s][^|]*+\|\Z")
 _LOOSE_BEGINNING = " \t\r\f\v\u3000,;:=)]}*_>/|，；："
 _LOOSE_WORDS = (" and", " or", ",and", ",or")
 
@@ -139,6 +141,9 @@ def _without_loose_signs(expression: str) -> str:
     length = -1
     while len(expression) != length:
         length = len(expression)
+        without_blanks = expression.rstrip(_LOOSE_SIGNS.replace("|", ""))
+        if _BARS.search(without_blanks) and without_blanks.count("|") % 2 == 0:
+            return without_blanks
         expression = expression.rstrip(_LOOSE_SIGNS)
         for word in _LOOSE_WORDS:
             expression = expression.removesuffix(word)

@@ -28,7 +28,7 @@ def answer_of_last_line(text: str) -> str | None:
         return formula.content
     if _OPTION.match(line):
         return None
-    if not ("=" in line or "box" in line or is_prose(line, min_letters=2)):
+    if not ("=" in line or "box" in line or "结果" in line or is_prose(line, min_letters=2)):
         return line if any(map(str.isalnum, line)) else None
 
     value = None if "=" in line else expression_at(line, 0)

@@ -41,6 +41,9 @@ _CIRCUMSTANCE = re.compile(
     r"|part|question|problem|equation)\s*+$"
 )
 
+# Alone behind a label or in a tag: in "the answer is 42!" it is an exclamation mark.
+_FACTORIAL = re.compile(r"(?:\d{1,2}|[a-z])!(?=[ \t*_\r]{0,4}(?:\n|\Z))")
+
 _NEGATION = re.compile(r"(?i)(?:not|never|neither)\b")
 # Words about an answer that are none.
 _REMARK = re.compile(
@@ -88,6 +91,9 @@ def statement_at(text: str, position: int, *, may_be_sentence: bool = True) -> S
         begin = contrast
     elif is_question or _NEGATION.match(sentence):
         return None
+    factorial = _FACTORIAL.match(text, begin) if may_be_sentence else None
+    if factorial:
+        return Statement(factorial[0], True)
     answer = values_at(text, begin)
     if answer is None and may_be_sentence:
         answer = _value_of_sentence(text, begin)
