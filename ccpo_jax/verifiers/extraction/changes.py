@@ -25,9 +25,9 @@ _BEHIND_NUMBER = re.compile(
     r"|followed by|(?:increased|decreased|reduced) by|added to|subtracted from|taken (?:away )?from"
     r"|to the (?:power|[a-z]{1,12}th|second|third)\b|(?:st|nd|rd|th)? ?(?:roots?|powers?) of"
     rf"|(?:over|plus|minus|modulo|choose) {_OPERAND}"
-    rf"|times (?:{_OPERAND}|(?:the|his|her|its|their)\b)"
-    rf"|of [$\\(]{{0,3}}\d|(?:[a-z]{{1,6}}-)?{_PARTS}"
-    r"|的(?:[平立]方|阶乘|倒数|相反数|绝对值|[^。，,\n]{0,4}(?:次[方幂]|倍|分之))"
+    rf"|times (?:{_OPERAND}|(?:the|his|her|its|their|itself)\b)"
+    rf"|of [$\\(]{{0,3}}\d|(?:[a-z]{{1,6}}-)?{_PARTS}|[a-z]{{3,6}}-quarters"
+    r"|的(?:[平立]方|一半|阶乘|倒数|相反数|绝对值|[^。，,\n]{0,4}(?:次[方幂]|倍|分之))"
     r"|分之|倍的|倍[a-z]|次方|万|亿|兆|千(?![克米瓦卡])|百(?!分)|十|以上|以下|多|余)"
 )
 # Before these there may be a unit.

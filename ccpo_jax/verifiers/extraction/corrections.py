@@ -11,9 +11,16 @@ _DENIAL_BEFORE = re.compile(
     r"[\s$\\(\[*_`]{0,8}\Z"
 )
 
+# Before a number: words that make another value of it.
+_MADE_ANOTHER = re.compile(
+    r"(?i)\b(?:(?:root|square|cube|log|logarithm|factorial|reciprocal|half|third|quarter|[a-z]{1,8}th)"
+    r" of|twice|half|double|triple|(?:more|less|fewer|greater|smaller) than|below|above)"
+    r"[\s$\\(*_`]{1,6}\Z"
+)
+
 _WRONG = (
     r"(?:(?:wrong|incorrect|false|mistaken|a mistake|an error|impossible|absurd)\b(?! to\b)"
-    r"|not (?:quite )?(?:right|correct|true|possible)\b"
+    r"|not (?:quite )?(?:right|correct|true|possible)\b(?! to\b)"
     r"|not (?:the |a |my |our )?(?:[a-z]{1,8} )?(?:answer|solution)\b)"
 )
 _DENIED = (
@@ -27,7 +34,7 @@ _PAUSE = r"[\s,.;:!?…—–*_$)\]}\\-]{0,12}+"
 _DENIAL_AFTER = re.compile(
     rf"(?i)(?:[\s*_$)\]}}\\]{{0,8}}+{_DENIED}"
     rf"|(?:[^\S\n][a-z]{{1,12}}){{0,3}}{_PAUSE}"
-    r"(?:(?:hmm+|wait|oh|oops|actually|but|and|well|ah|hold on|sorry|although|though)\b"
+    r"(?:(?:hmm+|wait|oh|oops|actually|but|however|and|well|ah|hold on|sorry|although|though)\b"
     r"[\s,.!…—–-]{1,6})"
     rf"{{0,4}}(?:(?:which|that|this|it)(?: answer)?\s?{_DENIED}"
     r"|(?<=[\s,.!?…—–-])(?:no|nope)\b(?=\s{0,3}(?:[,.!…—–-]|wait\b|\Z))"
@@ -73,6 +80,11 @@ def without_struck_out(text: str) -> str:
 def is_denied_before(text: str, start: int) -> bool:
     """Whether the words before a position deny what begins there, or change its sign."""
     return _DENIAL_BEFORE.search(text[max(0, start - 60) : start]) is not None
+
+
+def is_made_another(text: str, start: int) -> bool:
+    """Whether the words before a number make another value of it: "the square root of 18"."""
+    return _MADE_ANOTHER.search(text[max(0, start - 40) : start]) is not None
 
 
 def correction_at(text: str, end: int) -> int | None:

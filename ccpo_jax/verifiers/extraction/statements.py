@@ -8,6 +8,7 @@ from ccpo_jax.verifiers.extraction.corrections import (
     contrast_at,
     correction_at,
     is_denied_before,
+    is_made_another,
 )
 from ccpo_jax.verifiers.extraction.expressions import rest_of_sentence
 from ccpo_jax.verifiers.extraction.markup import formulas_in
@@ -147,7 +148,9 @@ def _only_number(text: str, begin: int, end: int) -> str | None:
     if len(numbers) != 1:
         return None
     (number,) = numbers
-    if correction_at(text, number.end()) is not None or is_denied_before(text, number.start()):
+    if is_denied_before(text, number.start()) or is_made_another(text, number.start()):
+        return NO_SINGLE_VALUE
+    if correction_at(text, number.end()) is not None:
         return NO_SINGLE_VALUE
     if is_changed(text, number.end()):
         return NO_SINGLE_VALUE

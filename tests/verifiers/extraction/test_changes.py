@@ -202,3 +202,32 @@ def test_chinese_words_change_a_number(changed):
 )
 def test_chinese_units(words):
     assert verify("math", "42", [f"答案是{words}"]).correct == [True]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "the square root of 18",
+        "twice 18",
+        "half of 18",
+        "a third of 18",
+        "log of 18",
+        "the reciprocal of 18",
+        "more than 18",
+        "the number of primes below 18",
+        "18 three-quarters",
+        "18 times itself",
+    ],
+)
+def test_words_before_a_number_change_it(words):
+    texts = [f"Answer: {words}", f"#### {words}", f"The answer is {words}."]
+    assert verify("math", "18", texts).correct == [False] * 3
+
+
+def test_words_before_a_number_that_do_not():
+    for text in (
+        "Answer: She has 18 eggs",
+        "Answer: The number of eggs is 18",
+        "Answer: at least 18",
+    ):
+        assert verify("math", "18", [text]).correct == [True]
