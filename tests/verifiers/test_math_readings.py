@@ -42,6 +42,8 @@ ACCEPTED = {
         ("5 gallons", "20 quarts"),
         ("2 years", "24 months"),
         ("7.33", r"7.33\approx 7.3"),
+        # The decimal is that of a step before the last.
+        ("x = 1/3", r"x = 5+5+1 = 1/3 \approx 11"),
         (r"\frac{22}{3}", r"\frac{22}{3}\approx 7.33"),
         ("7", r"\approx 7"),
         ("x=7", r"x\approx7"),

@@ -64,7 +64,7 @@ def _equality(sides: list[list[Token]], operators: list[str], read: Reader) -> I
         if exact == 1 and is_name(sides[0]):
             # x \approx 11 says what x is.
             exact = len(sides)
-        elif not all(is_near(read(sides[exact - 1]), read(side)) for side in sides[exact:]):
+        elif not all(_is_near_a_step(sides[:exact], read(side), read) for side in sides[exact:]):
             raise Unread("two answers with an approximate sign")
     exact_sides = sides[:exact]
 
@@ -88,6 +88,15 @@ def _equality(sides: list[list[Token]], operators: list[str], read: Reader) -> I
         raise Unread("a false equation")
     value = _equation_value(nodes[0], nodes[1])
     return Item("relation", value, difference=_difference(nodes[0], nodes[1]))
+
+
+def _is_near_a_step(steps: list[list[Token]], approximation: Item, read: Reader) -> bool:
+    """Whether an approximation may be that of the last step, or of a number before it."""
+    if is_near(read(steps[-1]), approximation):
+        return True
+    earlier = [read(step) for step in steps[:-1] if not is_name(step)]
+    numbers = [item for item in earlier if real_number(item) is not None]
+    return any(is_near(item, approximation) for item in numbers)
 
 
 def is_near(item: Item, approximation: Item) -> bool:
