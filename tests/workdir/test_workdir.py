@@ -68,9 +68,9 @@ def test_a_file_is_replaced_in_one_step(tmp_path):
 
 
 def test_a_home_folder_is_expanded_or_asked_for(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert expand_workdir("~/runs/a") == "/home/me/runs/a"
-    assert expand_workdir("~") == "/home/me"
+    monkeypatch.setenv("HOME", "/users/me")
+    assert expand_workdir("~/runs/a") == "/users/me/runs/a"
+    assert expand_workdir("~") == "/users/me"
     for folder in ("runs/a", "./~/a", "/a~b", "a,b=c", ""):
         assert expand_workdir(folder) == folder
     monkeypatch.delenv("HOME")
