@@ -4,6 +4,7 @@ import functools
 import importlib
 import importlib.util
 import string
+import sys
 from collections.abc import Callable, Sequence
 
 from ccpo_jax.errors import InputError
@@ -55,14 +56,23 @@ def grade_with_math_verify(cases: Sequence[Case]) -> list[bool]:
 
 
 def grade_with(function: Callable[[str, str], object], cases: Sequence[Case]) -> list[bool]:
-    """The verdicts of a function of gold and answer; an exception counts as a refusal."""
+    """The verdicts of a function of gold and answer.
+
+    An exception counts as a refusal; how many there were, and the first, is said on stderr.
+    """
     verdicts = []
+    errors = []
     for case in cases:
         try:
             verdict = bool(function(case.gold, case.answer))
-        except Exception:
+        except Exception as error:
+            errors.append(f"{type(error).__name__}: {error!s:.100}")
             verdict = False
         verdicts.append(verdict)
+    if errors:
+        name = getattr(function, "__name__", repr(function))
+        count = f"{len(errors)} of {len(cases)}"
+        print(f"{name} raised on {count} answers, first {errors[0]}", file=sys.stderr)
     return verdicts
 
 

@@ -120,8 +120,9 @@ def test_graders_agree_on_plain_answers():
     assert set(map(tuple, verdicts.values())) == {(True, False, True)}
 
 
-def test_a_grader_that_raises_refuses():
+def test_a_grader_that_raises_refuses(capsys):
     assert grade_with(lambda gold, answer: 1 / 0, [RIGHT]) == [False]
+    assert "raised on 1 of 1 answers, first ZeroDivisionError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("grader", ["nowhere", "x=no_such_module:f", "x=operator:no_such"])

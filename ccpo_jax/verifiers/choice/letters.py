@@ -219,8 +219,9 @@ def _with_items(text: str, groups: Sequence[Letters]) -> list[Letters]:
         above = _lines_between(text, line_starts, previous.line if previous else -1, label.line)
         last_above = next((words for words in reversed(above) if words), "")
         begins_list = any(words.endswith(":") for words in above)
-        if previous and previous.form == label.form and previous.letter != label.letter:
-            items |= set() if begins_list else {previous.index, index}
+        goes_on = previous and previous.form == label.form and previous.letter != label.letter
+        if previous and goes_on and not begins_list:
+            items |= {previous.index, index}
         if _introduces_list(last_above[-200:]):
             items.add(index)
         previous = label

@@ -107,9 +107,7 @@ def _interval(items: tuple[Item, ...], opening: str, closing: str) -> Item | Non
         return None
     interval = reals.Interval(low, opening == "[", high, closing == "]")
     value = reals.key((interval,))
-    return Item("reals", value, items=items, name="", intervals=(interval,))._replace(
-        approximation=None
-    )
+    return Item("reals", value, items=items, name="", intervals=(interval,))
 
 
 def _set(inner: Sequence[Token], read_all: Callable) -> Item:
