@@ -16,6 +16,7 @@ FLOORS = [
     "errors",
     "integers",
     "boxes",
+    "conversation",
     "fields",
     "config",
     "presets",

@@ -4,6 +4,8 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+from ccpo_jax.conversation import Conversation
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -17,6 +19,8 @@ class Problem:
       context: the passage alone; several problems may ask about the same one.
       views: what each agent reads in place of the question; () = all agents read the question.
       options: the texts of the options in their order; () = there are none, or they are unknown.
+      history: (speaker, text) of the turns before the question: system, user, assistant; () = there
+        are none.
     """
 
     id: str
@@ -26,15 +30,19 @@ class Problem:
     context: str = ""
     views: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    history: tuple[tuple[str, str], ...] = ()
 
     @property
-    def prompt_text(self) -> str | tuple[str, ...]:
+    def prompt_text(self) -> str | Conversation | tuple[str | Conversation, ...]:
         """What prompts are made of: one text that all agents read, or each agent's own."""
-        return self.views or self.question
+        if self.views:
+            return tuple(self.prompt_text_for(agent) for agent in range(len(self.views)))
+        return self.prompt_text_for(0)
 
-    def prompt_text_for(self, agent: int) -> str:
-        """The text that one agent reads."""
-        return self.views[agent] if self.views else self.question
+    def prompt_text_for(self, agent: int) -> str | Conversation:
+        """The text that one agent reads, with the turns before it where there are any."""
+        text = self.views[agent] if self.views else self.question
+        return Conversation(self.history, text) if self.history else text
 
 
 @dataclasses.dataclass(frozen=True)

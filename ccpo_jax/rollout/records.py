@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ccpo_jax.conversation import Conversation
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Policy, Samples
 from ccpo_jax.rollout.prompts import Template, TextCodec
 from ccpo_jax.sampler import Prompts
 
-# A problem's text, or one text per agent where agents read different things.
-ProblemText = str | Sequence[str]
+# A problem's text, with the turns before it where it has any; or one per agent where agents read
+# different things.
+ProblemText = str | Conversation | Sequence[str | Conversation]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ccpo_jax.data import Problem
 from ccpo_jax.rl.types import Needs, Outcome
 from ccpo_jax.rollout import Rollout, Team, rate, rollout
 from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, parse_rating
+from ccpo_jax.rollout.records import ProblemText
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.guards import explain_oom
 from ccpo_jax.verifiers import Graded, VerifierPool
@@ -97,7 +98,7 @@ def collect_rollouts(
 def collect_ratings(
     team: Team,
     weights: Sequence[Any],
-    prompts: Sequence[str | Sequence[str]],
+    prompts: Sequence[ProblemText],
     rollouts: Rollout,
     outcome: Outcome,
     key: jax.Array,
