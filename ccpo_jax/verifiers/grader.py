@@ -72,12 +72,12 @@ class Grader:
 
         samples_per_turn = [turn.samples.length.shape[1] for turn in rollout.turns]
         borders = np.cumsum(samples_per_turn)[:-1]
-        correct = np.array([verdicts.correct for verdicts in graded], np.float32)
+        scores = np.array([verdicts.scores for verdicts in graded], np.float32)
         answer_id = np.array([verdicts.answer_id for verdicts in graded], np.int32)
         team_outcome = outcome(
             team.topology,
             rollout,
-            np.split(correct, borders, axis=1),
+            np.split(scores, borders, axis=1),
             np.split(answer_id, borders, axis=1),
         )
 

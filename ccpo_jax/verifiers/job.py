@@ -1,12 +1,13 @@
 """The unit of work of a verifier process: one gold and the distinct texts that answer it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ccpo_jax.verifiers.reasoning import strip_reasoning
 from ccpo_jax.verifiers.registry import get_verifier
 from ccpo_jax.verifiers.steps import EXTRACT_ALL, SLOW, Job, Judged, Record, steps_of
-from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, Context, Graded, Item
+from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, NO_ROW, Context, Graded, Item
 from ccpo_jax.verifiers.worker import StepFailure
 
 
@@ -15,6 +16,7 @@ def verify(
     gold: str,
     texts: Sequence[str],
     context: Context = NO_CONTEXT,
+    row: Mapping[str, Any] = NO_ROW,
     *,
     max_chars: int = 20_000,
 ) -> Graded:
@@ -25,6 +27,7 @@ def verify(
       gold: the reference answer, the whole string.
       texts: what the agents wrote.
       context: what else is known about the problem, and how strictly its answers are read.
+      row: every column of the problem's row.
       max_chars: only the last `max_chars` characters of each text are read.
 
     Returns:
@@ -40,7 +43,7 @@ def verify(
       ([True, False, False, True], [0, 1, -1, 0])
     """
     get_verifier(name)
-    item = Item(name, gold, tuple(texts), context)
+    item = Item(name, gold, tuple(texts), context, row)
     job = make_job(item, max_chars)
     return collect_records(item, list(verify_job(job, [])), max_chars)
 
@@ -115,12 +118,15 @@ def collect_records(item: Item, records: Sequence[Record | StepFailure], max_cha
     counts = Counter(failure.partition(":")[0] for failure in failures)
     counts["gold_unparsed"] = int(judged.gold_failure is not None)
     return Graded(
-        correct=[answer is not None and judged.verdicts[answer].correct for answer in answers],
+        scores=[
+            float(answer is not None and judged.verdicts[answer].correct) for answer in answers
+        ],
         answer_id=_class_numbers(answers, judged),
         answers=answers,
         failures=failures,
         gold_failure=judged.gold_failure,
         counts={name: counts[name] for name in FAILURES},
+        parts={},
     )
 
 

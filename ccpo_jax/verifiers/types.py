@@ -1,7 +1,7 @@
 """Records that verifiers take and return."""
 
-from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
 
 # Why a text has no verdict; the last one counts golds and not texts.
 FAILURES = ("no_answer", "failed", "timed_out", "crashed", "gold_unparsed")
@@ -27,6 +27,9 @@ class Context(NamedTuple):
 
 # Nothing is known but the gold and the text, and the defaults hold.
 NO_CONTEXT = Context()
+
+# A problem that is not a row of a table.
+NO_ROW: Mapping[str, Any] = {}
 
 
 class Verifier(NamedTuple):
@@ -59,19 +62,22 @@ class Item(NamedTuple):
       gold: the reference answer, the whole string.
       texts: what the agents wrote.
       context: what else is known about the problem, and how strictly its answers are read.
+      row: every column of the problem's row as plain Python data; a user's function may read them.
     """
 
     verifier: str
     gold: str
     texts: tuple[str, ...]
     context: Context = NO_CONTEXT
+    row: Mapping[str, Any] = NO_ROW
 
 
 class Graded(NamedTuple):
     """Verdicts on the texts of one item, in the order of the texts.
 
     Attributes:
-      correct: whether each text answers the problem.
+      scores: how good each text is, from 0 to 1. A verifier that says right or wrong gives 1 or 0;
+        a text without a verdict has 0, and its failure says why.
       answer_id: class of equivalent answers, numbered from 0 in order of first appearance; -1 where
         a text has no answer.
       answers: the answer of each text as the text states it, None where it states none.
@@ -80,11 +86,19 @@ class Graded(NamedTuple):
       gold_failure: None, or why the gold could not be parsed; answers were then compared with it as
         text.
       counts: for each of `FAILURES` the number of texts; for "gold_unparsed" 0 or 1.
+      parts: name -> what this part of the verifier gave each text, as it gave it; None where it
+        gave nothing. {} where the score has no parts.
     """
 
-    correct: list[bool]
+    scores: list[float]
     answer_id: list[int]
     answers: list[str | None]
     failures: list[str]
     gold_failure: str | None
     counts: dict[str, int]
+    parts: dict[str, list[float | None]]
+
+    @property
+    def correct(self) -> list[bool]:
+        """Whether each text answers the problem in full: its score is 1."""
+        return [score == 1 for score in self.scores]

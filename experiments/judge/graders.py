@@ -19,14 +19,13 @@ Grader = Callable[[Sequence[Case]], list[bool]]
 def grade_with_ours(cases: Sequence[Case], *, extraction: str, workers: int = 2) -> list[bool]:
     """The verdicts of `ccpo_jax.verifiers`, in worker processes as in a run."""
     # Answers to one question are verified together, as those of a group of samples are.
-    positions: dict[Item, list[int]] = {}
+    positions: dict[tuple[str, str, Context], list[int]] = {}
     for position, case in enumerate(cases):
         context = Context(case.question, case.options, extraction)
-        item = Item(case.verifier, case.gold, (), context)
-        positions.setdefault(item, []).append(position)
+        positions.setdefault((case.verifier, case.gold, context), []).append(position)
     items = [
-        item._replace(texts=tuple(cases[position].answer for position in group))
-        for item, group in positions.items()
+        Item(verifier, gold, tuple(cases[position].answer for position in group), context)
+        for (verifier, gold, context), group in positions.items()
     ]
 
     verdicts = [False] * len(cases)

@@ -103,7 +103,13 @@ class EvenIsRight:
             classes = [len(text) for text in item.texts]
             graded.append(
                 Graded(
-                    right, classes, list(item.texts), [""] * len(right), None, {"seen": len(right)}
+                    scores=[float(is_right) for is_right in right],
+                    answer_id=classes,
+                    answers=list(item.texts),
+                    failures=[""] * len(right),
+                    gold_failure=None,
+                    counts={"seen": len(right)},
+                    parts={},
                 )
             )
         return graded

@@ -43,7 +43,7 @@ def test_pool_agrees_with_one_process_whatever_the_number_of_workers(pool):
 def test_no_items(pool):
     assert pool.verify([]) == []
     assert pool.verify([Item("math", "1", ())]) == [
-        Graded([], [], [], [], None, dict.fromkeys(FAILURES, 0))
+        Graded([], [], [], [], None, dict.fromkeys(FAILURES, 0), {})
     ]
 
 

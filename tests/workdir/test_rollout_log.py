@@ -39,7 +39,7 @@ def record_of(
     """Of one prompt: reward [W, G], credit [A, G]; advantages are twice the credit."""
     count = sum(len(turn.texts[0]) for turn in turns)
     answers, correct, problems = verdicts or ([None] * count, [False] * count, [""] * count)
-    graded = Graded(correct, [0] * count, answers, problems, None, {})
+    graded = Graded(correct, [0] * count, answers, problems, None, {}, {})
     reward, credit = np.array(reward, np.float32)[:, None], np.array(credit, float)[:, None]
     outcome = Outcome(reward, np.zeros((*reward.shape, masks.shape[1])), None, masks)
     rollout = Rollout(tuple(turns), masks)
@@ -164,7 +164,7 @@ def test_some_steps_are_kept_and_none_twice(tmp_path):
         (turn("x", variant=(0,), counts=(1,)), turn("\ud800", variant=(0,), counts=(1,))), masks
     )
     outcome = Outcome(np.ones((1, 1, 1), np.float32), None, None, masks)
-    graded = [Graded([True] * 2, [0] * 2, ["1"] * 2, [""] * 2, None, {})]
+    graded = [Graded([True] * 2, [0] * 2, ["1"] * 2, [""] * 2, None, {}, {})]
     credit = np.zeros((2, 1, 1))
     batch = StepBatch([PROBLEM], rollout, graded, outcome, credit, credit, np.ones(2, bool))
 
