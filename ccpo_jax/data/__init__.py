@@ -1,8 +1,9 @@
 """Problems from the Hub, local files and generators: loading, splitting, batches.
 
-`load` and `load_many` read datasets by name, `parse_row` one row; `split_heldout` and
-`decontaminate` keep training and test problems apart; `batch_at` is the batch of a step. A dataset
-from the Hub is one line in `hub_datasets.DATASETS`, a generator one in `synthetic.TASKS`.
+`load` and `load_many` read datasets by name, `from_rows` rows at hand, `parse_row` one row;
+`split_heldout` and `decontaminate` keep training and test problems apart; `batch_at` is the batch
+of a step. A dataset from the Hub is one line in `hub_datasets.DATASETS`, a generator one in
+`synthetic.TASKS`.
 """
 
 from ccpo_jax.data.batches import batch_at
@@ -11,6 +12,7 @@ from ccpo_jax.data.columns import Row
 from ccpo_jax.data.hub_datasets import DATASETS, Source
 from ccpo_jax.data.loading import check_names, load, load_many
 from ccpo_jax.data.problems import Dataset, Problem
+from ccpo_jax.data.rows import from_rows
 from ccpo_jax.data.splits import decontaminate, split_heldout
 from ccpo_jax.data.whole_set import parse_row
 
@@ -24,6 +26,7 @@ __all__ = [
     "batch_at",
     "check_names",
     "decontaminate",
+    "from_rows",
     "load",
     "load_many",
     "parse_row",

@@ -1,6 +1,7 @@
 """Cells of a row: which are empty, and their values as text."""
 
 import decimal
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,28 @@ def plain(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         is_whole = value.is_finite() and value == value.to_integral_value()
         return int(value) if is_whole else float(value)
+    return value
+
+
+def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as a dict whose cells are plain, structs and lists included.
+
+    Example:
+      >>> plain_row({"reward": {"range": np.array([0, 1])}})
+      {'reward': {'range': [0, 1]}}
+    """
+    return {str(name): _deeply_plain(cell) for name, cell in row.items()}
+
+
+def _deeply_plain(value: Any) -> Any:
+    # Most cells are text, and text is the fastest to tell.
+    if type(value) is str:
+        return value
+    value = plain(value)
+    if isinstance(value, Mapping):
+        return {key: _deeply_plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_deeply_plain(member) for member in value]
     return value
 
 

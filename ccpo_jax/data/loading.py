@@ -6,13 +6,11 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from ccpo_jax.data.cells import UnusableRow
-from ccpo_jax.data.columns import Record, read_row
-from ccpo_jax.data.files import LocatedRow, read_file
+from ccpo_jax.data.files import read_file
 from ccpo_jax.data.hub_datasets import DATASETS, read_hub_dataset
-from ccpo_jax.data.problems import Dataset, Problem, describe_dropped, drop_repeated_questions
+from ccpo_jax.data.problems import Dataset, Problem, drop_repeated_questions
+from ccpo_jax.data.rows import problems_of
 from ccpo_jax.data.synthetic import SPLITS, TASKS, VIEWS
-from ccpo_jax.data.whole_set import make_problems
 from ccpo_jax.errors import InputError
 
 _SYNTHETIC_PREFIX = "synthetic/"
@@ -50,7 +48,7 @@ def load(
     if name.startswith(_SYNTHETIC_PREFIX):
         return _generate(name, size, seed, field)
     if name in DATASETS:
-        return _parse_rows(name, read_hub_dataset(name, field), field, origin=name)
+        return problems_of(name, read_hub_dataset(name, field), field, origin=name)
 
     label, file = "", name
     # A file may have "=" in its own name.
@@ -60,7 +58,8 @@ def load(
     if is_bare_word and not label:
         raise _unknown_dataset(name, field)
     path = _expand_user(file)
-    return _parse_rows(label or _name_of(path), read_file(path, field), field, origin=str(path))
+    rows = read_file(path, field)
+    return problems_of(label or _name_of(path), rows, field, origin=str(path))
 
 
 def load_many(
@@ -133,44 +132,6 @@ def _unknown_dataset(name: str, field: str) -> InputError:
     return InputError(
         field, f"no dataset {name!r}; {hint}type the path of a file or one of {', '.join(known)}"
     )
-
-
-def _parse_rows(name: str, rows: Iterable[LocatedRow], field: str, *, origin: str) -> Dataset:
-    """The problems of all usable rows; `origin` is where the rows are from, for errors."""
-    dropped: collections.Counter[str] = collections.Counter()
-    records: list[Record] = []
-    problem_ids: list[str] = []
-    for number, (location, row) in enumerate(rows):
-        try:
-            records.append(read_row(row))
-            problem_ids.append(f"{name}/{number}")
-        except UnusableRow as reason:
-            dropped[str(reason)] += 1
-        except InputError as error:
-            raise InputError(field, f"{origin}, {location}: {error}") from error
-
-    problems: list[Problem] = []
-    try:
-        made = make_problems(records, problem_ids)
-    except InputError as error:
-        raise InputError(field, f"{origin}: {error}") from error
-    for problem in made:
-        if isinstance(problem, UnusableRow):
-            dropped[str(problem)] += 1
-        else:
-            problems.append(problem)
-
-    unique = drop_repeated_questions(problems, dropped)
-    if not unique:
-        reasons = describe_dropped(dropped) or "no rows"
-        has_options = any("option" in reason for reason in dropped)
-        hint = " (an answer is a letter, a number from 0 or the text of an option)"
-        raise InputError(
-            field,
-            f"{origin} has no problem with a question and an answer ({reasons}); "
-            f"type another name or file{hint if has_options else ''}",
-        )
-    return Dataset(name, unique, dict(dropped))
 
 
 def _generate(name: str, size: int | None, seed: int, field: str) -> Dataset:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ccpo_jax.conversation import Conversation
 
@@ -21,6 +22,8 @@ class Problem:
       options: the texts of the options in their order; () = there are none, or they are unknown.
       history: (speaker, text) of the turns before the question: system, user, assistant; () = there
         are none.
+      row: every column of the row, plain Python data; {} = the problem comes from no row. Problems
+        with different rows may be equal.
     """
 
     id: str
@@ -31,6 +34,8 @@ class Problem:
     views: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
+    # A dict has no hash, and problems are members of sets.
+    row: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def prompt_text(self) -> str | Conversation | tuple[str | Conversation, ...]:

@@ -6,12 +6,13 @@ options or of tags. The other rows tell. Where they do not, the set is refused.
 """
 
 import collections
+import dataclasses
 import string
 from collections.abc import Sequence
 from typing import Any
 
 from ccpo_jax.data.announcements import states_letter
-from ccpo_jax.data.cells import UnusableRow, plain, whole_number
+from ccpo_jax.data.cells import UnusableRow, plain, plain_row, whole_number
 from ccpo_jax.data.choice_golds import check_letter
 from ccpo_jax.data.columns import Record, Row, read_row
 from ccpo_jax.data.free_golds import is_placeholder
@@ -48,7 +49,7 @@ def parse_row(row: Row, *, problem_id: str = "") -> Problem:
     problem = make_problems([read_row(row)], [problem_id])[0]
     if isinstance(problem, UnusableRow):
         raise problem
-    return problem
+    return dataclasses.replace(problem, row=plain_row(row))
 
 
 def make_problems(
