@@ -31,6 +31,9 @@ os.environ["PJRT_NPROC"] = "32"
 # The tests are a CPU's. And with jax's CUDA plugin but without a driver nothing starts unless a platform is named.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# What a busy machine takes long over would otherwise appear among the lines that tests compare.
+os.environ["CCPO_JAX_STATUS"] = "steps"
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here may depend on a network, or wait for one
 
 import jax  # noqa: E402

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "ccpo_jax"
 FLOORS = [
     "errors",
     "integers",
+    "status",
     "boxes",
     "conversation",
     "fields",

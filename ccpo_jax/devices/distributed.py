@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 
 from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.integers import next_power_of_two
+from ccpo_jax.status import DISPLAY, show_status
 
 # Seconds to wait at start-up until all processes have connected.
 _CONNECT_TIMEOUT = 300
@@ -82,6 +83,9 @@ def initialize(
             "--process=INDEX",
         ) from error
 
+    if not is_main_process():
+        show_status("nothing")
+
     # Programs that XLA's CPU backend reads back from its cache have lost the order of their
     # collectives, and the processes would exchange the wrong arrays.
     if jax.default_backend() == "cpu":
@@ -133,6 +137,7 @@ def is_main_process() -> bool:
 def print_main(text: str, *, file: TextIO | None = None) -> None:
     """Prints in the main process alone; `file` is stdout unless given."""
     if is_main_process():
+        DISPLAY.make_way()
         print(text, file=sys.stdout if file is None else file)
 
 

@@ -1,13 +1,13 @@
 """The progress line of a run: step, reward, held-out accuracy, tokens per second, time left."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
+from ccpo_jax.status import DISPLAY, Display, minutes
+
 _SECONDS_BETWEEN_LINES = 5.0
-_CLEAR_LINE = "\r\033[K"
 
 
 class ProgressLine:
@@ -30,22 +30,21 @@ class ProgressLine:
     ):
         self._total_steps = total_steps
         self._first_step = first_step
-        self._stream = sys.stderr if stream is None else stream
+        # Phases under way share the line.
+        self._display = DISPLAY if stream is None else Display(stream)
         self._clock = clock
         self._started_at = clock()
         self._shown_at = -math.inf
         # An evaluation's accuracy stays in the line until the next evaluation.
         self._latest: dict[str, float] = {}
-        self._cursor_in_line = False
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
         """Shows the state after `step` steps; skipped where a line was written a moment ago."""
         self._latest |= values
         now = self._clock()
-        in_place = self._stream.isatty()
-        first_or_last = step in (0, self._total_steps)
+        last = step == self._total_steps
         recent = now - self._shown_at < _SECONDS_BETWEEN_LINES
-        if recent and not in_place and not first_or_last:
+        if recent and not self._display.in_place and not last and step != 0:
             return
 
         line = progress_line(
@@ -55,17 +54,12 @@ class ProgressLine:
             elapsed=now - self._started_at,
             done=step - self._first_step,
         )
-        start = _CLEAR_LINE if in_place else ""
-        self._cursor_in_line = in_place and step != self._total_steps
-        end = "" if self._cursor_in_line else "\n"
-        self._stream.write(start + line + end)
-        self._stream.flush()
+        self._display.progress(line, last=last)
         self._shown_at = now
 
     def close(self) -> None:
         """Ends an open line, so that later output starts on a line of its own."""
-        if self._cursor_in_line:
-            self._stream.write("\n")
+        self._display.end_line()
 
 
 def progress_line(
@@ -93,6 +87,5 @@ def progress_line(
         parts.append(f"tokens/s {values['time/tokens_per_second']:,.0f}")
 
     if done > 0 and step < total:
-        minutes, seconds = divmod(round(elapsed / done * (total - step)), 60)
-        parts.append(f"ETA {minutes}:{seconds:02d}")
+        parts.append(f"ETA {minutes(elapsed / done * (total - step))}")
     return " | ".join(parts)
