@@ -19,6 +19,7 @@ FLOORS = [
     "boxes",
     "conversation",
     "fields",
+    "references",
     "config",
     "presets",
     "rl",
