@@ -24,6 +24,7 @@ from ccpo_jax.fields import (
     fields_of,
     from_text,
     help_entry,
+    path_exists,
     table_row,
 )
 
@@ -1064,7 +1065,7 @@ def _check_lists(config: Config) -> None:
 
 def _joins_by_plus(name: str) -> bool:
     """Whether a name is a list in an earlier version's spelling, not a path with a plus."""
-    return "+" in name and not name.startswith(("/", ".")) and not os.path.exists(name)
+    return "+" in name and not name.startswith(("/", ".")) and not path_exists(name)
 
 
 def check_mode(mode: str, typed: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Declares, reads, checks and describes configuration fields; `config.py` lists the fields."""
 
 import dataclasses
+import glob
 import math
 import os
 import textwrap
@@ -294,7 +295,7 @@ def _as_list(entry: Field, value: Any) -> list:
 
 def _has_brackets(text: str) -> bool:
     """Whether a text is a list as Python writes it."""
-    return text[0] + text[-1] in ("()", "[]") and not _exists(text)
+    return text[0] + text[-1] in ("()", "[]") and not path_exists(text)
 
 
 def _split_paths(text: str) -> list[str]:
@@ -304,20 +305,31 @@ def _split_paths(text: str) -> list[str]:
     while parts:
         taken = 1
         for count in range(2, min(len(parts), _MOST_PARTS) + 1):
-            if _exists(",".join(parts[:count]).strip()):
+            if path_exists(",".join(parts[:count]).strip()):
                 taken = count
         paths.append(",".join(parts[:taken]).strip())
         parts = parts[taken:]
     return paths
 
 
-def _exists(path: str) -> bool:
-    """Whether there is such a file or folder, also behind a label: ``label=FILE``."""
-    _, equals, file = path.partition("=")
+def path_exists(name: str) -> bool:
+    """Whether a name is a path that exists, alone or behind a label: ``label=PATH``.
+
+    The path may also be a pattern that matches files, or a folder with a split, ``PATH#SPLIT``.
+    """
+    label, equals, path = name.partition("=")
+    # A label holds none of the marks that separate names or folders.
+    is_labelled = bool(equals) and not set(label) & set("/+,")
+    return _names_path(name) or (is_labelled and _names_path(path))
+
+
+def _names_path(name: str) -> bool:
+    path = os.path.expanduser(name)
+    folder, mark, _ = path.rpartition("#")
     try:
-        if os.path.exists(os.path.expanduser(path)):
+        if os.path.exists(path) or (mark and os.path.isdir(folder)):
             return True
-        return bool(equals) and os.path.exists(os.path.expanduser(file))
+        return glob.has_magic(path) and any(glob.iglob(path, recursive=True))
     except ValueError:
         # A null character, or letters that no file name can have.
         return False

@@ -440,6 +440,9 @@ def test_the_old_spelling_of_a_list_says_how_to_type_it():
         ("x={d}/a,b.jsonl,y={d}/a,b.jsonl", ["x={d}/a,b.jsonl", "y={d}/a,b.jsonl"]),
         ("~/a,b.jsonl , ~/c.jsonl", ["{d}/a,b.jsonl", "{d}/c.jsonl"]),
         ("{d}/1, 2, 3.jsonl,math", ["{d}/1, 2, 3.jsonl", "math"]),
+        ("math,x={d}/c.jsonl", ["math", "x={d}/c.jsonl"]),
+        ("{d}/a,*.jsonl,math", ["{d}/a,*.jsonl", "math"]),
+        ("{d}/e,f#test,math", ["{d}/e,f#test", "math"]),
         ("{d}/(a).jsonl", ["{d}/(a).jsonl"]),
         ("{d}/a=b,c=d.jsonl,{d}/c.jsonl", ["{d}/a=b,c=d.jsonl", "{d}/c.jsonl"]),
         # Where no such file exists a comma separates.
@@ -449,6 +452,7 @@ def test_the_old_spelling_of_a_list_says_how_to_type_it():
 def test_a_list_of_paths_may_have_files_with_commas(typed, expected, tmp_path, monkeypatch):
     for name in ("a,b.jsonl", "c.jsonl", "1, 2, 3.jsonl", "(a).jsonl", "a=b,c=d.jsonl"):
         (tmp_path / name).write_text("{}")
+    (tmp_path / "e,f").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     value = table.parse_field("data.eval", typed.format(d=tmp_path))
     assert list(value) == [name.format(d=tmp_path) for name in expected]

@@ -1,17 +1,15 @@
 """Datasets by name, from the Hub, local files or generators; defects are dropped and counted."""
 
 import collections
-import difflib
-import os
-import pathlib
+import dataclasses
 from collections.abc import Iterable, Sequence
 
-from ccpo_jax.data.files import read_file
-from ccpo_jax.data.hub_datasets import DATASETS, read_hub_dataset
 from ccpo_jax.data.problems import Dataset, Problem, drop_repeated_questions
 from ccpo_jax.data.rows import problems_of
+from ccpo_jax.data.sources import open_source
 from ccpo_jax.data.synthetic import SPLITS, TASKS, VIEWS
 from ccpo_jax.errors import InputError
+from ccpo_jax.fields import path_exists
 
 _SYNTHETIC_PREFIX = "synthetic/"
 
@@ -47,19 +45,9 @@ def load(
     """
     if name.startswith(_SYNTHETIC_PREFIX):
         return _generate(name, size, seed, field)
-    if name in DATASETS:
-        return problems_of(name, read_hub_dataset(name, field), field, origin=name)
-
-    label, file = "", name
-    # A file may have "=" in its own name.
-    if "=" in name and not _expand_user(name).is_file():
-        label, file = name.split("=", 1)
-    is_bare_word = not pathlib.Path(file).suffix and pathlib.Path(file).name == file
-    if is_bare_word and not label:
-        raise _unknown_dataset(name, field)
-    path = _expand_user(file)
-    rows = read_file(path, field)
-    return problems_of(label or _name_of(path), rows, field, origin=str(path))
+    source = open_source(name, field)
+    dataset = problems_of(source.label, source.rows, field, origin=source.origin)
+    return dataclasses.replace(dataset, notes=(*source.notes, *dataset.notes))
 
 
 def load_many(
@@ -77,9 +65,9 @@ def load_many(
       InputError: as in `load`; or two datasets of one name, whose problems would have the same ids.
     """
     if isinstance(names, str):
-        # A file may have "+" in its own name.
-        is_file = _expand_user(names).is_file()
-        names = [names] if is_file else [name.strip() for name in names.split("+")]
+        # A path may have "+" in it.
+        is_path = path_exists(names)
+        names = [names] if is_path else [name.strip() for name in names.split("+")]
     datasets = [load(name, size=size, seed=seed, field=field) for name in names]
     if len(datasets) == 1:
         return datasets[0]
@@ -91,7 +79,8 @@ def load_many(
         problems.extend(dataset.problems)
         dropped.update(dataset.dropped)
     unique = drop_repeated_questions(problems, dropped)
-    return Dataset("+".join(dataset.name for dataset in datasets), unique, dict(dropped))
+    notes = tuple(f"{dataset.name}: {note}" for dataset in datasets for note in dataset.notes)
+    return Dataset("+".join(dataset.name for dataset in datasets), unique, dict(dropped), notes)
 
 
 def check_names(datasets: Iterable[Dataset], field: str) -> None:
@@ -112,26 +101,6 @@ def check_names(datasets: Iterable[Dataset], field: str) -> None:
             raise InputError(
                 field, f"two datasets are called {name!r}; give one of them a name: label=FILE"
             )
-
-
-def _name_of(path: pathlib.Path) -> str:
-    """The name of a file without its endings: "test" for test.jsonl and for test.jsonl.gz."""
-    uncompressed = path.with_suffix("") if path.suffix.lower() in (".gz", ".gzip") else path
-    return uncompressed.stem
-
-
-def _expand_user(name: str) -> pathlib.Path:
-    # Unlike Path.expanduser, this leaves a "~" that stands for no home folder as it is.
-    return pathlib.Path(os.path.expanduser(name))
-
-
-def _unknown_dataset(name: str, field: str) -> InputError:
-    known = [*DATASETS, *(_SYNTHETIC_PREFIX + task for task in TASKS)]
-    similar = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {similar[0]!r}? " if similar else ""
-    return InputError(
-        field, f"no dataset {name!r}; {hint}type the path of a file or one of {', '.join(known)}"
-    )
 
 
 def _generate(name: str, size: int | None, seed: int, field: str) -> Dataset:

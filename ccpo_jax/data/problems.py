@@ -58,11 +58,13 @@ class Dataset:
       name: for logs and metrics.
       problems: in the order of the source, no question twice.
       dropped: reason -> number of rows, positive.
+      notes: what was chosen for the user, and which columns were left out; for the log.
     """
 
     name: str
     problems: tuple[Problem, ...]
     dropped: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """One line for the log.
@@ -71,8 +73,10 @@ class Dataset:
           >>> Dataset("set", (), {"empty gold": 2}).summary()
           'set: 0 problems (dropped: 2 empty gold)'
         """
-        size = f"{self.name}: {len(self.problems)} problems"
-        return f"{size} (dropped: {describe_dropped(self.dropped)})" if self.dropped else size
+        facts = [f"{self.name}: {len(self.problems)} problems"]
+        if self.dropped:
+            facts[0] += f" (dropped: {describe_dropped(self.dropped)})"
+        return "; ".join([*facts, *self.notes])
 
 
 def describe_dropped(dropped: Mapping[str, int]) -> str:
