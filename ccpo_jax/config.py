@@ -32,7 +32,7 @@ from ccpo_jax.fields import (
 
 # The library's own; what a table of the library gains from outside may take any field of its
 # section.
-TOPOLOGIES = ("dyad", "voting", "chain", "debate", "graph")
+TOPOLOGIES = ("solo", "dyad", "voting", "chain", "debate", "graph")
 LOSSES = ("grpo", "gspo", "reinforce_pp")
 RULES = ("default", "replicated_decode")
 
@@ -154,11 +154,6 @@ _OTHER_MODEL = Condition(
     "a model other than tiny", ("model",), lambda config: any(n != "tiny" for n in config.model)
 )
 _SYNTHETIC = Condition("a synthetic/... set in data.train", ("data.train",), _generates_problems)
-_ALTERNATE = Condition(
-    "trainer.schedule=alternate",
-    ("trainer.schedule",),
-    lambda config: config.trainer.schedule == "alternate",
-)
 _SEVERAL_UPDATES = Condition(
     "trainer.mini_batches above 1 (at 1 the ratio is 1)",
     ("trainer.mini_batches",),
@@ -174,6 +169,22 @@ _GROUP_BASELINE = Condition(
 )
 
 
+def _has_several_agents(config: "Config") -> bool:
+    if config.topology in ("voting", "debate"):
+        return config.team.num_agents > 1
+    return config.topology != "solo"
+
+
+_SEVERAL_AGENTS = Condition(
+    "a team of several agents", ("topology", "team.num_agents"), _has_several_agents
+)
+_ALTERNATE = _SEVERAL_AGENTS & Condition(
+    "trainer.schedule=alternate",
+    ("trainer.schedule",),
+    lambda config: config.trainer.schedule == "alternate",
+)
+
+
 def _reads_masked_worlds(config: "Config") -> bool:
     name = config.credit.name
     if name in _WITH_SOLO_WEIGHT and config.credit.solo_weight > 0:
@@ -184,7 +195,7 @@ def _reads_masked_worlds(config: "Config") -> bool:
 def _members_read_each_other(config: "Config") -> bool:
     if config.topology == "graph":
         return "(" in config.team.graph
-    return config.topology != "voting"
+    return config.topology not in ("solo", "voting") and _has_several_agents(config)
 
 
 _READERS = [
@@ -471,6 +482,7 @@ class TrainerConfig:
         "alternate",
         "one agent at a time, or all in every step",
         choices=("alternate", "simultaneous"),
+        applies=_SEVERAL_AGENTS,
     )
     period: int = field(
         10, "steps before the next agent's turn, agent 0 first", at_least=1, applies=_ALTERNATE
@@ -703,7 +715,12 @@ class Config:
         applies=_FROM_HUB,
         on_resume="fixed",
     )
-    shared_policy: bool = field(False, "one set of parameters plays every role", on_resume="fixed")
+    shared_policy: bool = field(
+        False,
+        "one set of parameters plays every role",
+        applies=_SEVERAL_AGENTS,
+        on_resume="fixed",
+    )
     compute_dtype: str = field(
         "bfloat16",
         "type of activations; master weights stay float32",

@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 from ccpo_jax.config import FIELDS, flatten, from_flat, get
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import check_value, expand_home
-from ccpo_jax.presets import chain, debate, dyad, voting
+from ccpo_jax.presets import chain, debate, dyad, solo, voting
 
 PRESETS = {
+    "solo": solo.get_config,
     "dyad": dyad.get_config,
     "voting": voting.get_config,
     "chain": chain.get_config,

@@ -116,6 +116,23 @@ def _check(topology: Topology) -> None:
     agent_masks(topology.num_agents, topology.ablated)
 
 
+def solo() -> Topology:
+    """One agent that answers alone: single-agent reinforcement learning with the same program.
+
+    Choose it as the first baseline of every team, at an equal number of decoded tokens. The agent
+    is a dyad's Solver without a Thinker: the same role, and the same prompt as in the world that
+    masks the Thinker. Nobody can be masked, so every estimator that fits gives it the team's
+    reward.
+
+    Deviation: not in arXiv:2603.21563.
+
+    Example:
+      >>> solo().roles, solo().ablated
+      (('solver',), ())
+    """
+    return Topology("solo", roles=("solver",), reads=((),), ablated=(), decision="last")
+
+
 def dyad() -> Topology:
     """A Thinker and a Solver: agent 0 writes a thought, agent 1 reads it and answers.
 
@@ -144,7 +161,7 @@ def voting(num_agents: int = 3, tie: str = "expected") -> Topology:
     Reference: arXiv:2603.21563, the voting team. Deviation: the vote itself, see `vote_reward`.
 
     Args:
-      num_agents: at least 2.
+      num_agents: at least 1; a single voter is a team of one.
       tie: how `vote_reward` breaks ties.
 
     Raises:
@@ -154,7 +171,7 @@ def voting(num_agents: int = 3, tie: str = "expected") -> Topology:
       >>> voting(3).ablated
       (0, 1, 2)
     """
-    _require_agents("a vote", num_agents)
+    _require_agents("a vote", num_agents, 1)
     return Topology(
         "voting",
         roles=("voter",) * num_agents,
@@ -184,7 +201,7 @@ def chain(num_agents: int = 3) -> Topology:
       >>> chain(3).roles, chain(3).reads
       (('planner', 'solver', 'checker'), ((), (0,), (0, 1)))
     """
-    _require_agents("a chain", num_agents)
+    _require_agents("a chain", num_agents, 2)
     return Topology(
         "chain",
         roles=("planner", "solver") + ("checker",) * (num_agents - 2),
@@ -204,7 +221,7 @@ def debate(num_agents: int = 3, tie: str = "expected") -> Topology:
     Deviation: not in arXiv:2603.21563.
 
     Args:
-      num_agents: N, at least 2.
+      num_agents: N, at least 1; a single agent reads its own first answer again.
       tie: how `vote_reward` breaks ties.
 
     Raises:
@@ -214,7 +231,7 @@ def debate(num_agents: int = 3, tie: str = "expected") -> Topology:
       >>> debate(2).speakers, debate(2).reads
       ((0, 1, 0, 1), ((), (), (0, 1), (0, 1)))
     """
-    _require_agents("a debate", num_agents)
+    _require_agents("a debate", num_agents, 1)
     agents = tuple(range(num_agents))
     return Topology(
         "debate",
@@ -286,11 +303,12 @@ def _not_a_graph(graph: str) -> InputError:
     )
 
 
-def _require_agents(team: str, num_agents: int) -> None:
-    if num_agents < 2:
+def _require_agents(team: str, num_agents: int, at_least: int) -> None:
+    if num_agents < at_least:
+        agents = "1 agent" if at_least == 1 else f"{at_least} agents"
         raise InputError(
             "team.num_agents",
-            f"{team} needs at least 2 agents, received {num_agents}; use team.num_agents=3",
+            f"{team} needs at least {agents}, received {num_agents}; use team.num_agents=3",
         )
 
 
@@ -410,7 +428,7 @@ def texts_per_sample(topology: Topology, masks: HostArray) -> int:
 
 
 def is_chain(topology: Topology) -> bool:
-    """Whether every turn has an agent of its own and reads the turn before it.
+    """Whether there are several turns, each of an agent of its own that reads the turn before it.
 
     Example:
       >>> is_chain(dyad()), is_chain(voting())
@@ -419,7 +437,7 @@ def is_chain(topology: Topology) -> bool:
     turns = range(len(topology.roles))
     one_turn_each = topology.num_agents == len(turns)
     linked = all(turn - 1 in topology.reads[turn] for turn in turns[1:])
-    return one_turn_each and linked and topology.decision == "last"
+    return len(turns) > 1 and one_turn_each and linked and topology.decision == "last"
 
 
 def team_reward(
@@ -463,6 +481,7 @@ def team_reward(
 
 # The team of config field topology.
 TOPOLOGIES: dict[str, Callable[..., Topology]] = {
+    "solo": solo,
     "dyad": dyad,
     "voting": voting,
     "chain": chain,

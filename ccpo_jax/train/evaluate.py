@@ -52,9 +52,9 @@ def evaluate(
     Returns:
       name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over
       problems. `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality
-      of all k samples' answers. `agent_accuracy/k` is the world that holds agent k alone,
-      `without_agent_accuracy/k` the one that lacks it, and `free_ride/k` how often the team was
-      right and would have been without agent k.
+      of all k samples' answers. In a team of several, `agent_accuracy/k` is the world that holds
+      agent k alone, `without_agent_accuracy/k` the one that lacks it, and `free_ride/k` how often
+      the team was right and would have been without agent k.
 
     Raises:
       InputError: there are no problems, and so no accuracies.
@@ -128,12 +128,14 @@ def _answer(
 
 def evaluation_worlds(num_agents: int) -> tuple[tuple[int, ...], ...]:
     """What the worlds of an evaluation mask: each agent, then all but each agent; of two agents
-    that is the same.
+    that is the same, and of one agent there are none.
 
     Example:
       >>> evaluation_worlds(3)
       ((0,), (1,), (2,), (1, 2), (0, 2), (0, 1))
     """
+    if num_agents == 1:
+        return ()
     agents = range(num_agents)
     without = [(agent,) for agent in agents]
     alone = [tuple(other for other in agents if other != agent) for agent in agents]
@@ -154,6 +156,8 @@ def _accuracies(team: Team, outcome: Outcome) -> dict[str, HostArray]:
         "maj_accuracy": _majority(team, outcome),
     }
     everyone = tuple(range(team.topology.num_agents))
+    if len(everyone) == 1:
+        return accuracies
     for agent in everyone:
         others = tuple(other for other in everyone if other != agent)
         without = reward[world_of[others]]

@@ -17,6 +17,7 @@ from ccpo_jax.rl.topology import (
     dyad,
     graph,
     is_chain,
+    solo,
     texts_per_sample,
     variants,
     voting,
@@ -54,13 +55,14 @@ every_team = pytest.mark.parametrize(
 @every_team
 def test_contract(team):
     assert hash(team) == hash(dataclasses.replace(team))
-    assert len(team.roles) == len(team.reads) == len(team.speakers) >= team.num_agents >= 2
+    assert len(team.roles) == len(team.reads) == len(team.speakers) >= team.num_agents >= 1
     assert all(reader < turn for turn, readers in enumerate(team.reads) for reader in readers)
     assert set(team.speakers) == set(range(team.num_agents))
     for agent, turn in enumerate(team.final_turns):
         assert team.speakers[turn] == agent and agent not in team.speakers[turn + 1 :]
         assert team.agent_roles[agent] == team.roles[turn]
-    assert team.ablated and set(team.ablated) <= set(range(team.num_agents))
+    assert team.num_agents == 1 or team.ablated
+    assert set(team.ablated) <= set(range(team.num_agents))
     assert team.decision in ("last", "vote")
     assert TOPOLOGIES.get(team.name, lambda: team)().name == team.name
 
@@ -155,9 +157,15 @@ def test_agent_masks_names_what_is_wrong(agent):
 
 def test_voting_names_what_is_wrong():
     with raises_for("team.num_agents"):
-        voting(1)
+        voting(0)
     with raises_for("team.tie"):
         voting(3, tie="coin")
+
+
+@pytest.mark.parametrize("num_agents", [0, 1])
+def test_a_chain_has_two_agents(num_agents):
+    with raises_for("team.num_agents"):
+        chain(num_agents)
 
 
 def test_voters_and_the_thinker_are_decoded_once():
@@ -193,7 +201,7 @@ def test_chains_are_told_from_other_graphs():
     )
     assert not any(
         is_chain(team)
-        for team in (voting(3), debate(2), graph(), graph(TALK), graph("a b(0) c@0(1)"))
+        for team in (solo(), voting(3), debate(2), graph(), graph(TALK), graph("a b(0) c@0(1)"))
     )
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ccpo_jax import Outcome, Topology, agent_masks, make_credit, team_reward
-from ccpo_jax.rl.topology import chain, debate, dyad, graph, voting
+from ccpo_jax.rl.topology import chain, debate, dyad, graph, solo, voting
 
 CHAIN = Topology(
     "chain", roles=("a", "b", "c"), reads=((), (0,), (1,)), ablated=(0, 1), decision="last"
@@ -14,16 +14,16 @@ CHAIN = Topology(
 GRAPHS = (chain(3), debate(2), graph())
 # The teams that each estimator is tested with.
 FITS = {
-    "shared": (dyad(), voting(3), CHAIN, *GRAPHS),
-    "magrpo": (dyad(), voting(3), CHAIN, *GRAPHS),
-    "individual": (voting(3), debate(2)),
-    "ccpo": (dyad(), voting(3), *GRAPHS),
+    "shared": (solo(), dyad(), voting(1), voting(3), CHAIN, *GRAPHS),
+    "magrpo": (solo(), dyad(), voting(3), CHAIN, *GRAPHS),
+    "individual": (voting(1), voting(3), debate(2)),
+    "ccpo": (dyad(), voting(1), voting(3), *GRAPHS),
     "ccpo_event": (dyad(),),
     "sepo": (dyad(),),
-    "difference": (dyad(), voting(3), CHAIN, *GRAPHS),
-    "agent_norm": (dyad(), voting(3), CHAIN, *GRAPHS),
-    "cross_play": (voting(3), voting(4)),
-    "shapley": (dyad(), voting(3), voting(4), CHAIN, *GRAPHS),
+    "difference": (solo(), dyad(), voting(3), CHAIN, *GRAPHS),
+    "agent_norm": (solo(), dyad(), voting(3), CHAIN, *GRAPHS),
+    "cross_play": (voting(1), voting(3), voting(4)),
+    "shapley": (solo(), dyad(), voting(3), voting(4), CHAIN, *GRAPHS),
     "nested": (dyad(), CHAIN, chain(3)),
     "pooled": (dyad(),),
 }
