@@ -15,6 +15,7 @@ PACKAGE = ROOT / "ccpo_jax"
 FLOORS = [
     "errors",
     "integers",
+    "scores",
     "status",
     "boxes",
     "conversation",
@@ -102,7 +103,7 @@ def test_dependencies_point_downwards(path):
     above = {name for name in used & set(FLOORS) if FLOORS.index(name) > floor}
     assert not above, f"{path}: imports from {above}, which stand above {FLOORS[floor]}"
     if floor_of(path) == "rl":
-        assert used <= {"rl", "errors", "integers"}, (
+        assert used <= {"rl", "errors", "integers", "scores"}, (
             f"{path}: the mathematics reads no configuration"
         )
 
@@ -111,7 +112,7 @@ def test_dependencies_point_downwards(path):
 def test_libraries_stay_in_their_ring(path):
     used = libraries(path) - {"ccpo_jax"}
     floor = floor_of(path)
-    if floor in ("errors", "integers", "rl"):
+    if floor in ("errors", "integers", "scores", "rl"):
         assert used <= RING_1
     if floor in ("fields", "config"):
         assert not used
@@ -175,4 +176,4 @@ def test_import_needs_jax_and_numpy_alone():
         command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert set(result.stdout.split()) <= {"errors", "integers", "rl"}
+    assert set(result.stdout.split()) <= {"errors", "integers", "rl", "scores"}

@@ -131,12 +131,12 @@ def magrpo(topology: Topology) -> CreditEstimator:
 
 
 def individual(topology: Topology) -> CreditEstimator:
-    """Every voter's own correctness: ``c_k = correct_k``.
+    """The score of every voter's own answer: ``c_k = correct_k``.
 
     Choose it to see what a team gains over agents trained alone: it optimises individual, not team,
     accuracy.
 
-    Gradient: that of each agent's own expected correctness.
+    Gradient: that of each agent's own expected score.
 
     Args:
       topology: a team that votes.
@@ -255,8 +255,8 @@ def ccpo(
 def ccpo_event(topology: Topology, *, weight: float = 0.2, soft: bool = False) -> CreditEstimator:
     """The signed team reward, and for the Thinker a bonus where it reversed the usual outcome.
 
-    Choose it to reproduce the later versions of arXiv:2603.21563. With J in {-1, +1} and the bonus
-    of `event_bonus`,
+    Choose it to reproduce the later versions of arXiv:2603.21563. With J = 2 R - 1, which is -1 for
+    wrong and 1 for right answers, and the bonus of `event_bonus`,
 
         c_0 = J + weight * bonus,      c_1 = J.
 
@@ -264,7 +264,8 @@ def ccpo_event(topology: Topology, *, weight: float = 0.2, soft: bool = False) -
     dividing by the standard deviation of the group would cancel the bonus.
 
     Gradient: the Solver's is that of E[J]. The Thinker's is that of E[J] too, with prompts weighted
-    by how clear their solo outcome is.
+    by how clear their solo outcome is. Both also hold for fractional rewards, because the bonus is
+    linear in J.
 
     Reference: arXiv:2603.21563, event bonus of the later versions.
 
@@ -311,14 +312,15 @@ def sepo(
 
     Choose it where the agents can judge their own work; it decodes two ratings per sample and no
     masked world. After the verdict each role rates the shares of Thinker and Solver in the outcome.
-    With R in {-1, +1} and w_k the role's share minus the group's mean share,
+    With R = 1 where the team was right, R = -1 where it was wrong, and w_k the role's share minus
+    the group's mean share,
 
-        c_k = R + praise * w_k where the team was right,      c_k = R - blame * w_k where it was
-        wrong.
+        c_k = R + praise * w_k where R = 1,      c_k = R - blame * w_k where R = -1,
 
-    A role's rating of itself has the weight `own`, its partner's 1 - own. Made for centred
-    advantages. Ratings themselves are not trained on: a role whose credit depends on its own rating
-    would learn to praise itself.
+    and between the two, for a fractional reward, the mixture of `sepo_reward`. The raters are then
+    told that the outcome is partly right. A role's rating of itself has the weight `own`, its
+    partner's 1 - own. Made for centred advantages. Ratings themselves are not trained on: a role
+    whose credit depends on its own rating would learn to praise itself.
 
     Gradient: not that of E[R]; the ratings tilt it, and it is as good as the raters.
 
@@ -328,7 +330,8 @@ def sepo(
     Args:
       topology: the dyad.
       own: weight of a role's rating of itself, in [0, 1].
-      praise: lambda where the team was right, in [0, 1): below 1 the verdict decides the sign.
+      praise: lambda where the team was right, in [0, 1): below 1 the verdict decides the sign; that
+        of fractional rewards too where praise equals blame.
       blame: lambda where it was wrong, likewise.
 
     Returns:
@@ -676,7 +679,7 @@ class PooledState(NamedTuple):
     """State of the `pooled` credit: running means of two variances of the reward."""
 
     count: Array  # type: ignore[assignment] # shape=(), dtype=int32, prompts seen; 0 = none yet
-    between: Array  # shape=(), dtype=float32, between the success rates of thoughts
+    between: Array  # shape=(), dtype=float32, between the mean rewards of thoughts
     within: Array  # shape=(), dtype=float32, between the answers to one thought
 
 
@@ -699,7 +702,7 @@ def pooled(
         c_gk = R_gk - w * mean_{j != k} R_gj - (1 - w) * mean_{h != g} v_h,
         w = t / (t + s / (K - 1)),
 
-    with t the variance between thoughts (of their true success rates) and s the variance between
+    with t the variance between thoughts (of their true mean rewards) and s the variance between
     answers to one thought, both running means over prompts from the steps before this one (w = 1/2
     in the first). Where t is small the Solver learns from all G K answers, where it is large from
     its own thought's.

@@ -4,6 +4,7 @@ import numpy as np
 
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Outcome
+from ccpo_jax.scores import ROUNDING, is_solved
 
 # Percentiles of credit, as a box plot draws them.
 PERCENTS = (5, 25, 50, 75, 95)
@@ -24,11 +25,12 @@ def diagnostics(
 
     Of its contribution, Delta_k = the team's reward minus its reward without k: help and hurt rates
     (Delta_k above or below 0), the free-rider rate (Delta_k <= 0 among the samples that the team
-    got right), and in a vote the pivotal rate (Delta_k not 0). They are left out where the masked
-    world was not decoded; the free-rider rate also where the team got nothing right.
+    got right, with a reward of 1), and in a vote the pivotal rate (Delta_k not 0). They are left
+    out where the masked world was not decoded; the free-rider rate also where the team got nothing
+    right. A contribution within 1e-6 of 0 is rounding, and counts as 0.
 
     The leak rate is how often an agent that reads nobody, and is followed by others, states the
-    right answer itself.
+    right answer itself; of answers with fractional scores, their mean score.
 
     Args:
       outcome: fields ``[W, B, G(, A)]``.
@@ -54,13 +56,14 @@ def diagnostics(
     reward = np.asarray(outcome.reward)
     metrics = _credit_statistics(np.asarray(credit), np.asarray(advantage), known)
 
-    right = reward[0] > 0.5
+    right = is_solved(reward[0])
     for world, mask in enumerate(np.asarray(outcome.agent_mask)[1:], 1):
         # A world that masks several agents is no single agent's.
         if mask.sum() != topology.num_agents - 1:
             continue
         agent = int(np.argmin(mask))
         delta = reward[0] - reward[world]
+        delta[np.abs(delta) <= ROUNDING] = 0.0
         metrics[f"credit/help_rate/{agent}"] = float((delta > 0).mean())
         metrics[f"credit/hurt_rate/{agent}"] = float((delta < 0).mean())
         if right.any():

@@ -12,6 +12,7 @@ from ccpo_jax.errors import InputError
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.moments import standard_deviation, standardize
 from ccpo_jax.rl.types import Array, CCPOState, RunningMoments
+from ccpo_jax.scores import ROUNDING
 
 TIES = ("expected", "wrong", "first")
 
@@ -130,47 +131,52 @@ def gated_reward(
 def event_bonus(joint: ArrayLike, solo: ArrayLike, *, soft: bool = False) -> Array:
     """Bonus where the Thinker reversed the outcome that is usual without it.
 
-    With b the mean solo reward of the prompt,
+    Rewards are signed scores, 2 s - 1: -1 is wrong, 1 is right. With b the mean solo reward of the
+    prompt, without the Thinker the answer is usually wrong where b < 0 and right where b > 0,
 
-        bonus = [J > 0 and b < 0] - [J < 0 and b > 0],      soft: bonus = (J - b) / 2.
+        bonus = (J - sign(b)) / 2 where b is not 0, else 0,      soft: bonus = (J - b) / 2.
+
+    For answers that are right or wrong this is the paper's event, [J > 0 and b < 0] - [J < 0 and
+    b > 0]. A fraction counts as the part of the event that took place: a score of 0.3 where the
+    answer is usually wrong has the bonus 0.3, and where it is usually right -0.7. A threshold would
+    pay for crossing it, and so climb another objective than E[J].
 
     Because b is constant in a group, ``J + weight * bonus`` has ``1 + weight / 2`` times the
     centred advantage of J (1 times where b = 0, unless soft). The bonus re-weights prompts and
     never re-ranks thoughts.
 
-    Reference: arXiv:2603.21563, event bonus of the later versions.
+    Reference: arXiv:2603.21563, event bonus of the later versions. Deviation: it has no fractions.
 
     Args:
-      joint: ``[..., G]``, rewards in {-1, +1} with the Thinker.
-      solo: ``[..., G]``, rewards in {-1, +1} without it, any number of samples.
+      joint: ``[..., G]``, rewards in [-1, 1] with the Thinker.
+      solo: ``[..., G]``, rewards in [-1, 1] without it, any number of samples.
       soft: graded by the solo samples' agreement.
 
     Returns:
-      ``[..., G]`` float32 in {-1, 0, 1}; in [-1, 1] if soft.
+      ``[..., G]`` float32 in [-1, 1]; in {-1, 0, 1} for rewards in {-1, 1}, unless soft.
 
     Example:
-      >>> joint, solo = jnp.array([1.0, -1.0]), jnp.array([-1.0, -1.0])
+      >>> joint, solo = jnp.array([1.0, -1.0, 0.5]), jnp.array([-1.0, -1.0])
       >>> event_bonus(joint, solo).tolist()
-      [1.0, 0.0]
+      [1.0, 0.0, 0.75]
     """
     joint = jnp.asarray(joint, jnp.float32)
     usual = jnp.mean(jnp.asarray(solo, jnp.float32), axis=-1, keepdims=True)
     if soft:
         return (joint - usual) / 2.0
 
-    helped = (joint > 0) & (usual < 0)
-    hurt = (joint < 0) & (usual > 0)
-    return helped.astype(jnp.float32) - hurt.astype(jnp.float32)
+    is_tie = jnp.abs(usual) <= ROUNDING
+    return jnp.where(is_tie, 0.0, (joint - jnp.sign(usual)) / 2.0)
 
 
 def vote_reward(
     answer_id: ArrayLike, correct: ArrayLike, agent_mask: ArrayLike, *, tie: str = "expected"
 ) -> Array:
-    """Correctness of the plurality answer of the agents that are present.
+    """Score of the plurality answer of the agents that are present.
 
     Let n_i be the number of present agents that share agent i's answer and M = {i present: n_i =
-    max n}. All top classes have the same size, so breaking ties uniformly has the expected
-    correctness
+    max n}. The score of an answer is the mean over those who gave it. All top classes have the same
+    size, so breaking ties uniformly has the expected score
 
         R = mean of correct_i over i in M.
 
@@ -180,8 +186,7 @@ def vote_reward(
 
     Args:
       answer_id: ``[..., A]`` int, class of each answer; -1 = no answer, abstains.
-      correct: ``[..., A]`` float in [0, 1], each agent's own answer is right; the correctness of a
-        class is the mean over its voters.
+      correct: ``[..., A]`` float in [0, 1], score of each agent's own answer: 1 = right.
       agent_mask: ``[..., A]`` bool, True = present. The three broadcast against each other.
       tie: "expected" (broken uniformly), "wrong" (a tie scores 0) or "first" (the top class of the
         first agent wins).
@@ -214,8 +219,11 @@ def vote_reward(
         winner = (agree & first[..., :, None]).any(axis=-2)
 
     winners = winner.sum(axis=-1)
-    total = jnp.where(winner, jnp.asarray(correct, jnp.float32), 0.0).sum(axis=-1)
-    reward = total / jnp.maximum(winners, 1)
+    score = jnp.asarray(correct, jnp.float32)
+    # Winners of equal score have exactly that mean, so that masking one of them changes nothing.
+    lowest = jnp.where(winner, score, jnp.inf).min(axis=-1, keepdims=True)
+    above = jnp.where(winner, score - lowest, 0.0).sum(axis=-1)
+    reward = jnp.where(winners > 0, lowest[..., 0] + above / jnp.maximum(winners, 1), 0.0)
     if tie == "wrong":
         return jnp.where(winners > top[..., 0], 0.0, reward)
     return reward
@@ -369,22 +377,24 @@ def sepo_reward(
         s_2 = eta * S_2 + (1 - eta) * T_2,
         w_i = s_i / (s_1 + s_2),
         c_i = w_i - group mean of w_i,
-        r_i = R + credit * c_i if R > 0,  R - blame * c_i otherwise.
+        r_i = R + (credit * (1 + R) / 2 - blame * (1 - R) / 2) * c_i.
 
-    A role's rating of itself has the weight eta, its partner's rating 1 - eta. The c_i are
-    zero-sum, c_1 = -c_2, and smaller than 1, so the verifier decides the sign of every reward as
-    long as `credit` and `blame` are below 1.
+    A right answer, R = 1, has R + credit * c_i, a wrong one R - blame * c_i. A fraction has both
+    parts: its score (1 + R) / 2 is credited, what it lacks is blamed. A role's rating of itself has
+    the weight eta, its partner's rating 1 - eta. The c_i are zero-sum, c_1 = -c_2, and smaller than
+    1, so the verifier decides the sign of every reward as long as `credit` and `blame` are below 1;
+    that of fractions as long as the two are equal.
 
-    Reference: SEPO, from the authors of arXiv:2603.21563.
+    Reference: SEPO, from the authors of arXiv:2603.21563. Deviation: it has no fractions.
 
     Args:
-      reward: ``[..., G]`` in {-1, +1}.
+      reward: ``[..., G]`` in [-1, 1]: 1 = right, -1 = wrong.
       thinker_split: ``[..., G, 2]`` in (0, 1), shares as the Thinker rates them; (.5, .5) where its
         rating is invalid.
       solver_split: ``[..., G, 2]`` likewise, as the Solver rates them.
       eta: weight of a role's rating of itself.
-      credit: weight of the shares where the team was right.
-      blame: weight of the shares where it was wrong.
+      credit: weight of the shares in what the team got right.
+      blame: weight of the shares in what it got wrong.
 
     Returns:
       Rewards of the Thinker and of the Solver, each ``[..., G]`` float32.
@@ -403,6 +413,6 @@ def sepo_reward(
     solver = eta * by_solver[..., 1] + (1.0 - eta) * by_thinker[..., 1]
     share = thinker / (thinker + solver)
 
-    strength = jnp.where(reward > 0, credit, -blame)
+    strength = credit * (1.0 + reward) / 2.0 - blame * (1.0 - reward) / 2.0
     adjustment = strength * (share - share.mean(axis=-1, keepdims=True))
     return reward + adjustment, reward - adjustment

@@ -445,12 +445,12 @@ def team_reward(
 ) -> Array:
     """The team's reward in every world.
 
-    Decision "vote": the (expected) correctness of the plurality answer, see `vote_reward`. Decision
-    "last": the correctness of the present agent who speaks last. With nobody present it is 0.
+    Decision "vote": the (expected) score of the plurality answer, see `vote_reward`. Decision
+    "last": the score of the present agent who speaks last. With nobody present it is 0.
 
     Args:
       topology: the team.
-      correct: ``[W, ..., A]`` float in [0, 1], each agent's own answer is right.
+      correct: ``[W, ..., A]`` float in [0, 1], score of each agent's own answer: 1 = right.
       answer_id: ``[W, ..., A]`` int32, answer classes, -1 = no answer.
       agent_mask: ``[W, A]`` bool, True = present.
 

@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
     # shape=[W, B, G], dtype=float32, in [0, 1]: the team's reward in each world.
     reward: Array | HostArray
-    # shape=[W, B, G, A], dtype=float32, in [0, 1]: each agent's own answer is right.
+    # shape=[W, B, G, A], dtype=float32, in [0, 1]: score of each agent's own answer, 1 = right.
     correct: Array | HostArray
     # shape=[W, B, G, A], dtype=int32: class of each answer within its prompt, -1 = no answer.
     answer_id: Array | HostArray

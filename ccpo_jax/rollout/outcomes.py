@@ -19,12 +19,12 @@ def outcome(
     answer_id: Sequence[HostArray],
 ) -> Outcome:
     """The team's outcome in every world, from verdicts on its texts. Truncated answers count as
-    wrong.
+    wrong: they score 0, whatever the verifier says.
 
     Args:
       topology: the team's rule.
       rollout: the rollout.
-      correct: per turn ``[B, R]`` in {0, 1}, the verifier's verdict on each text.
+      correct: per turn ``[B, R]`` in [0, 1], the verifier's score of each text.
       answer_id: per turn ``[B, R]`` int, answer classes within each prompt, -1 = none.
 
     Returns:
