@@ -1,6 +1,7 @@
-"""A question that comes with earlier turns: a system turn, worked examples of user and assistant."""
+"""A question that comes with earlier turns: a system turn, examples of user and assistant."""
 
 import dataclasses
+from typing import NamedTuple
 
 from ccpo_jax.errors import InputError
 
@@ -56,3 +57,26 @@ class Conversation:
     def speakers(self) -> tuple[str, ...]:
         """Who speaks in `turns`."""
         return tuple(speaker for speaker, _ in self.turns)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything before the question: the system text where there is one, then each turn's.
+
+        White space around a text is left out, as most chat templates do.
+        """
+        system = (self.system,) if self.system else ()
+        return system + tuple(text.strip() for _, text in self.turns)
+
+
+class Frame(NamedTuple):
+    """What a chat template writes around the texts of a conversation, as token ids.
+
+    Attributes:
+      before: the ids in front of each text, in the order of the prompt.
+      order: the number in `Conversation.texts` of the text that follows each of `before`.
+      question: the ids between the last of these texts and the question's words.
+    """
+
+    before: tuple[tuple[int, ...], ...]
+    order: tuple[int, ...]
+    question: tuple[int, ...]

@@ -1,7 +1,9 @@
 """Chat templates: the text that one writes around the user's words, the same on every day."""
 
 import datetime
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -12,6 +14,9 @@ USER = "PLACEHOLDERofTHEtext"
 _SYSTEM = "PLACEHOLDERofTHEsystem"
 _REPLY = "PLACEHOLDERofTHEreply"
 _FIRST = "PLACEHOLDERofTHEfirst"
+
+_TURN = "PLACEHOLDERofTHEturn"
+_NUMBERED = re.compile(f"{_TURN}([0-9]{{6}})")
 
 # Llama's own default. Templates that ask for today's date would give every day other prompts.
 _DAY = datetime.datetime(2024, 7, 26)
@@ -32,6 +37,10 @@ def conversation(system: str) -> Turns:
     return [{"role": "system", "content": system}, user] if system else [user]
 
 
+class RefusedError(Exception):
+    """A template does not write such turns; the message says what it does instead."""
+
+
 def render(
     backend: Any, turns: Turns, *, thinking: bool, add_generation_prompt: bool = True
 ) -> str | None:
@@ -40,6 +49,14 @@ def render(
     Raises:
       InputError: the template is not valid jinja, or fails.
     """
+    try:
+        return _render(backend, turns, thinking, add_generation_prompt)
+    except RefusedError:
+        return None
+
+
+def _render(backend: Any, turns: Turns, thinking: bool, add_generation_prompt: bool) -> str:
+    """`render`, which raises `RefusedError` where the template refuses such turns."""
     try:
         template = backend.get_chat_template()
         if "strftime_now" in template:
@@ -56,8 +73,8 @@ def render(
         raise InputError(
             "model", f"its chat template is not valid jinja ({error}); correct the template"
         ) from error
-    except jinja2.TemplateError:
-        return None
+    except jinja2.TemplateError as error:
+        raise RefusedError(f"it says {first_line(error)!r}") from error
     except Exception as error:
         # A template is a program: it can divide by zero or call what is not a function.
         raise InputError(
@@ -116,6 +133,89 @@ def _split_at_user(rendered: str | None) -> tuple[str, str]:
             "use a template that writes them once",
         )
     return pieces[0], pieces[1]
+
+
+class Written(NamedTuple):
+    """A conversation as a template writes it, cut at the words of its turns.
+
+    Attributes:
+      before: what stands before the words of each turn, in the order of the prompt.
+      order: whose words follow each of `before`: the turn's number, from 0.
+      after: what follows the words of the last turn.
+    """
+
+    before: tuple[str, ...]
+    order: tuple[int, ...]
+    after: str
+
+
+def around_turns(
+    backend: Any, system: str | None, speakers: Sequence[str], *, thinking: bool
+) -> Written:
+    """What the template writes around the words of several turns.
+
+    Args:
+      backend: the tokenizer.
+      system: the text of the system turn; in it, `placeholder` may stand for words. None = there is
+        no system turn, and one that the template would write of its own is left out.
+      speakers: "user" or "assistant" of each turn. The last is the user whom the reply answers.
+      thinking: whether the model opens its think block itself.
+
+    Raises:
+      RefusedError: the template does not write the words of every turn once, with the last turn's
+        words last.
+      InputError: as in `around_user_alone`.
+    """
+    turns = [
+        {"role": speaker, "content": placeholder(number)} for number, speaker in enumerate(speakers)
+    ]
+    if system is not None:
+        turns = [{"role": "system", "content": system}, *turns]
+    rendered = _render(backend, turns, thinking, add_generation_prompt=True)
+    if system is None:
+        rendered = _without_default_opening(backend, rendered, thinking=thinking)
+    elif system not in rendered:
+        raise RefusedError("it drops the system turn")
+
+    pieces = _NUMBERED.split(rendered)
+    order = tuple(int(number) for number in pieces[1::2])
+    _check_order(order, speakers, system)
+    return Written(tuple(pieces[0:-1:2]), order, pieces[-1])
+
+
+def placeholder(number: int) -> str:
+    """Stands for the words of a turn."""
+    return f"{_TURN}{number:06d}"
+
+
+def _check_order(order: Sequence[int], speakers: Sequence[str], system: str | None) -> None:
+    """Raises RefusedError unless the words of all turns stand in a prompt once, the last at the
+    end.
+    """
+    expected = set(range(len(speakers)))
+    if system is not None:
+        expected |= {int(number) for number in _NUMBERED.findall(system)}
+    for number in sorted(expected):
+        times = order.count(number)
+        whose = "system" if number >= len(speakers) else f"{speakers[number]} (turn {number + 1})"
+        if times != 1:
+            raise RefusedError(f"it writes the words of the {whose} {times} times")
+    if set(order) != expected or order[-1] != len(speakers) - 1:
+        raise RefusedError("it puts other words behind the last turn")
+
+
+def _without_default_opening(backend: Any, rendered: str, *, thinking: bool) -> str:
+    """A conversation without the system turn that the template writes of its own."""
+    written, _ = _split_at_user(render(backend, conversation(""), thinking=thinking))
+    kept = _without_default_system(backend, written, thinking=thinking)
+    if kept == written:
+        return rendered
+
+    header = _user_header(backend, thinking=thinking)
+    opening = written.removesuffix(header)
+    if not rendered.startswith(opening):
+        raise RefusedError("it writes a system turn of its own, which cannot be left out")
+    return kept.removesuffix(header) + rendered.removeprefix(opening)
 
 
 def _without_default_system(backend: Any, before: str, *, thinking: bool) -> str:

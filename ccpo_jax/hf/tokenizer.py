@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ccpo_jax.conversation import Frame
 from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.fields import expand_home
 from ccpo_jax.hf import chat_template, hub, model_files
@@ -163,6 +164,95 @@ class Tokenizer:
         before, after = chat_template.around_user_alone(self.backend, thinking=self.thinking)
         opening = tuple(self.encode(f"{system}\n\n")) if system else ()
         return self._encode_live(before) + opening, self._encode_live(after)
+
+    def conversation_frame(
+        self, system: str, speakers: tuple[str, ...], *, has_system: bool
+    ) -> Frame:
+        """Live ids of the chat template around the texts of a conversation, up to the question.
+
+        The role's system text and the conversation's share one system turn, the role's first. Where
+        the template has no system role, they open the first user turn. The template is rendered
+        once for each sequence of speakers. Models without a template get the texts with blank lines
+        between, and "Answer:" before those of an assistant.
+
+        Args:
+          system: the role's system text; "" = none.
+          speakers: of the turns before the question: "user" or "assistant".
+          has_system: whether the conversation has a system text.
+
+        Raises:
+          InputError: the template does not write such turns: it raises, drops or repeats one, or
+            writes something else behind the question than where it stands alone.
+        """
+        key = (system, speakers, has_system)
+        if key not in self._frames:
+            self._frames[key] = self._render_frame(system.strip(), speakers, has_system)
+        return self._frames[key]
+
+    @functools.cached_property
+    def _frames(self) -> dict[tuple[str, tuple[str, ...], bool], Frame]:
+        """What `conversation_frame` has rendered."""
+        return {}
+
+    def _render_frame(self, system: str, speakers: tuple[str, ...], has_system: bool) -> Frame:
+        if self.backend.chat_template is None:
+            return self._plain_frame(system, speakers, has_system)
+
+        # The question is the last turn; a number behind it stands for the system text.
+        turns = (*speakers, "user")
+        own = [chat_template.placeholder(len(turns))] if has_system else []
+        texts = "\n\n".join(([system] if system else []) + own)
+        around = None
+        if texts:
+            around = chat_template.around_user(self.backend, texts, thinking=self.thinking)
+        try:
+            written = chat_template.around_turns(
+                self.backend,
+                None if around is None else texts,
+                turns,
+                thinking=self.thinking,
+            )
+        except chat_template.RefusedError as error:
+            listed = ("system", *turns) if around is not None else turns
+            raise InputError(
+                "model",
+                f"its chat template does not write turns of {', '.join(listed):.200}: {error}; "
+                "leave the turns before the question out of the data, or use a model whose "
+                "template writes them",
+            ) from error
+        if self._encode_live(written.after) != self.frame(system)[1]:
+            raise InputError(
+                "model",
+                "its chat template writes something else behind a question that has turns before "
+                "it; leave these turns out of the data, or use another model",
+            )
+
+        before = [self._encode_live(text) for text in written.before]
+        order = [0 if number == len(turns) else number + len(own) for number in written.order]
+        if texts and around is None:
+            # Without a system role, they go to the beginning of the first user turn.
+            first = written.order.index(turns.index("user"))
+            if system:
+                before[first] += tuple(self.encode(f"{system}\n\n"))
+            if has_system:
+                before.insert(first, before[first])
+                before[first + 1] = tuple(self.encode("\n\n"))
+                order.insert(first, 0)
+        return Frame(tuple(before[:-1]), tuple(order[:-1]), before[-1])
+
+    def _plain_frame(self, system: str, speakers: tuple[str, ...], has_system: bool) -> Frame:
+        """The frame of a model without a template."""
+        before = self._beginning() + self._encode_live(f"{system}\n\n" if system else "")
+        pieces = []
+        if has_system:
+            pieces.append(before)
+            before = self._encode_live("\n\n")
+        for speaker in speakers:
+            if speaker == "assistant":
+                before += self._encode_live("Answer:\n")
+            pieces.append(before)
+            before = self._encode_live("\n\n")
+        return Frame(tuple(pieces), tuple(range(len(pieces))), before)
 
     def _beginning(self) -> tuple[int, ...]:
         """What the tokenizer itself puts in front of a text: a begin token, or nothing."""

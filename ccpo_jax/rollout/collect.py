@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ccpo_jax.conversation import Conversation
 from ccpo_jax.errors import InputError
 from ccpo_jax.rl.topology import agent_masks, is_chain, variants
 from ccpo_jax.rl.types import HostArray, Samples
@@ -49,8 +50,8 @@ def rollout(
     Args:
       team: who answers.
       weights: P decode weights, from ``policy.publish``.
-      problems: B problem texts; in place of a text, one per agent where agents read different
-        things.
+      problems: B problem texts, each with the turns before it where it has any; in place of a
+        text, one per agent where agents read different things.
       key: typed PRNG key of this batch. Row (turn, variant, prompt, sample) derives its own key, so
         its tokens do not depend on which other samples or devices take part.
       group_size: G, samples per prompt in the factual world.
@@ -279,9 +280,13 @@ def _rating_request(
     return _Request(number, rater, prompts, (0,) * len(rollout.masks), (group,))
 
 
-def _view(problems: Sequence[ProblemText], agent: int) -> list[str]:
+def _view(problems: Sequence[ProblemText], agent: int) -> list[str | Conversation]:
     """The problems as one agent reads them."""
-    return [problem if isinstance(problem, str) else problem[agent] for problem in problems]
+    views = []
+    for problem in problems:
+        shared = isinstance(problem, str | Conversation)
+        views.append(problem if shared else problem[agent])
+    return views
 
 
 def _quote(reader: Agent, texts: Sequence[Sequence[str]], max_tokens: int) -> list[list[list[int]]]:
@@ -294,7 +299,7 @@ def _quote(reader: Agent, texts: Sequence[Sequence[str]], max_tokens: int) -> li
 def _build_prompts(
     agent: Agent,
     number: int,
-    problems: Sequence[str],
+    problems: Sequence[str | Conversation],
     messages: _Messages,
     *,
     longest_messages: Sequence[int],

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ccpo_jax.conversation import Conversation, Frame
 from ccpo_jax.errors import InputError
 
 # Bounds the text that `quote` tokenizes. Words have fewer characters per token; runs of blanks may
@@ -57,6 +58,12 @@ class TextCodec(Protocol):
         """Live ids of the chat template before and after the user's words."""
         ...
 
+    def conversation_frame(
+        self, system: str, speakers: tuple[str, ...], *, has_system: bool
+    ) -> Frame:
+        """Live ids of the chat template around a conversation's texts, up to the question."""
+        ...
+
     def save(self, folder: str | pathlib.Path) -> None:
         """Writes the tokenizer's files for an exported model."""
         ...
@@ -87,14 +94,18 @@ class Template:
     """A `RolePrompt` as token ids. Static.
 
     Attributes:
-      head: the chat template up to the user's words, and the words before the problem.
+      system: the role's system text, which a conversation's own joins.
+      head: the chat template up to the user's words.
+      opening: the words before the problem.
       after: the words between problem and messages.
       message: the words before and after each message, in reading order. One pair alone serves any
         number of messages; () = reads nobody.
       closing: the closing words and the rest of the chat template.
     """
 
+    system: str
     head: tuple[int, ...]
+    opening: tuple[int, ...]
     after: tuple[int, ...]
     message: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     closing: tuple[int, ...]
@@ -129,11 +140,12 @@ def tokenize_role(
         return encode(before), encode(after)
 
     head, end = tokenizer.frame(role.system)
-    before, after = split_at("problem", role.problem)
+    opening, after = split_at("problem", role.problem)
     if senders is None:
         senders = ("",) if role.message else ()
     message = tuple(split_at("message", _words_for(role, sender)) for sender in senders)
-    return Template(tuple(head) + before, after, message, encode(role.closing) + tuple(end))
+    closing = encode(role.closing) + tuple(end)
+    return Template(role.system, tuple(head), opening, after, message, closing)
 
 
 def _words_for(role: RolePrompt, sender: str) -> str:
@@ -150,9 +162,42 @@ def _words_for(role: RolePrompt, sender: str) -> str:
     return words
 
 
-def prefix(template: Template, tokenizer: TextCodec, problem: str) -> list[int]:
+def prefix(template: Template, tokenizer: TextCodec, problem: str | Conversation) -> list[int]:
     """Ids up to the end of the problem: the part that all rows of a prompt share."""
-    return [*template.head, *tokenizer.encode(problem), *template.after]
+    head: Sequence[int] = template.head
+    if isinstance(problem, Conversation):
+        head = _conversation_head(template, tokenizer, problem)
+        problem = problem.question
+    return [*head, *template.opening, *tokenizer.encode(problem), *template.after]
+
+
+def _conversation_head(
+    template: Template, tokenizer: TextCodec, problem: Conversation
+) -> list[int]:
+    """Ids up to the user's last words, in place of `Template.head`: no text is a control token."""
+    frame = frame_of(template, tokenizer, problem)
+    texts = tokenizer.encode_batch(problem.texts)
+    ids: list[int] = []
+    for before, number in zip(frame.before, frame.order, strict=True):
+        ids += [*before, *texts[number]]
+    return ids + list(frame.question)
+
+
+def frame_of(template: Template, tokenizer: TextCodec, problem: Conversation) -> Frame:
+    """What stands around the texts of a conversation, for a role.
+
+    Raises:
+      InputError: the chat template does not write such turns.
+    """
+    return tokenizer.conversation_frame(
+        template.system, problem.speakers, has_system=bool(problem.system)
+    )
+
+
+def live_tokens(template: Template, tokenizer: TextCodec, problem: Conversation) -> int:
+    """How many tokens stand around the texts of a conversation, up to the question's words."""
+    frame = frame_of(template, tokenizer, problem)
+    return sum(len(ids) for ids in frame.before) + len(frame.question)
 
 
 def tail(template: Template, messages: Sequence[Sequence[int] | None]) -> list[int]:
@@ -175,7 +220,7 @@ def tail(template: Template, messages: Sequence[Sequence[int] | None]) -> list[i
     return ids + list(template.closing)
 
 
-def whole(template: Template, tokenizer: TextCodec, problem: str) -> list[int]:
+def whole(template: Template, tokenizer: TextCodec, problem: str | Conversation) -> list[int]:
     """The complete prompt of a role that reads no messages."""
     return prefix(template, tokenizer, problem) + tail(template, [])
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ccpo_jax import data, models
 from ccpo_jax.config import Config
+from ccpo_jax.conversation import Conversation
 from ccpo_jax.devices.sharding import Layout, state_sharding
 from ccpo_jax.errors import InputError
 from ccpo_jax.hf.tokenizer import load_tokenizer
@@ -138,22 +139,48 @@ def _prompt_lengths(problems: Sequence[data.Problem], team: Team) -> HostArray:
     return np.max(lengths, axis=0)
 
 
-def _lengths_for(agent: Agent, texts: Sequence[str], prompt_length: int) -> HostArray:
+def _lengths_for(
+    agent: Agent, problems: Sequence[str | Conversation], prompt_length: int
+) -> HostArray:
     """``[N]`` tokens of an agent's prompts. For texts beyond the limit, a prefix counts if it
     already exceeds it.
     """
     template = agent.template
-    frame = len(template.head) + len(template.after) + len(prompts.tail(template, []))
+    frame = len(template.opening) + len(template.after) + len(prompts.tail(template, []))
+    lengths = np.full(len(problems), frame, int)
+    texts: list[str] = []
+    owners: list[int] = []
+    for number, problem in enumerate(problems):
+        own = [problem] if isinstance(problem, str) else [*problem.texts, problem.question]
+        if isinstance(problem, str):
+            head = len(template.head)
+        elif len(problem.history) > prompt_length:
+            # Each turn takes a token at least.
+            head = len(problem.history)
+            own = []
+        else:
+            head = prompts.live_tokens(template, agent.tokenizer, problem)
+        lengths[number] += head
+        texts += own
+        owners += [number] * len(own)
 
-    def tokens(texts: list[str]) -> HostArray:
-        return np.array([frame + len(ids) for ids in agent.tokenizer.encode_batch(texts)], int)
-
-    limit = _CHARACTERS_PER_TOKEN * prompt_length
-    lengths = tokens([text[:limit] for text in texts])
-    cut = np.array([len(text) > limit for text in texts], bool)
-    again = np.flatnonzero(cut & (lengths <= prompt_length))
-    lengths[again] = tokens([texts[int(i)] for i in again])
+    np.add.at(lengths, owners, _token_counts(agent.tokenizer, texts, prompt_length))
     return lengths
+
+
+def _token_counts(
+    tokenizer: prompts.TextCodec, texts: Sequence[str], prompt_length: int
+) -> list[int]:
+    """Tokens of each text; of one beyond the limit, of a part that already exceeds it."""
+    limit = _CHARACTERS_PER_TOKEN * prompt_length
+    # Worked examples are mostly the same for all problems.
+    distinct = list(dict.fromkeys(texts))
+    counts = [len(ids) for ids in tokenizer.encode_batch([text[:limit] for text in distinct])]
+    counts_of = dict(zip(distinct, counts, strict=True))
+    cut = [text for text in distinct if len(text) > limit and counts_of[text] <= prompt_length]
+    for text, ids in zip(cut, tokenizer.encode_batch(cut), strict=True):
+        counts_of[text] = len(ids)
+    return [counts_of[text] for text in texts]
 
 
 # --- the team -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax import models
+from ccpo_jax.conversation import Frame
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.rl.topology import Topology, dyad, voting
 from ccpo_jax.rl.types import Policy
@@ -53,6 +54,11 @@ class IdCodec:
         # It would be read by nobody.
         del system
         return (), (1,)
+
+    def conversation_frame(self, system: str, speakers, *, has_system: bool) -> Frame:
+        del system
+        texts = len(speakers) + has_system
+        return Frame(((),) * texts, tuple(range(texts)), ())
 
 
 def architecture(name: str) -> ModelConfig:

@@ -616,7 +616,7 @@ def test_responses_are_shown_behind_a_thought_that_their_prompt_has_opened():
             ]
 
     def texts(closing):
-        template = text.Template((), (), (), closing)
+        template = text.Template("", (), (), (), (), closing)
         agent = Agent(POLICY, Thinking(), template, 3, 0)  # pyright: ignore[reportArgumentType]
         tokens = np.array([[[65, 66, 0], [2, 67, 1]]])
         samples = Samples(tokens, tokens * 0.0, np.array([[2, 3]]), np.array([[True, False]]))

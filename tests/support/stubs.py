@@ -5,6 +5,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
+from ccpo_jax.conversation import Frame
 from ccpo_jax.rl.types import Policy
 
 
@@ -56,6 +57,11 @@ class LetterCodec:
 
     def frame(self, system: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (2, *self.encode(system)), (2,)
+
+    def conversation_frame(self, system: str, speakers, *, has_system: bool) -> Frame:
+        before = [(2, *self.encode(system))] * has_system
+        before += [(2, *self.encode(f"{speaker}:")) for speaker in speakers]
+        return Frame(tuple(before), tuple(range(len(before))), (2, *self.encode("user:")))
 
     def save(self, folder) -> None:
         (pathlib.Path(folder) / "alphabet.txt").write_text(ALPHABET)
