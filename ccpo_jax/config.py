@@ -36,6 +36,14 @@ TOPOLOGIES = ("solo", "dyad", "voting", "chain", "debate", "graph")
 LOSSES = ("grpo", "gspo", "reinforce_pp")
 RULES = ("default", "replicated_decode")
 
+# Begins the name of what a Python program gave as an object; it has settings of its own.
+OBJECT = "object:"
+
+
+def is_object(name: Any) -> bool:
+    """Whether the value of a field names an object."""
+    return isinstance(name, str) and name.startswith(OBJECT)
+
 
 @dataclasses.dataclass(frozen=True)
 class CreditEntry:
@@ -90,16 +98,27 @@ def _listed(values: Sequence[str], last: str = "or") -> str:
 def _only(
     name: str, known: Collection[str], values: tuple[str, ...], read: Callable[[Any], str]
 ) -> Condition:
-    """One of the library's choices. A choice that the library does not know may take the field."""
+    """One of the library's choices. A choice that the library does not know may take the field,
+    but an object has none.
+    """
     return Condition(
         f"{name}={_listed(values)}",
         (name,),
-        lambda config: read(config) in values or read(config) not in known,
+        lambda config: (
+            read(config) in values or not (read(config) in known or is_object(read(config)))
+        ),
     )
 
 
 def _topology(*values: str) -> Condition:
     return _only("topology", TOPOLOGIES, values, lambda config: config.topology)
+
+
+def _kind_of_topology(*values: str) -> Condition:
+    """Like `_topology`, for what an object may have too: its name says what kind of team it is."""
+    return _only(
+        "topology", TOPOLOGIES, values, lambda config: config.topology.removeprefix(OBJECT)
+    )
 
 
 def _credit(name: str) -> Condition:
@@ -145,7 +164,7 @@ _VOTES = Condition(
     ("topology", "team.decision"),
     lambda config: (
         config.topology in ("voting", "debate")
-        or config.topology not in TOPOLOGIES
+        or not (config.topology in TOPOLOGIES or is_object(config.topology))
         or (config.topology == "graph" and config.team.decision == "vote")
     ),
 )
@@ -195,7 +214,8 @@ def _reads_masked_worlds(config: "Config") -> bool:
 def _members_read_each_other(config: "Config") -> bool:
     if config.topology == "graph":
         return "(" in config.team.graph
-    return config.topology not in ("solo", "voting") and _has_several_agents(config)
+    kind = config.topology.removeprefix(OBJECT)
+    return kind not in ("solo", "voting") and _has_several_agents(config)
 
 
 _READERS = [
@@ -302,7 +322,10 @@ class CreditConfig:
     name: str = field("ccpo", "credit estimator", choices=tuple(CREDITS), extensible=True)
     alpha: float = field(1.0, "slope inside tanh", above=0, applies=_credit("alpha"))
     eta: float = field(
-        1.0, "slope of the history gate", at_least=0, applies=_credit("eta") & _topology("dyad")
+        1.0,
+        "slope of the history gate",
+        at_least=0,
+        applies=_credit("eta") & _kind_of_topology("dyad"),
     )
     decay: float = field(
         0.99, "decay of the running moments per step", at_least=0, below=1, applies=_credit("decay")
@@ -903,6 +926,17 @@ def get(config: Config, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
+
+
+def objects_in(config: Config) -> dict[str, tuple[str, ...]]:
+    """Field -> the names of objects among its values."""
+    named = {}
+    for name in FIELDS:
+        value = get(config, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if any(map(is_object, values)):
+            named[name] = tuple(filter(is_object, values))
+    return named
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

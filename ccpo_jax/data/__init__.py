@@ -10,7 +10,7 @@ from ccpo_jax.data.batches import batch_at
 from ccpo_jax.data.cells import UnusableRow
 from ccpo_jax.data.columns import Row
 from ccpo_jax.data.hub_datasets import DATASETS, Source
-from ccpo_jax.data.loading import check_names, load, load_many
+from ccpo_jax.data.loading import check_names, join, load, load_many
 from ccpo_jax.data.problems import Dataset, Problem
 from ccpo_jax.data.rows import from_rows
 from ccpo_jax.data.splits import decontaminate, split_heldout
@@ -27,6 +27,7 @@ __all__ = [
     "check_names",
     "decontaminate",
     "from_rows",
+    "join",
     "load",
     "load_many",
     "parse_row",

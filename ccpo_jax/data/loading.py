@@ -68,7 +68,19 @@ def load_many(
         # A path may have "+" in it.
         is_path = path_exists(names)
         names = [names] if is_path else [name.strip() for name in names.split("+")]
-    datasets = [load(name, size=size, seed=seed, field=field) for name in names]
+    return join([load(name, size=size, seed=seed, field=field) for name in names], field)
+
+
+def join(datasets: Sequence[Dataset], field: str) -> Dataset:
+    """Several datasets as one; questions repeated across them are dropped and counted.
+
+    Args:
+      datasets: at least one.
+      field: configuration field to name in errors.
+
+    Raises:
+      InputError: two datasets have one name.
+    """
     if len(datasets) == 1:
         return datasets[0]
 

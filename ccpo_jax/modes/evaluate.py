@@ -9,7 +9,6 @@ from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.errors import InputError
 from ccpo_jax.modes.restore import trained_or_loaded
 from ccpo_jax.train.loop import evaluate_sets, heldout_set, test_sets
-from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import accuracy_rows, accuracy_table
 
 
@@ -27,7 +26,7 @@ def evaluate_only(config: Config | Mapping[str, Any], workdir: str | None) -> di
             "data.heldout",
             "there is nothing to evaluate; type --config.data.eval=SET, or data.heldout > 0",
         )
-    with VerifierPool(**vars(run.verifier)) as pool:
+    with run.verifier_pool() as pool:
         metrics = evaluate_sets(run, state.params, pool, sets)
     for prefix, dataset in sets.items():
         rows = accuracy_rows(metrics, prefix, run.team.topology)

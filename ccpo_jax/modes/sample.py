@@ -19,7 +19,6 @@ from ccpo_jax.rollout import Turn
 from ccpo_jax.train.rollouts import Collected, collect_rollouts
 from ccpo_jax.train.step import Credited, assign_credit, publish
 from ccpo_jax.train.worlds import masked_worlds
-from ccpo_jax.verifiers import VerifierPool
 
 
 def show_samples(
@@ -47,7 +46,7 @@ def show_samples(
 
     topology = run.team.topology
     read_worlds = masked_worlds(run.credit, topology)
-    with VerifierPool(**vars(run.verifier)) as pool:
+    with run.verifier_pool() as pool:
         collected = collect_rollouts(
             run.team,
             publish(run.team, state.params),

@@ -1,5 +1,6 @@
 """Training: build a run from its configuration, step, evaluate, resume."""
 
 from ccpo_jax.train.loop import Trainer, train
+from ccpo_jax.train.parts import Model
 
-__all__ = ["Trainer", "train"]
+__all__ = ["Model", "Trainer", "train"]

@@ -30,8 +30,10 @@ from ccpo_jax.train.load import (
     load_team,
     split_problems,
 )
+from ccpo_jax.train.parts import NO_PARTS, Parts, check_objects
 from ccpo_jax.train.rollouts import RolloutConfig
 from ccpo_jax.train.worlds import credit_of_step, masked_worlds
+from ccpo_jax.verifiers import VerifierPool
 
 # Fields of the credit section that configure the rollout rather than the estimator.
 _ROLLOUT_FIELDS = ("name", "rating_length", "solo_samples")
@@ -93,6 +95,7 @@ class Run:
     layout: Layout
     model_configs: tuple = ()  # P network configurations, for export
     verifier: VerifierConfig = VerifierConfig()
+    functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)  # reward functions
     log: LogConfig = LogConfig()
     rollout_log: RolloutLogConfig = RolloutLogConfig()
     config: Config | None = None  # what it was built from, for config.json alone
@@ -110,21 +113,33 @@ class Run:
             for active in self.schedule.all_active()
         }
 
+    def verifier_pool(self) -> VerifierPool:
+        """Starts the processes that check its answers. A context manager."""
+        options: dict[str, Any] = {"functions": self.functions} if self.functions else {}
+        return VerifierPool(**vars(self.verifier), **options)
 
-def build(config: Config | Mapping[str, Any], *, devices: Sequence[Any] | None = None) -> Run:
+
+def build(
+    config: Config | Mapping[str, Any],
+    *,
+    parts: Parts = NO_PARTS,
+    devices: Sequence[Any] | None = None,
+) -> Run:
     """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work
     begins.
 
     Args:
       config: a `Config`, or nested mappings of its fields such as a ConfigDict.
+      parts: the objects that it names.
       devices: of the mesh; None = all.
 
     Raises:
       InputError: one line that names the field, what was received and what to type instead.
     """
     config = table.parse(config)
-    topology = make_topology(config)
-    credit = make_run_credit(config, topology)
+    check_objects(config, parts)
+    topology = parts.topology or make_topology(config)
+    credit = make_run_credit(config, topology, parts)
     loss = make_loss(config)
     advantage = make_advantage(config, credit)
     check_shapes(
@@ -139,14 +154,20 @@ def build(config: Config | Mapping[str, Any], *, devices: Sequence[Any] | None =
     rollout = make_rollout(config, layout)
     _check_batch_sizes(config, num_shards(rollout.sampling.sharding))
 
-    problems, tests = load_problems(config)
-    team, model_configs, sources = load_team(config, topology, layout, ratings=credit.needs.ratings)
+    problems, tests = load_problems(config, parts)
+    team, model_configs, sources = load_team(
+        config, topology, layout, ratings=credit.needs.ratings, parts=parts
+    )
     problems, *tests = (
         fit_prompts(dataset, team, config.data.overlong) for dataset in (problems, *tests)
     )
     datasets = split_problems(problems, tests, config)
     params = load_params(
-        sources, layout, revision=config.revision, time_limit=config.load_time_limit
+        sources,
+        layout,
+        revision=config.revision,
+        time_limit=config.load_time_limit,
+        models_given=parts.models,
     )
     return Run(
         seed=config.seed,
@@ -169,6 +190,7 @@ def build(config: Config | Mapping[str, Any], *, devices: Sequence[Any] | None =
         layout=layout,
         model_configs=model_configs,
         verifier=config.verifier,
+        functions=parts.functions,
         log=config.log,
         rollout_log=config.rollout_log,
         config=config,
@@ -193,12 +215,23 @@ def make_topology(config: Config) -> Topology:
     return constructor(**_arguments(config, "team", None if known else constructor))
 
 
-def make_run_credit(config: Config, topology: Topology) -> CreditEstimator:
+def make_run_credit(config: Config, topology: Topology, parts: Parts = NO_PARTS) -> CreditEstimator:
     """The credit estimator."""
+    if parts.credit is not None:
+        return _check_credit(parts.credit(topology))
     name = config.credit.name
     constructor = None if name in table.CREDITS else CREDITS.get(name)
     arguments = _arguments(config, "credit", constructor, without=_ROLLOUT_FIELDS)
     return make_credit(name, topology, **arguments)
+
+
+def _check_credit(credit: Any) -> CreditEstimator:
+    if not isinstance(credit, CreditEstimator):
+        raise InputError(
+            "credit",
+            f"the function returned {type(credit).__name__}; return a ccpo_jax.CreditEstimator",
+        )
+    return credit
 
 
 def make_loss(config: Config) -> LossConfig:

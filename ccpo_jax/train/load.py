@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 from ccpo_jax import data, models
 from ccpo_jax.config import Config
 from ccpo_jax.conversation import Conversation
-from ccpo_jax.devices.sharding import Layout, state_sharding
+from ccpo_jax.devices.sharding import Layout, put, state_sharding
 from ccpo_jax.errors import InputError
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import Topology
@@ -21,6 +22,7 @@ from ccpo_jax.rl.types import HostArray
 from ccpo_jax.rollout import Agent, Team, prompts
 from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train.guards import run_with_timeout
+from ccpo_jax.train.parts import NO_PARTS, Model, Parts
 
 # The embedded model.
 TINY = pathlib.Path(__file__).parents[1] / "assets" / "tiny"
@@ -48,19 +50,23 @@ class LoadedTeam(NamedTuple):
 # --- problems -------------------------------------------------------------------------------------
 
 
-def load_problems(config: Config) -> tuple[data.Dataset, list[data.Dataset]]:
+def load_problems(
+    config: Config, parts: Parts = NO_PARTS
+) -> tuple[data.Dataset, list[data.Dataset]]:
     """All problems to train on, and the test sets."""
 
-    def load(names: tuple[str, ...], field: str, **options: Any) -> data.Dataset:
+    def load(name: str, field: str, **options: Any) -> data.Dataset:
+        if name in parts.datasets:
+            return parts.datasets[name]
         return run_with_timeout(
-            config.load_time_limit, field, lambda: data.load_many(names, field=field, **options)
+            config.load_time_limit, field, lambda: data.load(name, field=field, **options)
         )
 
     size = config.data.size or None
-    train = load(config.data.train, "data.train", size=size, seed=config.seed)
-    tests = [load((name,), "data.eval") for name in config.data.eval]
+    train = [load(name, "data.train", size=size, seed=config.seed) for name in config.data.train]
+    tests = [load(name, "data.eval") for name in config.data.eval]
     data.check_names(tests, "data.eval")
-    return train, tests
+    return data.join(train, "data.train"), tests
 
 
 def split_problems(
@@ -186,7 +192,14 @@ def _token_counts(
 # --- the team -------------------------------------------------------------------------------------
 
 
-def load_team(config: Config, topology: Topology, layout: Layout, *, ratings: bool) -> LoadedTeam:
+def load_team(
+    config: Config,
+    topology: Topology,
+    layout: Layout,
+    *,
+    ratings: bool,
+    parts: Parts = NO_PARTS,
+) -> LoadedTeam:
     """Everything about the agents but their parameters.
 
     Args:
@@ -194,12 +207,15 @@ def load_team(config: Config, topology: Topology, layout: Layout, *, ratings: bo
       topology: the team's.
       layout: of the devices.
       ratings: True: the agents also rate outcomes.
+      parts: models and prompts of a program.
     """
     names = _model_names(config, topology)
-    networks = {}
-    tokenizers = {}
-    policies = {}
+    networks: dict[str, Any] = {name: model.config for name, model in parts.models.items()}
+    tokenizers: dict[str, Any] = {name: model.tokenizer for name, model in parts.models.items()}
+    policies = {name: model.policy for name, model in parts.models.items()}
     for name in dict.fromkeys(names):
+        if name in parts.models:
+            continue
         networks[name], tokenizers[name] = _load_network(name, config)
         policies[name] = models.make_policy(
             networks[name],
@@ -212,7 +228,7 @@ def load_team(config: Config, topology: Topology, layout: Layout, *, ratings: bo
         )
     if config.thinking:
         _check_thinking(tokenizers, config)
-    if config.prompt_style not in PROMPTS:
+    if parts.prompts is None and config.prompt_style not in PROMPTS:
         raise InputError(
             "prompt_style",
             f"{config.prompt_style!r:.80} is unknown; use one of {', '.join(sorted(PROMPTS))}",
@@ -221,7 +237,7 @@ def load_team(config: Config, topology: Topology, layout: Layout, *, ratings: bo
     def agent(role: str, speaker: int, senders: list[str], max_tokens: int) -> Agent:
         parameter_set = 0 if config.shared_policy else speaker
         name = names[parameter_set]
-        role_prompt = _role_prompt(role, config.prompt_style)
+        role_prompt = _role_prompt(role, config.prompt_style, parts.prompts)
         # A foreign chat template may loop forever.
         template = run_with_timeout(
             config.load_time_limit,
@@ -294,9 +310,9 @@ def _check_thinking(tokenizers: Mapping[str, Any], config: Config) -> None:
     )
 
 
-def _role_prompt(role: str, style: str) -> Any:
-    """The words of one role."""
-    words: Mapping[str, Any] = PROMPTS[style]
+def _role_prompt(role: str, style: str, own_words: Mapping[str, Any] | None) -> Any:
+    """The words of one role, those of a program before those of a style."""
+    words: Mapping[str, Any] = PROMPTS[style] if own_words is None else own_words
     if role not in words:
         raise InputError(
             "prompt_style",
@@ -323,7 +339,12 @@ def response_lengths(lengths: Sequence[int], topology: Topology) -> tuple[int, .
 
 
 def load_params(
-    sources: Sequence[str], layout: Layout, *, revision: str | None, time_limit: float
+    sources: Sequence[str],
+    layout: Layout,
+    *,
+    revision: str | None,
+    time_limit: float,
+    models_given: Mapping[str, Model] = types.MappingProxyType({}),
 ) -> tuple:
     """P float32 parameter sets on the mesh; each is a copy that is trained and donated on its
     own.
@@ -333,8 +354,16 @@ def load_params(
     def load() -> tuple:
         loaded = {}
         for name in dict.fromkeys(sources):
+            if name in models_given:
+                params = jax.tree.map(_as_float32, models_given[name].params)
+                loaded[name] = jax.tree.map(put, params, placement(params))
+                continue
             _, loaded[name] = models.load(name, revision=revision, sharding=placement)
         copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
         return tuple(copy(loaded[name]) for name in sources)
 
     return run_with_timeout(time_limit, "model", load)
+
+
+def _as_float32(array: Any) -> HostArray:
+    return np.asarray(array, np.float32)

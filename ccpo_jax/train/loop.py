@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from ccpo_jax import data
-from ccpo_jax.config import Config, parse, to_json
+from ccpo_jax.config import Config, to_json
 from ccpo_jax.devices.distributed import (
     all_gather_objects,
     first_nonempty,
@@ -24,6 +24,8 @@ from ccpo_jax.learner.update import TrainState
 from ccpo_jax.train.build import Run, build, memory_fields
 from ccpo_jax.train.evaluate import evaluate
 from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_oom
+from ccpo_jax.train.load import fit_prompts
+from ccpo_jax.train.parts import Parts, as_dataset, resolve
 from ccpo_jax.train.signals import GracefulStop
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.verifiers import VerifierPool
@@ -42,18 +44,22 @@ from ccpo_jax.workdir import (
     lock_workdir,
     open_checkpoints,
     save_config,
+    saved_config,
     write_atomically,
 )
 
 # Folded into the run's key for evaluations: no training step has this number.
 _EVALUATION_KEY = 2**31 - 1
 
+# Called after each step with its metrics and what it was made of.
+OnStep = Callable[[dict[str, float], StepBatch], None]
+
 
 def train(
     config: Config | Mapping[str, Any],
     workdir: str,
     *,
-    on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
+    on_step: OnStep | None = None,
     devices: Sequence[Any] | None = None,
 ) -> dict[str, float]:
     """Trains a team; resumes where `workdir` holds checkpoints. Prints progress and closing tables.
@@ -74,7 +80,7 @@ def train(
       KeyboardInterrupt: Ctrl-C ended the run early. In either case all steps are saved.
     """
     stop = GracefulStop()
-    with stop, Trainer(config, workdir, on_step=on_step, devices=devices) as trainer:
+    with stop, Trainer(config, workdir=workdir, on_step=on_step, devices=devices) as trainer:
         resuming = f", resuming after step {trainer.step_count}" if trainer.step_count else ""
         print_main(f"workdir {workdir}{resuming}", file=sys.stderr)
         datasets = trainer.run.datasets
@@ -84,22 +90,31 @@ def train(
 
 
 class Trainer:
-    """Trains a team, one step at a time or to the end. A context manager: it holds worker processes
-    and open files.
+    """Trains a team, one step at a time or to the end.
 
-        with Trainer(config, "runs/mine") as trainer:
-            while trainer.step_count < 10:
-                metrics = trainer.step()
-            trainer.save()
+    It holds worker processes and open files until `close`, the end of a `with` block, or the end of
+    the program.
 
     Args:
-      run: a configuration, or what `build` made of one. Parts of a `Run` can be exchanged with
-        `dataclasses.replace`; config.json records the configuration that it was built from.
+      config: the name of a preset, such as "voting:tiny"; fields by their dotted names, such as
+        ``{"preset": "voting:tiny", "steps": 4}``; a ConfigDict, or a `Config`; or a `Run` that
+        `build` made, whose parts can be exchanged with `dataclasses.replace`. None = the
+        configuration of the run in `workdir`, or the preset of the team.
+      model: folders or Hub names as in the configuration, or a `Model`; one for all agents, or one
+        per agent.
+      train, evaluate: problems to train on, and to report on: rows (dicts), a
+        `ccpo_jax.data.Dataset`, a `datasets.Dataset`, a DataFrame, a dict of them by name, or names
+        as in the configuration.
+      reward: a function that scores an answer, or a name as in the configuration.
+      prompts: role -> `RolePrompt` or a dict of its parts.
+      topology: a name as in the configuration, or a `ccpo_jax.Topology`.
+      credit: a name as in the configuration, a `ccpo_jax.CreditEstimator`, or a function of the
+        topology that returns one.
       workdir: folder of the run; where it holds checkpoints, training resumes from the newest one.
         None = nothing is written or saved.
-      on_step: called by `train` with the trainer and the metrics of each step before they are
-        written; it may add to them.
-      devices: of the mesh, where `run` is a configuration; None = all.
+      on_step: called by `train` after each step with its metrics, before they are written, and with
+        a `StepBatch`, what the step was made of; it may add to the metrics.
+      devices: of the mesh; None = all.
 
     Attributes:
       run: the built run.
@@ -107,7 +122,13 @@ class Trainer:
       step_count: steps completed.
 
     Raises:
-      InputError: one line about the configuration, a file or the workdir.
+      InputError: one line about an argument, a field, a file or the workdir.
+
+    Example:
+      with Trainer("voting:tiny", workdir="runs/mine") as trainer:
+          while trainer.step_count < 10:
+              metrics = trainer.step()
+          trainer.save()
     """
 
     run: Run
@@ -116,18 +137,34 @@ class Trainer:
 
     def __init__(
         self,
-        run: Run | Config | Mapping[str, Any],
-        workdir: str | pathlib.Path | None = None,
+        config: Run | Config | Mapping[str, Any] | str | None = None,
         *,
-        on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
+        model: Any = None,
+        train: Any = None,
+        evaluate: Any = None,
+        reward: Any = None,
+        prompts: Any = None,
+        topology: Any = None,
+        credit: Any = None,
+        workdir: str | pathlib.Path | None = None,
+        on_step: OnStep | None = None,
         devices: Sequence[Any] | None = None,
     ):
         self._workdir = None if workdir is None else expand_workdir(workdir)
         self._on_step = on_step
         self._checkpoints: Checkpoints | None = None
+        arguments = {
+            "model": model,
+            "train": train,
+            "evaluate": evaluate,
+            "reward": reward,
+            "prompts": prompts,
+            "topology": topology,
+            "credit": credit,
+        }
         with contextlib.ExitStack() as resources:
             with as_input_error():
-                self._load(run, devices, resources)
+                self._load(config, arguments, devices, resources)
             with self._disk_errors():
                 self._open(resources)
             self._resources = resources.pop_all()
@@ -140,26 +177,37 @@ class Trainer:
         for batch in result.left_out:
             self._guard.report(batch)
         collected = result.collected
-        batch = StepBatch(
+        self._batch = StepBatch(
             collected.problems,
             collected.rollouts,
             collected.graded,
             collected.outcome,
             *result.credited,
         )
-        self._rollout_log.write(self.step_count, batch)
+        self._rollout_log.write(self.step_count, self._batch)
         return result.metrics
 
-    def evaluate(self, sets: Mapping[str, data.Dataset] | None = None) -> dict[str, float]:
-        """Accuracies of the current parameters, as ``<prefix>/...``.
+    def evaluate(self, problems: Any = None) -> dict[str, float]:
+        """Accuracies of the current parameters.
 
         Args:
-          sets: prefix -> problems; None = held-out problems under "eval", each test set under
-            "test/<name>".
+          problems: rows, a Dataset, a `datasets.Dataset`, a DataFrame, or a dict of them by name;
+            None = the held-out problems by the name "eval", and each test set by "test/<name>".
+
+        Returns:
+          ``team_accuracy`` and the other metrics of `ccpo_jax.train.evaluate.evaluate`; of sets
+          with names as ``<name>/team_accuracy``.
+
+        Raises:
+          InputError: a row cannot be read, or a prompt is too long.
         """
-        if sets is None:
-            sets = heldout_set(self.run) | test_sets(self.run)
-        return evaluate_sets(self.run, self.state.params, self._pool, sets)
+        if problems is None:
+            return self._evaluate(heldout_set(self.run) | test_sets(self.run))
+        sets = problems if isinstance(problems, Mapping) else {"": problems}
+        with as_input_error():
+            checked = {name: self._as_dataset(rows, name) for name, rows in sets.items()}
+        metrics = self._evaluate(checked)
+        return {name.removeprefix("/"): value for name, value in metrics.items()}
 
     def save(self, metrics: Mapping[str, float] | None = None) -> None:
         """Writes a checkpoint of the current step; nothing where there is one.
@@ -171,7 +219,7 @@ class Trainer:
           InputError: there is no workdir, or it cannot be written.
         """
         if self._checkpoints is None:
-            raise InputError("workdir", "this trainer has none; use Trainer(run, workdir)")
+            raise InputError("workdir", "this trainer has none; use Trainer(..., workdir=FOLDER)")
         with self._disk_errors():
             if self._checkpoints.latest_step() != self.step_count:
                 self._checkpoints.save(self.step_count, self.state, metrics=metrics)
@@ -218,14 +266,21 @@ class Trainer:
 
     def _load(
         self,
-        run: Run | Config | Mapping[str, Any],
+        given: Any,
+        arguments: Mapping[str, Any],
         devices: Sequence[Any] | None,
         resources: contextlib.ExitStack,
     ) -> None:
         """Builds the run and takes the state from the newest checkpoint, cheapest checks first."""
-        config = run.config if isinstance(run, Run) else parse(run)
-        fields = {} if config is None else memory_fields(config, "loading")
         workdir = self._workdir
+        parts = Parts()
+        if isinstance(given, Run):
+            _refuse_arguments(arguments)
+            config = given.config
+        else:
+            saved = None if given is not None or workdir is None else saved_config(workdir)
+            config, parts = resolve(given, saved=saved, **arguments)
+        fields = {} if config is None else memory_fields(config, "loading")
         if workdir is not None:
             if config is not None:
                 check_same_config(config, workdir)
@@ -234,7 +289,11 @@ class Trainer:
             if workdir is not None and config is not None:
                 compare_config(config, workdir)
             with explain_oom("loading", fields):
-                self.run = run if isinstance(run, Run) else build(run, devices=devices)
+                if isinstance(given, Run):
+                    self.run = given
+                else:
+                    assert config is not None
+                    self.run = build(config, parts=parts, devices=devices)
                 self.state = initial_state(self.run)
         self.step_count = 0
         if workdir is None:
@@ -277,7 +336,7 @@ class Trainer:
             )
         resources.enter_context(self._writer)
         resources.enter_context(self._rollout_log)
-        self._pool = resources.enter_context(VerifierPool(**vars(run.verifier)))
+        self._pool = resources.enter_context(run.verifier_pool())
         folder = None if self._workdir is None else pathlib.Path(self._workdir, "not_finite")
         self._guard = NonFiniteGuard(folder, topology.agent_roles, run.loop.not_finite)
 
@@ -294,13 +353,21 @@ class Trainer:
         """
         metrics = self.step()
         if self._is_due(self.run.loop.eval_every):
-            metrics |= self.evaluate(heldout_set(self.run))
+            metrics |= self._evaluate(heldout_set(self.run))
         if self._on_step is not None:
-            self._on_step(self, metrics)
+            self._on_step(metrics, self._batch)
         self._writer.write(self.step_count, metrics)
         if self._checkpoints is not None and self._is_due(self.run.loop.checkpoint_every):
             self.save(metrics)
         return metrics
+
+    def _as_dataset(self, problems: Any, name: str) -> data.Dataset:
+        """Problems that the team can read."""
+        dataset = as_dataset(problems, "problems", name=name or "problems")
+        return fit_prompts(dataset, self.run.team, "error")
+
+    def _evaluate(self, sets: Mapping[str, data.Dataset]) -> dict[str, float]:
+        return evaluate_sets(self.run, self.state.params, self._pool, sets)
 
     def _is_due(self, every: int) -> bool:
         if self.step_count == self.run.loop.steps:
@@ -318,7 +385,7 @@ class Trainer:
             self._checkpoints.wait()
         lines = all_gather_objects(self._writer.lines())[0]
         if not lines:
-            return metrics | self.evaluate(test_sets(self.run))
+            return metrics | self._evaluate(test_sets(self.run))
 
         before = lines[0]
         after = next((line for line in reversed(lines) if "eval/team_accuracy" in line), before)
@@ -377,6 +444,15 @@ class Trainer:
         if signal_name == "SIGINT":
             raise KeyboardInterrupt
         return metrics
+
+
+def _refuse_arguments(arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise InputError(
+                name,
+                "a Run has its parts already; exchange them with dataclasses.replace(run, ...)",
+            )
 
 
 def heldout_set(run: Run) -> dict[str, data.Dataset]:

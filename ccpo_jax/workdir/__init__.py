@@ -11,6 +11,7 @@ from ccpo_jax.workdir.saved_config import (
     compare_config,
     load_config,
     save_config,
+    saved_config,
 )
 from ccpo_jax.workdir.workdir import default_workdir, expand_workdir, lock_workdir
 
@@ -31,5 +32,6 @@ __all__ = [
     "lock_workdir",
     "open_checkpoints",
     "save_config",
+    "saved_config",
     "write_atomically",
 ]

@@ -14,6 +14,7 @@ from ccpo_jax.config import (
     flatten,
     from_flat,
     get,
+    objects_in,
     parse,
     reset_unused,
     to_json,
@@ -95,6 +96,12 @@ def save_config(config: Config, workdir: str, step: int) -> None:
     write_atomically(path, json.dumps(to_json(config), indent=1))
 
 
+def saved_config(workdir: str) -> Config | None:
+    """The configuration of the run in `workdir`; None = there is no run."""
+    path = _config_path(workdir)
+    return _read_config(path) if path.exists() else None
+
+
 def load_config(workdir: str, typed: Mapping[str, Any]) -> Config:
     """The configuration of the run in `workdir`, changed by the fields typed on the command line.
 
@@ -112,6 +119,7 @@ def load_config(workdir: str, typed: Mapping[str, Any]) -> Config:
             "workdir", f"there is no run in {workdir}; type the --workdir of a training run"
         )
     saved = _read_config(path)
+    _refuse_objects(saved, workdir)
     for name, value in typed.items():
         if FIELDS[name].on_resume == "fixed" and value != get(saved, name):
             raise InputError(
@@ -121,6 +129,18 @@ def load_config(workdir: str, typed: Mapping[str, Any]) -> Config:
             )
     # What the run set for its training is not this command's mistake where it has no effect here.
     return parse(combine(saved, typed, inherited=flatten(saved)), typed)
+
+
+def _refuse_objects(saved: Config, workdir: str) -> None:
+    """A command has no objects of a Python program."""
+    named = objects_in(saved)
+    if named:
+        listed = ", ".join(f"{field}={names[0]:.60}" for field, names in named.items())
+        raise InputError(
+            next(iter(named)),
+            f"the run in {workdir} got objects of a Python program, which a command does not have: "
+            f"{listed}; use that program: Trainer(workdir=...) evaluates, samples and exports too",
+        )
 
 
 def _config_path(workdir: str) -> pathlib.Path:

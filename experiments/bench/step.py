@@ -16,7 +16,6 @@ from ccpo_jax.sampler.generate import num_compiled
 from ccpo_jax.train import build as parts
 from ccpo_jax.train.load import Datasets
 from ccpo_jax.train.step import initial_state, train_step
-from ccpo_jax.verifiers import VerifierPool
 from experiments.bench.roofline import Work, multiplied
 from experiments.bench.workloads import (
     beside_the_machine,
@@ -45,7 +44,7 @@ def bench_step(args) -> dict:
     state = initial_state(run)
     num_steps = 2 * args.repeats
     lines: list[dict[str, float]] = []
-    with VerifierPool(**vars(run.verifier)) as pool:
+    with run.verifier_pool() as pool:
         for step in range(num_steps):
             result = train_step(run, state, step, pool)
             state = result.state

@@ -19,7 +19,6 @@ from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, rollout
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.step import publish
-from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
 from experiments.credit_lab.tabular import TabularTeam
 
@@ -86,7 +85,7 @@ def sample_pool(
     answered = []
     lengths = []
     decoded_tokens = 0
-    with VerifierPool(**vars(run.verifier)) as pool:
+    with run.verifier_pool() as pool:
         for first in range(0, len(problems), at_once):
             chosen = list(problems[first : first + at_once])
             # The last call is filled up, so that one shape is compiled.

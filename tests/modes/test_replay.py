@@ -24,7 +24,7 @@ def stopped(tmp_path_factory):
     """A run of one network that stopped in step 2, where a parameter was not finite."""
     workdir = tmp_path_factory.mktemp("stopped")
 
-    def poison(trainer, metrics):
+    def poison(metrics, batch):
         if trainer.step_count == 1:
             (params,) = trainer.state.params
             norm = params["final_norm"]
@@ -32,8 +32,8 @@ def stopped(tmp_path_factory):
                 params=({**params, "final_norm": norm.at[3].set(jnp.nan)},)
             )
 
-    options = {"on_step": poison, "devices": first_devices(1)}
-    with pytest.raises(NonFiniteUpdateError), Trainer(brief_run(3), workdir, **options) as trainer:
+    options = {"workdir": workdir, "on_step": poison, "devices": first_devices(1)}
+    with pytest.raises(NonFiniteUpdateError), Trainer(brief_run(3), **options) as trainer:
         trainer.train()
     (file,) = (workdir / "not_finite").iterdir()
     return file
@@ -53,7 +53,7 @@ def test_a_poisoned_parameter_is_named(stopped, capsys):
         for s in batch.sequences
     ]
     mended = dataclasses.replace(batch, sequences=tuple(sound))
-    with Trainer(brief_run(3), stopped.parents[1], devices=first_devices(1)) as trainer:
+    with Trainer(brief_run(3), workdir=stopped.parents[1], devices=first_devices(1)) as trainer:
         replayed = replay.replay_update(trainer.run, trainer.state, mended, checkpoint_step=2)
     assert replayed.location is not None
     assert (replayed.location.stage, replayed.location.parameters) == ("parameter", ("final_norm",))

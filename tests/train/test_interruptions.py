@@ -1,6 +1,7 @@
 """Runs that are stopped, folders in use or full, numbers that are none: said in one line, saved, and gone on from."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ import pytest
 from ccpo_jax.config import parse
 from ccpo_jax.learner.packing import TrainSequence
 from ccpo_jax.learner.replay import SavedBatch, load_batch, nonfinite_sequences, save_batch
-from ccpo_jax.train import train
+from ccpo_jax.train import Trainer, train
 from ccpo_jax.train.build import memory_fields
 from ccpo_jax.train.guards import (
     NonFiniteGuard,
@@ -34,11 +35,12 @@ def whole(tmp_path_factory):
 
 
 def after_step(step: int, action):
-    """An `on_step` that calls `action(trainer)` after one step."""
+    """An `on_step` that calls `action()` after one step."""
+    steps = itertools.count(1)
 
-    def on_step(trainer, metrics):
-        if trainer.step_count == step:
-            action(trainer)
+    def on_step(metrics, batch):
+        if next(steps) == step:
+            action()
 
     return on_step
 
@@ -48,7 +50,7 @@ def test_a_run_that_is_asked_to_stop_ends_saved_and_goes_on_from_there(
     number, whole, tmp_path, capsys
 ):
     before = signal.getsignal(number)
-    on_step = after_step(2, lambda trainer: os.kill(os.getpid(), number))
+    on_step = after_step(2, lambda: os.kill(os.getpid(), number))
     if number == signal.SIGINT:
         with pytest.raises(KeyboardInterrupt):
             train(brief_run(3), str(tmp_path), on_step=on_step, devices=first_devices(1))
@@ -61,34 +63,34 @@ def test_a_run_that_is_asked_to_stop_ends_saved_and_goes_on_from_there(
     assert lines_of(tmp_path) == whole
 
 
-class BrokenCreditState:
-    """An `on_step` that makes step 2 compute with a credit state that is not finite, and mends it afterwards."""
+def train_with_a_broken_credit_state(config, workdir):
+    """Step 2 computes with a credit state that is not finite; it is mended afterwards."""
+    sound = []
 
-    def __call__(self, trainer, metrics):
+    def on_step(metrics, batch):
         if trainer.step_count == 1:
-            self.sound = jax.device_get(trainer.state.credit_state)
-            broken = jax.tree.map(lambda x: x * np.nan if x.dtype == np.float32 else x, self.sound)
+            sound.append(jax.device_get(trainer.state.credit_state))
+            broken = jax.tree.map(lambda x: x * np.nan if x.dtype == np.float32 else x, sound[0])
             trainer.state = trainer.state._replace(credit_state=broken)
         if trainer.step_count == 2:
-            trainer.state = trainer.state._replace(credit_state=self.sound)
+            trainer.state = trainer.state._replace(credit_state=sound[0])
+
+    options = {"workdir": workdir, "on_step": on_step, "devices": first_devices(1)}
+    with Trainer(config, **options) as trainer:
+        trainer.train()
 
 
 def test_an_update_that_is_not_finite_is_left_out_named_and_kept(whole, tmp_path, capsys):
     expected = r"step 2, agent 0 .*: advantages of 24 of 24 responses are not finite, on "
     with pytest.raises(NonFiniteUpdateError, match=expected):
-        train(
-            brief_run(3),
-            str(tmp_path / "stop"),
-            on_step=BrokenCreditState(),
-            devices=first_devices(1),
-        )
+        train_with_a_broken_credit_state(brief_run(3), tmp_path / "stop")
     assert lines_of(tmp_path / "stop")[:2] == whole[:2]
     (saved,) = (tmp_path / "stop" / "not_finite").iterdir()
     sequences = load_batch(saved).sequences
     assert len(sequences) == len(nonfinite_sequences(sequences)) == 24
 
     skipping = brief_run(3, **{"trainer.not_finite": "skip"})
-    train(skipping, str(tmp_path / "skip"), on_step=BrokenCreditState(), devices=first_devices(1))
+    train_with_a_broken_credit_state(skipping, tmp_path / "skip")
     rows = lines_of(tmp_path / "skip")
     assert rows[2]["update/left_out/0"] == 1 and "update/left_out/0" not in rows[3]
     assert "this update is left out" in capsys.readouterr().err

@@ -43,11 +43,11 @@ def test_single_steps_are_those_of_a_run_and_write_nothing(lines, tmp_path, monk
 
 def test_a_saved_trainer_continues_where_it_was(lines, tmp_path):
     config = brief_run(3, **{"data.heldout": 0})
-    with Trainer(config, tmp_path, devices=first_devices(1)) as trainer:
+    with Trainer(config, workdir=tmp_path, devices=first_devices(1)) as trainer:
         trainer.step()
         trainer.step()
         trainer.save()
-    with Trainer(config, tmp_path, devices=first_devices(1)) as trainer:
+    with Trainer(config, workdir=tmp_path, devices=first_devices(1)) as trainer:
         assert trainer.step_count == 2
         assert without_time(trainer.step()) == lines[2]
 
@@ -55,21 +55,23 @@ def test_a_saved_trainer_continues_where_it_was(lines, tmp_path):
 def test_a_trainer_without_a_workdir_trains_to_the_end(lines):
     seen = []
 
-    def on_step(trainer, metrics):
+    def on_step(metrics, batch):
         seen.append((trainer.step_count, without_time(metrics)))
-        metrics["mine"] = 1.0
+        metrics["mine"] = float(batch.outcome.reward[0].mean())
 
     with Trainer(
         brief_run(3, **{"data.heldout": 0}), on_step=on_step, devices=first_devices(1)
     ) as trainer:
         final = trainer.train()
     assert seen == [(step, line) for step, line in enumerate(lines, start=1)]
-    assert final["mine"] == 1.0 and final["reward"] == lines[-1]["reward"]
+    assert final["mine"] == final["reward"] == lines[-1]["reward"]
 
 
 def test_what_on_step_adds_is_written(tmp_path):
-    def on_step(trainer, metrics):
-        metrics["mine"] = float(trainer.step_count)
+    steps = iter((1.0, 2.0))
+
+    def on_step(metrics, batch):
+        metrics["mine"] = next(steps)
 
     train(
         brief_run(2, **{"data.heldout": 0}),

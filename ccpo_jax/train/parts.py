@@ -1,0 +1,423 @@
+"""Objects that a Python program gives in place of what the fields of a configuration name."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ccpo_jax import data
+from ccpo_jax.config import OBJECT, Config, check, combine, get, objects_in
+from ccpo_jax.errors import InputError
+from ccpo_jax.presets import PRESETS, load_preset
+from ccpo_jax.presets.base import base
+from ccpo_jax.rl.topology import Topology
+from ccpo_jax.rl.types import CreditEstimator, Policy
+from ccpo_jax.rollout.prompts import RolePrompt, TextCodec
+
+# The argument of `Trainer` that gives the object, of each field that can name one.
+ARGUMENTS = {
+    "model": "model",
+    "data.train": "train",
+    "data.eval": "evaluate",
+    "verifier.name": "reward",
+    "prompt_style": "prompts",
+    "topology": "topology",
+    "credit.name": "credit",
+}
+
+_NO_WORDS = {"system": "", "problem": "{problem}", "message": "", "closing": ""}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A network of one's own with what it takes to train it.
+
+    Attributes:
+      policy: its functions.
+      params: a pytree of its parameters; they are copied, as float32.
+      tokenizer: its tokenizer.
+      config: of a network of `ccpo_jax.models`, which an export writes; None = no export.
+    """
+
+    policy: Policy
+    params: Any
+    tokenizer: TextCodec
+    config: Any = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """The objects of a run. Where a field of the configuration names one, its value begins with
+    "object:".
+
+    Attributes:
+      models: by their names in `model`.
+      datasets: by their names in `data.train` and `data.eval`.
+      functions: rewards by their names in `verifier.name`.
+      prompts: the words of each role, in place of `prompt_style`.
+      topology: the team.
+      credit: makes the estimator of a team.
+    """
+
+    models: Mapping[str, Model] = dataclasses.field(default_factory=dict)
+    datasets: Mapping[str, data.Dataset] = dataclasses.field(default_factory=dict)
+    functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
+    prompts: Mapping[str, RolePrompt] | None = None
+    topology: Topology | None = None
+    credit: Callable[[Topology], CreditEstimator] | None = None
+
+    def names(self, field: str) -> set[str]:
+        """The names of the objects that are there for a field."""
+        if field == "model":
+            return set(self.models)
+        if field in ("data.train", "data.eval"):
+            return set(self.datasets)
+        if field == "verifier.name":
+            return set(self.functions)
+        part = {"prompt_style": "prompts", "topology": "topology", "credit.name": "credit"}[field]
+        # There is one of each, whatever its name.
+        return set() if getattr(self, part) is None else {OBJECT}
+
+
+def check_objects(config: Config, parts: Parts) -> None:
+    """Checks that every object that a configuration names is there.
+
+    Raises:
+      InputError: it lists what is missing.
+    """
+    missing = [
+        field
+        for field, names in objects_in(config).items()
+        if not parts.names(field) & {OBJECT, *names}
+    ]
+    if missing:
+        arguments = ", ".join(f"{ARGUMENTS[field]}=..." for field in missing)
+        raise InputError(
+            missing[0],
+            f"{_listed(config, missing)} came from a Python program; "
+            f"go on there, with Trainer({arguments})",
+        )
+
+
+def _listed(config: Config, fields: Sequence[str]) -> str:
+    return ", ".join(f"{field}={_shown(get(config, field))}" for field in fields)
+
+
+def _shown(value: Any) -> str:
+    names = value if isinstance(value, tuple) else (value,)
+    return f"{','.join(names):.80}"
+
+
+NO_PARTS = Parts()
+
+# --- from the arguments of a Trainer --------------------------------------------------------------
+
+
+def resolve(
+    config: Any,
+    *,
+    saved: Config | None = None,
+    model: Any = None,
+    train: Any = None,
+    evaluate: Any = None,
+    reward: Any = None,
+    prompts: Any = None,
+    topology: Any = None,
+    credit: Any = None,
+) -> tuple[Config, Parts]:
+    """A checked configuration and its objects, from the arguments of a `Trainer`.
+
+    Args:
+      config: None, the name of a preset, fields by their dotted names, a ConfigDict or a Config.
+      saved: the configuration of the run that the workdir holds; it is the start where `config` is
+        None.
+      model, train, evaluate, reward, prompts, topology, credit: see `Trainer`.
+
+    Raises:
+      InputError: one line that names the argument or the field.
+    """
+    typed: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
+    for field, (value, found) in {
+        "model": _models(model),
+        "data.train": _datasets(train, "train"),
+        "data.eval": _datasets(evaluate, "evaluate"),
+        "verifier.name": _rewards(reward),
+        "prompt_style": _prompts(prompts),
+        "topology": _topology(topology),
+        "credit.name": _credit(credit),
+    }.items():
+        if value is not None:
+            typed[field] = value
+        for name, part in found.items():
+            parts[name] = {**parts[name], **part} if name == "datasets" and name in parts else part
+
+    start, fields = _start(config, typed, saved)
+    for field in typed:
+        if field in fields:
+            raise InputError(
+                ARGUMENTS[field],
+                f"is given twice, as an argument and as {field!r} in config; leave one out",
+            )
+    given = Parts(**parts)
+    typed = fields | typed
+    if saved is None or start is not saved:
+        start = _own_problems(start, typed, given)
+    made = combine(start, typed)
+    check(made, typed)
+    check_objects(made, given)
+    return made, given
+
+
+def _start(
+    config: Any, typed: Mapping[str, Any], saved: Config | None
+) -> tuple[Any, dict[str, Any]]:
+    """What a configuration starts from, and the fields that are typed over it."""
+    if config is None and saved is not None:
+        return saved, {}
+    if isinstance(config, str):
+        return load_preset(config), {}
+    if config is None or type(config) is dict:
+        fields = _dotted(config or {})
+        name = fields.pop("preset", None)
+        return (_preset({**fields, **typed}) if name is None else load_preset(name)), fields
+    if isinstance(config, Config) or hasattr(config, "items"):
+        return config, {}
+    raise InputError(
+        "config",
+        f"received {type(config).__name__}; give a preset such as 'voting:tiny', fields such as "
+        "{'steps': 4}, a ConfigDict or a Config",
+    )
+
+
+def _dotted(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields by their dotted names, also of nested dicts."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat |= _dotted(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _preset(typed: Mapping[str, Any]) -> Any:
+    """The preset of the team, `tiny` for the embedded model; defaults where it has none."""
+    topology = typed.get("topology", "dyad")
+    name = str(topology).removeprefix(OBJECT)
+    model = typed.get("model")
+    tiny = bool(model) and set((model,) if isinstance(model, str) else model) == {"tiny"}
+    if name not in PRESETS:
+        start = base()
+        start.response_length = (2048,)
+        start.inherited.update({"response_length": (2048,)})
+        return start
+    return load_preset(f"{name}:tiny" if tiny else name)
+
+
+def _own_problems(start: Any, typed: Mapping[str, Any], parts: Parts) -> Any:
+    """What a preset says about its own problems does not hold for those of the program."""
+    inherited = getattr(start, "inherited", None)
+    if inherited is None or "data.train" not in typed:
+        return start
+    changed: dict[str, Any] = {}
+    if "data.eval" in inherited:
+        changed["data.eval"] = ()
+    sets = [parts.datasets[name] for name in typed["data.train"] if name in parts.datasets]
+    if sets and "data.heldout" in inherited:
+        # A tenth of few problems; of many, as many as the preset says.
+        count = sum(len(dataset.problems) for dataset in sets)
+        changed["data.heldout"] = min(inherited["data.heldout"], count // 10)
+    start = start.copy_and_resolve_references()
+    start.update_from_flattened_dict(changed)
+    start.inherited.update(changed)
+    return start
+
+
+# --- one argument each: the value of its field, and the parts ------------------------------------
+
+
+def _models(value: Any) -> tuple[Any, dict[str, Any]]:
+    if value is None:
+        return None, {}
+    entries = list(value) if isinstance(value, list | tuple) else [value]
+    names: list[str] = []
+    models: dict[str, Model] = {}
+    for entry in entries:
+        if isinstance(entry, Model):
+            known = next((name for name, model in models.items() if model is entry), None)
+            name = known or f"{OBJECT}model {len(models)}"
+            models[name] = entry
+            names.append(name)
+        elif isinstance(entry, str) or hasattr(entry, "__fspath__"):
+            names.append(str(entry))
+        else:
+            raise InputError(
+                "model",
+                f"received {type(entry).__name__}; give a folder or Hub name, a "
+                "ccpo_jax.train.Model(policy, params, tokenizer), or one of them per agent",
+            )
+    return tuple(names), {"models": models} if models else {}
+
+
+def _datasets(value: Any, argument: str) -> tuple[Any, dict[str, Any]]:
+    if value is None:
+        return None, {}
+    names, datasets = named_sets(value, argument)
+    return names, {"datasets": datasets} if datasets else {}
+
+
+def named_sets(value: Any, argument: str) -> tuple[tuple[str, ...], dict[str, data.Dataset]]:
+    """Names as in the configuration, and the datasets among them by their name.
+
+    Args:
+      value: a name, rows, a Dataset, a table, a sequence of names and Datasets, or a mapping of
+        names to any of these.
+      argument: for errors, and the name of a set that has none.
+    """
+    if isinstance(value, Mapping):
+        sets = {name: as_dataset(rows, argument, name=name) for name, rows in value.items()}
+    elif isinstance(value, str) or hasattr(value, "__fspath__"):
+        return (str(value),), {}
+    elif _is_sequence(value) and all(isinstance(entry, str | data.Dataset) for entry in value):
+        names: list[str] = []
+        datasets: dict[str, data.Dataset] = {}
+        for entry in value:
+            if isinstance(entry, str):
+                names.append(entry)
+            else:
+                names.append(_object_name(entry))
+                datasets[names[-1]] = entry
+        return tuple(names), datasets
+    else:
+        sets = {argument: as_dataset(value, argument, name=argument)}
+    named = {_object_name(dataset): dataset for dataset in sets.values()}
+    return tuple(named), named
+
+
+def as_dataset(value: Any, argument: str, *, name: str) -> data.Dataset:
+    """Problems from rows.
+
+    Args:
+      value: a Dataset, a sequence of dicts, or a table: a `datasets.Dataset`, a DataFrame.
+      argument: for errors.
+      name: of the set.
+
+    Raises:
+      InputError: it is none of these, or a row cannot be read.
+    """
+    if isinstance(value, data.Dataset):
+        return value
+    rows = _rows(value, argument)
+    if not rows:
+        raise InputError(argument, "has no row; give at least one")
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(
+                argument,
+                f"row {number} is a {type(row).__name__}; give dicts such as "
+                "{'question': '2 + 2 = ?', 'answer': '4'}",
+            )
+    return data.from_rows(rows, name=name, field=argument)
+
+
+def _rows(value: Any, argument: str) -> list[Any]:
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        # A DataFrame.
+        return value.to_dict("records")
+    if _is_sequence(value) or hasattr(value, "column_names"):
+        return list(value)
+    raise InputError(
+        argument,
+        f"received {type(value).__name__}; give rows (a list of dicts), a Dataset, a DataFrame, or "
+        "names as in the configuration",
+    )
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _object_name(dataset: data.Dataset) -> str:
+    """The name of a dataset in the configuration: with other problems it has another one."""
+    digest = _digest((p.question, p.gold, p.views) for p in dataset.problems)
+    return f"{OBJECT}{dataset.name} ({len(dataset.problems)} problems, {digest})"
+
+
+def _digest(parts: Any) -> str:
+    """Eight digits that tell contents apart."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()[:8]
+
+
+def _rewards(value: Any) -> tuple[Any, dict[str, Any]]:
+    if value is None or isinstance(value, str):
+        return value, {}
+    if callable(value):
+        name = f"{OBJECT}{getattr(value, '__name__', type(value).__name__)}"
+        return name, {"functions": {name: value}}
+    raise InputError(
+        "reward",
+        f"received {type(value).__name__}; give a function, or a name such as 'math' or "
+        "'my_reward.py:score'",
+    )
+
+
+def _prompts(value: Any) -> tuple[Any, dict[str, Any]]:
+    if value is None or isinstance(value, str):
+        return value, {}
+    if not isinstance(value, Mapping) or not value:
+        raise InputError(
+            "prompts",
+            f"received {type(value).__name__}; give a dict such as "
+            "{'solver': RolePrompt(system='...', problem='{problem}', message='', closing='')}",
+        )
+    roles = {str(role): _role_prompt(str(role), words) for role, words in value.items()}
+    name = f"{OBJECT}{len(roles)} roles ({_digest(sorted(roles.items()))})"
+    return name, {"prompts": roles}
+
+
+def _role_prompt(role: str, words: Any) -> RolePrompt:
+    if isinstance(words, RolePrompt):
+        return words
+    known = [field.name for field in dataclasses.fields(RolePrompt)]
+    if not isinstance(words, Mapping):
+        raise InputError(
+            "prompts",
+            f"{role} is a {type(words).__name__}; give a RolePrompt, or a dict of {known}",
+        )
+    unknown = [name for name in words if name not in known]
+    if unknown:
+        raise InputError(
+            "prompts", f"{role} has no part {unknown[0]!r:.80}; the parts are {', '.join(known)}"
+        )
+    return RolePrompt(**{**_NO_WORDS, **words})
+
+
+def _topology(value: Any) -> tuple[Any, dict[str, Any]]:
+    if value is None or isinstance(value, str):
+        return value, {}
+    if isinstance(value, Topology):
+        return f"{OBJECT}{value.name}", {"topology": value}
+    raise InputError(
+        "topology",
+        f"received {type(value).__name__}; give a name such as 'voting', or a ccpo_jax.Topology",
+    )
+
+
+def _credit(value: Any) -> tuple[Any, dict[str, Any]]:
+    if value is None or isinstance(value, str):
+        return value, {}
+    if isinstance(value, CreditEstimator):
+        estimator = value
+        return f"{OBJECT}CreditEstimator", {"credit": lambda _: estimator}
+    if callable(value):
+        name = f"{OBJECT}{getattr(value, '__name__', type(value).__name__)}"
+        return name, {"credit": value}
+    raise InputError(
+        "credit",
+        f"received {type(value).__name__}; give a name such as 'shared', a CreditEstimator, or a "
+        "function of the topology that returns one",
+    )
