@@ -10,13 +10,14 @@ import hashlib
 import importlib
 import importlib.util
 import io
+import linecache
 import os
 import pathlib
 import re
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from ccpo_jax.errors import InputError, escape_control
@@ -57,8 +58,23 @@ class LoadedFile(NamedTuple):
     source: bytes
 
 
+class Shipped(NamedTuple):
+    """A module as another process gets it.
+
+    Attributes:
+      module: its dotted name; "" for a file.
+      file: what the file held when this process loaded it; None for a module.
+    """
+
+    module: str
+    file: LoadedFile | None
+
+
 # Real path -> what was loaded from it.
 _LOADED: dict[str, LoadedFile] = {}
+
+# Real paths whose source is given: the disk is not looked at.
+_GIVEN: set[str] = set()
 
 
 def split_reference(reference: str) -> Reference:
@@ -154,24 +170,62 @@ def load_object(reference: str, field: str) -> Any:
     return value
 
 
-def load_source(file: LoadedFile, field: str) -> types.ModuleType:
-    """Loads a file from the source that another process has read, whatever the disk holds now.
+def ship(references: Sequence[str], field: str) -> tuple[Shipped, ...]:
+    """What another process needs to load the same modules: of files their source, which may be
+    another one on the disk by then.
+
+    Raises:
+      InputError: as `load_module`, which loads them here too.
+    """
+    shipped = []
+    for reference in references:
+        parts = split_reference(reference)
+        load_module(reference, field)
+        file = _LOADED[real_path(parts.module)] if parts.is_file else None
+        shipped.append(Shipped("" if parts.is_file else parts.module, file))
+    return tuple(shipped)
+
+
+def receive(shipped: Sequence[Shipped], field: str) -> None:
+    """Loads what another process has shipped. References to it are then good here.
 
     Raises:
       InputError: an exception while it is imported.
     """
+    for module, file in shipped:
+        if file is None:
+            load_module(module, field)
+        else:
+            load_source(file, field)
+
+
+def load_source(file: LoadedFile, field: str) -> types.ModuleType:
+    """Loads a file from a given source, whatever the disk holds.
+
+    Raises:
+      InputError: an exception while it is imported, or another source is loaded already.
+    """
     _add_current_folder()
-    return _execute(file, field)
+    _GIVEN.add(file.path)
+    # Tracebacks and `inspect` show this source, not the disk's.
+    text = file.source.decode("utf-8", "replace")
+    linecache.cache[file.path] = (len(text), None, text.splitlines(keepends=True), file.path)
+    return _loaded_as(file, field, shown=file.path)
 
 
 def _load_file(path: str, field: str, shown: str) -> types.ModuleType:
     """The module of a file, which is read even where it is loaded: it may have changed."""
-    source = _read(path, field, shown)
-    loaded = _LOADED.get(path)
-    module = sys.modules.get(module_name(path))
+    source = _LOADED[path].source if path in _GIVEN else _read(path, field, shown)
+    return _loaded_as(LoadedFile(path, source), field, shown)
+
+
+def _loaded_as(file: LoadedFile, field: str, shown: str) -> types.ModuleType:
+    """The module of a file with this source."""
+    loaded = _LOADED.get(file.path)
+    module = sys.modules.get(module_name(file.path))
     if loaded is None or module is None:
-        return _execute(LoadedFile(path, source), field)
-    if loaded.source != source:
+        return _execute(file, field)
+    if loaded.source != file.source:
         raise InputError(
             field,
             f"{shown:.200} has changed since this process loaded it; start Python anew, which "

@@ -60,6 +60,7 @@ class VerifierPool:
         *,
         extraction: str | None = None,
         evaluated: bool | None = None,
+        plugins: Sequence[str] = (),
     ):
         """Starts the processes and returns at once.
 
@@ -71,10 +72,11 @@ class VerifierPool:
           extraction: "strict" or "lenient" for all items; None: as the context of each says.
           evaluated: whether an answer has to be worked out, for all items; None: as the context of
             each says.
+          plugins: files and modules that add verifiers; every process imports them.
 
         Raises:
-          InputError: if `workers` or `max_chars` is below 1, `time_limit` is not positive or
-            `extraction` is unknown.
+          InputError: if `workers` or `max_chars` is below 1, `time_limit` is not positive,
+            `extraction` is unknown, or a plugin cannot be imported.
         """
         if max_chars < 1:
             message = f"must be at least 1, received {max_chars}; use max_chars=20000"
@@ -92,7 +94,7 @@ class VerifierPool:
         function = f"{verify_job.__module__}:{verify_job.__name__}"
         self._time_limit = time_limit
         self._first_try = min(_FIRST_TRY, time_limit)
-        self._pool = ProcessPool(function, workers=workers, time_limit=time_limit)
+        self._pool = ProcessPool(function, workers=workers, time_limit=time_limit, plugins=plugins)
 
     def verify(self, items: Sequence[Item]) -> list[Graded]:
         """Verifies all items; the result does not depend on the number of workers.

@@ -1,12 +1,14 @@
 """A process pool that isolates crashes and timeouts per task.
 
-A worker imports this package and the function's module, but not the program that made the pool: it
-starts fast and loads neither jax nor numpy. Its own side is `worker`.
+A worker imports this package, the function's module and the plugins that it is given, but not the
+program that made the pool: without plugins it starts fast and loads neither jax nor numpy. Its own
+side is `worker`.
 """
 
 import contextlib
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from ccpo_jax.errors import InputError
+from ccpo_jax.references import Shipped, ship
 from ccpo_jax.verifiers.worker import (
     CRASHED,
     TIMED_OUT,
@@ -72,6 +75,7 @@ class ProcessPool:
         memory_limit: int = 4 << 30,
         wall_limit: float | None = None,
         start_limit: float = 120.0,
+        plugins: Sequence[str] = (),
     ):
         """Starts the processes and returns at once.
 
@@ -85,9 +89,12 @@ class ProcessPool:
           wall_limit: seconds of silence after which a process counts as stalled: asleep, stopped or
             stuck in the kernel; None: far beyond what a step takes on a busy machine.
           start_limit: seconds within which a process must have started.
+          plugins: files and modules, see `references`, that this process and then every worker
+            imports, before the memory limit holds. What a file holds now is what all workers get.
 
         Raises:
-          InputError: if `workers` is below 1 or `time_limit` is not positive.
+          InputError: if `workers` is below 1, `time_limit` is not positive, or a plugin cannot be
+            imported.
         """
         if workers < 1:
             raise InputError("workers", f"must be at least 1, received {workers}; use workers=2")
@@ -99,7 +106,8 @@ class ProcessPool:
         self._wall_limit = 60.0 + 12.0 * time_limit if wall_limit is None else wall_limit
         self._start_limit = start_limit
         self._failed_starts = 0
-        self._workers = [_Worker(self._arguments) for _ in range(workers)]
+        self._plugins = ship(plugins, "plugins")
+        self._workers = [_Worker(self._arguments, self._plugins) for _ in range(workers)]
 
     def run(
         self,
@@ -123,6 +131,7 @@ class ProcessPool:
         Raises:
           RuntimeError: if the function itself raises, if a process cannot start or if the pool is
             closed. The pool is closed then.
+          InputError: if a worker cannot import a plugin.
         """
         if not self._workers:
             raise RuntimeError("the pool is closed; make a new one")
@@ -166,6 +175,9 @@ class ProcessPool:
                     reason = self._replace(worker) if message is None else message.content
                     failure = StepFailure(late if reason == TIMED_OUT else reason)
                     waiting.extendleft(reversed(worker.give_up_jobs(results, failures, failure)))
+                elif message.kind == "failed":
+                    field, _, reason = message.content.partition(": ")
+                    raise InputError(field, f"{reason} (in a worker process)")
                 elif message.kind in ("records", "finished"):
                     results[message.number] += message.content
                     if message.kind == "finished":
@@ -228,19 +240,21 @@ class ProcessPool:
                 f"a worker could not start (exit status {status}); its own message is on stderr"
             )
 
-        self._workers[self._workers.index(worker)] = _Worker(self._arguments)
+        self._workers[self._workers.index(worker)] = _Worker(self._arguments, self._plugins)
         return TIMED_OUT if worker.is_stalled else CRASHED
 
 
 class _Worker:
     """A process, the parent's end of its pipe, and its jobs in the order in which it runs them."""
 
-    def __init__(self, arguments: Sequence[str]):
+    def __init__(self, arguments: Sequence[str], plugins: Sequence[Shipped]):
         self.connection, child_end = Pipe()
-        with tempfile.TemporaryFile() as shared:
+        with tempfile.TemporaryFile() as shared, tempfile.TemporaryFile() as sent:
             shared.truncate(Progress.size)
             self._progress = Progress(shared.fileno())
-            self._start(arguments, child_end.fileno(), shared.fileno())
+            pickle.dump(tuple(plugins), sent)
+            sent.seek(0)
+            self._start(arguments, child_end.fileno(), shared.fileno(), sent.fileno())
         child_end.close()
         self.is_ready = False
         self.is_stalled = False
@@ -257,8 +271,13 @@ class _Worker:
             f"from {worker_main.__module__} import {worker_main.__name__}; "
             f"{worker_main.__name__}()"
         )
-        # Verdicts must not depend on the order of sets.
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        environment = {
+            **os.environ,
+            # Verdicts must not depend on the order of sets.
+            "PYTHONHASHSEED": "0",
+            # A plugin that computes with jax must not take the accelerator from the program.
+            "JAX_PLATFORMS": "cpu",
+        }
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-c", program),

@@ -10,15 +10,20 @@ import gc
 import importlib
 import mmap
 import os
+import pickle
 import resource
 import signal
 import struct
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Literal, NamedTuple
+
+from ccpo_jax.errors import InputError
+from ccpo_jax.references import Shipped, receive
 
 TIMED_OUT = "timed_out"
 CRASHED = "crashed"
@@ -47,13 +52,15 @@ class Message(NamedTuple):
     """What a worker reports.
 
     Attributes:
-      kind: "ready" once at the start; for each job any number of "records", the last of them
-        "finished", or "raised"; "died" when a step has killed the process that ran it.
-      number: index of the job, -1 for "ready" and "died".
-      content: the new records, the traceback of what was raised, or why the step died.
+      kind: "ready" once at the start, or "failed" where a plugin cannot be imported; for each job
+        any number of "records", the last of them "finished", or "raised"; "died" when a step has
+        killed the process that ran it.
+      number: index of the job, -1 where the message is about none.
+      content: the new records, the traceback of what was raised, why the step died, or why the
+        worker cannot start.
     """
 
-    kind: Literal["ready", "records", "finished", "raised", "died"]
+    kind: Literal["ready", "failed", "records", "finished", "raised", "died"]
     number: int
     content: Any
 
@@ -109,7 +116,8 @@ def untimed() -> Iterator[None]:
 
 def worker_main() -> None:
     """The program of a worker process; the pool writes its command line."""
-    descriptor, progress_descriptor, parent, function_name, memory_limit = sys.argv[1:]
+    descriptor, progress_descriptor, plugins_descriptor = map(int, sys.argv[1:4])
+    parent, function_name, memory_limit = sys.argv[4:]
 
     # These reach the whole process group, and only the parent knows what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -119,12 +127,20 @@ def worker_main() -> None:
     module = importlib.import_module(module_name)
     function = getattr(module, name)
     prepare = getattr(module, "prepare", None)
+    with os.fdopen(plugins_descriptor, "rb") as file:
+        plugins = pickle.load(file)
+    connection = Connection(descriptor)
+    try:
+        own_memory = _import_plugins(plugins)
+    except InputError as error:
+        connection.send(Message("failed", -1, str(error)))
+        return
     if sys.platform == "linux":
         # Other kernels accept the limit and do not enforce it.
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory_limit), int(memory_limit)))
+        limit = int(memory_limit) + own_memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
-    connection = Connection(int(descriptor))
-    progress = Progress(int(progress_descriptor))
+    progress = Progress(progress_descriptor)
     # A collection would write to every object, and so copy the memory shared with the forks.
     gc.collect()
     gc.freeze()
@@ -138,6 +154,30 @@ def worker_main() -> None:
                 gc.freeze()
 
 
+def _import_plugins(plugins: Sequence[Shipped]) -> int:
+    """Imports what a user's verifiers are in, and returns the address space that it takes.
+
+    A library such as jax maps gigabytes that no step uses: they do not count.
+
+    Raises:
+      InputError: one cannot be imported.
+    """
+    if not plugins:
+        return 0
+    before = _address_space()
+    receive(plugins, "plugins")
+    return max(0, _address_space() - before)
+
+
+def _address_space() -> int:
+    """Bytes of address space of this process; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
 def _serve_in_a_fork(
     connection: Connection, function: Function, progress: Progress, parent: int
 ) -> bool:
@@ -146,7 +186,12 @@ def _serve_in_a_fork(
     Returns:
       Whether another fork may go on.
     """
-    runner = os.fork()
+    with warnings.catch_warnings():
+        # Of jax, where a plugin has imported it: its threads do not run before it computes.
+        warnings.filterwarnings(
+            "ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning
+        )
+        runner = os.fork()
     if runner == 0:
         try:
             _serve(connection, function, progress)
