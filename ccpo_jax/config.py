@@ -194,13 +194,10 @@ def _has_several_agents(config: "Config") -> bool:
     return config.topology != "solo"
 
 
-_SEVERAL_AGENTS = Condition(
-    "a team of several agents", ("topology", "team.num_agents"), _has_several_agents
-)
-_ALTERNATE = _SEVERAL_AGENTS & Condition(
-    "trainer.schedule=alternate",
-    ("trainer.schedule",),
-    lambda config: config.trainer.schedule == "alternate",
+_ALTERNATE = Condition(
+    "trainer.schedule=alternate in a team of several agents",
+    ("trainer.schedule", "topology", "team.num_agents"),
+    lambda config: config.trainer.schedule == "alternate" and _has_several_agents(config),
 )
 
 
@@ -505,7 +502,6 @@ class TrainerConfig:
         "alternate",
         "one agent at a time, or all in every step",
         choices=("alternate", "simultaneous"),
-        applies=_SEVERAL_AGENTS,
     )
     period: int = field(
         10, "steps before the next agent's turn, agent 0 first", at_least=1, applies=_ALTERNATE
@@ -738,12 +734,7 @@ class Config:
         applies=_FROM_HUB,
         on_resume="fixed",
     )
-    shared_policy: bool = field(
-        False,
-        "one set of parameters plays every role",
-        applies=_SEVERAL_AGENTS,
-        on_resume="fixed",
-    )
+    shared_policy: bool = field(False, "one set of parameters plays every role", on_resume="fixed")
     compute_dtype: str = field(
         "bfloat16",
         "type of activations; master weights stay float32",

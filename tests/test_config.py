@@ -97,8 +97,6 @@ WITHOUT = {
     "loss.ratio": {"loss.name": "gspo"},
     "loss.normalize": {"loss.name": "reinforce_pp"},
     "loss.max_length": {},
-    "shared_policy": {"topology": "solo"},
-    "trainer.schedule": {"topology": "voting", "team.num_agents": 1},
     "trainer.period": {"topology": "solo"},
     "data.size": {},
     "data.similarity": {"data.eval": ()},

@@ -1,7 +1,7 @@
 """The rows of the paper's tables: configuration, changes, seeds and published figure."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ccpo_jax.fields import as_text
@@ -54,8 +54,8 @@ _PRESET = {
 _EVENT_PRESET = {"qwen2.5-1.5b": ":event", "olmo3-7b": ":olmo3-7b", "tiny": ":tiny"}
 _SHARED = {"credit.name": "shared"}
 
-# Group sizes at which the shared reward decodes as much as `ccpo`: a masked Thinker costs a third
-# text per sample where the shared reward takes two. Texts of the embedded model differ in length;
+# Group sizes at which the shared reward, and a solo with twice the samples, decode as much as
+# `ccpo`: a masked Thinker costs a third text per sample where the shared reward takes two. Texts of the embedded model differ in length;
 # there 13 samples match 8.
 _EQUAL_COMPUTE = {"paper": 1.5, "tiny": 13 / 8}
 
@@ -97,7 +97,7 @@ def _team(name: str, config: str, scale: str, method: str, figures: dict, **chan
     if method == "untrained":
         overrides = overrides | {"steps": 0}
         changes = {"when": "before"} | changes
-    if method == "shared-equal":
+    if method in ("shared-equal", "equal"):
         changes = {"samples": _EQUAL_COMPUTE[scale]} | changes
 
     path, _, preset = config.partition(":")
@@ -116,6 +116,10 @@ def _math500(scale: str) -> Table:
             figure = {"math500": figure_of.get(method)}
             overrides = _SHARED if method.startswith("shared") else {}
             rows.append(_team(name, config, scale, method, figure, overrides=overrides))
+        for method in ("untrained", "equal"):
+            name = f"math500/{model}/solo-{method}"
+            figure = {"math500": None}
+            rows.append(_team(name, f"solo{_PRESET[model]}", scale, method, figure))
     return Table("MATH500, GRPO", PAGE, tuple(rows))
 
 
@@ -151,7 +155,22 @@ def _gspo(scale: str) -> Table:
                     "run": f"dyad-tiny-gspo-{method}",
                 }
             rows.append(_team(name, config, scale, method, figures, **changes))
+        rows.append(_gspo_solo(model, test_sets, scale))
     return Table("Five test sets, GSPO", PAGE, tuple(rows))
+
+
+def _gspo_solo(model: str, test_sets: Iterable[str], scale: str) -> Row:
+    """A solo at equal compute, with the loss of the other rows."""
+    name = f"gspo/{model}/solo-equal"
+    config = f"solo{_EVENT_PRESET[model]}"
+    changes: dict[str, Any] = {}
+    if scale == "tiny":
+        overrides = {key: value for key, value in _TINY_GSPO.items() if key != "credit.name"}
+        changes = {
+            "overrides": overrides | {"advantage.normalize_std": False},
+            "run": "solo-tiny-gspo-equal",
+        }
+    return _team(name, config, scale, "equal", dict.fromkeys(test_sets), **changes)
 
 
 def _ablation(scale: str) -> Table:
@@ -176,13 +195,16 @@ def _logiqa(scale: str) -> Table:
     rows = []
     for model in models:
         config = f"voting{_PRESET[model]}"
-        for method in ("untrained", "shared-equal", "ccpo"):
+        for method in ("untrained", "solo-equal", "shared-equal", "ccpo"):
             name = f"logiqa/{model}/{method}"
             # A vote without one agent decodes nothing: the shared reward is at equal compute as it
             # is.
             changes: dict[str, Any] = {"samples": 1.0}
             if method == "shared-equal":
                 changes["overrides"] = _SHARED
+            if method == "solo-equal":
+                # One voter, with the samples of three.
+                changes = {"samples": 3.0, "overrides": _SHARED | {"team.num_agents": 1}}
             rows.append(_team(name, config, scale, method, {"logiqa_test": None}, **changes))
     source = (
         "second-hand: the best of all models is 45.01, and Qwen2.5-1.5B gains 1.5 over the shared "

@@ -76,7 +76,9 @@ def figures(course: Course, budget: float, num_agents: int) -> dict[str, float]:
     """The columns of a table for one run: per cent, and tokens in thousands."""
     team = course.final["eval/team_accuracy"]
     columns = {"curve": 100 * mean_until(course, budget), "held-out": 100 * team}
-    for agent in range(num_agents):
+    # A team of one has nobody to do without.
+    is_team = "eval/free_ride/0" in course.final
+    for agent in range(num_agents if is_team else 0):
         free_ride = course.final[f"eval/free_ride/{agent}"]
         without = course.final[f"eval/without_agent_accuracy/{agent}"]
         columns[f"free rides {agent}"] = 100 * free_ride / max(team, 1e-9)
@@ -208,6 +210,7 @@ _COLOURS = (
     "#6d747d",
     "#5a9a1c",
     "#d0216b",
+    "#444a00",
 )
 _NAMES_PER_LINE = 3
 _NAME_HEIGHT = 13

@@ -34,13 +34,17 @@ _CREDITS = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled")
 _HUNT = ("shared_4x52", "shared_2x104", "mean_2x104", "surprisal")
 
 # Ratings need a lesson first, and the wide arms answer one question that is asked on one task only.
-_SEPARATE = ("sepo", "shared_4x52", "shared_2x104", "mean_2x104")
+_SEPARATE = ("solo", "sepo", "shared_4x52", "shared_2x104", "mean_2x104")
+
+# A team of one, where all members see the same problem and start from the same model.
+_VOTES = ("shared", "individual", "difference", "ccpo", "cross_play", "shapley", "solo")
 
 TASKS = {
     "voting": Task(
         config="voting",
         changes={"steps": 24},
         description="three voters see the same problem",
+        methods=_VOTES,
     ),
     "parts": Task(
         config="voting",
@@ -55,7 +59,7 @@ TASKS = {
         config="dyad",
         changes=_DYAD,
         description="Thinker and Solver",
-        methods=_CREDITS + _HUNT,
+        methods=(*_CREDITS, *_HUNT, "solo"),
     ),
     "lazy": Task(
         config="dyad",
@@ -97,6 +101,8 @@ METHODS = {
         "ccpo": {"credit.name": "ccpo"},
         "cross_play": {"credit.name": "cross_play"},
         "shapley": {"credit.name": "shapley"},
+        # One voter, with the samples of three.
+        "solo": {"credit.name": "shared", "team.num_agents": 1, "group_size": 24},
     },
     "dyad": {
         "shared": {"credit.name": "shared", "group_size": 13},
@@ -111,6 +117,13 @@ METHODS = {
         "surprisal": _SUMMED_LOSS | {"advantage.baseline": "surprisal"},
         # Two ratings take three times the tokens of what they rate.
         "sepo": {"credit.name": "sepo", "credit.rating_length": 52, "group_size": 3},
+        "solo": {
+            "credit.name": "shared",
+            "topology": "solo",
+            "response_length": (22,),
+            # Thoughts and answers of the dyad are as long on average as 1.8 answers of a solo.
+            "group_size": 26,
+        },
     },
 }
 

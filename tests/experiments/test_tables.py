@@ -318,7 +318,7 @@ def test_a_stopped_or_failed_table_goes_on_where_it_was(tmp_path, capsys):
             raise ending
         if ending == 0:
             typed = tables.parse(arguments[3:])[1]
-            config = combine(load_preset("dyad:tiny"), typed)
+            config = combine(load_preset(row.config), typed)
             write_run(tmp_path / "tiny", row, int(workdir.name[-1]), 0.5, config, "eval")
         return ending
 
@@ -326,11 +326,9 @@ def test_a_stopped_or_failed_table_goes_on_where_it_was(tmp_path, capsys):
         started.clear()
         return tables.main([*TINY, "--seeds=0,1", f"--out={tmp_path}", *more], start)
 
-    order = [
-        f"dyad-tiny-{m}/seed-{s}"
-        for s in (0, 1)
-        for m in ("untrained", "shared", "shared-equal", "ccpo")
-    ]
+    dyads = ["untrained", "shared", "shared-equal", "ccpo"]
+    methods = [f"dyad-tiny-{m}" for m in dyads] + ["solo-tiny-untrained", "solo-tiny-equal"]
+    order = [f"{method}/seed-{seed}" for seed in (0, 1) for method in methods]
     fate["dyad-tiny-shared-equal/seed-0"] = KeyboardInterrupt
     assert run() == 130 and started == order[:3]
     assert "the same command resumes" in capsys.readouterr().err
