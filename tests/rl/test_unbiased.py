@@ -1,7 +1,8 @@
 """Expected gradients of tabular teams, by enumeration of everything that can happen.
 
 A tabular team has one softmax of logits per agent. Its estimators see every possible group of samples once, weighted by
-its probability, so that expectations and variances are exact up to float32. Answer 0 is right, -1 abstains.
+its probability, so that expectations and variances are exact up to float32. Every word of an agent is an answer with a
+class, -1 = it abstains, and a score.
 """
 
 import dataclasses
@@ -47,9 +48,24 @@ STATE = CCPOState(
         for m, v in ((0.1, 0.2), (0.6, 0.2), (0.4, 0.2))
     )
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """The words of a voter."""
+
+    answer_id: tuple[int, ...]
+    score: tuple[float, ...]
+
+    def __len__(self):
+        return len(self.answer_id)
+
+
 VOTERS = {
-    "two voters, four answers": (2, (0, 1, 2, -1)),
-    "three voters, three answers": (3, (0, 1, 2)),
+    "two voters, four answers": (2, Answers((0, 1, 2, -1), (1.0, 0.0, 0.0, 0.0))),
+    "three voters, three answers": (3, Answers((0, 1, 2), (1.0, 0.0, 0.0))),
+    # Two words are the same answer and differ in score, as with a reward that also rates the form.
+    "three voters, fractional scores": (3, Answers((0, 0, 1), (1.0, 0.4, 0.2))),
 }
 voters = pytest.mark.parametrize("agents, answers", VOTERS.values(), ids=VOTERS)
 
@@ -85,9 +101,10 @@ def policy_gradient(logits, value):
 
 def rewards_of(agents, answers, present=None):
     """Table ``[J]`` of the reward of the agents in `present` (all of them by default)."""
-    answer_id = np.array(answers)[choices_of(agents, answers)]
+    choices = choices_of(agents, answers)
+    answer_id, score = np.array(answers.answer_id)[choices], np.array(answers.score)[choices]
     mask = np.isin(np.arange(agents), range(agents) if present is None else present)
-    return np.asarray(vote_reward(answer_id, answer_id == 0, mask))
+    return np.asarray(vote_reward(answer_id, score, mask))
 
 
 def voting_gradients(name, agents, answers, *, group=1, advantage="none", seed=0):
@@ -95,8 +112,9 @@ def voting_gradients(name, agents, answers, *, group=1, advantage="none", seed=0
     probability = softmax(logits_of(agents, answers, seed))
     samples = ordered_groups(choices_of(agents, answers), group)  # [B, G, A]
     masks = agent_masks(agents)
-    answer_id = np.broadcast_to(np.array(answers)[samples], (len(masks), *samples.shape))
-    correct = (answer_id == 0).astype(np.float32)
+    everywhere = (len(masks), *samples.shape)
+    answer_id = np.broadcast_to(np.array(answers.answer_id)[samples], everywhere)
+    correct = np.broadcast_to(np.float32(answers.score)[samples], everywhere)
     outcome = Outcome(
         team_reward(voting(agents), correct, answer_id, masks), correct, answer_id, masks
     )
@@ -143,12 +161,12 @@ def test_shapley_climbs_the_reward_of_partly_assembled_teams(group, advantage, a
 
 @voters
 @pytest.mark.parametrize("group, advantage", [(1, "none"), (2, "leave_one_out")])
-def test_individual_climbs_each_voters_own_accuracy(group, advantage, agents, answers):
+def test_individual_climbs_each_voters_own_score(group, advantage, agents, answers):
     mean, _ = mean_and_variance(
         *voting_gradients("individual", agents, answers, group=group, advantage=advantage)
     )
     for agent in range(agents):
-        own = np.array(answers)[choices_of(agents, answers)][:, agent] == 0
+        own = np.array(answers.score)[choices_of(agents, answers)][:, agent]
         expected = policy_gradient(logits_of(agents, answers), own)[agent]
         np.testing.assert_allclose(mean[agent], expected, atol=1e-6)
 
@@ -238,6 +256,11 @@ DYAD = np.random.default_rng(3).normal(
 )  # thinker, solver after each thought, solo
 
 
+# Score of each answer: right or wrong, or in between. Both are 1/2 where one answer is right and the other wrong.
+ANSWER_SCORES = {"right or wrong": (1.0, 0.0, 0.0), "fractions": (1.0, 0.4, 0.0)}
+answer_scores = pytest.mark.parametrize("scores", ANSWER_SCORES.values(), ids=ANSWER_SCORES)
+
+
 def dyad_true_gradient(correct):
     """Gradient ``[2 + M, M]`` of E[correct of the joint answer]; the solo row has none."""
 
@@ -248,7 +271,7 @@ def dyad_true_gradient(correct):
     return np.asarray(jax.grad(expectation)(jnp.asarray(DYAD, jnp.float32)))
 
 
-def dyad_gradients(name, *, group=1, advantage="none"):
+def dyad_gradients(name, *, group=1, advantage="none", scores=ANSWER_SCORES["right or wrong"]):
     """Gradient estimates ``[B, 2 + M, M]`` and the probability ``[B]`` of every group of (thought, joint, solo)."""
     table = softmax(DYAD)
     samples = ordered_groups(
@@ -258,7 +281,7 @@ def dyad_gradients(name, *, group=1, advantage="none"):
     probability = (table[0][thought] * table[1 + thought, joint] * table[-1][solo]).prod(-1)
     solver_id = np.stack([joint, solo])
     answer_id = np.stack([np.full_like(solver_id, -1), solver_id], -1)
-    correct = (answer_id == 0).astype(np.float32)
+    correct = np.where(answer_id < 0, 0.0, np.float32(scores)[answer_id])
     masks = agent_masks(2, (0,))
     outcome = Outcome(team_reward(dyad(), correct, answer_id, masks), correct, answer_id, masks)
     signal = np.asarray(ADVANTAGES[advantage](credit_of(name, dyad(), outcome)))  # [2, B, G]
@@ -272,50 +295,55 @@ def dyad_gradients(name, *, group=1, advantage="none"):
     return gradients, probability
 
 
+@answer_scores
 @pytest.mark.parametrize("group, advantage", [(1, "none"), (2, "none"), (2, "leave_one_out")])
 @pytest.mark.parametrize("name", ["shared", "difference"])
-def test_dyad_estimators_are_unbiased_for_the_team_reward(name, group, advantage):
-    mean, _ = mean_and_variance(*dyad_gradients(name, group=group, advantage=advantage))
-    expected = dyad_true_gradient(np.arange(ANSWERS) == 0)
+def test_dyad_estimators_are_unbiased_for_the_team_reward(name, group, advantage, scores):
+    mean, _ = mean_and_variance(
+        *dyad_gradients(name, group=group, advantage=advantage, scores=scores)
+    )
+    expected = dyad_true_gradient(scores)
     assert np.abs(expected[:-1]).max(axis=1).min() > 1e-3 and (expected[-1] == 0).all()
     np.testing.assert_allclose(mean, expected, atol=1e-6)
 
 
-def test_ccpo_event_weights_prompts_by_how_sure_the_solo_outcome_is():
-    """Solver: the gradient of J in {-1, 1}. Thinker: times 1 + 0.1 * P(b != 0); G = 2 ties when the solos disagree."""
-    mean, _ = mean_and_variance(*dyad_gradients("ccpo_event", group=2, advantage="leave_one_out"))
-    expected = 2 * dyad_true_gradient(np.arange(ANSWERS) == 0)
-    solo = softmax(DYAD)[-1][0]
-    expected[0] *= 1 + 0.1 * (solo**2 + (1 - solo) ** 2)
+@answer_scores
+def test_ccpo_event_weights_prompts_by_how_sure_the_solo_outcome_is(scores):
+    """Solver: the gradient of J in [-1, 1]. Thinker: times 1 + 0.1 * P(b != 0); b = 0 if the two solos' scores add up
+    to 1."""
+    mean, _ = mean_and_variance(
+        *dyad_gradients("ccpo_event", group=2, advantage="leave_one_out", scores=scores)
+    )
+    expected = 2 * dyad_true_gradient(scores)
+    solo = softmax(DYAD)[-1]
+    is_tie = np.add.outer(scores, scores) == 1.0
+    assert is_tie.any()
+    expected[0] *= 1 + 0.1 * (1 - solo @ is_tie @ solo)
     np.testing.assert_allclose(mean, expected, atol=1e-5)
 
 
-def test_ccpo_in_the_dyad_climbs_its_shaped_rewards():
+@answer_scores
+def test_ccpo_in_the_dyad_climbs_its_shaped_rewards(scores):
     """Thinker: mean of tanh(z(J - S)). Solver: the gate times the gradient of z(J); solo answers cancel."""
-    mean, _ = mean_and_variance(*dyad_gradients("ccpo", group=2, advantage="leave_one_out"))
-    solo = softmax(DYAD)[-1][0]
-    shaped = [
-        (1 - solo) * np.tanh((right - 0.1) / math.sqrt(0.2))
-        + solo * np.tanh((right - 1 - 0.1) / math.sqrt(0.2))
-        for right in np.arange(ANSWERS) == 0
-    ]
+    mean, _ = mean_and_variance(
+        *dyad_gradients("ccpo", group=2, advantage="leave_one_out", scores=scores)
+    )
+    delta = np.subtract.outer(scores, scores)  # [joint answer, solo answer]
+    shaped = np.tanh((delta - 0.1) / math.sqrt(0.2)) @ softmax(DYAD)[-1]
     np.testing.assert_allclose(mean[0], dyad_true_gradient(shaped)[0], atol=1e-5)
     gate = 1 / (1 + math.exp(-0.1 / math.sqrt(0.2)))
-    expected = gate / math.sqrt(0.2) * dyad_true_gradient(np.arange(ANSWERS) == 0)[1:]
+    expected = gate / math.sqrt(0.2) * dyad_true_gradient(scores)[1:]
     np.testing.assert_allclose(mean[1:], expected, atol=1e-5)
 
 
-def test_sepo_climbs_the_verdict_tilted_by_the_shares():
+@pytest.mark.parametrize("scores", [(1.0, 0.0), (0.6, 0.3)], ids=["right or wrong", "fractions"])
+def test_sepo_climbs_the_verdict_tilted_by_the_shares(scores):
     """Two samples, ratings drawn anew for every pair of texts. The tilt of a sample is its own share less the group's
-    mean share, so it climbs R + lambda (G - 1) / G * sign(R) * (w - E[w]), with E[w] held fixed."""
-    rated = rated_dyad(softmax(np.random.default_rng(4).normal(0, 0.8, (3, 2))))
-    single, odds, score, answer, group = (
-        rated.samples,
-        rated.odds,
-        rated.score,
-        rated.samples[:, 1],
-        2,
-    )
+    mean share, so it climbs R + lambda (G - 1) / G * (w - E[w]), with E[w] held fixed; lambda is 0.5 for the part that
+    is right and -0.25 for the part that is wrong."""
+    rated = rated_dyad(softmax(np.random.default_rng(4).normal(0, 0.8, (3, 2))), scores)
+    single, odds, group = rated.samples, rated.odds, 2
+    answer = single[:, 1]
     credit = np.asarray(
         make_credit("sepo", dyad(), praise=0.5, blame=0.25).update((), rated.outcome)[0]
     )
@@ -324,13 +352,14 @@ def test_sepo_climbs_the_verdict_tilted_by_the_shares():
     view = np.array(rated.shares)[single[:, 2:]]  # [N, rater, 2]
     parts = 0.3 * view[:, 0, 0] + 0.7 * view[:, 1, 0], 0.3 * view[:, 1, 1] + 0.7 * view[:, 0, 1]
     share = parts[0] / sum(parts)
-    tilt = np.where(answer == 0, 0.5, -0.25) * (share - odds @ share) / group
-    verdict = np.where(answer == 0, 1.0, -1.0)
+    score = np.array(scores)[answer]
+    tilt = (0.5 * score - 0.25 * (1 - score)) * (share - odds @ share) / group
+    verdict = 2 * score - 1
     for row, value in enumerate((verdict + tilt, verdict - tilt, verdict - tilt)):
         np.testing.assert_allclose(
-            mean[row], np.einsum("n,n,nm->m", odds, value, score[:, row]), atol=1e-6
+            mean[row], np.einsum("n,n,nm->m", odds, value, rated.score[:, row]), atol=1e-6
         )
-    assert np.abs(np.einsum("n,n,nm->m", odds, tilt, score[:, 0])).max() > 1e-3
+    assert np.abs(np.einsum("n,n,nm->m", odds, tilt, rated.score[:, 0])).max() > 5e-4
 
 
 def test_in_the_dyad_the_solo_answer_only_adds_variance():
@@ -552,10 +581,10 @@ def test_variance_at_equal_texts_is_reported(team, record_property):
 def voting_costs(seed: int) -> dict[str, float]:
     """The same of three voters with three answers; nothing but the six votes is decoded."""
     names = ("shared", "difference", "cross_play", "shapley", "individual")
+    answers = VOTERS["three voters, three answers"][1]
     how = {"group": 2, "advantage": "leave_one_out", "seed": seed}
     return {
-        f"{n} (G = 2)": mean_and_variance(*voting_gradients(n, 3, (0, 1, 2), **how))[1]
-        for n in names
+        f"{n} (G = 2)": mean_and_variance(*voting_gradients(n, 3, answers, **how))[1] for n in names
     }
 
 

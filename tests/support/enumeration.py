@@ -1,12 +1,13 @@
 """Exact expectations over small tabular teams, by enumeration of everything that can be sampled.
 
 A tabular team has one softmax per turn and context. `enumerate_groups` lists every group of samples
-once, with its probability, so that expectations and variances are exact up to float32. Word 0 is
-the right answer.
+once, with its probability, so that expectations and variances are exact up to float32. Every word
+has a score; unless a test says otherwise, word 0 is right and the others are wrong.
 """
 
 import functools
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,10 @@ from ccpo_jax import (
     group_advantage,
     leave_one_out_advantage,
 )
+
+# Score of each word.
+RIGHT_OR_WRONG = (1.0, 0.0, 0.0, 0.0)
+FRACTIONS = (0.7, 0.2, 1.0, 0.0)
 
 ADVANTAGES = {
     "none": lambda credit: credit,
@@ -77,19 +82,29 @@ def logit_tables(team: Topology, words: int, masks, seed: int) -> dict:
     return tables
 
 
-def reward_of_answers(team: Topology, answers: dict) -> np.ndarray:
+def reward_of_answers(
+    team: Topology, answers: dict, scores: Sequence[float] = RIGHT_OR_WRONG
+) -> np.ndarray:
     """Reward of the answers of the agents that are present, agent -> array of words."""
+    score = np.array(scores)
     if team.decision == "last":
         last = max(answers, key=lambda agent: team.final_turns[agent])
-        return (answers[last] == 0) * 1.0
+        return score[answers[last]]
     votes = np.stack(list(answers.values()))
     counts = np.stack([(votes == word).sum(0) for word in range(votes.max() + 1)])
     winners = counts == counts.max(0)
-    return winners[0] / winners.sum(0)
+    return np.einsum("w...,w->...", winners, score[: len(winners)]) / winners.sum(0)
 
 
 def enumerate_groups(
-    team: Topology, ablated, *, group: int = 1, answers: int = 1, words: int = 2, seed: int = 0
+    team: Topology,
+    ablated,
+    *,
+    group: int = 1,
+    answers: int = 1,
+    words: int = 2,
+    seed: int = 0,
+    scores: Sequence[float] = RIGHT_OR_WRONG,
 ) -> Enumeration:
     """Every group of samples of a tabular team in the factual and the masked worlds.
 
@@ -102,6 +117,7 @@ def enumerate_groups(
       answers: K, answers to every text of a chain.
       words: texts that a turn can choose from.
       seed: of the tables.
+      scores: of the words.
     """
     masks = agent_masks(team.num_agents, ablated)
     everyone = (True,) * team.num_agents
@@ -162,7 +178,7 @@ def enumerate_groups(
         for agent, c in finals.items():
             texts = [column[c, s * count.get(c, group) // num_samples] for s in range(num_samples)]
             words_of[agent] = chosen[:, texts]
-        won = reward_of_answers(team, words_of)
+        won = reward_of_answers(team, words_of, scores)
         if num_samples == samples:
             reward[world] = won
             for agent, answered in words_of.items():
@@ -176,7 +192,7 @@ def enumerate_groups(
         texts = [column[own, s * count[own] // samples] for s in range(samples)]
         surprisal[agent] -= np.log(likelihood[:, texts])
 
-    correct = (answer_id == 0).astype(np.float32)
+    correct = np.where(answer_id < 0, 0.0, np.array(scores)[answer_id]).astype(np.float32)
     outcome = Outcome(reward.astype(np.float32), correct, answer_id, masks, surprisal=surprisal)
     scores = {turn: np.stack(gradients, 1) for turn, gradients in score.items()}
     return Enumeration(outcome, scores, probability, len(cells))
@@ -208,7 +224,13 @@ def split_by_turn(team: Topology, parameters: np.ndarray, words: int = 2) -> dic
 
 
 def reward_gradient(
-    team: Topology, ablated, present, *, words: int = 2, seed: int = 0
+    team: Topology,
+    ablated,
+    present,
+    *,
+    words: int = 2,
+    seed: int = 0,
+    scores: Sequence[float] = RIGHT_OR_WRONG,
 ) -> dict[int, np.ndarray]:
     """Turn -> exact gradient of E[reward in the world of `present`] by the turn's factual table."""
     tables = logit_tables(team, words, agent_masks(team.num_agents, ablated), seed)
@@ -216,7 +238,8 @@ def reward_gradient(
     choices = np.array(list(itertools.product(range(words), repeat=len(turns)))).T
     chosen = dict(zip(turns, choices, strict=True))
     finals = {agent: turn for agent, turn in enumerate(team.final_turns) if present[agent]}
-    won = reward_of_answers(team, {agent: chosen[turn] for agent, turn in finals.items()})
+    answers = {agent: chosen[turn] for agent, turn in finals.items()}
+    won = reward_of_answers(team, answers, scores)
 
     def expectation(tables):
         logprob = 0.0
@@ -235,10 +258,11 @@ def reward_gradient(
     }
 
 
-def team_gradient(team: Topology, ablated, *, words: int = 2, seed: int = 0) -> np.ndarray:
-    """``[parameters]``: the gradient of E[R], which every unbiased estimator has."""
+def team_gradient(team: Topology, ablated, **options) -> np.ndarray:
+    """``[parameters]``: the gradient of E[R], which every unbiased estimator has; options as in
+    `reward_gradient`."""
     everyone = (True,) * team.num_agents
-    by_turn = reward_gradient(team, ablated, everyone, words=words, seed=seed)
+    by_turn = reward_gradient(team, ablated, everyone, **options)
     return np.concatenate(list(by_turn.values()))
 
 
@@ -257,7 +281,7 @@ class RatedDyad(NamedTuple):
     outcome: Outcome
 
 
-def rated_dyad(table: np.ndarray) -> RatedDyad:
+def rated_dyad(table: np.ndarray, scores: Sequence[float] = RIGHT_OR_WRONG) -> RatedDyad:
     """Enumerates the probabilities ``[3, 2]``: the Thinker's, and the Solver's after each thought."""
     words, group = 2, 2
     shares = np.array([(0.2, 0.8), (0.9, 0.1)])
@@ -275,7 +299,8 @@ def rated_dyad(table: np.ndarray) -> RatedDyad:
     score[np.arange(len(samples)), 1 + thought] = np.eye(words)[answer] - table[1 + thought]
 
     groups = ordered_groups(np.arange(len(samples)), group)
-    correct = np.stack([np.zeros(groups.shape), answer[groups] == 0], -1)[None].astype(np.float32)
+    score_of_answer = np.array(scores)[answer[groups]]
+    correct = np.stack([np.zeros(groups.shape), score_of_answer], -1)[None].astype(np.float32)
     rated = np.moveaxis(shares[samples[:, 2:]], 1, 0)[:, groups]  # [rater, B, G, 2]
     no_classes = np.zeros(correct.shape, int)
     outcome = Outcome(correct[..., 1], correct, no_classes, agent_masks(2, ()), shares=rated)
