@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -43,6 +44,10 @@ OBJECT = "object:"
 def is_object(name: Any) -> bool:
     """Whether the value of a field names an object."""
     return isinstance(name, str) and name.startswith(OBJECT)
+
+
+# In a weighted sum of rewards, some terms may be objects.
+_OBJECT_TERM = re.compile(rf"{OBJECT}\w+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +196,7 @@ _GROUP_BASELINE = Condition(
 def _has_several_agents(config: "Config") -> bool:
     if config.topology in ("voting", "debate"):
         return config.team.num_agents > 1
-    return config.topology != "solo"
+    return config.topology.removeprefix(OBJECT) != "solo"
 
 
 _ALTERNATE = Condition(
@@ -924,9 +929,12 @@ def objects_in(config: Config) -> dict[str, tuple[str, ...]]:
     named = {}
     for name in FIELDS:
         value = get(config, name)
-        values = value if isinstance(value, tuple) else (value,)
-        if any(map(is_object, values)):
-            named[name] = tuple(filter(is_object, values))
+        values: Sequence[Any] = value if isinstance(value, tuple) else (value,)
+        if name == "verifier.name":
+            values = _OBJECT_TERM.findall(str(value))
+        objects = tuple(filter(is_object, values))
+        if objects:
+            named[name] = objects
     return named
 
 

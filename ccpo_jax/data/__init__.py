@@ -11,7 +11,7 @@ from ccpo_jax.data.cells import UnusableRow
 from ccpo_jax.data.columns import Row
 from ccpo_jax.data.hub_datasets import DATASETS, Source
 from ccpo_jax.data.loading import check_names, join, load, load_many
-from ccpo_jax.data.problems import Dataset, Problem
+from ccpo_jax.data.problems import Dataset, Problem, describe_dropped
 from ccpo_jax.data.rows import from_rows
 from ccpo_jax.data.splits import decontaminate, split_heldout
 from ccpo_jax.data.whole_set import parse_row
@@ -26,6 +26,7 @@ __all__ = [
     "batch_at",
     "check_names",
     "decontaminate",
+    "describe_dropped",
     "from_rows",
     "join",
     "load",

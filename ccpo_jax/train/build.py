@@ -118,6 +118,15 @@ class Run:
         options: dict[str, Any] = {"functions": self.functions} if self.functions else {}
         return VerifierPool(**vars(self.verifier), **options)
 
+    @property
+    def has_reward_function(self) -> bool:
+        """Whether a function of the user's judges answers."""
+        return bool(self.functions)
+
+    def built_in_pool(self) -> VerifierPool:
+        """Processes that read answers with the verifiers of the package alone."""
+        return VerifierPool(**vars(self.verifier))
+
 
 def build(
     config: Config | Mapping[str, Any],

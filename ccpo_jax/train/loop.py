@@ -5,6 +5,7 @@ import json
 import pathlib
 import sys
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,11 +22,13 @@ from ccpo_jax.devices.distributed import (
 )
 from ccpo_jax.errors import InputError, as_input_error
 from ccpo_jax.learner.update import TrainState
+from ccpo_jax.train.answers import Answered, answer_problems, sampling_of
 from ccpo_jax.train.build import Run, build, memory_fields
 from ccpo_jax.train.evaluate import evaluate
+from ccpo_jax.train.export import export_networks
 from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_oom
 from ccpo_jax.train.load import fit_prompts
-from ccpo_jax.train.parts import Parts, as_dataset, resolve
+from ccpo_jax.train.parts import Parts, Reading, as_dataset, as_questions, resolve
 from ccpo_jax.train.signals import GracefulStop
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.verifiers import VerifierPool
@@ -50,6 +53,9 @@ from ccpo_jax.workdir import (
 
 # Folded into the run's key for evaluations: no training step has this number.
 _EVALUATION_KEY = 2**31 - 1
+
+# Folded into the key of samples.
+_SAMPLE_KEY = 2**31 - 2
 
 # Called after each step with its metrics and what it was made of.
 OnStep = Callable[[dict[str, float], StepBatch], None]
@@ -81,11 +87,6 @@ def train(
     """
     stop = GracefulStop()
     with stop, Trainer(config, workdir=workdir, on_step=on_step, devices=devices) as trainer:
-        resuming = f", resuming after step {trainer.step_count}" if trainer.step_count else ""
-        print_main(f"workdir {workdir}{resuming}", file=sys.stderr)
-        datasets = trainer.run.datasets
-        for dataset in (datasets.train, datasets.heldout, *datasets.tests):
-            print_main(dataset.summary(), file=sys.stderr)
         return trainer.train(stop)
 
 
@@ -168,6 +169,8 @@ class Trainer:
             with self._disk_errors():
                 self._open(resources)
             self._resources = resources.pop_all()
+            # For those who do not close it: at the latest when the program ends.
+            self._finalizer = weakref.finalize(self, _close_quietly, self._resources)
 
     def step(self) -> dict[str, float]:
         """One training step. Returns its metrics, which only `train` writes to metrics.jsonl."""
@@ -209,6 +212,66 @@ class Trainer:
         metrics = self._evaluate(checked)
         return {name.removeprefix("/"): value for name, value in metrics.items()}
 
+    def sample(
+        self,
+        questions: Any,
+        num_samples: int = 1,
+        *,
+        temperature: float | None = None,
+        seed: int = 0,
+    ) -> list[Answered]:
+        """Lets the team answer with the current parameters.
+
+        Args:
+          questions: texts, rows, or a table as for `evaluate`; an answer is not needed.
+          num_samples: answers per question.
+          temperature: None = that of evaluation; 0 = the most likely tokens.
+          seed: decides which samples are drawn.
+
+        Returns:
+          For each question the messages, the team's answer, and its score where the row has an
+          answer or a reward function judges it. Texts alone have no score.
+
+        Raises:
+          InputError: a question cannot be read, or its prompt is too long.
+        """
+        if num_samples < 1:
+            raise InputError("num_samples", f"must be at least 1, received {num_samples}; use 1")
+        run = self.run
+        with as_input_error():
+            asked = as_questions(questions, self._reading, like=run.datasets.train)
+            fit_prompts(asked, run.team, "error")
+        config = sampling_of(run.evaluation, num_samples=num_samples, temperature=temperature)
+        weights = publish(run.team, self.state.params)
+        key = jax.random.fold_in(jax.random.key(seed), _SAMPLE_KEY)
+        # A function may read columns that texts alone do not have.
+        scored = run.has_reward_function and all(problem.row for problem in asked.problems)
+        pool = run.built_in_pool() if run.has_reward_function and not scored else self._pool
+        try:
+            with explain_oom("evaluation", run.memory_fields.get("evaluation", {})):
+                return answer_problems(
+                    run, weights, asked.problems, pool, key, config, scored=scored
+                )
+        finally:
+            if pool is not self._pool:
+                pool.close()
+
+    def export(self, folder: str | pathlib.Path, dtype: str | None = None) -> list[pathlib.Path]:
+        """Writes the current networks and tokenizers in Hugging Face format.
+
+        Args:
+          folder: gets a folder `policy` of a shared network, else `agent_0`, `agent_1`, ...
+          dtype: of the weights: float32, bfloat16 or float16; None = float32, as they are trained.
+
+        Returns:
+          The folders of the networks.
+
+        Raises:
+          InputError: a network of one's own, or a type that cannot be written.
+        """
+        with as_input_error():
+            return export_networks(self.run, self.state.params, folder, dtype=dtype)
+
     def save(self, metrics: Mapping[str, float] | None = None) -> None:
         """Writes a checkpoint of the current step; nothing where there is one.
 
@@ -235,6 +298,7 @@ class Trainer:
             with GracefulStop() as own_stop:
                 return self.train(own_stop)
 
+        self._print_start()
         with self._disk_errors():
             if self.step_count == 0 and not first_nonempty(stop.signal_name):
                 self._writer.write(0, self.evaluate())
@@ -254,6 +318,7 @@ class Trainer:
 
     def close(self) -> None:
         """Ends worker processes, closes files and unlocks the workdir."""
+        self._finalizer.detach()
         self._resources.close()
 
     def __enter__(self) -> "Trainer":
@@ -261,6 +326,13 @@ class Trainer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def _reading(self) -> Reading:
+        """How rows are read that a method receives."""
+        run = self.run
+        columns = None if run.config is None else getattr(run.config.data, "columns", None)
+        return Reading(columns, run.has_reward_function)
 
     # --- start ---
 
@@ -340,6 +412,14 @@ class Trainer:
         folder = None if self._workdir is None else pathlib.Path(self._workdir, "not_finite")
         self._guard = NonFiniteGuard(folder, topology.agent_roles, run.loop.not_finite)
 
+    def _print_start(self) -> None:
+        """Says where the run is written, and what its problems are."""
+        resuming = f", resuming after step {self.step_count}" if self.step_count else ""
+        print_main(f"workdir {self._workdir}{resuming}", file=sys.stderr)
+        datasets = self.run.datasets
+        for dataset in (datasets.train, datasets.heldout, *datasets.tests):
+            print_main(dataset.summary(), file=sys.stderr)
+
     def _disk_errors(self) -> contextlib.AbstractContextManager:
         if self._workdir is None:
             return contextlib.nullcontext()
@@ -363,7 +443,7 @@ class Trainer:
 
     def _as_dataset(self, problems: Any, name: str) -> data.Dataset:
         """Problems that the team can read."""
-        dataset = as_dataset(problems, "problems", name=name or "problems")
+        dataset = as_dataset(problems, "problems", self._reading, name=name or "problems")
         return fit_prompts(dataset, self.run.team, "error")
 
     def _evaluate(self, sets: Mapping[str, data.Dataset]) -> dict[str, float]:
@@ -444,6 +524,12 @@ class Trainer:
         if signal_name == "SIGINT":
             raise KeyboardInterrupt
         return metrics
+
+
+def _close_quietly(resources: contextlib.ExitStack) -> None:
+    """Frees what a trainer held that nobody closed; there is nobody left to tell of a mistake."""
+    with contextlib.suppress(Exception):
+        resources.close()
 
 
 def _refuse_arguments(arguments: Mapping[str, Any]) -> None:

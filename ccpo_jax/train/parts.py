@@ -1,12 +1,13 @@
 """Objects that a Python program gives in place of what the fields of a configuration name."""
 
+import collections
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ccpo_jax import data
-from ccpo_jax.config import OBJECT, Config, check, combine, get, objects_in
+from ccpo_jax.config import OBJECT, Config, check, combine, flatten, get, objects_in
 from ccpo_jax.errors import InputError
 from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.presets.base import base
@@ -24,6 +25,7 @@ ARGUMENTS = {
     "topology": "topology",
     "credit.name": "credit",
 }
+_FIELDS = {argument: field for field, argument in ARGUMENTS.items()}
 
 _NO_WORDS = {"system": "", "problem": "{problem}", "message": "", "closing": ""}
 
@@ -110,6 +112,19 @@ def _shown(value: Any) -> str:
 
 NO_PARTS = Parts()
 
+
+class Reading(NamedTuple):
+    """How rows are read.
+
+    Attributes:
+      columns: which columns are what; None = their names tell.
+      own_reward: a function judges answers, so that rows need no gold.
+    """
+
+    columns: Any = None
+    own_reward: bool = False
+
+
 # --- from the arguments of a Trainer --------------------------------------------------------------
 
 
@@ -138,30 +153,38 @@ def resolve(
     """
     typed: dict[str, Any] = {}
     parts: dict[str, Any] = {}
-    for field, (value, found) in {
-        "model": _models(model),
-        "data.train": _datasets(train, "train"),
-        "data.eval": _datasets(evaluate, "evaluate"),
-        "verifier.name": _rewards(reward),
-        "prompt_style": _prompts(prompts),
-        "topology": _topology(topology),
-        "credit.name": _credit(credit),
-    }.items():
+
+    def add(field: str, value: Any, found: Mapping[str, Any]) -> None:
         if value is not None:
             typed[field] = value
-        for name, part in found.items():
-            parts[name] = {**parts[name], **part} if name == "datasets" and name in parts else part
+        parts.update(found)
 
+    add("model", *_models(model))
+    add("verifier.name", *_rewards(reward))
+    add("prompt_style", *_prompts(prompts))
+    add("topology", *_topology(topology))
+    add("credit.name", *_credit(credit))
     start, fields = _start(config, typed, saved)
+
+    # What rows become depends on the other arguments.
+    columns = fields.get("data.columns", flatten(start).get("data.columns"))
+    reading = Reading(columns, own_reward="functions" in parts)
+    datasets: dict[str, data.Dataset] = {}
+    for argument, value in (("train", train), ("evaluate", evaluate)):
+        if value is not None:
+            names, sets = named_sets(value, argument, reading)
+            typed[_FIELDS[argument]] = names
+            datasets |= sets
     for field in typed:
         if field in fields:
             raise InputError(
                 ARGUMENTS[field],
                 f"is given twice, as an argument and as {field!r} in config; leave one out",
             )
-    given = Parts(**parts)
-    typed = fields | typed
-    if saved is None or start is not saved:
+
+    given = Parts(datasets=datasets, **parts)
+    typed = {**fields, **typed}
+    if start is not saved:
         start = _own_problems(start, typed, given)
     made = combine(start, typed)
     check(made, typed)
@@ -260,23 +283,22 @@ def _models(value: Any) -> tuple[Any, dict[str, Any]]:
     return tuple(names), {"models": models} if models else {}
 
 
-def _datasets(value: Any, argument: str) -> tuple[Any, dict[str, Any]]:
-    if value is None:
-        return None, {}
-    names, datasets = named_sets(value, argument)
-    return names, {"datasets": datasets} if datasets else {}
-
-
-def named_sets(value: Any, argument: str) -> tuple[tuple[str, ...], dict[str, data.Dataset]]:
+def named_sets(
+    value: Any, argument: str, reading: Reading
+) -> tuple[tuple[str, ...], dict[str, data.Dataset]]:
     """Names as in the configuration, and the datasets among them by their name.
 
     Args:
       value: a name, rows, a Dataset, a table, a sequence of names and Datasets, or a mapping of
         names to any of these.
       argument: for errors, and the name of a set that has none.
+      reading: how rows are read.
     """
     if isinstance(value, Mapping):
-        sets = {name: as_dataset(rows, argument, name=name) for name, rows in value.items()}
+        sets = {
+            str(name): as_dataset(rows, argument, reading, name=str(name))
+            for name, rows in value.items()
+        }
     elif isinstance(value, str) or hasattr(value, "__fspath__"):
         return (str(value),), {}
     elif _is_sequence(value) and all(isinstance(entry, str | data.Dataset) for entry in value):
@@ -290,17 +312,18 @@ def named_sets(value: Any, argument: str) -> tuple[tuple[str, ...], dict[str, da
                 datasets[names[-1]] = entry
         return tuple(names), datasets
     else:
-        sets = {argument: as_dataset(value, argument, name=argument)}
+        sets = {argument: as_dataset(value, argument, reading, name=argument)}
     named = {_object_name(dataset): dataset for dataset in sets.values()}
     return tuple(named), named
 
 
-def as_dataset(value: Any, argument: str, *, name: str) -> data.Dataset:
+def as_dataset(value: Any, argument: str, reading: Reading, *, name: str) -> data.Dataset:
     """Problems from rows.
 
     Args:
       value: a Dataset, a sequence of dicts, or a table: a `datasets.Dataset`, a DataFrame.
       argument: for errors.
+      reading: how rows are read.
       name: of the set.
 
     Raises:
@@ -318,7 +341,40 @@ def as_dataset(value: Any, argument: str, *, name: str) -> data.Dataset:
                 f"row {number} is a {type(row).__name__}; give dicts such as "
                 "{'question': '2 + 2 = ?', 'answer': '4'}",
             )
-    return data.from_rows(rows, name=name, field=argument)
+    options: dict[str, Any] = {"gold": "optional"} if reading.own_reward else {}
+    if reading.columns:
+        options["columns"] = reading.columns
+    return data.from_rows(rows, name=name, field=argument, **options)
+
+
+def as_questions(value: Any, reading: Reading, *, like: data.Dataset) -> data.Dataset:
+    """Questions as problems, in their order; a gold is not needed.
+
+    Args:
+      value: texts, or what `as_dataset` takes.
+      reading: how rows are read.
+      like: answers to texts are read as to the problems of this set.
+
+    Raises:
+      InputError: as in `as_dataset`, or a row has no question, or one comes twice.
+    """
+    texts = [value] if isinstance(value, str) else value
+    if _is_sequence(texts) and texts and all(isinstance(text, str) for text in texts):
+        verifiers = collections.Counter(problem.verifier for problem in like.problems)
+        verifier = verifiers.most_common(1)[0][0]
+        problems = [
+            data.Problem(f"questions/{number}", text, "", verifier)
+            for number, text in enumerate(texts)
+        ]
+        return data.Dataset("questions", tuple(problems), {})
+    dataset = as_dataset(value, "questions", reading._replace(own_reward=True), name="questions")
+    if dataset.dropped:
+        raise InputError(
+            "questions",
+            f"rows cannot be used: {data.describe_dropped(dataset.dropped)}; leave them out "
+            "(num_samples=2 asks each question twice)",
+        )
+    return dataset
 
 
 def _rows(value: Any, argument: str) -> list[Any]:
@@ -340,7 +396,7 @@ def _is_sequence(value: Any) -> bool:
 
 def _object_name(dataset: data.Dataset) -> str:
     """The name of a dataset in the configuration: with other problems it has another one."""
-    digest = _digest((p.question, p.gold, p.views) for p in dataset.problems)
+    digest = _digest((p, sorted(p.row.items())) for p in dataset.problems)
     return f"{OBJECT}{dataset.name} ({len(dataset.problems)} problems, {digest})"
 
 
@@ -356,13 +412,38 @@ def _rewards(value: Any) -> tuple[Any, dict[str, Any]]:
     if value is None or isinstance(value, str):
         return value, {}
     if callable(value):
-        name = f"{OBJECT}{getattr(value, '__name__', type(value).__name__)}"
+        name = _function_name(value)
         return name, {"functions": {name: value}}
-    raise InputError(
-        "reward",
-        f"received {type(value).__name__}; give a function, or a name such as 'math' or "
-        "'my_reward.py:score'",
-    )
+    if not isinstance(value, Mapping) or not value:
+        raise InputError(
+            "reward",
+            f"received {type(value).__name__}; give a function, a name such as 'math' or "
+            "'my_reward.py:score', or a dict of them with their weights",
+        )
+    terms = []
+    functions: dict[str, Callable] = {}
+    for entry, weight in value.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise InputError(
+                "reward", f"the weight of {entry!r:.80} is {weight!r:.40}; give a number"
+            )
+        name = entry if isinstance(entry, str) else _function_name(entry)
+        if name in functions:
+            raise InputError("reward", f"two functions are called {name!r:.80}; rename one")
+        if callable(entry):
+            functions[name] = entry
+        terms.append(f"{float(weight)!r}*{name}")
+    return " + ".join(terms), {"functions": functions} if functions else {}
+
+
+def _function_name(function: Any) -> str:
+    """The name of a function of the program in the configuration."""
+    if not callable(function):
+        raise InputError(
+            "reward", f"received {type(function).__name__}; give functions or their names"
+        )
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"{OBJECT}{name if name.isidentifier() else 'reward'}"
 
 
 def _prompts(value: Any) -> tuple[Any, dict[str, Any]]:
