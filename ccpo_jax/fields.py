@@ -325,9 +325,10 @@ def path_exists(name: str) -> bool:
 
 def _names_path(name: str) -> bool:
     path = os.path.expanduser(name)
-    folder, mark, _ = path.rpartition("#")
+    folder, mark, split = path.rpartition("#")
+    has_split = bool(mark) and not set(split) & set("/,")
     try:
-        if os.path.exists(path) or (mark and os.path.isdir(folder)):
+        if os.path.exists(path) or (has_split and os.path.isdir(folder)):
             return True
         return glob.has_magic(path) and any(glob.iglob(path, recursive=True))
     except ValueError:
