@@ -1,5 +1,6 @@
 """Cells of a row: which are empty, and their values as text."""
 
+import datetime
 import decimal
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,8 @@ class UnusableRow(Exception):
 
 
 def plain(value: Any) -> Any:
-    """A cell as Python writes it: arrays as lists, numbers of numpy and decimals as numbers.
+    """A cell as JSON can hold it: arrays as lists, numbers of numpy and decimals as numbers, dates
+    and times as ISO 8601 writes them.
 
     Example:
       >>> plain(np.array([1.0, 2.0])), plain(decimal.Decimal("1.50"))
@@ -30,6 +32,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         is_whole = value.is_finite() and value == value.to_integral_value()
         return int(value) if is_whole else float(value)
+    # A date that is missing has a type of its own in pandas.
+    if isinstance(value, datetime.date | datetime.time) and type(value).__name__ != "NaTType":
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return str(value)
     return value
 
 
@@ -77,7 +84,7 @@ def is_empty(value: Any) -> bool:
 
 def printable(text: str) -> str:
     """Lone surrogates, which JSON can spell but nothing can write or print, become "?"."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def is_number(value: Any) -> bool:

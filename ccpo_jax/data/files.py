@@ -1,19 +1,25 @@
-"""Rows of local files: parquet, JSON, JSON lines, LogiQA's text; the content tells which."""
+"""Rows of local files: parquet, JSON, JSON lines, CSV, LogiQA's text; the content tells which."""
 
 import contextlib
 import gzip
+import io
+import itertools
 import json
 import pathlib
 import re
 import zlib
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, BinaryIO, TextIO, cast
 
-from ccpo_jax.data.columns import COLUMNS, QUESTION_COLUMNS, Row
-from ccpo_jax.data.hints import is_messages
+from ccpo_jax.data.arrow_rows import read_parquet
+from ccpo_jax.data.csv_rows import delimiter_of, read_csv
+from ccpo_jax.data.json_rows import read_json_list, read_json_objects
+from ccpo_jax.data.located_row import LocatedRow
 from ccpo_jax.data.logiqa import parse_logiqa
 from ccpo_jax.errors import InputError, first_line
 
 _GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
 
 # First bytes of files that are not read -> what they are.
 _ARCHIVES = {
@@ -29,153 +35,139 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # Bytes that no text of one byte a character has.
 _CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 
+# Enough to tell a format by its first bytes.
+_BEGINNING = 64
 
-class LocatedRow(NamedTuple):
-    """A row, and its place in the file for error messages: "row 3" or "line 7"."""
-
-    location: str
-    row: Row
+# The letter of the gold, which is the first line of LogiQA's text that is not blank.
+_LONGEST_LOGIQA_GOLD = 3
 
 
-def read_file(path: pathlib.Path, field: str) -> list[LocatedRow]:
-    """Reads all rows of a file.
+def read_file(
+    path: pathlib.Path, field: str, notes: list[str] | None = None
+) -> Iterator[LocatedRow]:
+    """Reads the rows of a file; tables and JSON lines as they are asked for.
 
     Args:
       path: the file.
       field: configuration field to name in errors.
+      notes: receives a line about columns that are left out.
 
     Raises:
-      InputError: the file is missing, or malformed.
+      InputError: the file is missing, or, while rows are read, malformed.
     """
     if not path.is_file():
         raise InputError(
             field,
-            f"no file {str(path)!r}; type the path of a parquet, JSON, JSON lines or LogiQA file",
+            f"no file {str(path)!r}; type the path of a parquet, JSON, JSON lines, CSV or LogiQA "
+            "file",
         )
+    return _read(path, field, [] if notes is None else notes)
+
+
+def _read(path: pathlib.Path, field: str, notes: list[str]) -> Iterator[LocatedRow]:
     try:
-        return _read_rows(path)
+        with path.open("rb") as file:
+            yield from _read_rows(path, file, notes)
     except RecursionError as error:
         raise InputError(field, f"{path}: nested too deeply") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            field, f"{path}: the gzip file is damaged or cut off ({first_line(error)})"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(field, f"{path}: {_describe_encoding(path, error):.300}") from error
     except (OSError, ValueError) as error:
         raise InputError(field, f"{path}: {first_line(error):.300}") from error
 
 
-def _read_rows(path: pathlib.Path) -> list[LocatedRow]:
-    content = path.read_bytes()
-    if content.startswith(_GZIP):
-        content = _decompress(content)
-    if content.startswith(b"PAR1"):
-        return _read_parquet(content)
-    for beginning, kind in _ARCHIVES.items():
-        if content.startswith(beginning):
+def _read_rows(
+    path: pathlib.Path, file: io.BufferedReader, notes: list[str]
+) -> Iterator[LocatedRow]:
+    stream: Any = file
+    is_compressed = file.peek(len(_GZIP)).startswith(_GZIP)
+    if is_compressed:
+        stream = io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=file)))
+
+    beginning = stream.peek(_BEGINNING)[:_BEGINNING]
+    if beginning.startswith(_PARQUET):
+        yield from read_parquet(stream.read() if is_compressed else path, notes)
+        return
+    _refuse_other_formats(beginning)
+    with _open_text(stream, beginning) as text:
+        yield from _read_text(text)
+
+
+def _refuse_other_formats(beginning: bytes) -> None:
+    for mark, kind in _ARCHIVES.items():
+        if beginning.startswith(mark):
             raise ValueError(f"this is {kind}; unpack it, or compress with gzip")
-    if content.startswith(_LFS_POINTER):
+    if beginning.startswith(_LFS_POINTER):
         raise ValueError(
             "this is a Git LFS pointer and not the file itself; fetch the file with `git lfs pull`"
         )
 
-    text = _decode(content)
-    beginning = text.lstrip()[:1]
-    if not beginning:
-        raise ValueError("the file is empty")
-    if beginning == "<":
+
+def _read_text(text: TextIO) -> Iterator[LocatedRow]:
+    first = ""
+    first_number = 0
+    while not first.strip():
+        first = text.readline()
+        first_number += 1
+        if not first:
+            raise ValueError("the file is empty")
+
+    lines = itertools.chain([first], text)
+    mark = first.lstrip()[0]
+    if mark == "<":
         raise ValueError("this is a page of HTML or XML; download the file itself")
-    if beginning == "[":
-        return _parse_json_list(text)
-    if beginning == "{":
-        return _parse_json_objects(text)
-    return [LocatedRow(f"line {number}", row) for number, row in parse_logiqa(text)]
+    if mark == "[":
+        yield from read_json_list("".join(lines))
+        return
+    if mark == "{":
+        yield from read_json_objects(lines, first_number)
+        return
+
+    is_logiqa = first_number > 1 and len(first.strip()) <= _LONGEST_LOGIQA_GOLD
+    delimiter = "" if is_logiqa else delimiter_of(first)
+    if delimiter:
+        yield from read_csv(lines, first_number, delimiter)
+        return
+    whole = "\n" * (first_number - 1) + "".join(lines)
+    for number, row in parse_logiqa(whole):
+        yield LocatedRow(f"line {number}", row)
 
 
-def _decompress(content: bytes) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (EOFError, zlib.error) as error:
-        raise ValueError(f"the gzip file is damaged or cut off ({first_line(error)})") from error
+# --- encodings ------------------------------------------------------------------------------------
 
 
-def _decode(content: bytes) -> str:
-    """UTF-8, or what the first bytes show: UTF-16 and UTF-32, with or without a byte order mark."""
-    encoding = json.detect_encoding(content)
+def _open_text(stream: Any, beginning: bytes) -> TextIO:
+    """The text of a stream, lines with their ends: UTF-8, or what the first bytes show.
+
+    UTF-16 and UTF-32 are recognised with and without a byte order mark.
+    """
+    encoding = json.detect_encoding(beginning)
     if encoding.startswith(("utf-16", "utf-32")):
+        content = stream.read()
         with contextlib.suppress(UnicodeDecodeError):
-            return content.decode(encoding)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if _CONTROL_BYTES.search(content):
-            raise ValueError(f"{error}; the file is not text in UTF-8") from error
-        raise ValueError(
-            f"{error}; the text seems to be Latin-1 or Windows-1252: save it as UTF-8"
-        ) from error
+            return io.StringIO(content.decode(encoding), newline="")
+        stream = io.BytesIO(content)
+    return io.TextIOWrapper(stream, "utf-8-sig", newline="")
 
 
-def _read_parquet(content: bytes) -> list[LocatedRow]:
-    # Imported late: it comes with `datasets`, and only this format needs it.
-    import pyarrow
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
-    # All columns that could hold options are read, so that none is overlooked.
-    is_other = (pyarrow.types.is_temporal, pyarrow.types.is_binary, pyarrow.types.is_large_binary)
-    wanted = []
-    for column in table.schema_arrow:
-        if column.name in COLUMNS or not any(test(column.type) for test in is_other):
-            wanted.append(column.name)
-    return _number_rows(table.read(columns=wanted).to_pylist())
-
-
-def _parse_json_list(text: str) -> list[LocatedRow]:
-    rows = json.loads(text)
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise ValueError(f"row {number} must be an object with columns, received {row!r:.40}")
-    return _number_rows(rows)
-
-
-def _number_rows(rows: list[dict[str, Any]]) -> list[LocatedRow]:
-    return [LocatedRow(f"row {number}", row) for number, row in enumerate(rows)]
-
-
-def _parse_json_objects(text: str) -> list[LocatedRow]:
-    """JSON lines, or a single object, which may span several lines."""
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError:
-        return _parse_json_lines(text)
-
-    # An object that is not a problem but contains a list of objects: the problems are inside.
-    lists = [key for key, value in row.items() if _may_be_problems(value)]
-    if lists and not {str(key).casefold() for key in row} & {*QUESTION_COLUMNS}:
-        raise ValueError(
-            f"a list of problems is expected, received one object that has a list under the key "
-            f"{lists[0]!r}; give that list itself, as JSON or one object a line"
-        )
-    return _number_rows([row])
-
-
-def _may_be_problems(value: Any) -> bool:
-    """Whether a cell is a list of objects, other than the turns of a conversation."""
-    if not isinstance(value, list) or is_messages(value):
-        return False
-    return any(isinstance(member, dict) for member in value)
-
-
-def _parse_json_lines(text: str) -> list[LocatedRow]:
-    rows = []
-    # Not splitlines(): a string in JSON may contain other line separators, such as U+2028.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"line {number} is not valid JSON: {error.msg} at character {error.pos}"
-            ) from error
-        if not isinstance(row, dict):
-            raise ValueError(
-                f"line {number} must be an object with columns, received {line.strip()[:40]!r}"
-            )
-        rows.append(LocatedRow(f"line {number}", row))
-    return rows
+def _describe_encoding(path: pathlib.Path, error: UnicodeDecodeError) -> str:
+    """What is wrong with the bytes of a text, and in which line."""
+    with path.open("rb") as file:
+        is_compressed = file.read(len(_GZIP)) == _GZIP
+    place = ""
+    line = error.object
+    with gzip.open(path) if is_compressed else path.open("rb") as lines:
+        for number, line in enumerate(cast(BinaryIO, lines), 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as first_error:
+                error = first_error
+                place = f"line {number}: "
+                break
+    if _CONTROL_BYTES.search(line):
+        return f"{place}{error}; the file is not text in UTF-8"
+    return f"{place}{error}; the text seems to be Latin-1 or Windows-1252: save it as UTF-8"

@@ -23,13 +23,17 @@ def load(
     """Loads one dataset.
 
     Args:
-      name: a key of `DATASETS` (from the Hub); a file, parquet, JSON, JSON lines or LogiQA's
-        eight-line text, recognised by its content, also compressed by gzip, ``~`` expanded;
-        ``label=FILE`` to give a file a name of its own; or ``synthetic/<task>``, of which
-        ``synthetic/<task>/test`` has other problems than training sees.
+      name: a file, parquet, JSON, JSON lines, CSV or LogiQA's eight-line text, recognised by its
+        content, also compressed by gzip; a pattern of files, ``data/train-*.parquet``; a folder
+        that `save_to_disk` wrote, or in the Hub's layout, ``folder#split``; a key of `DATASETS`;
+        any dataset of the Hub, ``owner/name:config@revision#split``, each part but the name
+        optional; ``label=`` before any of these; or ``synthetic/<task>``, of which
+        ``synthetic/<task>/test`` has other problems than training sees. A path that exists is that
+        path, and ``~`` is expanded.
       size: synthetic sets only: number of problems; None = a size that suits the split.
       seed: synthetic sets only: decides which problems.
-      field: configuration field to name in errors.
+      field: configuration field to name in errors; where a dataset has several splits and none is
+        named, data.eval takes test, else validation, and other fields train.
 
     Returns:
       The problems in the order of the rows. Rows without a question or a gold and repeated

@@ -21,8 +21,8 @@ def parse_logiqa(text: str) -> list[tuple[int, dict[str, Any]]]:
     lines = [line.strip() for line in text.rstrip().split("\n")]
     if lines[0] or len(lines) < _LINES_PER_RECORD:
         raise ValueError(
-            "neither parquet, JSON, JSON lines nor LogiQA's records of eight lines, the first of "
-            "them blank"
+            "neither parquet, JSON, JSON lines, CSV nor LogiQA's records of eight lines, the first "
+            "of them blank"
         )
     rows = []
     for start in range(0, len(lines), _LINES_PER_RECORD):

@@ -1,15 +1,29 @@
 """Where rows come from: what a name in `data.train` or `data.eval` stands for."""
 
 import difflib
+import glob
 import os
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ccpo_jax.data.files import LocatedRow, read_file
-from ccpo_jax.data.hub_datasets import DATASETS, read_hub_dataset
+from ccpo_jax.data.files import read_file
+from ccpo_jax.data.folders import read_files, read_folder
+from ccpo_jax.data.hub_datasets import DATASETS, Source, read_hub_dataset
+from ccpo_jax.data.located_row import LocatedRow
 from ccpo_jax.data.synthetic import TASKS
 from ccpo_jax.errors import InputError
+
+# What may follow a name, in any order: ":config", "@revision", "#split".
+_MARKS = {":": "configuration", "@": "revision", "#": "split"}
+# A split may have limits: "#train[:100]".
+_PART = r"(?:(:)([^:@#/\[\]]+)|(@)([^:@#\[\]]+)|(#)([^:@#/\[\]]+(?:\[[^\[\]]*\])?))"
+_ADDRESS = re.compile(rf"([^:@#]+)({_PART}*)")
+
+# ``owner/name``, without an ending that only files have.
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
+_FILE_ENDINGS = (".parquet", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".gz", ".arrow")
 
 
 class RowSource(NamedTuple):
@@ -32,6 +46,9 @@ class RowSource(NamedTuple):
 def open_source(name: str, field: str) -> RowSource:
     """Opens what a name stands for.
 
+    Whatever exists as a file or folder is that, whatever signs its name has. Else ``label=`` may
+    precede, and a name is a pattern of files, a folder with a split, or a dataset of the Hub.
+
     Args:
       name: as `ccpo_jax.data.load` takes it, other than synthetic sets.
       field: configuration field to name in errors.
@@ -39,18 +56,112 @@ def open_source(name: str, field: str) -> RowSource:
     Raises:
       InputError: there is nothing of that name, or it cannot be read.
     """
-    if name in DATASETS:
-        return RowSource(name, name, read_hub_dataset(name, field), [])
+    label = ""
+    if "=" in name and not _exists(name):
+        label, name = name.split("=", 1)
+    source = _open(name, field, label)
+    return source._replace(label=label) if label else source
 
-    label, file = "", name
-    # A file may have "=" in its own name.
-    if "=" in name and not _expand_user(name).is_file():
-        label, file = name.split("=", 1)
-    is_bare_word = not pathlib.Path(file).suffix and pathlib.Path(file).name == file
-    if is_bare_word and not label:
+
+def _open(name: str, field: str, label: str) -> RowSource:
+    path = _expand_user(name)
+    notes: list[str] = []
+    if name and path.is_dir():
+        rows = read_folder(path, None, "", field, notes)
+        return RowSource(path.resolve().name, str(path), rows, notes)
+    if name and path.exists():
+        return RowSource(_name_of(path), str(path), read_file(path, field, notes), notes)
+
+    files = _matches(path)
+    if files:
+        return _open_pattern(path, files, field)
+    base, parts = _parse_address(name, field)
+    if base in DATASETS or (_HUB_NAME.fullmatch(base) and not _is_file_name(base, parts)):
+        return _open_hub(base, parts, field, label)
+    folder = _expand_user(base)
+    if parts and folder.is_dir():
+        return _open_part(folder, parts, field)
+    if parts and folder.is_file():
+        raise InputError(
+            field, f"{str(folder)!r} is a file, which has no parts; leave out {name[len(base) :]}"
+        )
+    if glob.has_magic(name):
+        raise InputError(
+            field, f"no file matches {name!r}; type a path, or a pattern that matches files"
+        )
+    if not label and not path.suffix and path.name == name:
         raise _unknown_dataset(name, field)
-    path = _expand_user(file)
-    return RowSource(label or _name_of(path), str(path), read_file(path, field), [])
+    return RowSource(_name_of(path), str(path), read_file(path, field, notes), notes)
+
+
+def _exists(name: str) -> bool:
+    return bool(name) and _expand_user(name).exists()
+
+
+def _parse_address(name: str, field: str) -> tuple[str, dict[str, str]]:
+    """``(name, mark -> part)`` of a name with parts behind it; without parts the name is whole."""
+    match = _ADDRESS.fullmatch(name)
+    if match is None:
+        return name, {}
+    parts: dict[str, str] = {}
+    for groups in re.findall(_PART, match[2]):
+        mark, part = filter(None, groups)
+        if mark in parts:
+            raise InputError(
+                field, f"{name!r:.80} names two {_MARKS[mark]}s; write owner/name:config#split"
+            )
+        parts[mark] = part
+    return match[1], parts
+
+
+def _is_file_name(base: str, parts: dict[str, str]) -> bool:
+    """Whether what looks like ``owner/name`` is a path, or an attempt at one."""
+    return _exists(base) or (not parts and base.lower().endswith(_FILE_ENDINGS))
+
+
+def _open_hub(base: str, parts: dict[str, str], field: str, label: str) -> RowSource:
+    named = DATASETS.get(base, Source(base))
+    source = Source(
+        named.hub,
+        parts.get("#", named.split),
+        parts.get(":", named.config),
+        parts.get("@", named.revision),
+    )
+    typed = [base.rpartition("/")[2], *(parts[mark] for mark in ":#" if mark in parts)]
+    own_label = re.sub(r"[^\w.]+", "-", "-".join(typed)).strip("-")
+    notes: list[str] = []
+    rows = read_hub_dataset(source, label or own_label, field, notes)
+    return RowSource(own_label, source.address, rows, notes)
+
+
+def _open_part(folder: pathlib.Path, parts: dict[str, str], field: str) -> RowSource:
+    """A folder with a configuration or a split behind its name."""
+    if "@" in parts:
+        raise InputError(field, f"{str(folder)!r} is a folder; leave out @{parts['@']}")
+    notes: list[str] = []
+    rows = read_folder(folder, parts.get(":"), parts.get("#", ""), field, notes)
+    label = "-".join([folder.resolve().name, *(parts[mark] for mark in ":#" if mark in parts)])
+    return RowSource(label, str(folder), rows, notes)
+
+
+def _matches(pattern: pathlib.Path) -> list[pathlib.Path]:
+    """The files that a pattern matches, in the order of their names; [] = it is no pattern."""
+    if not glob.has_magic(str(pattern)):
+        return []
+    matches = [pathlib.Path(match) for match in glob.glob(str(pattern), recursive=True)]
+    return sorted(match for match in matches if match.is_file())
+
+
+def _open_pattern(pattern: pathlib.Path, files: list[pathlib.Path], field: str) -> RowSource:
+    """All files that a pattern matches."""
+    fixed = list(pattern.parts)
+    while any(map(glob.has_magic, fixed)):
+        fixed.pop()
+    root = pathlib.Path(*fixed)
+    notes: list[str] = []
+    label = re.sub(r"^\W+|\W+$", "", re.split(r"[*?\[]", _name_of(pattern))[0])
+    rows = read_files(files, root, field, notes)
+    return RowSource(label or root.resolve().name, str(pattern), rows, notes)
 
 
 def _name_of(path: pathlib.Path) -> str:
@@ -69,5 +180,7 @@ def _unknown_dataset(name: str, field: str) -> InputError:
     similar = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {similar[0]!r}? " if similar else ""
     return InputError(
-        field, f"no dataset {name!r}; {hint}type the path of a file or one of {', '.join(known)}"
+        field,
+        f"no dataset {name!r}; {hint}type the path of a file, owner/name of a dataset on the Hub, "
+        f"or one of {', '.join(known)}",
     )

@@ -1,5 +1,6 @@
 """Local files: formats by content, and one clear line for each malformed one."""
 
+import datetime
 import gzip
 import json
 
@@ -8,6 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from ccpo_jax.data import load, load_many
+from ccpo_jax.data.files import read_file
 from tests.support.errors import raises_for
 from tests.support.problems import LOGIQA
 
@@ -46,6 +48,10 @@ def test_a_unicode_line_separator_ends_no_line(tmp_path):
     assert load(str(path)).problems[0].question == "a\u2028b"
 
 
+JSONL_THEN_LATIN = b'{"question": "q", "answer": "1"}\n' + '{"question": "\u00e9"}'.encode(
+    "latin-1"
+)
+
 # Content of a file, and what its error must say besides the path: where, and what is there.
 BAD_FILES = [
     ("x.jsonl", '{"question": "q", "answer": "1"}\n\n{oops}\n', ["line 3", "JSON", "character 1"]),
@@ -58,13 +64,11 @@ BAD_FILES = [
     ("x.json", '[{"question": "q", "answer": ""}]', ["1 empty gold"]),
     ("x.json", '[{"question": "q", "answer": "1"}, {"note": "q"}]', ["row 1", "question", "note"]),
     ("x.txt", "", ["empty"]),
-    ("x.json", '{"data": [{"question": "q", "answer": "1"}]}', ["list", "the key 'data'"]),
-    (
-        "x.json",
-        '{\n  "version": 1,\n  "data": [\n    {"question": "q", "answer": "1"}\n  ]\n}',
-        ["list", "the key 'data'"],
-    ),
-    ("x.json", '{"data": [{"prompt": "q", "answer": "1"}]}', ["list", "the key 'data'"]),
+    ("x.json", '{"train": [{"a": 1}], "test": [{"a": 1}]}', ["2 lists", "'train', 'test'"]),
+    ("x.json", '{"data": [{"note": "q"}]}', ["row 0", "question", "note"]),
+    ("x.json", '{\n "data": [\n  {"question": "q",, }\n ]\n}', ["line 3"]),
+    ("x.jsonl", '{"a": ' + "9" * 5000 + "}", ["limit"]),
+    ("x.jsonl", '{"question": "q", "answer": "1"}\n{"a": ' + "9" * 5000 + "}", ["line 2", "limit"]),
     # One row of verl alone is a row.
     (
         "x.jsonl",
@@ -86,7 +90,7 @@ BAD_FILES = [
     ("x.jsonl", "", ["empty"]),
     ("x.jsonl", " \n\n", ["empty"]),
     ("x.json", "[" * 100_000, ["nested too deeply"]),
-    ("x.csv", "question,answer\n1,2\n", ["parquet, JSON, JSON lines", "LogiQA"]),
+    ("x.txt", "Only a sentence.\n", ["parquet, JSON, JSON lines, CSV", "LogiQA"]),
     ("x.txt", LOGIQA + "\nb\nthe end\n", ["line 9", "eight lines", "3 lines to the end"]),
     ("x.txt", LOGIQA.replace("\nb\n", "\nz\n"), ["line 1", "received ['', 'z']"]),
     ("x.txt", LOGIQA.replace("\nb\n", "\nb\nmore\n") + LOGIQA, ["line 9", "eight lines"]),
@@ -94,6 +98,8 @@ BAD_FILES = [
     ("x.jsonl", '{"question": "Café?", "answer": "1"}'.encode("latin-1"), ["Latin-1", "UTF-8"]),
     ("x.json", '[{"question": "“Why?”", "answer": "1"}]'.encode("cp1252"), ["Windows-1252"]),
     ("x.txt", LOGIQA.replace("Cats", "Où").encode("latin-1"), ["Latin-1", "position"]),
+    ("x.jsonl", JSONL_THEN_LATIN, ["line 2:", "Latin-1"]),
+    ("x.jsonl.gz", gzip.compress(JSONL_THEN_LATIN), ["line 2:", "Latin-1"]),
     ("x.jsonl", b"\x80\x04\x95\x10\x00\x00\x00", ["not text"]),
     (
         "x.parquet",
@@ -265,9 +271,47 @@ def test_a_column_of_another_type_is_named(tmp_path):
     assert "answer" in str(error.value) and "b'7'" in str(error.value)
 
 
-def test_columns_of_parquet_that_python_cannot_hold_do_not_matter(tmp_path):
+def test_columns_of_parquet_survive_but_those_of_bytes(tmp_path):
     nanoseconds = pyarrow.array([1, 2, 3], pyarrow.timestamp("ns"))
-    images = pyarrow.array([b"\x00\xff"] * 3)
+    images = pyarrow.array([{"bytes": b"\x00\xff", "path": "a.png"}] * 3)
     names = pyarrow.array(["a", "b", "c"]).dictionary_encode()
-    path = write_parquet(tmp_path / "x", LINES, made=nanoseconds, image=images, author=names)
-    assert golds(f"x={path}") == ["0", "1", "2"]
+    days = pyarrow.array([datetime.date(2026, 12, 1)] * 3)
+    path = write_parquet(tmp_path / "x", LINES, made=nanoseconds, day=days, image=images, by=names)
+    dataset = load(f"x={path}")
+    assert dataset.problems[0].row == {
+        "question": "q0",
+        "answer": "0",
+        "made": "1970-01-01T00:00:00.000000001",
+        "day": "2026-12-01",
+        "by": "a",
+    }
+    assert dataset.summary() == "x: 3 problems; columns of bytes left out: image"
+
+
+TWO = [{"question": "q0", "answer": "0"}, {"question": "q1", "answer": "1"}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"data": TWO, "version": 1},
+        {"question": ["q0", "q1"], "answer": ["0", "1"]},
+        {"question": {"0": "q0", "1": "q1"}, "answer": {"0": "0", "1": "1"}},
+        {"columns": ["question", "answer"], "index": [0, 1], "data": [["q0", "0"], ["q1", "1"]]},
+        {"a-1": TWO[0], "a-2": TWO[1]},
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_object_may_hold_the_rows(content, indent, tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(content, indent=indent))
+    assert [problem.row for problem in load(str(path)).problems] == TWO
+
+
+def test_lines_are_read_as_they_are_asked_for(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(map(json.dumps, TWO)) + "\n{oops}\n")
+    rows = read_file(path, "data.train")
+    assert [next(rows), next(rows)] == [("line 1", TWO[0]), ("line 2", TWO[1])]
+    with raises_for("data.train"):
+        next(rows)
