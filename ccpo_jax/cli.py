@@ -32,6 +32,7 @@ from ccpo_jax.errors import InputError, escape_control
 from ccpo_jax.fields import expand_home
 from ccpo_jax.modes import replay
 from ccpo_jax.presets import PRESETS, load_preset
+from ccpo_jax.train.build import settle_words
 from ccpo_jax.train.closed_pipe import stop_at_closed_pipe
 from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
@@ -195,7 +196,7 @@ def _run(
     chosen = MODES[mode]
     check_mode(mode, typed)
     if chosen.starts_run or workdir is None:
-        config = parse(config, typed)
+        config = settle_words(parse(config, typed), typed)
     else:
         named = config if isinstance(config, Config) else combine(config, typed)
         config = load_config(workdir, typed)

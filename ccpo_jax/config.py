@@ -751,8 +751,17 @@ class Config:
         "if that runs",
         choices=("auto", "fused", "xla"),
     )
+    prompts: str | None = field(
+        None,
+        "TOML file of role prompts; roles that it leaves out come from prompt_style",
+        none_means="those of prompt_style for every role",
+        is_path=True,
+    )
     prompt_style: str = field(
-        "math", "role prompts", choices=("math", "choice", "tiny"), extensible=True
+        "math",
+        "role prompts that come with the package",
+        choices=("math", "choice", "tiny"),
+        extensible=True,
     )
     thinking: bool = field(
         False, "Qwen3: let the model open a think block of its own", applies=_OTHER_MODEL

@@ -32,6 +32,7 @@ from ccpo_jax.train.load import (
 )
 from ccpo_jax.train.parts import NO_PARTS, Parts, check_objects
 from ccpo_jax.train.rollouts import RolloutConfig
+from ccpo_jax.train.words import apply_file, check_style, team_words
 from ccpo_jax.train.worlds import credit_of_step, masked_worlds
 from ccpo_jax.verifiers import VerifierPool
 
@@ -159,13 +160,14 @@ def build(
         batch_size=config.batch_size,
         group_size=config.group_size,
     )
+    words = team_words(config, topology, ratings=credit.needs.ratings, own=parts.prompts)
     layout = make_run_layout(config, devices)
     rollout = make_rollout(config, layout)
     _check_batch_sizes(config, num_shards(rollout.sampling.sharding))
 
     problems, tests = load_problems(config, parts)
     team, model_configs, sources = load_team(
-        config, topology, layout, ratings=credit.needs.ratings, parts=parts
+        config, topology, layout, words, ratings=credit.needs.ratings, parts=parts
     )
     problems, *tests = (
         fit_prompts(dataset, team, config.data.overlong) for dataset in (problems, *tests)
@@ -205,6 +207,26 @@ def build(
         config=config,
         memory_fields={phase: memory_fields(config, phase) for phase in _PHASES},
     )
+
+
+def settle_words(config: Config, typed: Mapping[str, Any]) -> Config:
+    """A checked configuration with what its file of role prompts says about answers.
+
+    Args:
+      config: of a new run.
+      typed: values by dotted name; None takes a field back.
+
+    Raises:
+      InputError: the file cannot be read, contradicts the configuration, or leaves a typed
+        `prompt_style` without effect.
+    """
+    names = [name for name, value in typed.items() if value is not None]
+    config = apply_file(config, names)
+    if "prompt_style" in names:
+        topology = make_topology(config)
+        ratings = make_run_credit(config, topology).needs.ratings
+        check_style(config, topology, ratings=ratings)
+    return config
 
 
 def memory_fields(config: Config, phase: str) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray
 from ccpo_jax.rollout import Agent, Team, prompts
-from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train.guards import run_with_timeout
 from ccpo_jax.train.parts import NO_PARTS, Model, Parts
+from ccpo_jax.train.words import senders_of
 
 # The embedded model.
 TINY = pathlib.Path(__file__).parents[1] / "assets" / "tiny"
@@ -196,6 +196,7 @@ def load_team(
     config: Config,
     topology: Topology,
     layout: Layout,
+    words: Mapping[str, prompts.RolePrompt],
     *,
     ratings: bool,
     parts: Parts = NO_PARTS,
@@ -203,11 +204,12 @@ def load_team(
     """Everything about the agents but their parameters.
 
     Args:
-      config: models, prompts and lengths.
+      config: models and lengths.
       topology: the team's.
       layout: of the devices.
+      words: of every role.
       ratings: True: the agents also rate outcomes.
-      parts: models and prompts of a program.
+      parts: models of a program.
     """
     names = _model_names(config, topology)
     networks: dict[str, Any] = {name: model.config for name, model in parts.models.items()}
@@ -228,21 +230,15 @@ def load_team(
         )
     if config.thinking:
         _check_thinking(tokenizers, config)
-    if parts.prompts is None and config.prompt_style not in PROMPTS:
-        raise InputError(
-            "prompt_style",
-            f"{config.prompt_style!r:.80} is unknown; use one of {', '.join(sorted(PROMPTS))}",
-        )
 
     def agent(role: str, speaker: int, senders: list[str], max_tokens: int) -> Agent:
         parameter_set = 0 if config.shared_policy else speaker
         name = names[parameter_set]
-        role_prompt = _role_prompt(role, config.prompt_style, parts.prompts)
         # A foreign chat template may loop forever.
         template = run_with_timeout(
             config.load_time_limit,
             "model",
-            functools.partial(prompts.tokenize_role, tokenizers[name], role_prompt, senders),
+            functools.partial(prompts.tokenize_role, tokenizers[name], words[role], senders),
         )
         return Agent(policies[name], tokenizers[name], template, max_tokens, parameter_set)
 
@@ -250,11 +246,7 @@ def load_team(
     lengths = response_lengths(config.response_length, topology)
     for turn, role in enumerate(topology.roles):
         speaker = topology.speakers[turn]
-        senders = []
-        for read in topology.reads[turn]:
-            own = topology.speakers[read] == speaker
-            senders.append("own" if own else topology.roles[read])
-        agents.append(agent(role, speaker, senders, lengths[turn]))
+        agents.append(agent(role, speaker, senders_of(topology, turn), lengths[turn]))
 
     raters = []
     if ratings:
@@ -308,17 +300,6 @@ def _check_thinking(tokenizers: Mapping[str, Any], config: Config) -> None:
         f"has no effect: the chat template of {names:.200} does not read it; received True; leave "
         "it out, or use a model such as Qwen3",
     )
-
-
-def _role_prompt(role: str, style: str, own_words: Mapping[str, Any] | None) -> Any:
-    """The words of one role, those of a program before those of a style."""
-    words: Mapping[str, Any] = PROMPTS[style] if own_words is None else own_words
-    if role not in words:
-        raise InputError(
-            "prompt_style",
-            f"{style!r} has no prompt for the role {role!r}; it has {', '.join(sorted(words))}",
-        )
-    return words[role]
 
 
 def response_lengths(lengths: Sequence[int], topology: Topology) -> tuple[int, ...]:

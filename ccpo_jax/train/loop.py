@@ -107,7 +107,8 @@ class Trainer:
         `ccpo_jax.data.Dataset`, a `datasets.Dataset`, a DataFrame, a dict of them by name, or names
         as in the configuration.
       reward: a function that scores an answer, or a name as in the configuration.
-      prompts: role -> `RolePrompt` or a dict of its parts.
+      prompts: a file or a style as in the configuration, or role -> `RolePrompt` or a dict of its
+        parts; the style has the words of roles that are left out.
       topology: a name as in the configuration, or a `ccpo_jax.Topology`.
       credit: a name as in the configuration, a `ccpo_jax.CreditEstimator`, or a function of the
         topology that returns one.

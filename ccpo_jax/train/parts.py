@@ -14,6 +14,9 @@ from ccpo_jax.presets.base import base
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import CreditEstimator, Policy
 from ccpo_jax.rollout.prompts import RolePrompt, TextCodec
+from ccpo_jax.rollout.role_files import Words, parse_words
+from ccpo_jax.rollout.role_prompts import PROMPTS
+from ccpo_jax.train.words import apply_file, apply_format
 
 # The argument of `Trainer` that gives the object, of each field that can name one.
 ARGUMENTS = {
@@ -21,13 +24,12 @@ ARGUMENTS = {
     "data.train": "train",
     "data.eval": "evaluate",
     "verifier.name": "reward",
+    "prompts": "prompts",
     "prompt_style": "prompts",
     "topology": "topology",
     "credit.name": "credit",
 }
 _FIELDS = {argument: field for field, argument in ARGUMENTS.items()}
-
-_NO_WORDS = {"system": "", "problem": "{problem}", "message": "", "closing": ""}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,7 +58,8 @@ class Parts:
       models: by their names in `model`.
       datasets: by their names in `data.train` and `data.eval`.
       functions: rewards by their names in `verifier.name`.
-      prompts: the words of each role, in place of `prompt_style`.
+      prompts: words of roles; `prompt_style` has those of the others.
+      format: what these words ask of a reply.
       topology: the team.
       credit: makes the estimator of a team.
     """
@@ -65,6 +68,7 @@ class Parts:
     datasets: Mapping[str, data.Dataset] = dataclasses.field(default_factory=dict)
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     prompts: Mapping[str, RolePrompt] | None = None
+    format: tuple[str, ...] = ()
     topology: Topology | None = None
     credit: Callable[[Topology], CreditEstimator] | None = None
 
@@ -76,7 +80,7 @@ class Parts:
             return set(self.datasets)
         if field == "verifier.name":
             return set(self.functions)
-        part = {"prompt_style": "prompts", "topology": "topology", "credit.name": "credit"}[field]
+        part = {"prompts": "prompts", "topology": "topology", "credit.name": "credit"}[field]
         # There is one of each, whatever its name.
         return set() if getattr(self, part) is None else {OBJECT}
 
@@ -161,7 +165,8 @@ def resolve(
 
     add("model", *_models(model))
     add("verifier.name", *_rewards(reward))
-    add("prompt_style", *_prompts(prompts))
+    add("prompts", *_prompts(prompts))
+    add("prompt_style", *_prompt_style(prompts))
     add("topology", *_topology(topology))
     add("credit.name", *_credit(credit))
     start, fields = _start(config, typed, saved)
@@ -188,6 +193,7 @@ def resolve(
         start = _own_problems(start, typed, given)
     made = combine(start, typed)
     check(made, typed)
+    made = apply_format(made, given.format, typed) if given.format else apply_file(made, typed)
     check_objects(made, given)
     return made, given
 
@@ -447,34 +453,30 @@ def _function_name(function: Any) -> str:
 
 
 def _prompts(value: Any) -> tuple[Any, dict[str, Any]]:
-    if value is None or isinstance(value, str):
-        return value, {}
+    if value is None or _is_style(value):
+        return None, {}
+    if isinstance(value, str) or hasattr(value, "__fspath__"):
+        return str(value), {}
     if not isinstance(value, Mapping) or not value:
         raise InputError(
             "prompts",
-            f"received {type(value).__name__}; give a dict such as "
-            "{'solver': RolePrompt(system='...', problem='{problem}', message='', closing='')}",
+            f"received {type(value).__name__}; give a file, or a dict such as "
+            "{'solver': {'system': '...', 'problem': '{problem}', 'closing': '...'}}",
         )
-    roles = {str(role): _role_prompt(str(role), words) for role, words in value.items()}
+    given = {role: words for role, words in value.items() if isinstance(words, RolePrompt)}
+    tables = {role: words for role, words in value.items() if role not in given}
+    read = parse_words(tables) if tables else Words({})
+    roles = {**given, **read.roles}
     name = f"{OBJECT}{len(roles)} roles ({_digest(sorted(roles.items()))})"
-    return name, {"prompts": roles}
+    return name, {"prompts": roles, "format": read.format}
 
 
-def _role_prompt(role: str, words: Any) -> RolePrompt:
-    if isinstance(words, RolePrompt):
-        return words
-    known = [field.name for field in dataclasses.fields(RolePrompt)]
-    if not isinstance(words, Mapping):
-        raise InputError(
-            "prompts",
-            f"{role} is a {type(words).__name__}; give a RolePrompt, or a dict of {known}",
-        )
-    unknown = [name for name in words if name not in known]
-    if unknown:
-        raise InputError(
-            "prompts", f"{role} has no part {unknown[0]!r:.80}; the parts are {', '.join(known)}"
-        )
-    return RolePrompt(**{**_NO_WORDS, **words})
+def _prompt_style(value: Any) -> tuple[Any, dict[str, Any]]:
+    return (value if _is_style(value) else None), {}
+
+
+def _is_style(value: Any) -> bool:
+    return isinstance(value, str) and value in PROMPTS
 
 
 def _topology(value: Any) -> tuple[Any, dict[str, Any]]:
