@@ -32,6 +32,7 @@ from ccpo_jax.errors import InputError, escape_control
 from ccpo_jax.fields import expand_home
 from ccpo_jax.modes import replay
 from ccpo_jax.presets import PRESETS, load_preset
+from ccpo_jax.train import plugins
 from ccpo_jax.train.build import settle_words
 from ccpo_jax.train.closed_pipe import stop_at_closed_pipe
 from ccpo_jax.train.guards import NonFiniteUpdateError
@@ -85,6 +86,7 @@ class Command(NamedTuple):
       workdir: the run's folder, or None.
       mode: a key of MODES.
       typed: typed fields by their dotted name; None = the default was asked for.
+      preset: what `config_name` names, without typed fields.
       coordinator, processes, process: for one of several processes.
     """
 
@@ -93,6 +95,7 @@ class Command(NamedTuple):
     workdir: str | None
     mode: str
     typed: dict[str, Any]
+    preset: Any
     coordinator: str | None = None
     processes: int | None = None
     process: int | None = None
@@ -129,8 +132,9 @@ def _version() -> str:
 
 
 def _run_command(command: Command) -> None:
+    # A plugin may ask for devices while it is imported, so none is before this.
     distributed.initialize(command.coordinator, command.processes, command.process)
-    _run(command.config, command.config_name, command.workdir, command.mode, command.typed)
+    _run(command.preset, command.config_name, command.workdir, command.mode, command.typed)
 
 
 def exit_status(action: Callable[[], Any]) -> int:
@@ -196,10 +200,12 @@ def _run(
     chosen = MODES[mode]
     check_mode(mode, typed)
     if chosen.starts_run or workdir is None:
-        config = settle_words(parse(config, typed), typed)
+        with distributed.sync_errors():
+            config = settle_words(parse(plugins.combine(config, typed), typed), typed)
     else:
         named = config if isinstance(config, Config) else combine(config, typed)
-        config = load_config(workdir, typed)
+        with distributed.sync_errors():
+            config = load_config(workdir, typed, combine=plugins.combine)
         _compare_named(named, config, config_name, workdir)
     if chosen.starts_run and workdir is None:
         # Processes may see different clocks: the first one's folder serves all.
@@ -217,7 +223,8 @@ def _compare_named(named: Config, own: Config, config_name: str, workdir: str) -
         raise InputError(
             "config",
             f"{config_name:.200} is a run with topology={named.topology}, {workdir} contains one "
-            f"with topology={own.topology}; type the --config that it was started with",
+            f"with topology={own.topology}; type the --config that it was started with, or "
+            f"--config.topology={own.topology}",
         )
     differ = [
         f"{name}={get(own, name)!r:.60}"
@@ -256,12 +263,14 @@ def parse_command(arguments: Sequence[str]) -> Command:
     for option in ("workdir", "coordinator"):
         if not options.get(option, "something").strip():
             raise InputError(option, f"is empty; type --{option}=VALUE, or leave it out")
+    preset = load_preset(name)
     return Command(
-        combine(load_preset(name), typed),
+        combine(preset, typed),
         name,
         None if workdir is None else expand_home(workdir),
         mode,
         typed,
+        preset,
         options.get("coordinator"),
         _as_number(options, "processes"),
         _as_number(options, "process"),

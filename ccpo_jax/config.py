@@ -87,6 +87,24 @@ CREDITS = {
     "nested": CreditEntry(("answers", "solo_weight"), solo_fields=("decay",), baseline="own"),
     "pooled": CreditEntry(("decay", "eps", "answers", "scaled"), baseline="own"),
 }
+# Entries of the library's tables from outside, by the field that names them: the fields of its
+# section that each takes, without the section's name; None = any.
+OUTSIDE: dict[str, dict[str, frozenset[str] | None]] = {
+    "topology": {},
+    "credit.name": {},
+    "loss.name": {},
+}
+# The field that names the entry which a section's fields are for, and those of its fields that are
+# not the entry's.
+_NAMED_BY = {"team": "topology", "credit": "credit.name", "loss": "loss.name"}
+_NOT_OF_AN_ENTRY = (
+    "credit.name",
+    "credit.rating_length",
+    "credit.solo_samples",
+    "loss.name",
+    "loss.entropy_bonus",
+)
+
 # Estimators that take more where credit.solo_weight is above 0.
 _WITH_SOLO_WEIGHT = tuple(name for name, entry in CREDITS.items() if entry.solo_fields)
 
@@ -798,9 +816,16 @@ class Config:
         "resume a run that had other values; the differences are shown either way",
         on_resume="free",
     )
+    plugins: tuple[str, ...] = field(
+        (),
+        "Python files (FILE.py) and modules (package.module) that add teams, credits, losses, "
+        "verifiers, datasets, prompts, families or tasks; imported before anything is built",
+        is_path=True,
+    )
     load_time_limit: float = field(
         3600.0,
-        "seconds in which each dataset and each model must have been loaded; 0 = no limit",
+        "seconds in which each dataset, each model and each plugin must have been loaded; 0 = no "
+        "limit",
         at_least=0,
         on_resume="free",
     )
@@ -1152,21 +1177,50 @@ def is_used_by(mode: str, name: str) -> bool:
 
 def has_effect(config: Config, name: str) -> bool:
     """Whether a field has an effect in a run."""
+    is_taken = _is_taken_from_outside(config, name)
+    if is_taken is not None and (not is_taken or name.startswith("credit.")):
+        # What decides about the fields of a credit beside its name concerns the library's own.
+        return is_taken
     condition = FIELDS[name].applies
     return condition is None or condition.holds(config)
 
 
+def _is_taken_from_outside(config: Config, name: str) -> bool | None:
+    """Whether an entry from outside takes a field; None where the field is not for one."""
+    section, _, last = name.rpartition(".")
+    if section not in _NAMED_BY or name in _NOT_OF_AN_ENTRY:
+        return None
+    chooser = _NAMED_BY[section]
+    entries = OUTSIDE[chooser]
+    if get(config, chooser) not in entries:
+        return None
+    taken = entries[get(config, chooser)]
+    return taken is None or last in taken
+
+
 def _check_effect(config: Config, name: str, *, typed: bool) -> None:
-    condition = FIELDS[name].applies
-    if condition is None or condition.holds(config):
+    if has_effect(config, name):
         return
+    leave_out = "leave it out" + ("" if typed else f", or type --config.{name}=None")
+    received = _shown(get(config, name))
+    if _is_taken_from_outside(config, name) is False:
+        section = name.rpartition(".")[0]
+        chooser = _NAMED_BY[section]
+        entry = get(config, chooser)
+        taken = ", ".join(f"{section}.{field}" for field in sorted(OUTSIDE[chooser][entry] or ()))
+        raise InputError(
+            name,
+            f"{chooser}={entry} does not take it, but {taken or 'no field of this section'}; "
+            f"received {received}; {leave_out}",
+        )
+    condition = FIELDS[name].applies
+    assert condition is not None
     context = ", ".join(
         f"{other}={_shown(get(config, other))}" for other in dict.fromkeys(condition.reads)
     )
     raise InputError(
         name,
-        f"applies only with {condition.words}; received {_shown(get(config, name))} with "
-        f"{context}; leave it out" + ("" if typed else f", or type --config.{name}=None"),
+        f"applies only with {condition.words}; received {received} with {context}; {leave_out}",
     )
 
 

@@ -199,6 +199,48 @@ def receive(shipped: Sequence[Shipped], field: str) -> None:
             load_source(file, field)
 
 
+def forget(reference: str) -> None:
+    """Takes back the import of a module, which the next one then runs anew."""
+    parts = split_reference(reference)
+    if parts.is_file:
+        path = real_path(parts.module)
+        _LOADED.pop(path, None)
+        sys.modules.pop(module_name(path), None)
+    else:
+        sys.modules.pop(parts.module, None)
+
+
+def is_loaded(reference: str) -> bool:
+    """Whether the module of a reference has been imported already."""
+    parts = split_reference(reference)
+    name = module_name(real_path(parts.module)) if parts.is_file else parts.module
+    return name in sys.modules
+
+
+def explain(error: Exception, field: str, entry: str, function: Any = None) -> InputError:
+    """What a user's function did wrong when it was called, and in which line, as one line.
+
+    Args:
+      error: what it raised.
+      field: the configuration field that chose it.
+      entry: its name there.
+      function: the function, whose place is named where no line of it was reached.
+    """
+    frames = [frame for frame in _frames(error) if frame[0] in _LOADED]
+    frames = frames or [frame for frame in _frames(error) if not _is_installed(frame[0])]
+    code = getattr(function, "__code__", None)
+    if not frames and code is not None:
+        frames = [(code.co_filename, code.co_firstlineno)]
+    where = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
+    return InputError(field, f"{entry!r} raised {_words(error)}{where}; correct it")
+
+
+def _is_installed(path: str) -> bool:
+    """Whether a file is the package's own, or of another one that is installed."""
+    package = os.path.dirname(__file__)
+    return path.startswith(package + os.sep) or "site-packages" in path
+
+
 def load_source(file: LoadedFile, field: str) -> types.ModuleType:
     """Loads a file from a given source, whatever the disk holds.
 
@@ -312,11 +354,7 @@ def _guarded(run: Callable[[], Any], field: str, module: str) -> Any:
 
 def _import_error(error: BaseException, field: str, module: str) -> InputError:
     """What went wrong while a module was imported, and in which line."""
-    frames = [
-        (frame.filename, frame.lineno)
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and not frame.filename.startswith("<frozen ")
-    ]
+    frames = _frames(error)
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         frames.append((error.filename, error.lineno))
     own = [frame for frame in frames if frame[0] == module]
@@ -324,11 +362,25 @@ def _import_error(error: BaseException, field: str, module: str) -> InputError:
     if own or frames:
         file, line = (own or frames)[-1]
         where = f"{file}, line {line}"
-    words = escape_control(" ".join(str(error).split()))
-    message = f"{where}: {type(error).__name__}: {words:.300}".rstrip(": ")
+    message = f"{where}: {_words(error)}"
     if own and frames[-1] != own[-1]:
         message += f" (in {frames[-1][0]}, line {frames[-1][1]})"
     return InputError(field, f"{message}; {_remedy(error, module)}")
+
+
+def _frames(error: BaseException) -> list[tuple[str, int | None]]:
+    """File and line of each call that led to an error, but for those of the import machinery."""
+    return [
+        (frame.filename, frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and not frame.filename.startswith("<frozen ")
+    ]
+
+
+def _words(error: BaseException) -> str:
+    """An error as one line."""
+    words = escape_control(" ".join(str(error).split()))
+    return f"{type(error).__name__}: {words:.300}".rstrip(": ")
 
 
 def _remedy(error: BaseException, module: str) -> str:

@@ -14,10 +14,13 @@ from ccpo_jax.data.loading import check_names, join, load, load_many
 from ccpo_jax.data.problems import Dataset, Problem, describe_dropped
 from ccpo_jax.data.rows import from_rows
 from ccpo_jax.data.splits import decontaminate, split_heldout
+from ccpo_jax.data.synthetic import TASKS, VIEWS
 from ccpo_jax.data.whole_set import parse_row
 
 __all__ = [
     "DATASETS",
+    "TASKS",
+    "VIEWS",
     "Dataset",
     "Problem",
     "Row",

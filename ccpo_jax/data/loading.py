@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from ccpo_jax.data.problems import Dataset, Problem, drop_repeated_questions
 from ccpo_jax.data.rows import problems_of
 from ccpo_jax.data.sources import open_source
-from ccpo_jax.data.synthetic import SPLITS, TASKS, VIEWS
+from ccpo_jax.data.synthetic import OWN_TASKS, SPLITS, TASKS, VIEWS
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import path_exists
+from ccpo_jax.references import explain
 
 _SYNTHETIC_PREFIX = "synthetic/"
 
@@ -135,7 +136,25 @@ def _generate(name: str, size: int | None, seed: int, field: str) -> Dataset:
 
     size = _SYNTHETIC_SIZE[split] if size is None else size
     problems = []
-    for number, (question, gold) in enumerate(TASKS[task](split, size, seed)):
+    for number, (question, gold) in enumerate(_pairs(task, split, size, seed, field)):
         views = VIEWS[task](question) if task in VIEWS else ()
         problems.append(Problem(f"{name}/{number}", question, gold, "exact", views=views))
     return Dataset(name, tuple(problems), {})
+
+
+def _pairs(task: str, split: str, size: int, seed: int, field: str) -> list[tuple[str, str]]:
+    """The questions and golds of a synthetic set; those of a plugin's task are checked."""
+    if task in OWN_TASKS:
+        return TASKS[task](split, size, seed)
+    try:
+        pairs = TASKS[task](split, size, seed)
+    except Exception as error:
+        raise explain(error, field, f"synthetic/{task}", TASKS[task]) from error
+    texts = [text for pair in pairs if isinstance(pair, tuple) and len(pair) == 2 for text in pair]
+    if not pairs or len(texts) != 2 * len(pairs) or not all(isinstance(t, str) for t in texts):
+        raise InputError(
+            field,
+            f"synthetic/{task} returned {pairs!r:.80}; it has to return a list of (question, "
+            "gold), both text",
+        )
+    return pairs

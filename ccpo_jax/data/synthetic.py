@@ -112,5 +112,8 @@ TASKS: dict[str, Callable[[str, int, int], list[tuple[str, str]]]] = {
     "parts": functools.partial(chain_sum, terms=(4, 6)),
 }
 
+# The package's own; a plugin may add others.
+OWN_TASKS = tuple(TASKS)
+
 # Tasks whose agents see different texts: question -> one text per agent.
 VIEWS: dict[str, Callable[[str], tuple[str, ...]]] = {"parts": hide_last_term}

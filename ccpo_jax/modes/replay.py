@@ -13,6 +13,7 @@ from ccpo_jax.learner.replay import NonFinite, SavedBatch, load_batch, locate_no
 from ccpo_jax.learner.update import TrainState
 from ccpo_jax.modes.restore import require_checkpoints
 from ccpo_jax.rollout import Team
+from ccpo_jax.train import plugins
 from ccpo_jax.train.build import Run, build
 from ccpo_jax.train.step import initial_state
 from ccpo_jax.workdir import Checkpoints, load_config, open_checkpoints
@@ -64,7 +65,7 @@ def replay(file: str | pathlib.Path) -> Replayed:
     workdir = str(path.resolve().parents[1])
     require_checkpoints(workdir)
     with as_input_error():
-        run = build(load_config(workdir, {}))
+        run = build(load_config(workdir, {}, combine=plugins.combine))
         with open_checkpoints(workdir, read_only=True) as checkpoints:
             step = _nearest_checkpoint(checkpoints, batch.step)
             _, state = checkpoints.restore(initial_state(run), step=step)

@@ -15,11 +15,12 @@ from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.update import AdamW, LossConfig, PackingConfig, UpdateConfig
 from ccpo_jax.rl.credit import CREDITS, make_credit
-from ccpo_jax.rl.losses import LOSSES
+from ccpo_jax.rl.losses import LOSSES, batch_totals
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks
 from ccpo_jax.rl.types import CreditEstimator, Outcome
 from ccpo_jax.rollout import Team
 from ccpo_jax.sampler import SamplingParams
+from ccpo_jax.train import plugins
 from ccpo_jax.train.advantage import BASELINES, Advantage
 from ccpo_jax.train.evaluate import EvalConfig
 from ccpo_jax.train.load import (
@@ -117,6 +118,8 @@ class Run:
     def verifier_pool(self) -> VerifierPool:
         """Starts the processes that check its answers. A context manager."""
         options: dict[str, Any] = {"functions": self.functions} if self.functions else {}
+        if self.config is not None:
+            options["plugins"] = plugins.verifier_plugins(self.config.plugins)
         return VerifierPool(**vars(self.verifier), **options)
 
     @property
@@ -146,20 +149,14 @@ def build(
     Raises:
       InputError: one line that names the field, what was received and what to type instead.
     """
-    config = table.parse(config)
+    config = table.parse(plugins.combine(config, {}))
     check_objects(config, parts)
     topology = parts.topology or make_topology(config)
     credit = make_run_credit(config, topology, parts)
     loss = make_loss(config)
     advantage = make_advantage(config, credit)
-    check_shapes(
-        credit,
-        advantage,
-        loss,
-        topology,
-        batch_size=config.batch_size,
-        group_size=config.group_size,
-    )
+    check_credit(config, credit, advantage, topology)
+    check_loss(config, loss)
     words = team_words(config, topology, ratings=credit.needs.ratings, own=parts.prompts)
     layout = make_run_layout(config, devices)
     rollout = make_rollout(config, layout)
@@ -243,24 +240,34 @@ def make_topology(config: Config) -> Topology:
     """The team's topology."""
     constructor = _lookup(TOPOLOGIES, config.topology, "topology")
     known = config.topology in table.TOPOLOGIES
-    return constructor(**_arguments(config, "team", None if known else constructor))
+    arguments = _arguments(config, "team", None if known else constructor)
+    with plugins.outside_errors("topology", config.topology, known):
+        topology = constructor(**arguments)
+    if not isinstance(topology, Topology):
+        raise InputError(
+            "topology",
+            f"the function of {config.topology!r} returned {type(topology).__name__}; return a "
+            "ccpo_jax.Topology",
+        )
+    return topology
 
 
 def make_run_credit(config: Config, topology: Topology, parts: Parts = NO_PARTS) -> CreditEstimator:
     """The credit estimator."""
-    if parts.credit is not None:
-        return _check_credit(parts.credit(topology))
     name = config.credit.name
-    constructor = None if name in table.CREDITS else CREDITS.get(name)
-    arguments = _arguments(config, "credit", constructor, without=_ROLLOUT_FIELDS)
-    return make_credit(name, topology, **arguments)
-
-
-def _check_credit(credit: Any) -> CreditEstimator:
+    known = name in table.CREDITS
+    with plugins.outside_errors("credit.name", name, known):
+        if parts.credit is not None:
+            credit = parts.credit(topology)
+        else:
+            constructor = None if known else CREDITS.get(name)
+            arguments = _arguments(config, "credit", constructor, without=_ROLLOUT_FIELDS)
+            credit = make_credit(name, topology, **arguments)
     if not isinstance(credit, CreditEstimator):
         raise InputError(
-            "credit",
-            f"the function returned {type(credit).__name__}; return a ccpo_jax.CreditEstimator",
+            "credit" if parts.credit is not None else "credit.name",
+            f"the function of {name!r} returned {type(credit).__name__}; return a "
+            "ccpo_jax.CreditEstimator",
         )
     return credit
 
@@ -402,40 +409,66 @@ def make_schedule(config: Config, topology: Topology) -> Schedule:
 # --- checks and arguments -------------------------------------------------------------------------
 
 
-def check_shapes(
-    credit: CreditEstimator,
-    advantage: Advantage,
-    loss: LossConfig,
-    topology: Topology,
-    *,
-    batch_size: int,
-    group_size: int,
+def check_credit(
+    config: Config, credit: CreditEstimator, advantage: Advantage, topology: Topology
 ) -> None:
-    """Traces credit, advantage and loss at the run's sizes without computing, so that what they
-    refuse shows here.
+    """Traces credit and advantage at the run's sizes without computing, so that what they refuse
+    shows here.
+
+    Raises:
+      InputError: they refuse the run, or a credit from outside is not one per agent and sample.
     """
     masks = agent_masks(topology.num_agents, masked_worlds(credit, topology))
     worlds, agents = masks.shape
-    samples = group_size * credit.needs.answers_per_text ** (agents - 1)
-    shape = (worlds, batch_size, samples)
-
-    def abstract(*shape: int, dtype: Any = jnp.float32) -> Any:
-        return jax.ShapeDtypeStruct(shape, dtype)
-
+    samples = config.group_size * credit.needs.answers_per_text ** (agents - 1)
+    shape = (worlds, config.batch_size, samples)
     outcome = Outcome(
-        reward=abstract(*shape),
-        correct=abstract(*shape, agents),
-        answer_id=abstract(*shape, agents, dtype=jnp.int32),
-        agent_mask=abstract(*masks.shape, dtype=jnp.bool),
-        shares=abstract(agents, *shape[1:], 2) if credit.needs.ratings else None,
-        surprisal=abstract(agents, *shape[1:]),
+        reward=_abstract(*shape),
+        correct=_abstract(*shape, agents),
+        answer_id=_abstract(*shape, agents, dtype=jnp.int32),
+        agent_mask=_abstract(*masks.shape, dtype=jnp.bool),
+        shares=_abstract(agents, *shape[1:], 2) if credit.needs.ratings else None,
+        surprisal=_abstract(agents, *shape[1:]),
     )
-    value, _ = jax.eval_shape(credit.update, jax.eval_shape(credit.init), outcome)
+    name = config.credit.name
+    with plugins.outside_errors("credit.name", name, name in table.CREDITS):
+        value, _ = jax.eval_shape(credit.update, jax.eval_shape(credit.init), outcome)
+    expected = (agents, *shape[1:])
+    received = getattr(value, "shape", None)
+    if received != expected:
+        raise InputError(
+            "credit.name",
+            f"{name!r} returns credit of shape {received}; it has to be [agents, prompts, "
+            f"samples], here {expected}",
+        )
     jax.eval_shape(advantage, value, outcome.surprisal)
 
-    logprobs = abstract(1, 1)
-    mask = abstract(1, 1, dtype=jnp.bool)
-    jax.eval_shape(loss.function, logprobs, logprobs, abstract(1), mask)
+
+def check_loss(config: Config, loss: LossConfig) -> None:
+    """Traces the loss without computing, so that what it refuses shows here.
+
+    Raises:
+      InputError: it refuses the run, or one from outside returns something else than a loss.
+    """
+    logprobs = _abstract(2, 3)
+    mask = _abstract(2, 3, dtype=jnp.bool)
+    totals = jax.eval_shape(batch_totals, _abstract(2), mask)
+    name = config.loss.name
+    with plugins.outside_errors("loss.name", name, name in table.LOSSES):
+        value, metrics = jax.eval_shape(
+            loss.function, logprobs, logprobs, _abstract(2), mask, totals=totals
+        )
+    shapes = [getattr(x, "shape", None) for x in jax.tree.leaves((value, metrics))]
+    if not isinstance(metrics, dict) or set(shapes) != {()}:
+        raise InputError(
+            "loss.name",
+            f"{name!r} returns numbers of shapes {shapes}; it has to return a loss of shape () and "
+            "a dict of metrics of shape ()",
+        )
+
+
+def _abstract(*shape: int, dtype: Any = jnp.float32) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def _check_batch_sizes(config: Config, shards: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ccpo_jax import data
-from ccpo_jax.config import OBJECT, Config, check, combine, flatten, get, objects_in
+from ccpo_jax.config import OBJECT, Config, check, flatten, get, objects_in
 from ccpo_jax.errors import InputError
 from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.presets.base import base
@@ -16,6 +16,7 @@ from ccpo_jax.rl.types import CreditEstimator, Policy
 from ccpo_jax.rollout.prompts import RolePrompt, TextCodec
 from ccpo_jax.rollout.role_files import Words, parse_words
 from ccpo_jax.rollout.role_prompts import PROMPTS
+from ccpo_jax.train import plugins
 from ccpo_jax.train.words import apply_file, apply_format
 
 # The argument of `Trainer` that gives the object, of each field that can name one.
@@ -191,7 +192,7 @@ def resolve(
     typed = {**fields, **typed}
     if start is not saved:
         start = _own_problems(start, typed, given)
-    made = combine(start, typed)
+    made = plugins.combine(start, typed)
     check(made, typed)
     made = apply_format(made, given.format, typed) if given.format else apply_file(made, typed)
     check_objects(made, given)

@@ -3,7 +3,7 @@
 import json
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ccpo_jax.config import (
@@ -102,12 +102,16 @@ def saved_config(workdir: str) -> Config | None:
     return _read_config(path) if path.exists() else None
 
 
-def load_config(workdir: str, typed: Mapping[str, Any]) -> Config:
+def load_config(
+    workdir: str, typed: Mapping[str, Any], *, combine: Callable[..., Config] = combine
+) -> Config:
     """The configuration of the run in `workdir`, changed by the fields typed on the command line.
 
     Args:
       workdir: of a run.
       typed: dotted name -> value.
+      combine: makes the configuration, as `config.combine` does; that of `train.plugins` loads its
+        plugins.
 
     Raises:
       InputError: no run there, a damaged config.json, or a typed field on which the run's

@@ -9,7 +9,7 @@ import pytest
 from ccpo_jax import Outcome, make_credit
 from ccpo_jax.config import from_flat
 from ccpo_jax.rl.topology import debate, dyad, voting
-from ccpo_jax.train.build import check_shapes, make_advantage, make_loss, make_run_credit
+from ccpo_jax.train.build import check_credit, make_advantage, make_run_credit
 from ccpo_jax.train.worlds import credit_of_step, masked_worlds
 from tests.support.outcomes import FITS, outcome_for
 
@@ -22,10 +22,10 @@ per_pair = pytest.mark.parametrize(
 @per_pair
 def test_a_run_can_choose_it(name, team):
     """By --config.credit.name, with the defaults of the configuration: `build` checks shapes before anything is loaded."""
-    config = from_flat({"credit.name": name})
+    config = from_flat({"credit.name": name, "batch_size": 2, "group_size": 4})
     estimator = make_run_credit(config, team)
     advantage = make_advantage(config, estimator)
-    check_shapes(estimator, advantage, make_loss(config), team, batch_size=2, group_size=4)
+    check_credit(config, estimator, advantage, team)
 
 
 def test_masked_worlds_are_decoded_where_they_are_free_or_read():
