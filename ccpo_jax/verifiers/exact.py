@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from ccpo_jax.verifiers.extraction import Mark, own_text, revised_answer
 from ccpo_jax.verifiers.types import Context
@@ -36,15 +37,37 @@ def extract_exact(text: str, context: Context) -> str | None:
     as no answer: in a vote they abstain.
     """
     text, marks = own_text(text)
+    if marks:
+        answer = _last_marked(text, marks)
+    else:
+        answer = _without_markup(text.strip().rpartition("\n")[2])
+    return None if not answer or _UNSURE.fullmatch(answer) else answer
+
+
+def marked_answer(text: str) -> tuple[bool, str | None]:
+    """Whether a text marks an answer, and which one: None where it says that it has none, as a text
+    of "I don't know" alone does.
+
+    Example:
+      >>> marked_answer("So the answer is **Paris**."), marked_answer("Paris it is")
+      ((True, 'Paris'), (False, None))
+    """
+    text, marks = own_text(text)
+    if not marks:
+        return _UNSURE.fullmatch(text.strip()) is not None, None
+    answer = _last_marked(text, marks)
+    return True, None if not answer or _UNSURE.fullmatch(answer) else answer
+
+
+def _last_marked(text: str, marks: Sequence[Mark]) -> str:
+    """What the last mark marks, "" where there is none."""
     answer = ""
     for mark in reversed(marks):
         revised = revised_answer(text, mark)
         answer = _marked(text, mark) if revised is None else revised
         if answer or revised is not None:
             break
-    if not marks:
-        answer = _without_markup(text.strip().rpartition("\n")[2])
-    return None if not answer or _UNSURE.fullmatch(answer) else answer
+    return answer
 
 
 def _marked(text: str, mark: Mark) -> str:

@@ -1,9 +1,15 @@
 """The unit of work of a verifier process: one gold and the distinct texts that answer it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
+from ccpo_jax.verifiers.functions import (
+    FunctionJob,
+    ShippedFunction,
+    install,
+    steps_of_function,
+)
 from ccpo_jax.verifiers.reasoning import strip_reasoning
 from ccpo_jax.verifiers.registry import get_verifier
 from ccpo_jax.verifiers.steps import EXTRACT_ALL, SLOW, Job, Judged, Record, steps_of
@@ -53,6 +59,11 @@ def prepare() -> None:
     import math_verify  # noqa: F401
 
 
+def setup(shipped: Sequence[ShippedFunction]) -> None:
+    """Loads the user's functions in a verifier process, see `ProcessPool`."""
+    install(shipped)
+
+
 def make_job(item: Item, max_chars: int) -> Job:
     """The job of an item: the ends of its texts, each distinct one once."""
     ends = dict.fromkeys(_end_of(text, max_chars) for text in item.texts)
@@ -67,8 +78,9 @@ def _end_of(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else strip_reasoning(text)[-max_chars:]
 
 
-def verify_job(job: Job, done: Sequence[Record | StepFailure]) -> Iterator[Record]:
-    """Takes the steps of a job, see `steps_of`: the function that verifier processes run.
+def verify_job(job: Job | FunctionJob, done: Sequence[Any]) -> Iterator[Any]:
+    """Takes the steps of a job, see `steps_of` and `steps_of_function`: the function that verifier
+    processes run.
 
     Args:
       job: what to verify.
@@ -77,7 +89,8 @@ def verify_job(job: Job, done: Sequence[Record | StepFailure]) -> Iterator[Recor
     Yields:
       The records that `done` lacks.
     """
-    steps = steps_of(job)
+    steps: Generator[Callable[[], Any], Any, Any]
+    steps = steps_of(job) if isinstance(job, Job) else steps_of_function(job)
     try:
         step = next(steps)
         for record in done:

@@ -22,7 +22,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.references import Shipped, ship
+from ccpo_jax.references import ship
 from ccpo_jax.verifiers.worker import (
     CRASHED,
     TIMED_OUT,
@@ -76,6 +76,7 @@ class ProcessPool:
         wall_limit: float | None = None,
         start_limit: float = 120.0,
         plugins: Sequence[str] = (),
+        setup: Any = None,
     ):
         """Starts the processes and returns at once.
 
@@ -91,6 +92,7 @@ class ProcessPool:
           start_limit: seconds within which a process must have started.
           plugins: files and modules, see `references`, that this process and then every worker
             imports, before the memory limit holds. What a file holds now is what all workers get.
+          setup: what each worker then calls its module's function `setup` with; None = it does not.
 
         Raises:
           InputError: if `workers` is below 1, `time_limit` is not positive, or a plugin cannot be
@@ -106,8 +108,9 @@ class ProcessPool:
         self._wall_limit = 60.0 + 12.0 * time_limit if wall_limit is None else wall_limit
         self._start_limit = start_limit
         self._failed_starts = 0
-        self._plugins = ship(plugins, "plugins")
-        self._workers = [_Worker(self._arguments, self._plugins) for _ in range(workers)]
+        # Every worker reads the same bytes, also one that replaces another.
+        self._sent = pickle.dumps(ship(plugins, "plugins")) + pickle.dumps(setup)
+        self._workers = [_Worker(self._arguments, self._sent) for _ in range(workers)]
 
     def run(
         self,
@@ -240,19 +243,19 @@ class ProcessPool:
                 f"a worker could not start (exit status {status}); its own message is on stderr"
             )
 
-        self._workers[self._workers.index(worker)] = _Worker(self._arguments, self._plugins)
+        self._workers[self._workers.index(worker)] = _Worker(self._arguments, self._sent)
         return TIMED_OUT if worker.is_stalled else CRASHED
 
 
 class _Worker:
     """A process, the parent's end of its pipe, and its jobs in the order in which it runs them."""
 
-    def __init__(self, arguments: Sequence[str], plugins: Sequence[Shipped]):
+    def __init__(self, arguments: Sequence[str], user_code: bytes):
         self.connection, child_end = Pipe()
         with tempfile.TemporaryFile() as shared, tempfile.TemporaryFile() as sent:
             shared.truncate(Progress.size)
             self._progress = Progress(shared.fileno())
-            pickle.dump(tuple(plugins), sent)
+            sent.write(user_code)
             sent.seek(0)
             self._start(arguments, child_end.fileno(), shared.fileno(), sent.fileno())
         child_end.close()

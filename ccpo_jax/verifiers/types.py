@@ -1,10 +1,12 @@
 """Records that verifiers take and return."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ccpo_jax.scores import is_solved
+
 # Why a text has no verdict; the last one counts golds and not texts.
-FAILURES = ("no_answer", "failed", "timed_out", "crashed", "gold_unparsed")
+FAILURES = ("no_answer", "no_score", "failed", "timed_out", "crashed", "gold_unparsed")
 
 
 class Context(NamedTuple):
@@ -17,12 +19,14 @@ class Context(NamedTuple):
       extraction: "strict": an answer has to be marked as one; "lenient": else the last expression
         or number of the text counts.
       evaluated: a number is asked for, so a set-up that is not worked out, 7 - 4, is not right.
+      history: (speaker, text) of the turns before the question; () = there are none.
     """
 
     question: str = ""
     options: tuple[str, ...] = ()
     extraction: str = "strict"
     evaluated: bool = False
+    history: tuple[tuple[str, str], ...] = ()
 
 
 # Nothing is known but the gold and the text, and the defaults hold.
@@ -72,6 +76,22 @@ class Item(NamedTuple):
     row: Mapping[str, Any] = NO_ROW
 
 
+class Note(NamedTuple):
+    """What somebody should be told about a user's function.
+
+    Attributes:
+      part: the function's label.
+      kind: "failed", "timed_out", "crashed", "out_of_range" or "printed".
+      summary: one line, the same for all notes that need to be shown once.
+      details: a traceback or what was printed; "" = there are none.
+    """
+
+    part: str
+    kind: str
+    summary: str
+    details: str = ""
+
+
 class Graded(NamedTuple):
     """Verdicts on the texts of one item, in the order of the texts.
 
@@ -85,9 +105,11 @@ class Graded(NamedTuple):
         error".
       gold_failure: None, or why the gold could not be parsed; answers were then compared with it as
         text.
-      counts: for each of `FAILURES` the number of texts; for "gold_unparsed" 0 or 1.
+      counts: for each of `FAILURES` the number of texts; for "gold_unparsed" 0 or 1; for
+        "failed/<part>" those on which this function of the user's failed.
       parts: name -> what this part of the verifier gave each text, as it gave it; None where it
         gave nothing. {} where the score has no parts.
+      notes: about the user's functions.
     """
 
     scores: list[float]
@@ -97,8 +119,9 @@ class Graded(NamedTuple):
     gold_failure: str | None
     counts: dict[str, int]
     parts: dict[str, list[float | None]]
+    notes: Sequence[Note] = ()
 
     @property
     def correct(self) -> list[bool]:
         """Whether each text answers the problem in full: its score is 1."""
-        return [score == 1 for score in self.scores]
+        return [is_solved(score) for score in self.scores]

@@ -6,6 +6,7 @@ a killed step costs milliseconds and not a new start.
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import mmap
@@ -17,6 +18,7 @@ import struct
 import sys
 import time
 import traceback
+import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -33,6 +35,10 @@ _ORPHAN_SECONDS = 2.0
 
 # Records are sent together when so many seconds have passed or the job is finished.
 _FLUSH_SECONDS = 0.005
+
+# Linux: orphans become children of the process that says so.
+_PR_SET_CHILD_SUBREAPER = 36
+_MOST_GENERATIONS = 1000
 
 # A job and how many records it has: where a worker was when it died.
 _PROGRESS = struct.Struct("qq")
@@ -129,9 +135,10 @@ def worker_main() -> None:
     prepare = getattr(module, "prepare", None)
     with os.fdopen(plugins_descriptor, "rb") as file:
         plugins = pickle.load(file)
+        setup_argument = pickle.load(file)
     connection = Connection(descriptor)
     try:
-        own_memory = _import_plugins(plugins)
+        own_memory = _load_user_code(module, plugins, setup_argument)
     except InputError as error:
         connection.send(Message("failed", -1, str(error)))
         return
@@ -154,18 +161,23 @@ def worker_main() -> None:
                 gc.freeze()
 
 
-def _import_plugins(plugins: Sequence[Shipped]) -> int:
+def _load_user_code(
+    module: types.ModuleType, plugins: Sequence[Shipped], setup_argument: Any
+) -> int:
     """Imports what a user's verifiers are in, and returns the address space that it takes.
 
     A library such as jax maps gigabytes that no step uses: they do not count.
 
     Raises:
-      InputError: one cannot be imported.
+      InputError: one cannot be imported, or the module's setup refuses what it got.
     """
-    if not plugins:
+    if not plugins and setup_argument is None:
         return 0
+    _adopt_orphans()
     before = _address_space()
     receive(plugins, "plugins")
+    if setup_argument is not None:
+        module.setup(setup_argument)
     return max(0, _address_space() - before)
 
 
@@ -176,6 +188,28 @@ def _address_space() -> int:
             return int(file.read().split()[0]) * resource.getpagesize()
     except OSError:
         return 0
+
+
+def _adopt_orphans() -> None:
+    """Makes what steps fork a child of this process once their parent is dead (Linux only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _kill_children() -> None:
+    """Kills what a dead step has forked, and what that has forked in turn."""
+    for _ in range(_MOST_GENERATIONS):
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+                children = [int(pid) for pid in file.read().split()]
+        except OSError:
+            return
+        if not children:
+            return
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def _serve_in_a_fork(
@@ -212,6 +246,7 @@ def _serve_in_a_fork(
     signal.setitimer(signal.ITIMER_REAL, _ORPHAN_SECONDS, _ORPHAN_SECONDS)
     _, status = os.waitpid(runner, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
+    _kill_children()
 
     exit_status = os.waitstatus_to_exitcode(status)
     if exit_status in (0, -signal.SIGKILL):
@@ -249,6 +284,7 @@ def _run_job(
     connection: Connection, function: Function, progress: Progress, task: Task, time_limit: float
 ) -> None:
     """Takes the steps of a job, each under the kill timer, and sends their records."""
+    own_pid = os.getpid()
     records = list(task.done)
     num_sent = len(records)
     last_flush = time.monotonic()
@@ -266,6 +302,9 @@ def _run_job(
         except StopIteration:
             break
         finally:
+            if os.getpid() != own_pid:
+                # A step has forked, and this is the child: one process speaks for the job.
+                os._exit(0)
             # Off while sending: a message must not be cut in two.
             signal.setitimer(signal.ITIMER_PROF, 0)
 
