@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import (
+    OBJECT,
     Condition,
     Field,
     as_text,
@@ -36,9 +37,6 @@ from ccpo_jax.fields import (
 TOPOLOGIES = ("solo", "dyad", "voting", "chain", "debate", "graph")
 LOSSES = ("grpo", "gspo", "reinforce_pp")
 RULES = ("default", "replicated_decode")
-
-# Begins the name of what a Python program gave as an object; it has settings of its own.
-OBJECT = "object:"
 
 
 def is_object(name: Any) -> bool:

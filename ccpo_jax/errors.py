@@ -22,6 +22,10 @@ class InputError(ValueError):
         self.field = field
 
 
+class RewardError(RuntimeError):
+    """A reward function of the user's failed; one line."""
+
+
 @contextlib.contextmanager
 def as_input_error() -> Iterator[None]:
     """Turns a ValueError or OSError of the checks at the border into an `InputError`.

@@ -20,6 +20,9 @@ ON_RESUME: dict[OnResume, str] = {
     "fixed": "with `allow_changes`; not by other modes",
 }
 
+# Begins the value of a field where a Python program gives an object in place of a name.
+OBJECT = "object:"
+
 # Longer text cannot be a list of names or numbers.
 _LONGEST_LIST = 10_000
 # Parts between commas that may be one file's name.

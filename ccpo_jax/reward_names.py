@@ -8,6 +8,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from ccpo_jax.errors import InputError
+from ccpo_jax.fields import OBJECT
 from ccpo_jax.references import real_path, split_reference
 
 # The verifier that each problem's data asks for.
@@ -40,9 +41,14 @@ class Term(NamedTuple):
     label: str
 
     @property
+    def is_object(self) -> bool:
+        """Whether it is a function that a Python program gives."""
+        return self.name.startswith(OBJECT)
+
+    @property
     def is_reference(self) -> bool:
         """Whether it is a function in a file or module."""
-        return ":" in self.name
+        return ":" in self.name and not self.is_object
 
 
 def parse_reward(text: str, field: str = "verifier.name") -> tuple[Term, ...]:
@@ -61,6 +67,9 @@ def parse_reward(text: str, field: str = "verifier.name") -> tuple[Term, ...]:
     """
     if len(text) > _LONGEST:
         raise InputError(field, f"{text[:40]!r}... is longer than {_LONGEST} characters")
+    if text.startswith(OBJECT):
+        label = re.sub(r"\W", "", text.removeprefix(OBJECT)) or "function"
+        return (Term(1.0, text, label),)
     pieces = _split_sum(text)
     if len(pieces) > _MOST_TERMS:
         raise InputError(field, f"a sum of {len(pieces)} terms; type at most {_MOST_TERMS}")
@@ -70,12 +79,12 @@ def parse_reward(text: str, field: str = "verifier.name") -> tuple[Term, ...]:
     for name, count in Counter(map(_identity, names)).items():
         if count > 1:
             raise InputError(
-                field, f"{name!r:.200} comes {count} times in the sum; type it once, with one weight"
+                field,
+                f"{name!r:.200} comes {count} times in the sum; type it once, with one weight",
             )
     labels = _labels(names, field)
     return tuple(
-        Term(weight, name, label)
-        for (weight, name), label in zip(weighted, labels, strict=True)
+        Term(weight, name, label) for (weight, name), label in zip(weighted, labels, strict=True)
     )
 
 
@@ -123,7 +132,9 @@ def _weight_and_name(piece: str, text: str, field: str) -> tuple[float, str]:
     """The weight of a term, 1 where it has none, and its name."""
     if not piece:
         where = "is empty" if not text.strip() else f"{text!r:.200} has an empty term"
-        raise InputError(field, f"{where}; type --config.{field}=auto, or 0.9*math + 0.1*FILE.py:NAME")
+        raise InputError(
+            field, f"{where}; type --config.{field}=auto, or 0.9*math + 0.1*FILE.py:NAME"
+        )
     weight = 1.0
     name = piece
     if "*" in piece and not _names_file(piece):
@@ -138,7 +149,9 @@ def _weight_and_name(piece: str, text: str, field: str) -> tuple[float, str]:
                 f"0.5*{name:.200}",
             ) from error
         if not math.isfinite(weight):
-            raise InputError(field, f"the weight {factor.strip()!r:.80} is not finite; type 0.5*{name:.200}")
+            raise InputError(
+                field, f"the weight {factor.strip()!r:.80} is not finite; type 0.5*{name:.200}"
+            )
     _check_name(name, field)
     return weight, name
 

@@ -21,6 +21,7 @@ FLOORS = [
     "conversation",
     "fields",
     "references",
+    "reward_names",
     "config",
     "presets",
     "rl",

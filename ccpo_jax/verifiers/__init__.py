@@ -9,6 +9,7 @@ limit for each answer. A worker imports this package, so it must load neither ja
 from ccpo_jax.verifiers.job import verify
 from ccpo_jax.verifiers.pool import VerifierPool
 from ccpo_jax.verifiers.registry import VERIFIERS, check_gold, get_verifier
+from ccpo_jax.verifiers.reward import needs_gold
 from ccpo_jax.verifiers.types import FAILURES, Context, Graded, Item, Verifier
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "VerifierPool",
     "check_gold",
     "get_verifier",
+    "needs_gold",
     "verify",
 ]

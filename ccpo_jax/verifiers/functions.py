@@ -45,8 +45,8 @@ class ShippedFunction(NamedTuple):
 # The functions of this process by the name that jobs call them.
 LOADED: dict[str, RewardFunction] = {}
 
-# What the functions of a worker print; None = in another process, where they may.
-_output: Output | None = None
+# What the functions of a worker print, one stream; in other processes there is none, and they may.
+_outputs: list[Output] = []
 
 # Functions whose output has been reported by this process.
 _reported: set[str] = set()
@@ -90,8 +90,7 @@ def ship_object(name: str, function: Any) -> ShippedFunction:
 
 def install(shipped: Sequence[ShippedFunction]) -> None:
     """Loads functions in a worker process, before any job."""
-    global _output
-    _output = capture_output()
+    _outputs.append(capture_output())
     for function in shipped:
         LOADED[function.name] = read_function(_received(function), function.name, _FIELD)
 
@@ -300,8 +299,8 @@ def _score(job: FunctionJob, texts: Sequence[str]) -> list[Scored]:
       MemoryError: the process has none left, see `steps`.
     """
     function = LOADED[job.name]
-    if _output is not None:
-        _output.clear()
+    for output in _outputs:
+        output.clear()
     try:
         returned = _call(function, pickle.loads(job.problem), texts)
         scored = [
@@ -403,9 +402,9 @@ def _user_traceback(error: BaseException) -> str:
 
 def _new_output(name: str) -> str:
     """What the function has printed, once in the life of this process."""
-    if _output is None or name in _reported:
+    if not _outputs or name in _reported:
         return ""
-    printed = _output.text()
+    printed = _outputs[0].text()
     if printed:
         _reported.add(name)
     return printed

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from ccpo_jax.data import Problem
-from ccpo_jax.devices.distributed import all_gather_objects, sync_errors
+from ccpo_jax.devices.distributed import all_gather_objects, is_main_process, sync_errors
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome
 from ccpo_jax.verifiers.pool import Begun, VerifierPool
-from ccpo_jax.verifiers.types import Context, Graded, Item
+from ccpo_jax.verifiers.types import Context, Graded, Item, Note
 
 
 class _Pending(NamedTuple):
@@ -49,8 +49,10 @@ class Grader:
         items = []
         for number in numbers:
             problem = self._problems[number]
-            context = Context(question=problem.question, options=problem.options)
-            items.append(Item(problem.verifier, problem.gold, texts[number], context))
+            context = Context(
+                question=problem.question, options=problem.options, history=problem.history
+            )
+            items.append(Item(problem.verifier, problem.gold, texts[number], context, problem.row))
 
         call = self._thread.submit(self._pool.begin, items)
         for index, number in enumerate(numbers):
@@ -67,6 +69,9 @@ class Grader:
           ``(outcome, counts, graded)``: the team's outcome in every world; the number of texts
           without a verdict by reason, one of `FAILURES`; and the verdicts on each problem's texts
           in the order of `submit`.
+
+        Raises:
+          RewardError: a function of the user's failed, and errors stop.
         """
         graded = self._all_verdicts()
 
@@ -101,5 +106,8 @@ class Grader:
         for number in range(len(self._problems)):
             # Problems were dealt out in turn, see `_own_problems`.
             index, process = divmod(number, len(by_process))
-            graded.append(Graded(*by_process[process][index]))
+            verdicts = Graded(*by_process[process][index])
+            graded.append(verdicts._replace(notes=[Note(*note) for note in verdicts.notes]))
+        # From the same verdicts, so that all processes stop, or none.
+        self._pool.report(graded, quiet=not is_main_process())
         return graded

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ccpo_jax.verifiers.functions import (
     FunctionJob,
@@ -15,6 +15,8 @@ from ccpo_jax.verifiers.registry import get_verifier
 from ccpo_jax.verifiers.steps import EXTRACT_ALL, SLOW, Job, Judged, Record, steps_of
 from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, NO_ROW, Context, Graded, Item
 from ccpo_jax.verifiers.worker import StepFailure
+
+T = TypeVar("T")
 
 
 def verify(
@@ -51,7 +53,7 @@ def verify(
     get_verifier(name)
     item = Item(name, gold, tuple(texts), context, row)
     job = make_job(item, max_chars)
-    return collect_records(item, list(verify_job(job, [])), max_chars)
+    return collect_records(item, job, list(verify_job(job, [])), max_chars)
 
 
 def prepare() -> None:
@@ -68,6 +70,11 @@ def make_job(item: Item, max_chars: int) -> Job:
     """The job of an item: the ends of its texts, each distinct one once."""
     ends = dict.fromkeys(_end_of(text, max_chars) for text in item.texts)
     return Job(item.verifier, item.gold, tuple(ends), item.context)
+
+
+def spoken_texts(item: Item, max_chars: int) -> list[str]:
+    """What the agents said, without what they marked as thought, for a function of the user's."""
+    return [strip_reasoning(text)[-max_chars:].strip() for text in item.texts]
 
 
 def _end_of(text: str, max_chars: int) -> str:
@@ -109,7 +116,7 @@ def slow_steps(job: Job, records: Sequence[Record | StepFailure]) -> list[int]:
     """The numbers of the steps that have to be repeated before the job can go on; often none."""
     if not any(isinstance(record, StepFailure) for record in records):
         return []
-    if _replay(job, records) is not None:
+    if replay(steps_of(job), records) is not None:
         return []
     return [
         number
@@ -118,10 +125,11 @@ def slow_steps(job: Job, records: Sequence[Record | StepFailure]) -> list[int]:
     ]
 
 
-def collect_records(item: Item, records: Sequence[Record | StepFailure], max_chars: int) -> Graded:
-    """Assigns what the records of an item's job say to the texts of the item."""
-    job = make_job(item, max_chars)
-    judged = _replay(job, records)
+def collect_records(
+    item: Item, job: Job, records: Sequence[Record | StepFailure], max_chars: int
+) -> Graded:
+    """Assigns what the records of a job say to the texts of its item."""
+    judged = replay(steps_of(job), records)
     assert judged is not None, "slow steps have not been repeated"
 
     number_of = {text: number for number, text in enumerate(job.texts)}
@@ -143,11 +151,10 @@ def collect_records(item: Item, records: Sequence[Record | StepFailure], max_cha
     )
 
 
-def _replay(job: Job, records: Sequence[Record | StepFailure]) -> Judged | None:
+def replay(steps: Generator[Any, Any, T], records: Sequence[Any]) -> T:
     """What the records of all steps of a job say, see `steps_of`. No step is taken again."""
-    steps = steps_of(job)
-    next(steps)
     try:
+        next(steps)
         for record in records:
             steps.send(record)
     except StopIteration as end:

@@ -137,9 +137,7 @@ def _read_parameters(
         call=value,
         kind=kind,
         positional=tuple("answer" if kind == "score" and n != "problem" else n for n in positional),
-        named=tuple(
-            p.name for p in fixed if p.kind in _BY_NAME and p.name not in positional
-        ),
+        named=tuple(p.name for p in fixed if p.kind in _BY_NAME and p.name not in positional),
         takes_all=kind == "trl" and any(p.kind is p.VAR_KEYWORD for p in parameters),
         columns=columns,
     )

@@ -72,9 +72,7 @@ def read_list(value: Any, count: int) -> list[Returned]:
       TypeError, ValueError: it is no list, or of another length.
     """
     if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__"):
-        raise TypeError(
-            f"returned {_shown(value)}; return a list with a score for each completion"
-        )
+        raise TypeError(f"returned {_shown(value)}; return a list with a score for each completion")
     if len(value) != count:
         raise ValueError(f"returned {len(value)} scores for {count} completions")
     return [Returned(None if score is None else as_number(score)) for score in value]

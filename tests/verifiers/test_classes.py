@@ -97,7 +97,7 @@ def judged(item):
         except Hang:
             records.append(StepFailure(TIMED_OUT))
         else:
-            return collect_records(item, records, MAX_CHARS)
+            return collect_records(item, job, records, MAX_CHARS)
 
 
 def partition(answer_id):

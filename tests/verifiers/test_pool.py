@@ -67,7 +67,7 @@ def test_gold_whose_check_hung_is_not_compared():
     job = make_job(item, 1000)
     records: list = [StepFailure(TIMED_OUT)]
     records += verify_job(job, records)
-    graded = collect_records(item, records, 1000)
+    graded = collect_records(item, job, records, 1000)
     assert graded.gold_failure == "timed_out"
     assert graded.correct == [False] * 3
     assert graded.answer_id == [0, 1, 0]
