@@ -28,7 +28,7 @@ from ccpo_jax.config import (
 )
 from ccpo_jax.devices import distributed
 from ccpo_jax.devices.distributed import print_main
-from ccpo_jax.errors import InputError, escape_control
+from ccpo_jax.errors import InputError, RewardError, escape_control
 from ccpo_jax.fields import expand_home
 from ccpo_jax.modes import replay
 from ccpo_jax.presets import PRESETS, load_preset
@@ -141,15 +141,16 @@ def exit_status(action: Callable[[], Any]) -> int:
     """Calls `action`; the one place that turns exceptions into a line and an exit status.
 
     Returns:
-      0; 2 after a mistake in the input, 1 after an update that was not finite, each with one line
-      on stderr; 130 after Ctrl-C. Other errors are bugs and keep their traceback.
+      0; 2 after a mistake in the input, 1 after an update that was not finite or a reward function
+      that failed, each with one line on stderr; 130 after Ctrl-C. Other errors are bugs and keep
+      their traceback.
     """
     try:
         action()
     except InputError as error:
         _print_error(error)
         return 2
-    except NonFiniteUpdateError as error:
+    except (NonFiniteUpdateError, RewardError) as error:
         _print_error(error)
         return 1
     except KeyboardInterrupt:

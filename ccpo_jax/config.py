@@ -29,6 +29,13 @@ from ccpo_jax.fields import (
     path_exists,
     table_row,
 )
+from ccpo_jax.reward_names import (
+    check_range,
+    may_be_fraction,
+    may_call_functions,
+    may_use_verifiers,
+    parse_reward,
+)
 
 # --- where a field has an effect ------------------------------------------------------------------
 
@@ -194,6 +201,21 @@ _OTHER_MODEL = Condition(
     "a model other than tiny", ("model",), lambda config: any(n != "tiny" for n in config.model)
 )
 _SYNTHETIC = Condition("a synthetic/... set in data.train", ("data.train",), _generates_problems)
+_FRACTIONS = Condition(
+    "a function of your own or a weighted sum in verifier.name",
+    ("verifier.name",),
+    lambda config: may_be_fraction(config.verifier.name),
+)
+_FUNCTIONS = Condition(
+    "a function of your own in verifier.name",
+    ("verifier.name",),
+    lambda config: may_call_functions(config.verifier.name),
+)
+_VERIFIERS = Condition(
+    "a verifier in verifier.name",
+    ("verifier.name",),
+    lambda config: may_use_verifiers(config.verifier.name),
+)
 _SEVERAL_UPDATES = Condition(
     "trainer.mini_batches above 1 (at 1 the ratio is 1)",
     ("trainer.mini_batches",),
@@ -620,11 +642,32 @@ class DataConfig:
 class VerifierConfig:
     """The processes that check answers."""
 
+    name: str = field(
+        "auto",
+        "what judges answers; auto = math or choice, by the data. A function of your own is "
+        "FILE.py:NAME or package.module:NAME, a weighted sum 0.9*math + 0.1*FILE.py:NAME",
+        choices=("auto", "math", "choice", "exact"),
+        extensible=True,
+    )
+    range: tuple[float, ...] = field(
+        (0.0, 1.0),
+        "the lowest and the highest score, LOW,HIGH, of functions and weighted sums; they count as "
+        "0 and 1",
+        applies=_FRACTIONS,
+    )
+    on_error: str = field(
+        "stop",
+        "what follows an exception in a function of your own: the run stops, or the text counts as "
+        "wrong and verifier/failed counts it",
+        choices=("stop", "skip"),
+        applies=_FUNCTIONS,
+        on_resume="free",
+    )
     workers: int = field(2, "worker processes", at_least=1, at_most=1000, on_resume="free")
     time_limit: float = field(
         5.0,
-        "seconds of computing for one answer, then its process is killed; many slow answers of one "
-        "batch get less",
+        "seconds of computing for one answer or one call of a function, then its process is "
+        "killed; many slow answers of one batch get less",
         above=0,
         at_most=86_400,
     )
@@ -633,9 +676,12 @@ class VerifierConfig:
         "what counts as an answer: what is marked as one, or else also the last expression or "
         "number of a text",
         choices=("strict", "lenient"),
+        applies=_VERIFIERS,
     )
     evaluated: bool = field(
-        False, "a number has to be worked out: where the gold is 3, 7 - 4 is not right"
+        False,
+        "a number has to be worked out: where the gold is 3, 7 - 4 is not right",
+        applies=_VERIFIERS,
     )
 
 
@@ -1113,6 +1159,8 @@ def check(config: Config, typed: Mapping[str, Any] | Collection[str] = ()) -> No
     for name, entry in FIELDS.items():
         check_value(entry, get(config, name))
     _check_lists(config)
+    parse_reward(config.verifier.name)
+    check_range(config.verifier.range)
     for name in FIELDS:
         was_typed = values.get(name) is not None
         if was_typed or get(config, name) != FIELDS[name].default:

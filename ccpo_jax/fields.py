@@ -104,7 +104,7 @@ class Field:
 
     Attributes:
       name: dotted, such as ``sample.temperature``.
-      kind: the type of its values: bool, int, float, str, or a tuple of int or str.
+      kind: the type of its values: bool, int, float, str, or a tuple of int, float or str.
       optional: whether None is a value of its own; it stands for `none_means`.
       default: the value of a run that does not set it.
       help: what it is, with its unit.
@@ -149,7 +149,7 @@ class Field:
         """Its type in words."""
         noun = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
         if self.is_list:
-            kind = "whole numbers" if self.element is int else "names"
+            kind = {int: "whole numbers", float: "numbers"}.get(self.element, "names")
             return f"a list of {kind}, separated by commas"
         return noun[self.kind]
 
@@ -283,6 +283,9 @@ def _as_list(entry: Field, value: Any) -> list:
     if len(value) > _LONGEST_LIST:
         raise _wrong_type(entry, value)
     text = value.strip()
+    if entry.element is float and text[:1] + text[-1:] in ("()", "[]"):
+        # A pair of numbers is often written so.
+        text = text[1:-1].strip()
     if not text:
         return []
     parts = _split_paths(text) if entry.is_path else [part.strip() for part in text.split(",")]
@@ -291,7 +294,7 @@ def _as_list(entry: Field, value: Any) -> list:
     if entry.element is str:
         return parts
     try:
-        return [int(part) for part in parts]
+        return [entry.element(part) for part in parts]
     except ValueError as error:
         raise _wrong_type(entry, value) from error
 

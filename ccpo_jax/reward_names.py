@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ccpo_jax.errors import InputError
@@ -31,8 +32,8 @@ class Term(NamedTuple):
 
     Attributes:
       weight: what its score is multiplied by.
-      name: `AUTO`, the name of a verifier or of a function given in Python, or a reference,
-        ``FILE.py:NAME`` or ``package.module:NAME``.
+      name: `AUTO`, the name of a verifier, a reference, ``FILE.py:NAME`` or
+        ``package.module:NAME``, or the name of a function that a Python program gives.
       label: the name of its metric; no two terms of a sum share one.
     """
 
@@ -67,9 +68,6 @@ def parse_reward(text: str, field: str = "verifier.name") -> tuple[Term, ...]:
     """
     if len(text) > _LONGEST:
         raise InputError(field, f"{text[:40]!r}... is longer than {_LONGEST} characters")
-    if text.startswith(OBJECT):
-        label = re.sub(r"\W", "", text.removeprefix(OBJECT)) or "function"
-        return (Term(1.0, text, label),)
     pieces = _split_sum(text)
     if len(pieces) > _MOST_TERMS:
         raise InputError(field, f"a sum of {len(pieces)} terms; type at most {_MOST_TERMS}")
@@ -93,11 +91,48 @@ def is_plain(terms: tuple[Term, ...]) -> bool:
     return len(terms) == 1 and terms[0].weight == 1
 
 
-def only_built_in(text: str) -> bool:
-    """Whether it is `AUTO` or a verifier of the package: scores are 0 and 1, and nothing of the
-    user's runs.
+def may_be_fraction(text: str) -> bool:
+    """Whether scores may be other than 0 and 1: it is no verifier of the package alone."""
+    return text.strip() not in (AUTO, *BUILT_IN)
+
+
+def may_call_functions(text: str) -> bool:
+    """Whether functions of the user's may be called. A name that the package does not know may be
+    one's.
     """
-    return text.strip() in (AUTO, *BUILT_IN)
+    names = _names(text)
+    return names is None or any(name not in (AUTO, *BUILT_IN) for name in names)
+
+
+def may_use_verifiers(text: str) -> bool:
+    """Whether a verifier may be used, and not functions of the user's alone."""
+    names = _names(text)
+    return names is None or any(":" not in name for name in names)
+
+
+def _names(text: str) -> list[str] | None:
+    """The names of the terms; None where they cannot be read."""
+    try:
+        return [term.name for term in parse_reward(text)]
+    except InputError:
+        return None
+
+
+def check_range(limits: Sequence[float]) -> tuple[float, float]:
+    """The lowest and the highest score of `verifier.range`.
+
+    Raises:
+      InputError: they are not two finite numbers in order.
+    """
+    numbers = tuple(limits)
+    if len(numbers) != 2 or not all(map(math.isfinite, numbers)) or numbers[0] >= numbers[1]:
+        shown = ",".join(f"{number:g}" for number in numbers)
+        raise InputError(
+            "verifier.range",
+            f"must be the lowest and the highest score, received {shown:.80}; type "
+            "--config.verifier.range=0,1",
+        )
+    return numbers
 
 
 def files_of(text: str) -> list[str]:

@@ -41,11 +41,11 @@ def accepted(name: str):
         value = VALUES[name]
     else:
         value = 0.25 if field.element is float else 8
-    return (value,) if field.is_list else value
+    return (value,) if field.is_list and not isinstance(value, tuple) else value
 
 
 # Where 8 or 0.25 is out of range.
-VALUES = {"loss.dual_clip": 3.0}
+VALUES = {"loss.dual_clip": 3.0, "verifier.range": (-1.0, 2.0)}
 
 # A run in which the field has an effect, besides the default run.
 NEEDED = {
@@ -68,6 +68,8 @@ NEEDED = {
     "loss.max_length": {"loss.normalize": "length"},
     "data.size": {"data.train": ("synthetic/dyad",)},
     "mesh.rules": {"mesh.model": 2},
+    "verifier.range": {"verifier.name": "my.py:score"},
+    "verifier.on_error": {"verifier.name": "my.py:score"},
 }
 # A run in which it has none.
 WITHOUT = {
@@ -111,6 +113,10 @@ WITHOUT = {
     "rollout_log.every": {"rollout_log.problems": 0},
     "revision": {"model": ("tiny",)},
     "thinking": {"model": ("tiny",)},
+    "verifier.range": {},
+    "verifier.on_error": {"verifier.name": "2*math"},
+    "verifier.extraction": {"verifier.name": "my.py:score"},
+    "verifier.evaluated": {"verifier.name": "my.py:score"},
 }
 
 

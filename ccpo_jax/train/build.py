@@ -36,6 +36,8 @@ from ccpo_jax.train.rollouts import RolloutConfig
 from ccpo_jax.train.words import apply_file, check_style, team_words
 from ccpo_jax.train.worlds import credit_of_step, masked_worlds
 from ccpo_jax.verifiers import VerifierPool
+from ccpo_jax.verifiers.grader import check_problems
+from ccpo_jax.verifiers.reward import load_reward
 
 # Fields of the credit section that configure the rollout rather than the estimator.
 _ROLLOUT_FIELDS = ("name", "rating_length", "solo_samples")
@@ -151,6 +153,7 @@ def build(
     """
     config = table.parse(plugins.combine(config, {}))
     check_objects(config, parts)
+    reward = load_reward(config.verifier.name, config.verifier.range, parts.functions)
     topology = parts.topology or make_topology(config)
     credit = make_run_credit(config, topology, parts)
     loss = make_loss(config)
@@ -163,6 +166,8 @@ def build(
     _check_batch_sizes(config, num_shards(rollout.sampling.sharding))
 
     problems, tests = load_problems(config, parts)
+    for dataset in (problems, *tests):
+        check_problems(reward, dataset.problems)
     team, model_configs, sources = load_team(
         config, topology, layout, words, ratings=credit.needs.ratings, parts=parts
     )

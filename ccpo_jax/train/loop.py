@@ -20,7 +20,7 @@ from ccpo_jax.devices.distributed import (
     print_main,
     sync_errors,
 )
-from ccpo_jax.errors import InputError, as_input_error
+from ccpo_jax.errors import InputError, RewardError, as_input_error
 from ccpo_jax.learner.update import TrainState
 from ccpo_jax.train.answers import Answered, answer_problems, sampling_of
 from ccpo_jax.train.build import Run, build, memory_fields
@@ -83,6 +83,8 @@ def train(
       InputError: one line about what is wrong with the configuration, a file or the workdir, or
         which field to lower where memory ran out.
       NonFiniteUpdateError: an update was not finite and ``trainer.not_finite`` is "stop".
+      RewardError: a reward function failed and ``verifier.on_error`` is "stop", or gave a score
+        outside ``verifier.range``.
       KeyboardInterrupt: Ctrl-C ended the run early. In either case all steps are saved.
     """
     stop = GracefulStop()
@@ -307,11 +309,15 @@ class Trainer:
             metrics: dict[str, float] = {}
             while self.step_count < self.run.loop.steps:
                 signal_name = first_nonempty(stop.signal_name)
-                if signal_name or self._guard.stop_reason:
+                if signal_name or self._guard.stop_reason or self._reward_error:
                     break
-                metrics = self._recorded_step()
+                try:
+                    metrics = self._recorded_step()
+                except RewardError as error:
+                    self._reward_error = error
                 stop.step_done()
-            if self.step_count == self.run.loop.steps and not self._guard.stop_reason:
+            is_stopped = bool(self._guard.stop_reason or self._reward_error)
+            if self.step_count == self.run.loop.steps and not is_stopped:
                 return self._finish(metrics)
             if self.step_count and self._checkpoints is not None:
                 self.save(metrics)
@@ -412,6 +418,7 @@ class Trainer:
         self._pool = resources.enter_context(run.verifier_pool())
         folder = None if self._workdir is None else pathlib.Path(self._workdir, "not_finite")
         self._guard = NonFiniteGuard(folder, topology.agent_roles, run.loop.not_finite)
+        self._reward_error: RewardError | None = None
 
     def _print_start(self) -> None:
         """Says where the run is written, and what its problems are."""
@@ -434,7 +441,11 @@ class Trainer:
         """
         metrics = self.step()
         if self._is_due(self.run.loop.eval_every):
-            metrics |= self._evaluate(heldout_set(self.run))
+            try:
+                metrics |= self._evaluate(heldout_set(self.run))
+            except RewardError as error:
+                # The step itself is done: it is written and saved.
+                self._reward_error = error
         if self._on_step is not None:
             self._on_step(metrics, self._batch)
         self._writer.write(self.step_count, metrics)
@@ -521,6 +532,8 @@ class Trainer:
                 f"{self._guard.stop_reason}; {saved}; --config.trainer.not_finite=skip "
                 "continues automatically"
             )
+        if self._reward_error is not None:
+            raise RewardError(f"{self._reward_error}; {saved}") from self._reward_error
         print_main(f"stopped by {signal_name}: {saved}", file=sys.stderr)
         if signal_name == "SIGINT":
             raise KeyboardInterrupt

@@ -181,7 +181,16 @@ class ScoredTogether(NamedTuple):
     texts: tuple[Scored, ...]
 
 
-Records = Scored | ScoredTogether | StepFailure
+class FunctionRecords(NamedTuple):
+    """What the records of a job say.
+
+    Attributes:
+      texts: what is known of each text, in the item's order.
+      together: "", or why the call with all texts failed and each text was called alone.
+    """
+
+    texts: list[Scored | StepFailure]
+    together: str
 
 
 def make_function_job(
@@ -259,26 +268,28 @@ def check_columns(name: str, function: RewardFunction, columns: Mapping[str, Any
 
 def steps_of_function(
     job: FunctionJob,
-) -> Generator[Callable[[], Scored | ScoredTogether], Any, list[Scored | StepFailure]]:
+) -> Generator[Callable[[], Scored | ScoredTogether], Any, FunctionRecords]:
     """The steps of a job, as `steps_of`: one for each text, or one for all.
 
     Where the call with all texts hangs or kills its process, each text is a call of its own: the
     others need not share its fate.
 
     Returns:
-      What is known of each text, in the item's order.
+      What the records say.
     """
+    failure = ""
     if job.together:
         texts = tuple(job.texts[number] for number in job.order)
         record = yield functools.partial(_score_together, job, texts)
         if isinstance(record, ScoredTogether):
-            return list(record.texts)
+            return FunctionRecords(list(record.texts), "")
+        failure = record.reason
 
     alone = []
     for text in job.texts:
         record = yield functools.partial(_score_alone, job, text)
         alone.append(record)
-    return [alone[number] for number in job.order]
+    return FunctionRecords([alone[number] for number in job.order], failure)
 
 
 # --- steps ----------------------------------------------------------------------------------------

@@ -13,7 +13,25 @@ from ccpo_jax.devices.distributed import all_gather_objects, is_main_process, sy
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome
 from ccpo_jax.verifiers.pool import Begun, VerifierPool
+from ccpo_jax.verifiers.reward import Reward, check_item
 from ccpo_jax.verifiers.types import Context, Graded, Item, Note
+
+
+def check_problems(reward: Reward, problems: Sequence[Problem]) -> None:
+    """Checks that problems have the columns that functions of the user's cannot do without.
+
+    Raises:
+      InputError: one lacks a column.
+    """
+    if any(function.columns for function in reward.functions.values()):
+        for problem in problems:
+            check_item(reward, _item(problem, ()))
+
+
+def _item(problem: Problem, texts: tuple[str, ...]) -> Item:
+    """Texts on a problem, with all that is known about it."""
+    context = Context(question=problem.question, options=problem.options, history=problem.history)
+    return Item(problem.verifier, problem.gold, texts, context, problem.row)
 
 
 class _Pending(NamedTuple):
@@ -46,14 +64,7 @@ class Grader:
             batch, are ignored.
         """
         numbers = [number for number in texts if number in self._own_problems]
-        items = []
-        for number in numbers:
-            problem = self._problems[number]
-            context = Context(
-                question=problem.question, options=problem.options, history=problem.history
-            )
-            items.append(Item(problem.verifier, problem.gold, texts[number], context, problem.row))
-
+        items = [_item(self._problems[number], texts[number]) for number in numbers]
         call = self._thread.submit(self._pool.begin, items)
         for index, number in enumerate(numbers):
             self._pending[number] = _Pending(call, index)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from ccpo_jax.errors import InputError
 from ccpo_jax.references import load_module
 from ccpo_jax.reward_names import AUTO
-from ccpo_jax.verifiers.functions import Scored, make_function_job, steps_of_function
+from ccpo_jax.verifiers.functions import FunctionRecords, make_function_job, steps_of_function
 from ccpo_jax.verifiers.job import (
     collect_records,
     make_job,
@@ -54,7 +54,7 @@ class Begun(NamedTuple):
 
     item: Item
     verifiers: dict[int, BegunJob]
-    functions: dict[int, list[Scored | StepFailure]]
+    functions: dict[int, FunctionRecords]
 
 
 class VerifierPool:

@@ -1,12 +1,10 @@
 """What a user is told about functions of their own: each thing once, and when to stop."""
 
-import logging
+import sys
 from collections.abc import Sequence
 
 from ccpo_jax.errors import RewardError, escape_control
 from ccpo_jax.verifiers.types import Graded, Note
-
-_LOG = logging.getLogger(__name__)
 
 
 class Reports:
@@ -35,7 +33,7 @@ class Reports:
             if (note.part, note.kind) not in self._shown:
                 self._shown.add((note.part, note.kind))
                 if not quiet and note.kind != "out_of_range":
-                    _LOG.warning("%s", _in_full(note))
+                    print(f"\nwarning: {_in_full(note)}", file=sys.stderr)
 
         for note in notes:
             if note.kind == "out_of_range":

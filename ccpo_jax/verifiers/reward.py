@@ -10,9 +10,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.reward_names import AUTO, Term, is_plain, parse_reward
+from ccpo_jax.reward_names import AUTO, Term, check_range, is_plain, parse_reward
 from ccpo_jax.scores import ROUNDING
 from ccpo_jax.verifiers.functions import (
+    FunctionRecords,
     Scored,
     ShippedFunction,
     asked_of,
@@ -23,8 +24,8 @@ from ccpo_jax.verifiers.functions import (
 )
 from ccpo_jax.verifiers.registry import VERIFIERS
 from ccpo_jax.verifiers.signatures import RewardFunction, read_function
-from ccpo_jax.verifiers.types import FAILURES, Context, Graded, Item, Note
-from ccpo_jax.verifiers.worker import StepFailure
+from ccpo_jax.verifiers.types import FAILURES, Graded, Item, Note
+from ccpo_jax.verifiers.worker import CRASHED, TIMED_OUT, StepFailure
 
 _FIELD = "verifier.name"
 
@@ -88,7 +89,7 @@ def load_reward(
     Raises:
       InputError: an unknown name, no such function, or one with none of the three signatures.
     """
-    low, high = read_range(limits)
+    low, high = check_range(limits)
     given = dict(functions or {})
     loaded: dict[str, RewardFunction] = {}
     terms = parse_reward(name)
@@ -101,23 +102,6 @@ def load_reward(
             raise InputError(_FIELD, _unknown(term.name, given))
     used = {key: value for key, value in given.items() if key in loaded}
     return Reward(terms, loaded, used, low, high)
-
-
-def read_range(limits: Sequence[float]) -> tuple[float, float]:
-    """The lowest and the highest score of `verifier.range`.
-
-    Raises:
-      InputError: they are not two finite numbers in order.
-    """
-    numbers = tuple(limits)
-    if len(numbers) != 2 or not all(map(math.isfinite, numbers)) or numbers[0] >= numbers[1]:
-        shown = ",".join(f"{number:g}" for number in numbers)
-        raise InputError(
-            "verifier.range",
-            f"must be the lowest and the highest score, received {shown:.80}; type "
-            "--config.verifier.range=0,1",
-        )
-    return numbers
 
 
 def needs_gold(name: str, functions: Mapping[str, Any] | None = None) -> bool:
@@ -141,13 +125,13 @@ def needs_gold(name: str, functions: Mapping[str, Any] | None = None) -> bool:
     )
 
 
-def check_problem(reward: Reward, context: Context, gold: str, row: Mapping[str, Any]) -> None:
-    """Checks that a problem has the columns that the functions cannot do without.
+def check_item(reward: Reward, item: Item) -> None:
+    """Checks that an item's problem has the columns that the functions cannot do without.
 
     Raises:
       InputError: it lacks one.
     """
-    asked = asked_of(Item("", gold, (), context, row))
+    asked = asked_of(item)
     for name, function in reward.functions.items():
         check_columns(name, function, asked.columns)
 
@@ -205,22 +189,35 @@ def judgements_of_verifier(graded: Graded) -> list[Judgement]:
 
 
 def judgements_of_function(
-    term: Term, records: Sequence[Scored | StepFailure], time_limit: float
+    term: Term, records: FunctionRecords, time_limit: float
 ) -> list[Judgement]:
     """What a function says about each text of an item."""
-    return [_judgement(term, record, time_limit) for record in records]
+    judgements = [_judgement(term, record, time_limit) for record in records.texts]
+    if records.together and judgements:
+        # Known of the first text, told once.
+        note = _note_about_end(term, records.together, time_limit, count=len(judgements))
+        judgements[0] = judgements[0]._replace(notes=(note, *judgements[0].notes))
+    return judgements
+
+
+def _note_about_end(term: Term, reason: str, time_limit: float, count: int) -> Note:
+    """A note about a call that hung or killed its process, with so many texts."""
+    what = {
+        TIMED_OUT: f"took longer than {time_limit:g} seconds (verifier.time_limit)",
+        CRASHED: "ended its process: out of memory, a crash, or an exit",
+    }[reason]
+    if count == 1:
+        return Note(term.label, reason, f"{term.name} {what}; the text counts as wrong")
+    summary = f"{term.name} {what} with {count} texts; each of them is a call of its own then"
+    return Note(term.label, f"{reason} together", summary)
 
 
 def _judgement(term: Term, record: Scored | StepFailure, time_limit: float) -> Judgement:
-    shown = term.name
     if isinstance(record, StepFailure):
-        what = {
-            "timed_out": f"took longer than {time_limit:g} seconds (verifier.time_limit)",
-            "crashed": "ended its process: out of memory, a crash, or an exit",
-        }[record.reason]
-        note = Note(term.label, record.reason, f"{shown} {what}")
+        note = _note_about_end(term, record.reason, time_limit, count=1)
         return Judgement(None, failure=record.reason, notes=(note,))
 
+    shown = term.name
     notes: tuple[Note, ...] = ()
     if record.printed:
         summary = f"{shown} prints; its output is not shown again"

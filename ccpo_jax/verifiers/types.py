@@ -81,7 +81,7 @@ class Note(NamedTuple):
 
     Attributes:
       part: the function's label.
-      kind: "failed", "timed_out", "crashed", "out_of_range" or "printed".
+      kind: "failed" and the type of the error, "timed_out", "crashed", "out_of_range", "printed".
       summary: one line, the same for all notes that need to be shown once.
       details: a traceback or what was printed; "" = there are none.
     """

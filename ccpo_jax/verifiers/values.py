@@ -101,12 +101,16 @@ def as_number(value: Any) -> float:
 
 
 def as_class(value: Any) -> Hashable:
-    """An answer class as plain data: text, numbers, None, and tuples or frozensets of them.
+    """An answer class as plain data: text, numbers, and tuples or frozensets of them; None where
+    it is None or blank.
 
     Raises:
       TypeError, ValueError: it is something else, or too large.
     """
     plain = _plain(value, _MOST_DEPTH)
+    if isinstance(plain, str) and not plain.strip():
+        # Nothing was found in the text.
+        return None
     if len(repr(plain)) > _MOST_CHARS:
         raise ValueError(f"returned an answer class of more than {_MOST_CHARS} characters")
     return plain
