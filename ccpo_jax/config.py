@@ -602,7 +602,8 @@ class DataConfig:
 
     train: tuple[str, ...] = field(
         ("math",),
-        "training sets, joined: names of datasets, files, label=FILE, or synthetic/TASK",
+        "training sets, joined: files, patterns of files, folders, owner/name on the Hub, named "
+        "sets, label=SET, or synthetic/TASK",
         on_resume="fixed",
         is_path=True,
     )

@@ -2,8 +2,9 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from ccpo_jax.data.located_row import LocatedRow
 from ccpo_jax.data.problems import Dataset, Problem, drop_repeated_questions
 from ccpo_jax.data.rows import problems_of
 from ccpo_jax.data.sources import open_source
@@ -11,6 +12,7 @@ from ccpo_jax.data.synthetic import OWN_TASKS, SPLITS, TASKS, VIEWS
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import path_exists
 from ccpo_jax.references import explain
+from ccpo_jax.status import Phase, status
 
 _SYNTHETIC_PREFIX = "synthetic/"
 
@@ -50,9 +52,18 @@ def load(
     """
     if name.startswith(_SYNTHETIC_PREFIX):
         return _generate(name, size, seed, field)
-    source = open_source(name, field)
-    dataset = problems_of(source.label, source.rows, field, origin=source.origin)
+    with status(f"loading {name}", unit="rows") as phase:
+        source = open_source(name, field)
+        rows = _counted(source.rows, phase)
+        dataset = problems_of(source.label, rows, field, origin=source.origin)
     return dataclasses.replace(dataset, notes=(*source.notes, *dataset.notes))
+
+
+def _counted(rows: Iterable[LocatedRow], phase: Phase) -> Iterator[LocatedRow]:
+    """The rows; the status line shows how many have been read."""
+    for count, row in enumerate(rows):
+        phase.update(count)
+        yield row
 
 
 def load_many(
