@@ -237,6 +237,13 @@ def _has_several_agents(config: "Config") -> bool:
     return config.topology.removeprefix(OBJECT) != "solo"
 
 
+_READS_ROWS = Condition(
+    "a set of data.train or data.eval that is not generated",
+    ("data.train", "data.eval"),
+    lambda config: any(
+        not name.startswith("synthetic/") for name in (*config.data.train, *config.data.eval)
+    ),
+)
 _ALTERNATE = Condition(
     "trainer.schedule=alternate in a team of several agents",
     ("trainer.schedule", "topology", "team.num_agents"),
@@ -609,6 +616,15 @@ class DataConfig:
     )
     eval: tuple[str, ...] = field(
         ("math500",), "test sets, likewise; they never select a checkpoint", is_path=True
+    )
+    columns: tuple[str, ...] = field(
+        (),
+        "which column of a set is the question, the answer and so on, where their names do not "
+        "tell: TARGET=COLUMN, targets are question, answer, options, context, views and system; "
+        "such as question=prompt,answer=reward_model.ground_truth",
+        applies=_READS_ROWS,
+        on_resume="fixed",
+        is_mapping=True,
     )
     heldout: int = field(
         256,
@@ -1025,7 +1041,9 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         # Sections are one level deep, two in earlier versions; what is deeper is a value, and
         # wrong.
-        if hasattr(value, "items") and prefix.count(".") < 2:
+        full_name = f"{prefix}{name}"
+        is_value = full_name in FIELDS and FIELDS[full_name].is_mapping
+        if hasattr(value, "items") and prefix.count(".") < 2 and not is_value:
             flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value

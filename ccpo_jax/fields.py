@@ -118,6 +118,7 @@ class Field:
       lower_for: phase of a step -> rank among the fields to lower where that phase runs out of
         memory.
       is_path: whether it may hold a path, in which ``~`` is expanded.
+      is_mapping: whether its list is of ``NAME=VALUE``, which Python may also give as a mapping.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Field:
     on_resume: OnResume
     lower_for: Mapping[str, int]
     is_path: bool
+    is_mapping: bool = False
 
     @property
     def is_list(self) -> bool:
@@ -181,6 +183,7 @@ def field(
     on_resume: OnResume = "asks",
     lower_for: Mapping[str, int] | None = None,
     is_path: bool = False,
+    is_mapping: bool = False,
 ) -> Any:
     """Declares a field of a section; see `Field` for the arguments."""
     facts = {
@@ -193,6 +196,7 @@ def field(
         "on_resume": on_resume,
         "lower_for": dict(lower_for or {}),
         "is_path": is_path,
+        "is_mapping": is_mapping,
     }
     return dataclasses.field(default=default, metadata=facts)
 
@@ -278,6 +282,10 @@ def _as_list(entry: Field, value: Any) -> list:
     """The elements of a list, or of its text: separated by commas, empty where it is empty."""
     if isinstance(value, list | tuple):
         return list(value)
+    if entry.is_mapping and isinstance(value, Mapping):
+        texts = {name: "" if text is None else text for name, text in value.items()}
+        if all(isinstance(text, str) for text in texts.values()):
+            return [f"{name}={text}" for name, text in texts.items()]
     if not isinstance(value, str):
         return [value]
     if len(value) > _LONGEST_LIST:

@@ -101,6 +101,7 @@ WITHOUT = {
     "loss.max_length": {},
     "trainer.period": {"topology": "solo"},
     "data.size": {},
+    "data.columns": {"data.train": ("synthetic/dyad",), "data.eval": ("synthetic/dyad/test",)},
     "data.similarity": {"data.eval": ()},
     "mesh.rules": {},
     "eval.samples": {"data.eval": (), "data.heldout": 0},

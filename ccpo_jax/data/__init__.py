@@ -11,8 +11,9 @@ from ccpo_jax.data.cells import UnusableRow
 from ccpo_jax.data.columns import Row
 from ccpo_jax.data.hub_datasets import DATASETS, Source
 from ccpo_jax.data.loading import check_names, join, load, load_many
+from ccpo_jax.data.mapping import ColumnMapping, parse_columns
 from ccpo_jax.data.problems import Dataset, Problem, describe_dropped
-from ccpo_jax.data.rows import from_rows
+from ccpo_jax.data.rows import RowReader, from_rows, read_rows
 from ccpo_jax.data.splits import decontaminate, split_heldout
 from ccpo_jax.data.synthetic import TASKS, VIEWS
 from ccpo_jax.data.whole_set import parse_row
@@ -21,9 +22,11 @@ __all__ = [
     "DATASETS",
     "TASKS",
     "VIEWS",
+    "ColumnMapping",
     "Dataset",
     "Problem",
     "Row",
+    "RowReader",
     "Source",
     "UnusableRow",
     "batch_at",
@@ -34,6 +37,8 @@ __all__ = [
     "join",
     "load",
     "load_many",
+    "parse_columns",
     "parse_row",
+    "read_rows",
     "split_heldout",
 ]

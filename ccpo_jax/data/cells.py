@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +60,22 @@ def _deeply_plain(value: Any) -> Any:
         return {key: _deeply_plain(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
         return [_deeply_plain(member) for member in value]
+    return value
+
+
+def structured(value: Any) -> Any:
+    """A cell as a struct or a list where it is one, or the text of one in JSON.
+
+    Example:
+      >>> structured('{"answer": "7"}'), structured("[0, 1)"), structured("7")
+      ({'answer': '7'}, '[0, 1)', '7')
+    """
+    value = plain(value)
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
     return value
 
 

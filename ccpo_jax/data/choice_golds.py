@@ -18,10 +18,11 @@ CHOICE_GOLD_COLUMNS = (
     "correct",
     "correct_answer",
     "label",
+    "cop",
 )
 
 # Columns in which digits are a number of an option, even as text.
-_INDEX_COLUMNS = ("answer_index", "answer_idx", "label")
+_INDEX_COLUMNS = ("answer_index", "answer_idx", "label", "cop")
 
 # Columns that name an option by their own name, and do not repeat its text where both are possible.
 _NAMING_COLUMNS = (*_INDEX_COLUMNS, "answerKey", "answer_letter", "correct_option")

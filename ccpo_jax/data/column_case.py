@@ -1,15 +1,18 @@
 """Columns whose names differ from the known ones in case alone: Question, ANSWER, AnswerKey."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ccpo_jax.data.cells import is_empty
+from ccpo_jax.data.mapping import NO_MAPPING, ColumnMapping
 from ccpo_jax.errors import InputError
 
 
 def with_known_names(
-    row: Mapping[str, Any], groups: Sequence[tuple[str, ...]]
+    row: Mapping[str, Any],
+    groups: Mapping[str, tuple[str, ...]],
+    mapping: ColumnMapping = NO_MAPPING,
 ) -> Mapping[str, Any]:
     """The row with the known names in their own case.
 
@@ -18,27 +21,30 @@ def with_known_names(
 
     Args:
       row: the row.
-      groups: the known names, those of one meaning together.
+      groups: meaning -> the known names.
+      mapping: what the user maps already, for the error.
 
     Raises:
       InputError: two columns differ in case alone, and either could be meant.
 
     Example:
-      >>> with_known_names({"Question": "1+1?", "Level": 1}, [("question", "problem")])
+      >>> with_known_names({"Question": "1+1?", "Level": 1}, {"question": ("question", "problem")})
       {'question': '1+1?', 'Level': 1}
     """
-    variants = _variants(tuple(row), tuple(groups))
+    variants = _variants(tuple(row), tuple(groups.values()))
     if not variants:
         return row
     known: dict[str, str] = {}
-    for group in groups:
+    for meaning, group in groups.items():
         if any(not is_empty(row.get(name)) for name in group):
             continue
         for name in group:
             full = [other for other in variants.get(name, ()) if not is_empty(row[other])]
             if len(full) > 1:
                 raise InputError(
-                    full[0], f"differs from {full[1]} in case alone; keep one, and call it {name}"
+                    full[0],
+                    f"differs from {full[1]} in case alone; type "
+                    f"{mapping.typed(**{meaning: full[0]})}",
                 )
             # An empty column still tells that the set has one.
             chosen = full or variants.get(name, ())[:1]

@@ -1,17 +1,22 @@
 r"""Golds of questions without options: the answer itself, or the end of a worked solution."""
 
 import re
-from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from ccpo_jax.boxes import find_boxes, last_boxed
-from ccpo_jax.data.cells import UnusableRow, is_empty, is_number, plain, printable
-from ccpo_jax.errors import InputError
+from ccpo_jax.data.cells import UnusableRow, printable
 
 # The first that says something is the gold; in a worked solution it is the end.
 SOLUTION_COLUMN = "solution"
-GOLD_COLUMNS = ("answer", "correct_option", "groundtruth", SOLUTION_COLUMN)
+GOLD_COLUMNS = (
+    *("answer", "correct_option", "groundtruth", "ground_truth", "final_answer"),
+    *("expected_answer", "gold_answer", "answers"),
+    SOLUTION_COLUMN,
+)
+
+# A solution that is longer is never an answer alone, in characters.
+_LONGEST_BARE = 100
 
 # What stands in place of an answer where a set has none, after the signs around it are removed.
 # Answers such as "no solution", "does not exist" or "undefined" are not among them.
@@ -47,45 +52,82 @@ _DECIMAL = re.compile(r"-?\d{1,30}(?:\.\d{1,30}|/[1-9]\d{0,29})?")
 _FORMULA = re.compile(r"\$\$?([^$]*[^$\\])\$\$?(?:\s*[A-Za-z]+:)?")
 
 
-def free_gold(row: Mapping[str, Any]) -> str:
-    r"""The gold of a row without options, as text.
+class FreeGold(NamedTuple):
+    """The gold of a row without options.
 
-    It is the answer after ``####`` where there is one, else the answer itself, else the last box of
-    a solution. Two boxes joined by "or" are one gold.
+    Attributes:
+      text: the answer; "" where only the whole set tells, see `bare`.
+      source: the column, or the path to the cell.
+      bare: a short solution without a box, which is the answer itself in some sets.
+    """
+
+    text: str
+    source: str
+    bare: str = ""
+
+
+def read_free_gold(value: str | int | float, source: str, *, is_solution: bool) -> FreeGold:
+    r"""The gold in a cell: the answer after ``####`` where there is one, else the last box, else,
+    unless it is a solution, the text itself. Two boxes joined by "or" are one gold.
 
     Raises:
-      UnusableRow: no column has a gold, or it says that there is none.
-      InputError: the gold is neither text nor a number.
+      UnusableRow: it says that there is none, or has none at its end.
 
     Example:
-      >>> free_gold({"answer": "", "solution": r"so $x=\boxed{3}$ or $x=\boxed{-3}$"})
+      >>> read_free_gold(r"so $x=\boxed{3}$ or $x=\boxed{-3}$", "solution", is_solution=True).text
       '3, -3'
     """
-    reason = "empty gold"
-    for column in GOLD_COLUMNS:
-        if column not in row or is_empty(row[column]):
-            continue
-        text, is_boxed = _answer(plain(row[column]), column)
-        kind = _placeholder(text)
-        if kind == "proof":
-            # A box in a proof is a step and not the answer.
-            raise UnusableRow("gold is a placeholder")
-        if kind and not is_boxed:
-            reason = "gold is a placeholder"
-        elif text:
-            return text
-    raise UnusableRow(reason)
+    text = printable(str(value))
+    if is_solution:
+        boxed = _last_boxed(text)
+        answer, is_boxed = _without_dollars(boxed or _last_line_after_hashes(text)), bool(boxed)
+    else:
+        answer, is_boxed = answer_of(text)
+
+    kind = _placeholder(answer)
+    # A box in a proof is a step and not the answer.
+    if kind and not (is_boxed and kind == "nothing"):
+        raise PlaceholderGold(kind)
+    if answer:
+        return FreeGold(answer, source)
+    # A model's reply is no answer alone, however short.
+    if source == SOLUTION_COLUMN and _is_bare(text.strip()):
+        return FreeGold("", source, text.strip())
+    raise UnusableRow("empty gold")
 
 
-def _answer(gold: Any, column: str) -> tuple[str, bool]:
-    """(the answer that a cell holds, whether it stood in a box)."""
-    if not isinstance(gold, str) and not is_number(gold):
-        raise InputError(column, f"must be text or a number, received {gold!r:.40}")
-    text = printable(str(gold))
-    if column != SOLUTION_COLUMN:
-        return answer_of(text)
-    boxed = _last_boxed(text)
-    return _without_dollars(boxed or _last_line_after_hashes(text)), bool(boxed)
+class PlaceholderGold(UnusableRow):
+    """A gold that says that there is none.
+
+    Attributes:
+      is_proof: no other column has the answer either.
+    """
+
+    def __init__(self, kind: str):
+        super().__init__("gold is a placeholder")
+        self.is_proof = kind == "proof"
+
+
+def _is_bare(text: str) -> bool:
+    """Whether a solution may be an answer alone: one short line without a box."""
+    is_line = 0 < len(text) <= _LONGEST_BARE and "\n" not in text
+    return is_line and "boxed" not in text and "####" not in text
+
+
+def bare_answer(text: str) -> str:
+    """The answer that a short solution is, "" where it reads like a sentence.
+
+    Example:
+      >>> bare_answer(r"$\\frac{1}{2}$"), bare_answer("34"), bare_answer("see the figure")
+      ('\\\\frac{1}{2}', '34', '')
+    """
+    if _placeholder(text):
+        return ""
+    formula = _without_dollars(text)
+    if formula != text:
+        return formula
+    words = re.findall(r"(?<![\\\w])[A-Za-z]{2,}", text)
+    return text if len(words) < 2 else ""
 
 
 def answer_of(text: str) -> tuple[str, bool]:

@@ -1,22 +1,25 @@
-"""What to rename where a row has no column of a known name."""
+"""What to type where a row has no column of a known name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ccpo_jax.data.cells import is_empty, plain
+from ccpo_jax.data.conversations import turns_of
+from ccpo_jax.data.mapping import ColumnMapping
 
 # Names under which sets keep a question or an answer, the surest first; in small letters.
 _QUESTION_NAMES = (
     *("goal", "prompt", "instruction", "input", "question_text", "questions", "problem_text"),
     *("problem_statement", "question_content", "source_question", "stem", "sentence", "task"),
+    *("sentence1", "statement", "premise", "claim", "query_text", "user_prompt", "title"),
+    *("startphrase", "sent1"),
 )
 _ANSWER_NAMES = (
     *("ground_truth", "final_answer", "expected_answer", "gold", "gold_answer", "correct answer"),
-    *("target", "output", "response", "completion", "answers", "answer_text", "best_answer"),
+    *("correct_answer", "answer", "answer_key", "answerkey", "reference", "reference_answer"),
+    *("reference_solution", "target", "targets", "label", "output", "response", "completion"),
+    *("answers", "answer_text", "best_answer", "result", "value"),
 )
-
-# Lists of the turns of a conversation.
-_MESSAGES_NAMES = ("prompt", "messages", "conversations", "conversation", "chat")
 
 # How deep structs are searched, such as verl's reward_model.
 _DEPTH = 2
@@ -29,44 +32,37 @@ def is_messages(value: Any) -> bool:
       >>> is_messages([{"role": "user", "content": "1+1?"}])
       True
     """
-    turns = plain(value)
-    if not isinstance(turns, list | tuple) or not turns:
-        return False
-    return all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in turns)
+    return turns_of(value) is not None
 
 
-def question_hint(row: Mapping[str, Any], name: str) -> str:
-    """What to do where no column holds the question; "" = nobody knows.
-
-    Args:
-      row: the row.
-      name: what the column should be called.
-    """
-    for column in _MESSAGES_NAMES:
-        if column in row and is_messages(row[column]):
-            key = "content" if "role" in plain(row[column])[-1] else "value"
-            answer = answer_hint(row, "answer")
-            hint = f"{column} is a list of messages, which is not read: write the text of its "
-            return f"{hint}{key!r} as {name}" + (f", and {answer}" if answer else "")
-    found = _find(row, _QUESTION_NAMES)
-    if not found:
-        return ""
-    options = [name for name in ("sol1", "sol2") if name in row]
-    also = f", and make a list called options of {' and '.join(options)}" if options else ""
-    return f"rename {found} to {name}{also}"
-
-
-def answer_hint(row: Mapping[str, Any], name: str) -> str:
-    """What to do where no column holds the answer; "" = nobody knows.
+def question_hint(
+    row: Mapping[str, Any], mapping: ColumnMapping, *, options: str, has_answer: bool
+) -> str:
+    """What to type where no column holds the question.
 
     Args:
       row: the row.
-      name: what the column should be called.
+      mapping: what the user maps already.
+      options: columns that must be options, as a mapping names them; "" = there are none.
+      has_answer: False: name a column for the answer too.
     """
-    found = _find(row, _ANSWER_NAMES)
-    if not found:
-        return ""
-    return f"write {found} as {name}" if "." in found else f"rename {found} to {name}"
+    question = _find(row, _QUESTION_NAMES) or "COLUMN"
+    # Alpaca's rows have what the instruction is about in a column of its own.
+    if question == "instruction" and "input" in row:
+        question = "instruction+input"
+    entries = {"question": question}
+    if options:
+        entries["options"] = options
+    if not has_answer and "answer" not in mapping.sources:
+        # What is the question cannot be the answer.
+        others = {name: cell for name, cell in row.items() if name not in question.split("+")}
+        entries["answer"] = _find(others, _ANSWER_NAMES) or "COLUMN"
+    return f"type {mapping.typed(**entries)}"
+
+
+def answer_hint(row: Mapping[str, Any], mapping: ColumnMapping) -> str:
+    """What to type where no column holds the answer."""
+    return f"type {mapping.typed(answer=_find(row, _ANSWER_NAMES) or 'COLUMN')}"
 
 
 def _find(row: Mapping[str, Any], names: Sequence[str]) -> str:

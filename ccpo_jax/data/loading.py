@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ccpo_jax.data.located_row import LocatedRow
 from ccpo_jax.data.problems import Dataset, Problem, drop_repeated_questions
-from ccpo_jax.data.rows import problems_of
+from ccpo_jax.data.rows import BY_NAMES, RowReader, problems_of
 from ccpo_jax.data.sources import open_source
 from ccpo_jax.data.synthetic import OWN_TASKS, SPLITS, TASKS, VIEWS
 from ccpo_jax.errors import InputError
@@ -21,7 +21,12 @@ _SYNTHETIC_SIZE = {"train": 8192, "test": 1024, "pretrain": 8192}
 
 
 def load(
-    name: str, *, size: int | None = None, seed: int = 0, field: str = "data.train"
+    name: str,
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    field: str = "data.train",
+    reader: RowReader = BY_NAMES,
 ) -> Dataset:
     """Loads one dataset.
 
@@ -37,6 +42,7 @@ def load(
       seed: synthetic sets only: decides which problems.
       field: configuration field to name in errors; where a dataset has several splits and none is
         named, data.eval takes test, else validation, and other fields train.
+      reader: how rows become problems; its mapping applies where a set has all of its columns.
 
     Returns:
       The problems in the order of the rows. Rows without a question or a gold and repeated
@@ -51,11 +57,11 @@ def load(
       'exact'
     """
     if name.startswith(_SYNTHETIC_PREFIX):
-        return _generate(name, size, seed, field)
+        return _generate(name, size, seed, field, reader)
     with status(f"loading {name}", unit="rows") as phase:
         source = open_source(name, field)
         rows = _counted(source.rows, phase)
-        dataset = problems_of(source.label, rows, field, origin=source.origin)
+        dataset = problems_of(source.label, rows, field, origin=source.origin, reader=reader)
     return dataclasses.replace(dataset, notes=(*source.notes, *dataset.notes))
 
 
@@ -67,7 +73,12 @@ def _counted(rows: Iterable[LocatedRow], phase: Phase) -> Iterator[LocatedRow]:
 
 
 def load_many(
-    names: str | Sequence[str], *, size: int | None = None, seed: int = 0, field: str = "data.train"
+    names: str | Sequence[str],
+    *,
+    size: int | None = None,
+    seed: int = 0,
+    field: str = "data.train",
+    reader: RowReader = BY_NAMES,
 ) -> Dataset:
     """Loads several datasets as one; questions repeated across them are dropped and counted.
 
@@ -76,6 +87,7 @@ def load_many(
       size: as in `load`.
       seed: as in `load`.
       field: as in `load`.
+      reader: as in `load`.
 
     Raises:
       InputError: as in `load`; or two datasets of one name, whose problems would have the same ids.
@@ -84,7 +96,8 @@ def load_many(
         # A path may have "+" in it.
         is_path = path_exists(names)
         names = [names] if is_path else [name.strip() for name in names.split("+")]
-    return join([load(name, size=size, seed=seed, field=field) for name in names], field)
+    datasets = [load(name, size=size, seed=seed, field=field, reader=reader) for name in names]
+    return join(datasets, field)
 
 
 def join(datasets: Sequence[Dataset], field: str) -> Dataset:
@@ -103,12 +116,23 @@ def join(datasets: Sequence[Dataset], field: str) -> Dataset:
     check_names(datasets, field)
     problems: list[Problem] = []
     dropped: collections.Counter[str] = collections.Counter()
+    readings: collections.Counter[str] = collections.Counter()
     for dataset in datasets:
         problems.extend(dataset.problems)
         dropped.update(dataset.dropped)
+        readings.update(dataset.readings)
     unique = drop_repeated_questions(problems, dropped)
     notes = tuple(f"{dataset.name}: {note}" for dataset in datasets for note in dataset.notes)
-    return Dataset("+".join(dataset.name for dataset in datasets), unique, dict(dropped), notes)
+    reasons = [dataset.unmapped for dataset in datasets]
+    return Dataset(
+        "+".join(dataset.name for dataset in datasets),
+        unique,
+        dict(dropped),
+        notes,
+        readings=dict(readings),
+        # It applies to the whole where it applies to a part.
+        unmapped="" if "" in reasons else reasons[0],
+    )
 
 
 def check_names(datasets: Iterable[Dataset], field: str) -> None:
@@ -131,7 +155,7 @@ def check_names(datasets: Iterable[Dataset], field: str) -> None:
             )
 
 
-def _generate(name: str, size: int | None, seed: int, field: str) -> Dataset:
+def _generate(name: str, size: int | None, seed: int, field: str, reader: RowReader) -> Dataset:
     """A synthetic dataset from its name, ``synthetic/<task>[/<split>]``."""
     task, _, split = name.removeprefix(_SYNTHETIC_PREFIX).partition("/")
     split = split or "train"
@@ -145,12 +169,22 @@ def _generate(name: str, size: int | None, seed: int, field: str) -> Dataset:
             "data.size", f"must be at least 1, received {size}; type how many problems you want"
         )
 
+    if reader.verifier == "choice":
+        raise InputError(
+            "verifier.name",
+            f"choice judges options, and the problems of {name} have none; type "
+            "--config.verifier.name=auto",
+        )
+
     size = _SYNTHETIC_SIZE[split] if size is None else size
+    verifier = "exact" if reader.verifier == "auto" else reader.verifier
     problems = []
     for number, (question, gold) in enumerate(_pairs(task, split, size, seed, field)):
         views = VIEWS[task](question) if task in VIEWS else ()
-        problems.append(Problem(f"{name}/{number}", question, gold, "exact", views=views))
-    return Dataset(name, tuple(problems), {})
+        row = {"question": question, "answer": gold}
+        problems.append(Problem(f"{name}/{number}", question, gold, verifier, views=views, row=row))
+    unmapped = f"{name} is generated" if reader.columns else ""
+    return Dataset(name, tuple(problems), {}, unmapped=unmapped)
 
 
 def _pairs(task: str, split: str, size: int, seed: int, field: str) -> list[tuple[str, str]]:

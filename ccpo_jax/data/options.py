@@ -5,7 +5,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ccpo_jax.data.cells import UnusableRow, is_empty, is_number, plain, printable
+from ccpo_jax.data.cells import UnusableRow, is_empty, is_number, plain, printable, structured
 from ccpo_jax.errors import InputError
 
 OPTIONS_COLUMNS = ("options", "choices", "endings")
@@ -23,10 +23,12 @@ class Options(NamedTuple):
     Attributes:
       texts: what each says, without its letter; "" for an empty one.
       labels: what the dataset calls each, () = nothing: A, B, C and D, or 1, 2, 3 and 4.
+      source: the column, or the columns joined by "+".
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -42,23 +44,40 @@ class Options(NamedTuple):
 def read_options(row: Mapping[str, Any]) -> Options | None:
     """The options of a row, None where it has none.
 
-    They are a list of texts; a struct of texts and labels; a struct of letters and texts; or
-    columns A, B, C, ...
+    They are a list of texts; a struct of texts and labels; a struct of letters and texts, each also
+    as text in JSON; or columns A, B, C, ...
 
     Raises:
       InputError: a column of options of another kind.
       UnusableRow: fewer than two options that are not empty.
     """
     for column in OPTIONS_COLUMNS:
-        value = plain(row.get(column))
+        value = row.get(column)
         if not is_empty(value):
-            return _options(column, value)
+            return options_of(value, column)
 
     columns = lettered_keys(row)
     if len(columns) < 2 or all(is_empty(row[name]) for name in columns):
         return None
     texts = [row[name] for name in columns]
-    return _checked(columns[0], texts, labels=columns)
+    return _checked(columns[0], texts, labels=columns)._replace(source="+".join(columns))
+
+
+def options_of(value: Any, source: str, labels: Sequence[str] = ()) -> Options:
+    """The options that a cell holds.
+
+    Args:
+      value: a list of texts, or a struct, as `read_options` has them.
+      source: the column, for errors.
+      labels: what a gold calls each of a list of texts; () = nothing.
+
+    Raises:
+      InputError: a cell of another kind.
+      UnusableRow: fewer than two options that are not empty.
+    """
+    if labels:
+        return _checked(source, value, labels)._replace(source=source)
+    return _options(source, structured(value))._replace(source=source)
 
 
 def lettered_keys(mapping: Mapping[Any, Any]) -> list[str]:

@@ -7,6 +7,9 @@ from typing import Any
 
 from ccpo_jax.conversation import Conversation
 
+# Kinds of rows that the log describes.
+_MOST_READINGS = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -59,12 +62,16 @@ class Dataset:
       problems: in the order of the source, no question twice.
       dropped: reason -> number of rows, positive.
       notes: what was chosen for the user, and which columns were left out; for the log.
+      readings: what rows became, in words -> number of rows, before repeated questions are dropped.
+      unmapped: why `data.columns` does not apply to the set; "" = it does, or there is none.
     """
 
     name: str
     problems: tuple[Problem, ...]
     dropped: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    readings: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    unmapped: str = ""
 
     def summary(self) -> str:
         """One line for the log.
@@ -76,6 +83,8 @@ class Dataset:
         facts = [f"{self.name}: {len(self.problems)} problems"]
         if self.dropped:
             facts[0] += f" (dropped: {describe_dropped(self.dropped)})"
+        if self.readings:
+            facts.append(describe_readings(self.readings))
         return "; ".join([*facts, *self.notes])
 
 
@@ -84,13 +93,30 @@ def describe_dropped(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
 
 
+def describe_readings(readings: Mapping[str, int]) -> str:
+    """What rows became, the most frequent first; their numbers where they are of several kinds.
+
+    Example:
+      >>> describe_readings({"question from `q`": 2, "question from `p`": 7})
+      'question from `p` (7 rows); question from `q` (2 rows)'
+    """
+    ranked = sorted(readings.items(), key=lambda item: -item[1])
+    if len(ranked) == 1:
+        return ranked[0][0]
+    lines = [f"{reading} ({count} rows)" for reading, count in ranked[:_MOST_READINGS]]
+    others = sum(count for _, count in ranked[_MOST_READINGS:])
+    return "; ".join(lines + [f"{others} rows otherwise"] * bool(others))
+
+
 def drop_repeated_questions(
     problems: Iterable[Problem], dropped: collections.Counter[str]
 ) -> tuple[Problem, ...]:
     """The first problem with each question; the others are counted in `dropped`."""
-    first_with: dict[str, Problem] = {}
+    first_with: dict[tuple, Problem] = {}
     for problem in problems:
-        first = first_with.setdefault(normalize_text(problem.question), problem)
+        # After other turns the same words ask something else.
+        key = (normalize_text(problem.question), problem.history)
+        first = first_with.setdefault(key, problem)
         if first is not problem:
             dropped["duplicate question"] += 1
     return tuple(first_with.values())

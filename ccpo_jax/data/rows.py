@@ -2,25 +2,49 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 from ccpo_jax.data.cells import UnusableRow, plain_row
-from ccpo_jax.data.columns import Record, Row, read_row
+from ccpo_jax.data.columns import NEEDS_NO_GOLD, Record, Row, read_row
 from ccpo_jax.data.files import LocatedRow
+from ccpo_jax.data.mapping import FIELD, NO_MAPPING, ColumnMapping, Columns, parse_columns
 from ccpo_jax.data.problems import Dataset, Problem, describe_dropped, drop_repeated_questions
-from ccpo_jax.data.whole_set import make_problems
+from ccpo_jax.data.whole_set import make_problems, reading_of
 from ccpo_jax.errors import InputError
 
 Gold = Literal["required", "optional"]
+
+
+class RowReader(NamedTuple):
+    """How rows become problems.
+
+    Attributes:
+      columns: what some columns are, where their names do not tell.
+      gold: "optional" where the rewards of the run need no reference answer: a row without one then
+        has the gold "".
+      verifier: "auto" = choice for rows with options, else math; or math, choice or exact for all.
+      keep_rows: problems keep their rows, which a reward function of the user's reads.
+    """
+
+    columns: ColumnMapping = NO_MAPPING
+    gold: Gold = "required"
+    verifier: str = "auto"
+    keep_rows: bool = True
+
+
+# Columns are known by their names, and every problem has a gold.
+BY_NAMES = RowReader()
 
 
 def from_rows(
     rows: Iterable[Row],
     *,
     name: str,
-    columns: str | Sequence[str] | Mapping[str, str] = (),
+    columns: Columns = (),
     gold: Gold = "required",
+    verifier: str = "auto",
     field: str = "data.train",
 ) -> Dataset:
     """Makes a dataset of rows that a program has at hand.
@@ -28,10 +52,11 @@ def from_rows(
     Args:
       rows: dicts, or other mappings, with columns as `parse_row` reads them.
       name: of the dataset; problems are called NAME/0, NAME/1, ...
-      columns: which column is the question, the answer and so on, where the names do not tell; as
-        in the configuration field `data.columns`.
-      gold: "optional" where a reward function judges that needs no reference answer: rows without
-        one then have the gold "".
+      columns: what some columns are, where their names do not tell, as in the configuration field
+        `data.columns`: "question=prompt, answer=reward_model.ground_truth", or a dict.
+      gold: "optional" where a reward function judges that needs no reference answer: a row without
+        one then has the gold "".
+      verifier: "auto" = choice for rows with options, else math; or math, choice or exact for all.
       field: configuration field to name in errors.
 
     Returns:
@@ -39,14 +64,35 @@ def from_rows(
       questions are dropped and counted.
 
     Raises:
-      InputError: rows that can be read in several ways, or no problem left after dropping.
+      InputError: rows that can be read in several ways, no problem left after dropping, or a column
+        of the mapping that no row has.
 
     Example:
-      >>> from_rows([{"question": "1+1?", "answer": "2"}], name="sums").problems[0].id
-      'sums/0'
+      >>> rows = [{"riddle": "1+1?", "key": 2}]
+      >>> from_rows(rows, name="sums", columns="question=riddle,answer=key").summary()
+      'sums: 1 problems; question from `riddle`, gold from `key`, verifier math'
+    """
+    reader = RowReader(parse_columns(columns, "columns"), gold, verifier)
+    dataset = read_rows(rows, name=name, reader=reader, field=field)
+    if dataset.unmapped:
+        raise InputError("columns", dataset.unmapped)
+    return dataset
+
+
+def read_rows(rows: Iterable[Row], *, name: str, reader: RowReader, field: str) -> Dataset:
+    """Makes a dataset of rows as `from_rows` does; the mapping need not apply.
+
+    Args:
+      rows: as in `from_rows`.
+      name: as in `from_rows`.
+      reader: how rows become problems.
+      field: configuration field to name in errors.
+
+    Raises:
+      InputError: as in `from_rows`, other than about the mapping.
     """
     located = (LocatedRow(f"row {number}", row) for number, row in enumerate(rows))
-    return problems_of(name, located, field, origin=name, columns=columns, gold=gold)
+    return problems_of(name, located, field, origin=name, reader=reader)
 
 
 def problems_of(
@@ -55,8 +101,7 @@ def problems_of(
     field: str,
     *,
     origin: str,
-    columns: str | Sequence[str] | Mapping[str, str] = (),
-    gold: Gold = "required",
+    reader: RowReader = BY_NAMES,
 ) -> Dataset:
     """The problems of all usable rows of a source.
 
@@ -65,47 +110,115 @@ def problems_of(
       rows: with their places in the source.
       field: configuration field to name in errors.
       origin: where the rows are from, for errors.
-      columns: as in `from_rows`.
-      gold: as in `from_rows`.
+      reader: how rows become problems. Its mapping applies where the set has all of its columns.
 
     Raises:
-      InputError: as in `from_rows`.
+      InputError: as in `from_rows`, other than about the mapping.
     """
-    if columns or gold != "required":
-        raise InputError(field, "columns and optional golds are not read yet; leave them out")
+    mapping = reader.columns
+    unmapped = ""
+    if mapping:
+        rows = list(rows)
+        unmapped = mapping.gap([row for _, row in rows])
+        mapping = NO_MAPPING if unmapped else mapping
+    about = f"{FIELD} does not apply here: {unmapped}; without it, " if unmapped else ""
+
+    needs_gold = reader.gold == "required"
     dropped: collections.Counter[str] = collections.Counter()
     records: list[Record] = []
     problem_ids: list[str] = []
-    used_rows: list[dict[str, Any]] = []
+    used_rows: list[Row] = []
     for number, (location, row) in enumerate(rows):
         try:
-            records.append(read_row(row))
-            problem_ids.append(f"{name}/{number}")
-            used_rows.append(plain_row(row))
+            records.append(read_row(row, mapping, needs_gold=needs_gold))
         except UnusableRow as reason:
             dropped[str(reason)] += 1
+            continue
         except InputError as error:
-            raise InputError(field, f"{origin}, {location}: {error}") from error
+            raise InputError(field, f"{origin}, {location}: {about}{error}") from error
+        problem_ids.append(f"{name}/{number}")
+        used_rows.append(plain_row(row) if reader.keep_rows else {})
+
+    try:
+        made = make_problems(records, problem_ids, mapping, needs_gold=needs_gold)
+        judged = _judged(records, made, reader.verifier)
+    except InputError as error:
+        raise InputError(field, f"{origin}: {about}{error}") from error
 
     problems: list[Problem] = []
-    try:
-        made = make_problems(records, problem_ids)
-    except InputError as error:
-        raise InputError(field, f"{origin}: {error}") from error
-    for problem, row in zip(made, used_rows, strict=True):
+    readings: collections.Counter[str] = collections.Counter()
+    for record, problem, row in zip(records, judged, used_rows, strict=True):
         if isinstance(problem, UnusableRow):
             dropped[str(problem)] += 1
-        else:
-            problems.append(dataclasses.replace(problem, row=row))
+            continue
+        problems.append(dataclasses.replace(problem, row=row) if row else problem)
+        readings[reading_of(record, problem)] += 1
 
     unique = drop_repeated_questions(problems, dropped)
     if not unique:
-        reasons = describe_dropped(dropped) or "no rows"
-        has_options = any("option" in reason for reason in dropped)
-        hint = " (an answer is a letter, a number from 0 or the text of an option)"
         raise InputError(
             field,
-            f"{origin} has no problem with a question and an answer ({reasons}); "
-            f"type another name or file{hint if has_options else ''}",
+            f"{origin}: {about}it {_no_problem(dropped)}"
+            if about
+            else f"{origin} {_no_problem(dropped)}",
         )
-    return Dataset(name, unique, dict(dropped))
+    return Dataset(
+        name,
+        unique,
+        dict(dropped),
+        (f"{FIELD} does not apply: {unmapped}",) if unmapped else (),
+        readings=dict(readings),
+        unmapped=unmapped,
+    )
+
+
+def _no_problem(dropped: collections.Counter[str]) -> str:
+    reasons = describe_dropped(dropped) or "no rows"
+    hints = ["type another name or file"]
+    if any("option" in reason for reason in dropped):
+        hints[0] += " (an answer is a letter, a number from 0 or the text of an option)"
+    if any("gold" in reason for reason in dropped):
+        hints.append(f"or say what the answer is: --config.{FIELD}=answer=COLUMN; {NEEDS_NO_GOLD}")
+    return f"has no problem with a question and an answer ({reasons}); {', '.join(hints)}"
+
+
+def _judged(
+    records: Sequence[Record], made: Sequence[Problem | UnusableRow], verifier: str
+) -> list[Problem | UnusableRow]:
+    """The problems with the verifier that is to judge them all.
+
+    Raises:
+      InputError: it cannot judge one of them.
+    """
+    if verifier == "auto":
+        return list(made)
+    judged: list[Problem | UnusableRow] = []
+    for record, problem in zip(records, made, strict=True):
+        if isinstance(problem, UnusableRow) or not problem.gold:
+            judged.append(problem)
+        else:
+            judged.append(_judged_by(verifier, record, problem))
+    return judged
+
+
+def _judged_by(verifier: str, record: Record, problem: Problem) -> Problem:
+    if verifier == "math" and record.options is not None:
+        source = record.options.source or record.gold_column
+        raise InputError(
+            source,
+            "holds options, of which the answer is a letter, and verifier.name=math judges "
+            "formulas; type --config.verifier.name=auto, or --config.data.columns=options= where "
+            f"{record.gold_column} holds formulas",
+        )
+    gold = problem.gold
+    if verifier == "choice" and record.options is None:
+        letter = re.fullmatch(r"[(\[]?([A-Za-z])[)\].]?", gold)
+        if letter is None:
+            raise InputError(
+                record.gold_column,
+                "must be the letter of an option for verifier.name=choice where no column holds "
+                f"options, received {gold!r:.40}; type --config.verifier.name=auto, or "
+                "--config.data.columns=options=COLUMN",
+            )
+        gold = letter[1].upper()
+    return dataclasses.replace(problem, verifier=verifier, gold=gold)

@@ -32,16 +32,24 @@ _LETTERED = re.compile(r"(?:^|[\s,;|\[{\"'(])([A-Ea-e])\s?[.):]")
 _NUMBERED = re.compile(r"(.*?)[ _.-]?([A-Za-z]|\d{1,2})", flags=re.DOTALL)
 
 
-class _Several(NamedTuple):
-    """What could be options: a column of several values, or several columns of one value."""
+class UnreadOptions(NamedTuple):
+    """What could be options: a column of several values, or several columns of one value.
+
+    Attributes:
+      name: the column, or the first of several.
+      stem: its name without a number or letter at the end.
+      values: one for each option.
+      source: the column, or several joined by "+", as a mapping names them.
+    """
 
     name: str
     stem: str
     values: list[Any]
+    source: str
 
 
-def options_by_name(row: Mapping[str, Any], known: frozenset[str]) -> str:
-    """The name of a column that must hold options; "" = there is none.
+def options_by_name(row: Mapping[str, Any], known: frozenset[str]) -> UnreadOptions | None:
+    """A column, or several, that must hold options; None = there is none.
 
     Args:
       row: the row.
@@ -49,17 +57,18 @@ def options_by_name(row: Mapping[str, Any], known: frozenset[str]) -> str:
     """
     for several in _several_values(_others(row, known), "", _DEPTH):
         if _words(several.stem) & _OPTION_WORDS:
-            return several.name
+            return several
     for name, value in _others(row, known).items():
         if isinstance(value, str) and _words(name) & _OPTION_WORDS:
             letters = {match[1].upper() for match in _LETTERED.finditer(value)}
             if {"A", "B"} <= letters or value.lstrip().startswith(("[", "{")):
-                return name
-    return ""
+                return UnreadOptions(name, name, [value], name)
+    return None
 
 
 def options_by_gold(row: Mapping[str, Any], gold: str, known: frozenset[str]) -> dict[str, bool]:
-    """Columns of several texts -> whether the gold is the letter, number or text of one of them.
+    """Columns of several texts, joined by "+" where they are several -> whether the gold is the
+    letter, number or text of one of them.
 
     Args:
       row: the row.
@@ -69,7 +78,7 @@ def options_by_gold(row: Mapping[str, Any], gold: str, known: frozenset[str]) ->
     columns = {}
     for several in _several_values(_others(row, known), "", _DEPTH):
         if all(isinstance(value, str) or is_number(value) for value in several.values):
-            columns[several.name] = _names_one(gold, several)
+            columns[several.source] = _names_one(gold, several)
     return columns
 
 
@@ -77,7 +86,7 @@ def _others(row: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return {name: plain(value) for name, value in row.items() if name not in known}
 
 
-def _several_values(columns: Mapping[str, Any], prefix: str, depth: int) -> Iterator[_Several]:
+def _several_values(columns: Mapping[str, Any], prefix: str, depth: int) -> Iterator[UnreadOptions]:
     numbered: dict[str, dict[str, tuple[str, Any]]] = {}
     for name, cell in columns.items():
         value = plain(cell)
@@ -86,7 +95,8 @@ def _several_values(columns: Mapping[str, Any], prefix: str, depth: int) -> Iter
                 yield from _several_values(value, f"{prefix}{name}.", depth - 1)
         elif isinstance(value, list | tuple):
             if len(value) > 1:
-                yield _Several(f"{prefix}{name}", f"{prefix}{name}", list(value))
+                path = f"{prefix}{name}"
+                yield UnreadOptions(path, path, list(value), path)
         elif (isinstance(value, str) or is_number(value)) and not is_empty(value):
             stem, label = _split_name(str(name))
             numbered.setdefault(stem, {})[label] = (name, value)
@@ -99,9 +109,9 @@ def _several_values(columns: Mapping[str, Any], prefix: str, depth: int) -> Iter
             while count < len(labels) and labels[count] in members:
                 count += 1
             if count > 1:
-                name, _ = members[labels[0]]
+                paths = [f"{prefix}{members[label][0]}" for label in labels[:count]]
                 values = [members[label][1] for label in labels[:count]]
-                yield _Several(f"{prefix}{name}", f"{prefix}{stem}", values)
+                yield UnreadOptions(paths[0], f"{prefix}{stem}", values, "+".join(paths))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -118,7 +128,7 @@ def _words(name: str) -> frozenset[str]:
     return frozenset(word.lower() for word in words)
 
 
-def _names_one(gold: str, several: _Several) -> bool:
+def _names_one(gold: str, several: UnreadOptions) -> bool:
     text = same_spacing(gold).casefold()
     for value in several.values:
         # Nothing is compared with long texts, such as generated solutions.

@@ -7,34 +7,39 @@ options or of tags. The other rows tell. Where they do not, the set is refused.
 
 import collections
 import dataclasses
+import functools
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ccpo_jax.data.announcements import states_letter
 from ccpo_jax.data.cells import UnusableRow, plain, plain_row, whole_number
 from ccpo_jax.data.choice_golds import check_letter
 from ccpo_jax.data.columns import Record, Row, read_row
-from ccpo_jax.data.free_golds import is_placeholder
+from ccpo_jax.data.free_golds import SOLUTION_COLUMN, bare_answer, is_placeholder
+from ccpo_jax.data.mapping import NO_MAPPING, ColumnMapping, Columns, parse_columns
 from ccpo_jax.data.passages import repeats_question, states_answer
 from ccpo_jax.data.problems import Problem
 from ccpo_jax.errors import InputError
 
+# Options that stand in no column.
+_NAMELESS_OPTIONS = "Yes and No"
 
-def parse_row(row: Row, *, problem_id: str = "") -> Problem:
+
+def parse_row(row: Row, *, problem_id: str = "", columns: Columns = ()) -> Problem:
     """Turns one row of any known kind into a problem, as a set of one.
 
     A passage precedes the question. Options make it multiple choice: they follow the question as
     lettered lines, and the gold is a letter. Otherwise the gold is the answer (after ``####`` where
-    there is one), or the last box of a solution.
+    there is one), or the last box of a solution. Of a conversation the last user turn is the
+    question, and the turns before it are the problem's history.
 
     Args:
-      row: columns context, passage, article or text (optional); question, problem, query, ctx or
-        question_stem; options, choices, endings, or A, B, C, ... (optional); answer,
-        correct_option, groundtruth or solution, and with options also answerKey, label, correct and
-        the like; views (optional), one text per agent to read in place of all the others. All names
-        but views and those of options are read in any case.
+      row: columns as docs/your-model-and-data.md lists them: question, problem or prompt and the
+        like; answer, ground_truth, solution and the like; options or choices, passage or context,
+        and views where there are any.
       problem_id: becomes the problem's `id`.
+      columns: what some columns are, where their names do not tell: "question=goal, answer=target".
 
     Raises:
       UnusableRow: an empty question, an empty gold, or a gold that is none of the options.
@@ -46,24 +51,37 @@ def parse_row(row: Row, *, problem_id: str = "") -> Problem:
       >>> problem.question, problem.gold, problem.verifier
       ('1, 2, ?\\nA. 2\\nB. 3', 'B', 'choice')
     """
-    problem = make_problems([read_row(row)], [problem_id])[0]
+    mapping = parse_columns(columns)
+    problem = make_problems([read_row(row, mapping)], [problem_id], mapping)[0]
     if isinstance(problem, UnusableRow):
         raise problem
     return dataclasses.replace(problem, row=plain_row(row))
 
 
 def make_problems(
-    records: Sequence[Record], problem_ids: Sequence[str]
+    records: Sequence[Record],
+    problem_ids: Sequence[str],
+    mapping: ColumnMapping = NO_MAPPING,
+    *,
+    needs_gold: bool = True,
 ) -> list[Problem | UnusableRow]:
     """A problem for each row of a set, or why the row is unusable.
+
+    Args:
+      records: the rows.
+      problem_ids: one for each.
+      mapping: what the user maps, for errors.
+      needs_gold: False: a problem may have the gold "".
 
     Raises:
       InputError: the rows can be read in several ways, or hold options under another name. It names
         the column.
     """
-    _refuse_unread_options(records)
-    golds = _read_golds(records)
-    passages = _read_passages(records, golds)
+    if needs_gold:
+        _refuse_unread_options(records, mapping)
+        _refuse_rivals(records, mapping)
+    golds = _read_golds(records, needs_gold=needs_gold)
+    passages = _read_passages(records, golds, mapping)
 
     made: list[Problem | UnusableRow] = []
     for record, problem_id, gold, passage in zip(
@@ -76,6 +94,54 @@ def make_problems(
         else:
             made.append(_problem(record, problem_id, gold, passage))
     return made
+
+
+def reading_of(record: Record, problem: Problem) -> str:
+    """What became of a row's columns, in words.
+
+    Example:
+      >>> record = read_row({"problem": "1+1?", "answer": "2"})
+      >>> reading_of(record, make_problems([record], ["set/0"])[0])
+      'question from `problem`, gold from `answer`, verifier math'
+    """
+    return _reading(
+        record.question_source,
+        bool(record.history),
+        record.passage_column if problem.context else "",
+        "" if record.options is None else record.options.source or _NAMELESS_OPTIONS,
+        bool(record.views),
+        record.ignored,
+        record.gold_column if problem.gold else "",
+        problem.verifier,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _reading(
+    question: str,
+    has_history: bool,
+    passage: str,
+    options: str,
+    has_views: bool,
+    ignored: str,
+    gold: str,
+    verifier: str,
+) -> str:
+    sources = [f"question from `{question}`"]
+    if has_history:
+        sources.append("the turns before it kept")
+    if passage:
+        sources.append(f"passage from `{passage}`")
+    if options:
+        has_source = options != _NAMELESS_OPTIONS
+        sources.append(f"options from `{options}`" if has_source else f"options {options}")
+    if has_views:
+        sources.append("views of each agent")
+    if ignored:
+        sources.append(f"`{ignored}` not read")
+    sources.append(f"gold from `{gold}`" if gold else "no gold")
+    sources.append(f"verifier {verifier}")
+    return ", ".join(sources)
 
 
 def _problem(record: Record, problem_id: str, gold: str, passage: str) -> Problem:
@@ -92,32 +158,62 @@ def _problem(record: Record, problem_id: str, gold: str, passage: str) -> Proble
         context=passage,
         views=record.views,
         options=() if options is None else options.shown,
+        history=record.history,
     )
 
 
 # --- golds of options -----------------------------------------------------------------------------
 
 
-def _read_golds(records: Sequence[Record]) -> list[str | UnusableRow]:
+def _read_golds(records: Sequence[Record], *, needs_gold: bool) -> list[str | UnusableRow]:
     """The gold of each row: with options the letter."""
-    _refuse_counting_from_one(records)
-    _refuse_digits(records)
-    prefers_text = _prefers_text(records)
+    try:
+        _refuse_counting_from_one(records)
+        _refuse_digits(records)
+        prefers_text = _prefers_text(records)
+    except InputError:
+        if needs_gold:
+            raise
+        return ["" for _ in records]
 
-    golds: list[str | UnusableRow] = []
+    takes_bare = _solutions_are_answers(records)
+    golds = [_read_gold(record, prefers_text, takes_bare=takes_bare) for record in records]
+    if needs_gold:
+        return golds
+    return ["" if isinstance(gold, UnusableRow) else gold for gold in golds]
+
+
+def _read_gold(
+    record: Record, prefers_text: Mapping[tuple[str, type], bool], *, takes_bare: bool
+) -> str | UnusableRow:
+    if record.options is None or record.reading is None:
+        if record.bare:
+            gold = bare_answer(record.bare) if takes_bare else ""
+            return gold or UnusableRow("empty gold")
+        return record.gold
+
+    first, second = record.reading.by_name, record.reading.by_text
+    if prefers_text.get(_kind(record), False):
+        first, second = second, first
+    try:
+        return check_letter(first or second, record.options)
+    except UnusableRow as reason:
+        is_none = not first and not second and is_placeholder(record.gold)
+        return UnusableRow("gold is a placeholder") if is_none else reason
+
+
+def _solutions_are_answers(records: Sequence[Record]) -> bool:
+    """Whether the solutions of a set are its answers: short, without a box, and no sentences."""
+    num_bare = 0
+    num_answers = 0
+    num_worked = 0
     for record in records:
-        if record.options is None or record.reading is None:
-            golds.append(record.gold)
-            continue
-        first, second = record.reading.by_name, record.reading.by_text
-        if prefers_text.get(_kind(record), False):
-            first, second = second, first
-        try:
-            golds.append(check_letter(first or second, record.options))
-        except UnusableRow as reason:
-            is_none = not first and not second and is_placeholder(record.gold)
-            golds.append(UnusableRow("gold is a placeholder") if is_none else reason)
-    return golds
+        if record.bare:
+            num_bare += 1
+            num_answers += bool(bare_answer(record.bare))
+        elif record.gold_column == SOLUTION_COLUMN:
+            num_worked += 1
+    return num_bare > num_worked and 2 * num_answers > num_bare
 
 
 def _kind(record: Record) -> tuple[str, type]:
@@ -201,7 +297,7 @@ def _refuse_digits(records: Sequence[Record]) -> None:
 
 
 def _read_passages(
-    records: Sequence[Record], golds: Sequence[str | UnusableRow]
+    records: Sequence[Record], golds: Sequence[str | UnusableRow], mapping: ColumnMapping
 ) -> list[str | UnusableRow]:
     """The passage of each row, "" where it is the question again with its answer.
 
@@ -210,7 +306,7 @@ def _read_passages(
     """
     leaks = [_leak(record, gold) for record, gold in zip(records, golds, strict=True)]
     columns = {record.passage_column for record in records if record.passage}
-    unused = {column for column in columns if _is_no_passage(column, records, leaks)}
+    unused = {column for column in columns if _is_no_passage(column, records, leaks, mapping)}
 
     passages: list[str | UnusableRow] = []
     for record, leak in zip(records, leaks, strict=True):
@@ -223,7 +319,9 @@ def _read_passages(
     return passages
 
 
-def _is_no_passage(column: str, records: Sequence[Record], leaks: Sequence[str]) -> bool:
+def _is_no_passage(
+    column: str, records: Sequence[Record], leaks: Sequence[str], mapping: ColumnMapping
+) -> bool:
     """Whether most texts of a column are the question again with its answer."""
     of_column = []
     for record, leak in zip(records, leaks, strict=True):
@@ -236,7 +334,7 @@ def _is_no_passage(column: str, records: Sequence[Record], leaks: Sequence[str])
         raise InputError(
             column,
             f"holds the answer in {num_leaks} of {len(of_column)} rows, and it would stand in the "
-            "prompt; remove the column",
+            f"prompt; type {mapping.typed(context='')} to leave it out",
         )
     return True
 
@@ -245,7 +343,7 @@ def _leak(record: Record, gold: str | UnusableRow) -> str:
     """ "question" where a passage is the question again with its answer, "answer" where it states
     the answer among other things, else "".
     """
-    if not record.passage or isinstance(gold, UnusableRow):
+    if not record.passage or not gold or isinstance(gold, UnusableRow):
         return ""
     answer = gold
     is_leak = False
@@ -260,7 +358,7 @@ def _leak(record: Record, gold: str | UnusableRow) -> str:
 # --- options under another name -------------------------------------------------------------------
 
 
-def _refuse_unread_options(records: Sequence[Record]) -> None:
+def _refuse_unread_options(records: Sequence[Record], mapping: ColumnMapping) -> None:
     is_named: dict[str, bool] = {}
     for record in records:
         for column, names_one in record.unread.items():
@@ -268,7 +366,27 @@ def _refuse_unread_options(records: Sequence[Record]) -> None:
     for column, always in is_named.items():
         if always:
             raise InputError(
-                column,
+                column.partition("+")[0],
                 "may hold options: every answer is a letter, number or text of it, and would be "
-                "read as mathematics; rename it to options, or remove it",
+                f"read as mathematics; type {mapping.typed(options=column)}, or "
+                f"{mapping.typed(options='')} where the answer is free",
+            )
+
+
+def _refuse_rivals(records: Sequence[Record], mapping: ColumnMapping) -> None:
+    """Two columns that should both be the answer, and differ in most rows."""
+    same: collections.Counter[tuple[str, str]] = collections.Counter()
+    rows: collections.Counter[tuple[str, str]] = collections.Counter()
+    for record in records:
+        for column, is_same in record.rivals.items():
+            pair = (record.gold_column, column)
+            rows[pair] += 1
+            same[pair] += is_same
+    for pair, count in rows.items():
+        if 2 * same[pair] < count:
+            raise InputError(
+                pair[0],
+                f"differs from {pair[1]} in {count - same[pair]} of {count} rows, and either may "
+                f"be the answer; type {mapping.typed(answer=pair[0])} or "
+                f"{mapping.typed(answer=pair[1])}",
             )

@@ -59,14 +59,30 @@ def load_problems(
         if name in parts.datasets:
             return parts.datasets[name]
         return run_with_timeout(
-            config.load_time_limit, field, lambda: data.load(name, field=field, **options)
+            config.load_time_limit,
+            field,
+            lambda: data.load(name, field=field, reader=reader, **options),
         )
 
+    reader = row_reader(config)
     size = config.data.size or None
     train = [load(name, "data.train", size=size, seed=config.seed) for name in config.data.train]
     tests = [load(name, "data.eval") for name in config.data.eval]
     data.check_names(tests, "data.eval")
+    _check_columns(config, [*train, *tests])
     return data.join(train, "data.train"), tests
+
+
+def row_reader(config: Config) -> data.RowReader:
+    """How the rows of a run's sets become problems."""
+    return data.RowReader(data.parse_columns(config.data.columns))
+
+
+def _check_columns(config: Config, datasets: Sequence[data.Dataset]) -> None:
+    """Raises InputError where the mapping of columns applies to no set."""
+    reasons = [dataset.unmapped for dataset in datasets]
+    if config.data.columns and all(reasons):
+        raise InputError("data.columns", f"applies to no set: {reasons[0]}")
 
 
 def split_problems(

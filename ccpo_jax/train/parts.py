@@ -348,10 +348,11 @@ def as_dataset(value: Any, argument: str, reading: Reading, *, name: str) -> dat
                 f"row {number} is a {type(row).__name__}; give dicts such as "
                 "{'question': '2 + 2 = ?', 'answer': '4'}",
             )
-    options: dict[str, Any] = {"gold": "optional"} if reading.own_reward else {}
-    if reading.columns:
-        options["columns"] = reading.columns
-    return data.from_rows(rows, name=name, field=argument, **options)
+    reader = data.RowReader(
+        data.parse_columns(reading.columns or ()),
+        "optional" if reading.own_reward else "required",
+    )
+    return data.read_rows(rows, name=name, reader=reader, field=argument)
 
 
 def as_questions(value: Any, reading: Reading, *, like: data.Dataset) -> data.Dataset:

@@ -86,13 +86,10 @@ def test_rows_without_what_a_problem_needs(row, reason):
 @pytest.mark.parametrize(
     "row, column, received",
     [
-        ({"text": "t", "label": 1}, "question", "text, label"),
-        ({"question": "q"}, "answer", "question"),
-        ({}, "question", "none"),
         ({"question": 5, "answer": "1"}, "question", "5"),
         ({"question": "q", "context": ["c"], "answer": "1"}, "context", "['c']"),
-        ({"question": "q", "answer": ["1"]}, "answer", "['1']"),
-        ({"question": "q", "answer": True}, "answer", "True"),
+        ({"question": "q", "answer": ["1", "2"]}, "answer", "['1', '2']"),
+        ({"question": "q", "answer": {"text": "1"}}, "answer", "{'text': '1'}"),
         ({"question": "q", "options": "A B", "answer": 0}, "options", "'A B'"),
         ({"question": "q", "options": ["x", None], "answer": 0}, "options", "['x', None]"),
         ({"question": "q", "options": ["x"], "answer": 0}, "options", "1"),
@@ -109,5 +106,12 @@ def test_rows_of_the_wrong_kind(row, column, received):
 
 def test_a_missing_column_is_named_with_its_other_names():
     with raises_for("question") as error:
-        parse_row({"label": 1})
+        parse_row({"text": "t", "label": 1})
     assert "question or problem or query" in str(error.value)
+    assert "among text, label;" in str(error.value)
+    with raises_for("answer") as error:
+        parse_row({"question": "q"})
+    assert "among question;" in str(error.value)
+    with raises_for("question") as error:
+        parse_row({})
+    assert str(error.value).endswith("none")

@@ -30,7 +30,7 @@ def test_the_format_is_recognised_by_content(tmp_path):
             ("q1", "1"),
             ("q2", "2"),
         ]
-        assert dataset.summary() == f"{name[0]}: 3 problems"
+        assert dataset.summary().startswith(f"{name[0]}: 3 problems; question from `")
 
 
 def test_one_problem_alone_may_be_laid_out(tmp_path):
@@ -69,24 +69,24 @@ BAD_FILES = [
     ("x.json", '{\n "data": [\n  {"question": "q",, }\n ]\n}', ["line 3"]),
     ("x.jsonl", '{"a": ' + "9" * 5000 + "}", ["limit"]),
     ("x.jsonl", '{"question": "q", "answer": "1"}\n{"a": ' + "9" * 5000 + "}", ["line 2", "limit"]),
-    # One row of verl alone is a row.
+    # One row that holds a conversation is a row.
     (
         "x.jsonl",
         json.dumps(
             {
-                "data_source": "math_dapo",
+                "data_source": "mine",
                 "prompt": [{"role": "user", "content": "1+1?"}],
-                "reward_model": {"ground_truth": "2", "style": "rule"},
+                "reward_model": {"truth": "2", "style": "rule"},
             }
         ),
-        ["row 0", "prompt is a list of messages", "'content'", "reward_model.ground_truth"],
+        ["row 0", "--config.data.columns=answer=COLUMN"],
     ),
     (
         "x.json",
         '{"conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"}]}',
-        ["row 0", "conversations is a list of messages", "'value'"],
+        ["1 empty gold", "--config.data.columns=answer=COLUMN"],
     ),
-    ("x.json", '{"goal": "q", "tags": ["x", "y"], "answer": "1"}', ["rename goal to question"]),
+    ("x.json", '{"goal": "q", "tags": ["x", "y"], "answer": "1"}', ["question=goal"]),
     ("x.jsonl", "", ["empty"]),
     ("x.jsonl", " \n\n", ["empty"]),
     ("x.json", "[" * 100_000, ["nested too deeply"]),
@@ -285,7 +285,8 @@ def test_columns_of_parquet_survive_but_those_of_bytes(tmp_path):
         "day": "2026-12-01",
         "by": "a",
     }
-    assert dataset.summary() == "x: 3 problems; columns of bytes left out: image"
+    assert dataset.notes == ("columns of bytes left out: image",)
+    assert dataset.summary().endswith("verifier math; columns of bytes left out: image")
 
 
 TWO = [{"question": "q0", "answer": "0"}, {"question": "q1", "answer": "1"}]

@@ -1,6 +1,5 @@
-"""What to rename where a row has no column of a known name."""
+"""What to type where a row has no column of a known name."""
 
-import numpy as np
 import pytest
 
 from ccpo_jax.data import parse_row
@@ -11,49 +10,46 @@ MESSAGES = [{"role": "user", "content": "1+1?"}]
 
 
 @pytest.mark.parametrize(
-    "row, column, hint",
+    "row, column, typed",
     [
+        ({"goal": "q", "answer": 1}, "question", "question=goal"),
+        ({"instruction": "q", "output": "1"}, "question", "question=instruction,answer=output"),
         (
-            {"goal": "q", "sol1": "x", "sol2": "y", "label": 0},
+            {"instruction": "q", "input": "x", "output": "1"},
             "question",
-            "rename goal to question",
+            "question=instruction+input,answer=output",
         ),
-        ({"goal": "q", "sol1": "x", "sol2": "y", "label": 0}, "question", "of sol1 and sol2"),
-        ({"prompt": "q", "answer": "1"}, "question", "rename prompt to question"),
-        ({"instruction": "q", "output": "1"}, "question", "rename instruction to question"),
-        ({"Prompt": "q", "answer": "1"}, "question", "rename Prompt to question"),
-        ({"prompt": MESSAGES, "answer": "1"}, "question", "prompt is a list of messages"),
-        ({"messages": np.array(MESSAGES), "answer": "1"}, "question", "messages is a list"),
+        ({"Input": "q", "target": "1"}, "question", "question=Input,answer=target"),
+        ({"meta": {"task": "q"}, "target": "1"}, "question", "question=meta.task,answer=target"),
         (
-            {"prompt": MESSAGES, "reward_model": {"ground_truth": "2"}},
+            {"startphrase": "s", "ending0": "x", "ending1": "y", "label": 0},
             "question",
-            "write reward_model.ground_truth as answer",
+            "question=startphrase,options=ending0+ending1",
         ),
-        ({"question": "q", "final_answer": "1"}, "answer", "rename final_answer to answer"),
-        ({"question": "q", "ground_truth": 1}, "answer", "rename ground_truth to answer"),
-        (
-            {"question": "q", "reward_model": {"ground_truth": "2"}},
-            "answer",
-            "write reward_model.ground_truth as answer",
-        ),
-        (
-            {"question": "q", "options": ["x", "y"], "target": 1},
-            "answer",
-            "rename target to answer",
-        ),
+        ({"note": "q", "key": "1"}, "question", "question=COLUMN,answer=COLUMN"),
+        ({"prompt": MESSAGES, "output": "1"}, "answer", "answer=output"),
+        ({"question": "q", "info": {"answer": 1}}, "answer", "answer=info.answer"),
+        ({"question": "q", "options": ["x", "y"], "target": 1}, "answer", "answer=target"),
+        ({"question": "q", "the key": {"answer": 1}}, "answer", '"answer=the key.answer"'),
     ],
 )
-def test_a_missing_column_comes_with_a_hint(row, column, hint):
+def test_a_missing_column_comes_with_a_mapping_to_type(row, column, typed):
     with raises_for(column) as error:
         parse_row(row)
-    assert hint in str(error.value) and "\n" not in str(error.value)
+    message = str(error.value)
+    assert f"--config.data.columns={typed}" in message and "\n" not in message
 
 
-@pytest.mark.parametrize("row", [{}, {"note": 1}, {"prompt": "", "note": "x"}, {"goal": None}])
-def test_no_hint_where_nothing_is_there(row):
-    with raises_for("question") as error:
-        parse_row(row)
-    assert "rename" not in str(error.value)
+@pytest.mark.parametrize("typed", ["instruction+input", "Input", "meta.task"])
+def test_what_is_to_be_typed_is_read(typed):
+    row = {"instruction": "1+1?", "input": "", "Input": "1+1?", "meta": {"task": "1+1?"}}
+    assert parse_row(row | {"out": 2}, columns=f"question={typed},answer=out").question == "1+1?"
+
+
+def test_a_hint_keeps_what_is_mapped_already():
+    with raises_for("answer") as error:
+        parse_row({"goal": "q", "target": "1"}, columns="question=goal")
+    assert "--config.data.columns=question=goal,answer=target" in str(error.value)
 
 
 @pytest.mark.parametrize("cell", [None, "", "text", [], ["text"], [{"text": "x"}], [MESSAGES], {}])

@@ -15,7 +15,8 @@ def test_defects_are_dropped_and_counted(tmp_path):
     assert dataset.dropped == {"empty question": 1, "empty gold": 2, "duplicate question": 1}
     assert (
         dataset.summary()
-        == "x: 2 problems (dropped: 1 duplicate question, 2 empty gold, 1 empty question)"
+        == "x: 2 problems (dropped: 1 duplicate question, 2 empty gold, 1 empty question); question "
+        "from `question`, gold from `answer`, verifier math"
     )
 
 
