@@ -239,7 +239,7 @@ def _without_default_system(backend: Any, before: str, *, thinking: bool) -> str
         raise InputError(
             "model",
             "its chat template writes a system turn of its own, which cannot be left out; give "
-            "every role of the prompt_style a system text, or correct the template",
+            "every role a system text, or correct the template",
         )
     bos = backend.bos_token or ""
     if bos and before.startswith(bos) and not header.startswith(bos):

@@ -7,6 +7,7 @@ nothing that an agent or a dataset writes can end a turn or open another role's.
 
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 import re
@@ -131,6 +132,22 @@ class Tokenizer:
         return self.backend.batch_decode(
             kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
+
+    def show(self, ids: Sequence[int]) -> str:
+        """Text of ids for people: with its control tokens, and a backslash before each that is
+        merely spelled out.
+        """
+        tokens = self.backend.added_tokens_decoder
+        controls = sorted((tokens[i].content for i in self.control_ids), key=len, reverse=True)
+        spelled = re.compile("|".join(map(re.escape, controls)) or r"(?!)")
+        pieces = []
+        for is_control, run in itertools.groupby(map(int, ids), self.control_ids.__contains__):
+            if is_control:
+                pieces += [tokens[token_id].content for token_id in run]
+                continue
+            text = self.backend.decode(list(run), clean_up_tokenization_spaces=False)
+            pieces.append(spelled.sub(r"\\\g<0>", text))
+        return "".join(pieces)
 
     def _without_control(self, ids: Iterable[int]) -> list[int]:
         return [token_id for token_id in ids if token_id not in self.control_ids]

@@ -12,6 +12,7 @@ from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.devices.sharding import num_shards
 from ccpo_jax.errors import escape_control
 from ccpo_jax.integers import ceil_div
+from ccpo_jax.modes.prompt_view import prompt_lines
 from ccpo_jax.modes.restore import trained_or_loaded
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Outcome
@@ -24,8 +25,8 @@ from ccpo_jax.train.worlds import masked_worlds
 def show_samples(
     config: Config | Mapping[str, Any], workdir: str | None, problems: int = 4
 ) -> None:
-    """Prints two samples of each of a few held-out problems: messages, verdicts, credit, advantage,
-    ratings.
+    """Prints every role's prompt, and two samples of each of a few held-out problems: messages,
+    verdicts, credit, advantage, ratings.
 
     Every problem gets a whole group of samples, and credit and advantage are computed from it as in
     training, with the checkpoint's own statistics. The two samples have different rewards where the
@@ -64,6 +65,8 @@ def show_samples(
         assign_credit(run.credit, run.advantage, state.credit_state, outcome)
     )
     credited = Credited(credit, advantage, np.ones(topology.num_agents, bool))
+    for line in prompt_lines(run.team, chosen[0], 0, collected.rollouts):
+        print_main(line)
     for index, problem in enumerate(chosen):
         print_main(f"\n=== {problem.id}, checkpoint of step {step}")
         for line in problem_lines(topology, problem, index, collected, credited):

@@ -54,6 +54,10 @@ class TextCodec(Protocol):
         """Texts of many rows of ids: control tokens left out, but markers such as ``<think>``."""
         ...
 
+    def show(self, ids: Sequence[int]) -> str:
+        """Text of ids, control tokens included: for people."""
+        ...
+
     def frame(self, system: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Live ids of the chat template before and after the user's words."""
         ...

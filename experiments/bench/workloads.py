@@ -50,6 +50,9 @@ class IdCodec:
     def decode_batch(self, rows) -> list[str]:
         return [" ".join(map(str, row)) for row in rows]
 
+    def show(self, ids) -> str:
+        return " ".join(map(str, ids))
+
     def frame(self, system: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         # It would be read by nobody.
         del system

@@ -68,6 +68,17 @@ DATED = (
     "{% set messages = messages[1:] %}{% else %}{% set s = '' %}{% endif %}"
     "<turn>system: Today {{ date_string }}. {{ s }}</s>" + TURNS
 )
+# Surrounds the system text with words of its own, or has others in its place.
+NAMED = (
+    "{% if messages[0].role == 'system' %}{% set s = messages[0].content %}"
+    "{% set messages = messages[1:] %}{% else %}{% set s = 'You are Smol.' %}{% endif %}"
+    "<turn>system: ## Today: {{ strftime_now('%d %B') }}\n## Orders: {{ s }}</s>" + TURNS
+)
+# A default that stands in no turn.
+PREAMBLE = (
+    "{% if messages[0].role == 'system' %}{{ messages[0].content }}"
+    "{% set messages = messages[1:] %}{% else %}{{ 'A chat.' }}{% endif %}" + TURNS
+)
 # Refuses the conversation that shows what opens a later turn.
 ONE_TURN = "{% if messages | length > 2 %}{{ raise_exception('one turn') }}{% endif %}"
 # Starts a reply behind every turn.
@@ -80,6 +91,8 @@ EAGER = SILENT + "<turn>"
         (BE_KIND, "<turn>user: "),
         ("{{ bos_token }}" + BE_KIND, "<s><turn>user: "),
         (DATED, "<s><turn>user: "),
+        (NAMED, "<turn>user: "),
+        (PREAMBLE, "<turn>user: "),
         # No system turn is written, whatever else is.
         (TURNS, "<turn>user: "),
         ("<s>" + TURNS, "<s><turn>user: "),

@@ -55,6 +55,9 @@ class LetterCodec:
     def decode_batch(self, rows) -> list[str]:
         return [self.decode(row) for row in rows]
 
+    def show(self, ids) -> str:
+        return "".join("_.<"[i] if i < 3 else ALPHABET[i - 3] for i in ids)
+
     def frame(self, system: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (2, *self.encode(system)), (2,)
 
