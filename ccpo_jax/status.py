@@ -16,8 +16,10 @@ Shown = Literal["all", "steps", "nothing"]
 
 # Seconds until a phase is worth a line; shorter ones say nothing.
 _DELAY = 2.0
-# Seconds between two lines of a log, and between two states of a line on a terminal.
+# Seconds between two lines of a log: where a phase is new, and where one goes on.
+_NEWS_INTERVAL = 5.0
 _LOG_INTERVAL = 10.0
+# Seconds between two states of a line on a terminal.
 _TERMINAL_INTERVAL = 0.5
 _CLEAR_LINE = "\r\033[K"
 
@@ -26,20 +28,18 @@ class Phase:
     """Something that takes a while. Made by `status`.
 
     Args:
-      what: what the program does, such as "loading model X".
-      unit: what `update` counts: "problems" gives "16 of 64 problems", "bytes" gives "98 of 270
-        MB"; "" gives "16 of 64".
+      what, unit, total: as in `status`.
       clock: seconds.
     """
 
-    def __init__(self, what: str, unit: str, clock: Callable[[], float]):
+    def __init__(self, what: str, unit: str, total: float | None, clock: Callable[[], float]):
         self.what = what
         self.began = clock()
         self.announced = False
         self._unit = unit
         self._clock = clock
         self._done = 0.0
-        self._total: float | None = None
+        self._total = total
         self._first_done = math.nan
         self._first_time = math.nan
 
@@ -48,7 +48,7 @@ class Phase:
 
         Args:
           done: what has been done, in the phase's unit.
-          total: of how much; None = it is not known, or as said before.
+          total: of how much; None = not known, or as before.
         """
         if math.isnan(self._first_time):
             self._first_done = done
@@ -56,11 +56,15 @@ class Phase:
         self._done = done
         self._total = self._total if total is None else total
 
+    def advance(self, amount: float = 1) -> None:
+        """Adds to what has been done."""
+        self.update(self._done + amount)
+
     def text(self) -> str:
         """The phase as shown, such as "evaluating held-out: 16 of 64 problems, 0:20, ETA 1:00"."""
         elapsed = self._clock() - self.began
         progress = self._progress()
-        if not progress and elapsed < _LOG_INTERVAL / 2:
+        if not progress and elapsed < 2 * _DELAY:
             return f"{self.what} ..."
         parts = [part for part in (progress, minutes(elapsed)) if part]
         left = self._seconds_left()
@@ -117,9 +121,9 @@ class Display:
     # --- phases ---
 
     @contextmanager
-    def phase(self, what: str, unit: str) -> Iterator[Phase]:
+    def phase(self, what: str, unit: str = "", total: float | None = None) -> Iterator[Phase]:
         """A phase that lasts as long as the block."""
-        phase = Phase(what, unit, self._clock)
+        phase = Phase(what, unit, total, self._clock)
         with self._changed:
             self._phases.append(phase)
             self._start_thread()
@@ -142,7 +146,7 @@ class Display:
             news = any(not phase.announced for phase in due)
             silence = now - self._written_at
             in_place = self.in_place
-            pause = 0 if in_place else _DELAY if news else _LOG_INTERVAL
+            pause = 0 if in_place else _NEWS_INTERVAL if news else _LOG_INTERVAL
             if not due or silence < pause:
                 return
 
@@ -239,7 +243,7 @@ if (_setting := os.environ.get("CCPO_JAX_STATUS")) in ("all", "steps", "nothing"
     DISPLAY.shown = _setting
 
 
-def status(what: str, unit: str = "") -> AbstractContextManager[Phase]:
+def status(what: str, unit: str = "", total: float | None = None) -> AbstractContextManager[Phase]:
     """Says on standard error what runs, where it takes more than a moment. A context manager.
 
     It says nothing about what ends within two seconds. The innermost of several phases stands last
@@ -247,14 +251,16 @@ def status(what: str, unit: str = "") -> AbstractContextManager[Phase]:
 
     Args:
       what: what the program does, such as "loading model X".
-      unit: what `Phase.update` counts, such as "problems", or "bytes".
+      unit: what `Phase.update` counts: "problems" gives "16 of 64 problems", "bytes" gives "98 of
+        270 MB".
+      total: how much there is to do, in this unit; None = it is not known yet.
 
     Example:
-      >>> with status("evaluating held-out", unit="problems") as phase:
+      >>> with status("evaluating held-out", unit="problems", total=3) as phase:
       ...     for done in range(3):
-      ...         phase.update(done, 3)
+      ...         phase.update(done)
     """
-    return DISPLAY.phase(what, unit)
+    return DISPLAY.phase(what, unit, total)
 
 
 def show_status(shown: Shown) -> None:

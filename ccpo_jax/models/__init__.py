@@ -25,6 +25,7 @@ from ccpo_jax.models.decoder import (
     parameter_shapes,
 )
 from ccpo_jax.models.hf import Family
+from ccpo_jax.status import status
 
 __all__ = [
     "ATTENTION",
@@ -69,7 +70,8 @@ def load(
     """
     folder = hub.fetch(model, revision=revision, weights=True)
     config = load_config(folder)
-    return config, hf.read_params(folder, config, dtype, sharding)
+    with status(f"loading {model}"):
+        return config, hf.read_params(folder, config, dtype, sharding)
 
 
 def load_config(model: str | pathlib.Path, *, revision: str | None = None) -> ModelConfig:

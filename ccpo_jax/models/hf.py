@@ -24,6 +24,7 @@ from ccpo_jax.errors import InputError
 from ccpo_jax.models.decoder import ModelConfig, Params, parameter_shapes
 from ccpo_jax.models.rope import Llama3Scaling, RopeScaling, YarnScaling
 from ccpo_jax.rl.types import Array
+from ccpo_jax.status import Phase, status
 
 # safetensors' name of a dtype: numpy's.
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -557,10 +558,13 @@ def _check_names(
             )
 
 
-def _check_finite(folder: pathlib.Path, files: dict[str, Any], config: ModelConfig) -> None:
+def _check_finite(
+    folder: pathlib.Path, files: dict[str, Any], config: ModelConfig, phase: Phase
+) -> None:
     """Checks that every number is finite: no exponent is all ones, which numpy sees fastest."""
     # Processes divide the work.
-    for name in list(tensors(config))[jax.process_index() :: jax.process_count()]:
+    names = list(tensors(config))[jax.process_index() :: jax.process_count()]
+    for name in names:
         values = files[name].get_tensor(name).reshape(-1)
         bits = values.view(f"uint{8 * values.itemsize}")
         exponent = np.array(np.inf, values.dtype).view(bits.dtype)
@@ -573,6 +577,7 @@ def _check_finite(folder: pathlib.Path, files: dict[str, Any], config: ModelConf
                 f"{name} in {folder} contains NaN or infinity ({nonfinite} of {len(bits)} "
                 "numbers); download it again"
             )
+        phase.advance(values.nbytes)
 
 
 def read_params(
@@ -599,17 +604,28 @@ def read_params(
     shardings = tree.flatten_up_to(sharding(shapes)) if sharding else [None] * len(leaves)
     with _open_tensors(folder) as files:
         _check_headers(folder, files, config)
-        _check_finite(folder, files, config)
+        size = _bytes_to_read(files, config)
+        with status("checking the weights", unit="bytes", total=size) as phase:
+            _check_finite(folder, files, config, phase)
         sources: dict[str, _Sources] = {}
         for name, tensor in tensors(config).items():
             sources.setdefault(tensor.leaf, []).append((name, tensor))
 
         arrays = []
-        for (path, leaf), leaf_sharding in zip(leaves, shardings, strict=True):
-            arrays.append(
-                _read_leaf(files, sources[path[-1].key], leaf.shape, dtype, leaf_sharding)
-            )
+        with status("reading the weights", unit="bytes", total=size) as phase:
+            for (path, leaf), leaf_sharding in zip(leaves, shardings, strict=True):
+                of_leaf = sources[path[-1].key]
+                arrays.append(_read_leaf(files, of_leaf, leaf.shape, dtype, leaf_sharding, phase))
     return tree.unflatten(arrays)
+
+
+def _bytes_to_read(files: dict[str, Any], config: ModelConfig) -> int:
+    """Bytes of all tensors; this process's share of them, where several divide them evenly."""
+    total = 0
+    for name, tensor in tensors(config).items():
+        itemsize = jnp.dtype(DTYPES[files[name].get_slice(name).get_dtype()]).itemsize
+        total += itemsize * math.prod(tensor.shape)
+    return total // jax.process_count()
 
 
 # Name in the file and `Tensor` of everything that is stacked in one leaf of the pytree.
@@ -622,19 +638,19 @@ def _read_leaf(
     shape: tuple[int, ...],
     dtype: Any,
     sharding: jax.sharding.Sharding | None,
+    phase: Phase,
 ) -> Array:
     """One parameter of the pytree on its devices."""
     if sharding is None:
-        return jax.device_put(
-            _read_slice(files, sources, shape, (slice(None),) * len(shape), dtype)
-        )
+        whole = (slice(None),) * len(shape)
+        return jax.device_put(_read_slice(files, sources, shape, whole, dtype, phase))
 
     # Replicas of a shard are read once.
     shards: dict[str, np.ndarray] = {}
 
     def read_shard(index: Any) -> np.ndarray:
         if str(index) not in shards:
-            shards[str(index)] = _read_slice(files, sources, shape, index, dtype)
+            shards[str(index)] = _read_slice(files, sources, shape, index, dtype, phase)
         return shards[str(index)]
 
     return jax.make_array_from_callback(shape, sharding, read_shard)
@@ -646,6 +662,7 @@ def _read_slice(
     shape: tuple[int, ...],
     index: tuple[slice, ...],
     dtype: Any,
+    phase: Phase,
 ) -> np.ndarray:
     """A slice of one parameter of the pytree: no other bytes of the files are read."""
     bounds = [
@@ -662,6 +679,7 @@ def _read_slice(
             inner = bounds[1:]
         stored = files[name].get_slice(name)[tuple(inner[::-1] if tensor.transposed else inner)]
         out[target] = stored.T if tensor.transposed else stored
+        phase.advance(stored.nbytes)
     return out
 
 
@@ -692,7 +710,8 @@ def write_params(folder: pathlib.Path, config: ModelConfig, params: Params, dtyp
         if len(shards) > 1:
             file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         values = {name: value(by_name[name]) for name in names}
-        save_file(values, folder / file, metadata={"format": "pt"})
+        with status(f"writing {file}"):
+            save_file(values, folder / file, metadata={"format": "pt"})
         # safetensors makes it readable by the owner alone.
         (folder / file).chmod(0o644)
         weight_map |= dict.fromkeys(names, file)

@@ -17,6 +17,7 @@ from ccpo_jax.arguments import Parser, path, program_name
 from ccpo_jax.errors import InputError, as_input_error
 from ccpo_jax.report.load import load_run
 from ccpo_jax.report.page import render_page
+from ccpo_jax.status import status
 from ccpo_jax.workdir import write_atomically
 
 __all__ = ["load_run", "main", "render_page", "write_report"]
@@ -30,7 +31,10 @@ def write_report(workdir: pathlib.Path, out: pathlib.Path | None = None) -> path
     """
     out = out or workdir / "report.html"
     with as_input_error():
-        page = render_page(load_run(workdir))
+        with status(f"reading {workdir}"):
+            run = load_run(workdir)
+        with status("writing the page"):
+            page = render_page(run)
         try:
             write_atomically(out, page)
         except OSError as error:

@@ -24,6 +24,7 @@ from ccpo_jax.rollout.padding import bucket, pad_left, pad_right, stack_prompts,
 from ccpo_jax.rollout.records import Agent, ProblemText, Rollout, Team, Turn
 from ccpo_jax.sampler import Prompts, SamplingParams
 from ccpo_jax.sampler.generate import ResponseFormat, generate
+from ccpo_jax.status import status
 
 # Room for a verdict of one word in any tokenizer.
 _VERDICT_TOKENS = 8
@@ -108,7 +109,15 @@ def rollout(
         )
         requests = [_turn_request(stage, number) for number in numbers]
         for call in _group_by_call(requests):
-            results = _sample(call, weights, key, sampling, functools.partial(receive, call))
+            roles = dict.fromkeys(team.topology.roles[request.number] for request in call)
+            results = _sample(
+                call,
+                weights,
+                key,
+                sampling,
+                what=", ".join(roles),
+                on_prompts_done=functools.partial(receive, call),
+            )
             for request, samples in zip(call, results, strict=True):
                 of_turn = texts[request.number]
                 turns[request.number] = request.to_turn(
@@ -147,7 +156,7 @@ def rate(
     ]
     ratings: dict[int, Turn] = {}
     for call in _group_by_call(requests):
-        results = _sample(call, weights, key, sampling)
+        results = _sample(call, weights, key, sampling, what="ratings")
         for request, samples in zip(call, results, strict=True):
             texts = _decode_texts(request.agent, samples)
             ratings[request.number] = request.to_turn(samples, texts)
@@ -345,26 +354,32 @@ def _sample(
     weights: Sequence[Any],
     key: jax.Array,
     sampling: SamplingParams,
+    *,
+    what: str,
     on_prompts_done: Callable[[Sequence[int], Samples], None] | None = None,
 ) -> list[Samples]:
-    """Samples the requests of one call."""
+    """Samples the requests of one call; `what` is said while it takes long."""
     agent = call[0].agent
     tokenizer = agent.tokenizer
     prompts = stack_prompts([request.prompts for request in call], tokenizer.pad_id)
     parameter_sets = [request.agent.parameter_set for request in call]
     if len(set(parameter_sets)) == 1:
         parameter_sets = parameter_sets[:1]
-    samples = generate(
-        agent.policy,
-        [weights[index] for index in parameter_sets],
-        prompts,
-        key,
-        np.stack([_key_paths(request) for request in call]),
-        ResponseFormat(tokenizer.eos_ids, tokenizer.pad_id, agent.max_tokens),
-        sampling=sampling,
-        tail_groups=tail_groups(prompts, call[0].samples_per_variant),
-        on_prompts_done=on_prompts_done,
-    )
+    key_paths = np.stack([_key_paths(request) for request in call])
+    count = key_paths[..., 0].size
+    with status(f"decoding {what}, {count} responses", unit="tokens") as phase:
+        samples = generate(
+            agent.policy,
+            [weights[index] for index in parameter_sets],
+            prompts,
+            key,
+            key_paths,
+            ResponseFormat(tokenizer.eos_ids, tokenizer.pad_id, agent.max_tokens),
+            sampling=sampling,
+            tail_groups=tail_groups(prompts, call[0].samples_per_variant),
+            on_prompts_done=on_prompts_done,
+            on_progress=phase.update,
+        )
     return [Samples(*(field[i] for field in samples)) for i in range(len(call))]
 
 

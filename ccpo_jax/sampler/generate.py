@@ -114,6 +114,7 @@ def generate(
     sampling: SamplingParams = SamplingParams(),
     tail_groups: TailGroups | None = None,
     on_prompts_done: Callable[[Sequence[int], Samples], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
     jitted: Programs | None = None,
 ) -> Samples:
     """Samples A' agents at once: one batch if they share parameters, vmapped if they do not.
@@ -131,6 +132,7 @@ def generate(
       tail_groups: see `decode_loop.prefill`.
       on_prompts_done: called with prompts, and their samples ``[A', b, R, T]``, as soon as they
         have finished for all agents; every prompt is in one call.
+      on_progress: called between chunks with the tokens decoded so far.
       jitted: replaces `programs()`, in tests.
 
     Returns:
@@ -175,8 +177,14 @@ def generate(
     unfinished = np.full(shape[1], shape[0] * shape[2])
 
     batch = _start(call, batch_size, sampling.decode_chunk)
+    decoded = 0
     while unfinished.any():
+        first = int(batch.state.step)
         batch = _decode(call, batch, sampling.decode_chunk)
+        # Those that ended within the chunk count as if they had gone on to its end.
+        decoded += (int(batch.state.step) - first) * int(np.sum(~batch.slots.empty))
+        if on_progress is not None:
+            on_progress(decoded)
         batch, finished = _collect(call, batch, responses)
         prompt = np.unravel_index(finished, shape)[1]
         unfinished -= np.bincount(prompt, minlength=len(unfinished))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ccpo_jax import config as table
 from ccpo_jax.config import Config, LogConfig, RolloutLogConfig, VerifierConfig
+from ccpo_jax.devices.compile_status import watch_compilation
 from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_mesh, num_shards
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.update import AdamW, LossConfig, PackingConfig, UpdateConfig
@@ -151,6 +152,7 @@ def build(
     Raises:
       InputError: one line that names the field, what was received and what to type instead.
     """
+    watch_compilation()
     config = table.parse(plugins.combine(config, {}))
     check_objects(config, parts)
     reward = load_reward(config.verifier.name, config.verifier.range, parts.functions)

@@ -1,8 +1,9 @@
 """Evaluation: what a team and each of its agents can do, with confidence intervals."""
 
 import dataclasses
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from ccpo_jax.rl.topology import vote_reward
 from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout import Team, rollout
 from ccpo_jax.sampler import SamplingParams
+from ccpo_jax.status import status
 from ccpo_jax.train.bootstrap import bootstrap_interval
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
@@ -38,6 +40,9 @@ def evaluate(
     pool: VerifierPool,
     key: jax.Array,
     config: EvalConfig,
+    *,
+    problems_name: str = "problems",
+    between_batches: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Accuracy of the team, of each agent alone and of the team without each agent.
 
@@ -48,6 +53,8 @@ def evaluate(
       pool: verifiers.
       key: the same key draws the same answers, so that two evaluations of one model agree exactly.
       config: number of samples and how they are drawn.
+      problems_name: said while it takes long.
+      between_batches: called after each batch; what it raises ends the evaluation.
 
     Returns:
       name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over
@@ -61,13 +68,16 @@ def evaluate(
     """
     if not problems:
         raise InputError("problems", "is empty, and accuracies are means over problems; pass one")
-    outcome, counts, tokens = _answer(team, weights, problems, pool, key, config)
+    answer = functools.partial(
+        _answer, team, weights, problems, pool, key, between_batches=between_batches
+    )
+    outcome, counts, tokens = answer(config, what=f"evaluating {problems_name} (sampled)")
     accuracies = _accuracies(team, outcome)
     if config.greedy:
         greedy = dataclasses.replace(
             config, samples=1, sampling=dataclasses.replace(config.sampling, temperature=0.0)
         )
-        outcome, _, _ = _answer(team, weights, problems, pool, key, greedy)
+        outcome, _, _ = answer(greedy, what=f"evaluating {problems_name} (greedy)")
         for name, values in _accuracies(team, outcome).items():
             if name != "maj_accuracy":
                 accuracies[f"greedy/{name}"] = values
@@ -87,6 +97,9 @@ def _answer(
     pool: VerifierPool,
     key: jax.Array,
     config: EvalConfig,
+    *,
+    what: str,
+    between_batches: Callable[[], None] | None,
 ) -> tuple[Outcome, Counter, int]:
     """The outcome of all problems in the worlds of `evaluation_worlds`, verifier counts and decoded
     tokens.
@@ -96,26 +109,30 @@ def _answer(
     outcomes: list[Outcome] = []
     counts: Counter = Counter()
     tokens = 0
-    for first in range(0, len(problems), size):
-        batch = list(problems[first : first + size])
-        # One compiled shape for all batches; what is filled in counts nowhere.
-        padded = batch + [problems[0]] * (size - len(batch))
-        grader = Grader(pool, batch)
-        rollouts = rollout(
-            team,
-            weights,
-            [problem.prompt_text for problem in padded],
-            jax.random.fold_in(key, first),
-            group_size=config.samples,
-            sampling=config.sampling,
-            ablated=evaluation_worlds(team.topology.num_agents),
-            on_prompt_done=grader.submit,
-        )
-        rollouts = rollouts.first_prompts(len(batch))
-        outcome, batch_counts, _ = grader.collect(team, rollouts)
-        outcomes.append(outcome)
-        counts.update(batch_counts)
-        tokens += rollouts.decoded_tokens
+    with status(what, unit="problems", total=len(problems)) as phase:
+        for first in range(0, len(problems), size):
+            batch = list(problems[first : first + size])
+            # One compiled shape for all batches; what is filled in counts nowhere.
+            padded = batch + [problems[0]] * (size - len(batch))
+            grader = Grader(pool, batch)
+            phase.update(first)
+            rollouts = rollout(
+                team,
+                weights,
+                [problem.prompt_text for problem in padded],
+                jax.random.fold_in(key, first),
+                group_size=config.samples,
+                sampling=config.sampling,
+                ablated=evaluation_worlds(team.topology.num_agents),
+                on_prompt_done=grader.submit,
+            )
+            rollouts = rollouts.first_prompts(len(batch))
+            outcome, batch_counts, _ = grader.collect(team, rollouts)
+            outcomes.append(outcome)
+            counts.update(batch_counts)
+            tokens += rollouts.decoded_tokens
+            if between_batches is not None:
+                between_batches()
 
     joined = Outcome(
         reward=np.concatenate([outcome.reward for outcome in outcomes], axis=1),

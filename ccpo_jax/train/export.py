@@ -12,6 +12,7 @@ from ccpo_jax.devices.sharding import fetch
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import expand_home
 from ccpo_jax.rollout import Team
+from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
 
 
@@ -41,7 +42,8 @@ def export_networks(
         # In several processes all have to take part in gathering the parameters.
         whole = jax.tree.map(fetch, tree)
         if is_main_process():
-            models.save(target, network, whole, dtype=dtype)
+            with status(f"exporting {name}"):
+                models.save(target, network, whole, dtype=dtype)
             _save_tokenizer(run.team, index, target)
         folders.append(target)
     return folders

@@ -20,6 +20,7 @@ from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray
 from ccpo_jax.rollout import Agent, Team, prompts
+from ccpo_jax.status import status
 from ccpo_jax.train.guards import run_with_timeout
 from ccpo_jax.train.parts import NO_PARTS, Model, Parts
 from ccpo_jax.train.words import senders_of
@@ -58,11 +59,12 @@ def load_problems(
     def load(name: str, field: str, **options: Any) -> data.Dataset:
         if name in parts.datasets:
             return parts.datasets[name]
-        return run_with_timeout(
-            config.load_time_limit,
-            field,
-            lambda: data.load(name, field=field, reader=reader, **options),
-        )
+        with status(f"loading {name}"):
+            return run_with_timeout(
+                config.load_time_limit,
+                field,
+                lambda: data.load(name, field=field, reader=reader, **options),
+            )
 
     reader = row_reader(config)
     size = config.data.size or None
@@ -91,7 +93,8 @@ def split_problems(
     """Training and held-out problems without those of a test set, and the part of the test sets to
     evaluate on.
     """
-    clean = data.decontaminate(problems, tests, similarity=config.data.similarity)
+    with status("comparing training with test problems"):
+        clean = data.decontaminate(problems, tests, similarity=config.data.similarity)
     train, heldout = data.split_heldout(clean, config.data.heldout, config.seed)
     return Datasets(train, heldout, tuple(_first(test, config.eval.limit) for test in tests))
 
@@ -127,7 +130,8 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
                 "leave them out",
             )
 
-    longest = _prompt_lengths(dataset.problems, team)
+    with status(f"measuring the prompts of {dataset.name}"):
+        longest = _prompt_lengths(dataset.problems, team)
     fits = longest <= team.prompt_length
     too_long = int(np.sum(~fits))
     if not too_long:
@@ -289,11 +293,12 @@ def _model_names(config: Config, topology: Topology) -> list[str]:
 
 def _load_network(name: str, config: Config) -> tuple[Any, Any]:
     """(network configuration, tokenizer) of one model."""
-    tokenizer = run_with_timeout(
-        config.load_time_limit,
-        "model",
-        lambda: load_tokenizer(name, revision=config.revision, thinking=config.thinking),
-    )
+    with status(f"loading the tokenizer of {name}"):
+        tokenizer = run_with_timeout(
+            config.load_time_limit,
+            "model",
+            lambda: load_tokenizer(name, revision=config.revision, thinking=config.thinking),
+        )
     network = models.load_config(name, revision=config.revision)
     if tokenizer.vocab_size > network.vocab_size:
         raise InputError(

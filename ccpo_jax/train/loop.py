@@ -22,6 +22,7 @@ from ccpo_jax.devices.distributed import (
 )
 from ccpo_jax.errors import InputError, RewardError, as_input_error
 from ccpo_jax.learner.update import TrainState
+from ccpo_jax.status import status
 from ccpo_jax.train.answers import Answered, answer_problems, sampling_of
 from ccpo_jax.train.build import Run, build, memory_fields
 from ccpo_jax.train.evaluate import evaluate
@@ -177,7 +178,8 @@ class Trainer:
 
     def step(self) -> dict[str, float]:
         """One training step. Returns its metrics, which only `train` writes to metrics.jsonl."""
-        result = train_step(self.run, self.state, self.step_count, self._pool)
+        with status(f"step {self.step_count + 1}"):
+            result = train_step(self.run, self.state, self.step_count, self._pool)
         self.state = result.state
         self.step_count += 1
         for batch in result.left_out:
@@ -575,6 +577,14 @@ def evaluate_sets(
     metrics = {}
     for prefix, dataset in sets.items():
         with explain_oom("evaluation", run.memory_fields.get("evaluation", {})):
-            accuracies = evaluate(run.team, weights, dataset.problems, pool, key, run.evaluation)
+            accuracies = evaluate(
+                run.team,
+                weights,
+                dataset.problems,
+                pool,
+                key,
+                run.evaluation,
+                problems_name=dataset.name,
+            )
         metrics |= {f"{prefix}/{name}": value for name, value in accuracies.items()}
     return metrics | {"time/eval": time.perf_counter() - start}

@@ -16,6 +16,7 @@ from ccpo_jax.learner.update import TrainState, update_params
 from ccpo_jax.rl.diagnostics import diagnostics
 from ccpo_jax.rl.types import Array, CreditEstimator, HostArray, Outcome, Policy
 from ccpo_jax.rollout import Rollout, Team
+from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.guards import describe_nonfinite, explain_oom
 from ccpo_jax.train.rollouts import Collected, collect_rollouts
@@ -189,14 +190,16 @@ def update_agents(
         sequences = tuple(s for mini_batch in mini_batches for s in mini_batch)
         set_metrics: dict[str, float] = {}
         if not nonfinite_sequences(sequences):
-            params[index], opt_state[index], set_metrics = update_params(
-                agent.policy,
-                params[index],
-                opt_state[index],
-                mini_batches,
-                run.update,
-                pad_id=agent.tokenizer.pad_id,
-            )
+            roles = dict.fromkeys(team.topology.roles[turn] for turn in turns)
+            with status(f"updating {', '.join(roles)}"):
+                params[index], opt_state[index], set_metrics = update_params(
+                    agent.policy,
+                    params[index],
+                    opt_state[index],
+                    mini_batches,
+                    run.update,
+                    pad_id=agent.tokenizer.pad_id,
+                )
         if reason := describe_nonfinite(sequences, set_metrics):
             set_metrics |= {"left_out": 1.0}
             agents = tuple(sorted({speakers[turn] for turn in turns}))

@@ -12,6 +12,7 @@ from ccpo_jax.data import Problem
 from ccpo_jax.devices.distributed import all_gather_objects, is_main_process, sync_errors
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import Rollout, Team, outcome
+from ccpo_jax.status import status
 from ccpo_jax.verifiers.pool import Begun, VerifierPool
 from ccpo_jax.verifiers.reward import Reward, check_item
 from ccpo_jax.verifiers.types import Context, Graded, Item, Note
@@ -107,8 +108,14 @@ class Grader:
         try:
             with sync_errors():
                 pending = [self._pending[number] for number in self._own_problems]
+                begun = []
+                with status("verifying", unit="problems", total=len(pending)) as phase:
+                    for call, index in pending:
+                        begun.append(call.result()[index])
+                        phase.advance()
                 # Slow answers are judged last, those of all prompts together.
-                own = self._pool.finish([call.result()[index] for call, index in pending])
+                with status("verifying slow answers"):
+                    own = self._pool.finish(begun)
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 

@@ -28,6 +28,7 @@ from orbax import checkpoint as ocp
 
 from ccpo_jax.devices.distributed import all_gather_objects, first_nonempty, is_main_process
 from ccpo_jax.errors import InputError, first_line
+from ccpo_jax.status import status
 from ccpo_jax.workdir.checksum import fingerprints
 from ccpo_jax.workdir.disk_errors import storage_errors_as_os_errors
 
@@ -121,7 +122,7 @@ class Checkpoints:
             state=ocp.args.StandardSave(arrays),
             record=ocp.args.JsonSave(record | {"check": _checksum(record)}),
         )
-        with storage_errors_as_os_errors(self.folder):
+        with storage_errors_as_os_errors(self.folder), status(f"saving step {step}"):
             self._manager.save(step, args=items)
 
     def check_disk_space(self, state: Any) -> None:
@@ -196,7 +197,8 @@ class Checkpoints:
         candidates = known if step is None else [step]
         damaged: list[int] = []
         for candidate in reversed(candidates):
-            state, damage = self._try_read(candidate, like)
+            with status(f"reading the checkpoint of step {candidate}"):
+                state, damage = self._try_read(candidate, like)
             # All processes take the same checkpoint.
             damage = first_nonempty(damage)
             if not damage:
@@ -261,14 +263,14 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits for pending saves. Raises as `save`."""
-        with storage_errors_as_os_errors(self.folder):
+        with storage_errors_as_os_errors(self.folder), status("waiting for the checkpoint"):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and releases threads. Raises as `save`."""
         with storage_errors_as_os_errors(self.folder):
             try:
-                self._manager.wait_until_finished()
+                self.wait()
             finally:
                 self._manager.close()
 
