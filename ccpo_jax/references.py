@@ -17,7 +17,7 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from ccpo_jax.errors import InputError, escape_control
@@ -73,8 +73,8 @@ class Shipped(NamedTuple):
 # Real path -> what was loaded from it.
 _LOADED: dict[str, LoadedFile] = {}
 
-# Real paths whose source is given: the disk is not looked at.
-_GIVEN: set[str] = set()
+# Real path -> its content where that is given: the disk is not looked at.
+_GIVEN: dict[str, bytes] = {}
 
 
 def split_reference(reference: str) -> Reference:
@@ -241,6 +241,27 @@ def _is_installed(path: str) -> bool:
     return path.startswith(package + os.sep) or "site-packages" in path
 
 
+@contextlib.contextmanager
+def given_files(contents: Mapping[str, bytes]) -> Iterator[None]:
+    """Inside, files hold what is given here, whatever the disk says.
+
+    Args:
+      contents: path as typed -> content.
+    """
+    before = dict(_GIVEN)
+    _GIVEN.update({real_path(path): content for path, content in contents.items()})
+    try:
+        yield
+    finally:
+        _GIVEN.clear()
+        _GIVEN.update(before)
+
+
+def given_content(path: str) -> bytes | None:
+    """What a file holds where that is given, see `given_files`; None where the disk says it."""
+    return _GIVEN.get(real_path(path))
+
+
 def load_source(file: LoadedFile, field: str) -> types.ModuleType:
     """Loads a file from a given source, whatever the disk holds.
 
@@ -248,16 +269,13 @@ def load_source(file: LoadedFile, field: str) -> types.ModuleType:
       InputError: an exception while it is imported, or another source is loaded already.
     """
     _add_current_folder()
-    _GIVEN.add(file.path)
-    # Tracebacks and `inspect` show this source, not the disk's.
-    text = file.source.decode("utf-8", "replace")
-    linecache.cache[file.path] = (len(text), None, text.splitlines(keepends=True), file.path)
+    _GIVEN[file.path] = file.source
     return _loaded_as(file, field, shown=file.path)
 
 
 def _load_file(path: str, field: str, shown: str) -> types.ModuleType:
     """The module of a file, which is read even where it is loaded: it may have changed."""
-    source = _LOADED[path].source if path in _GIVEN else _read(path, field, shown)
+    source = _GIVEN[path] if path in _GIVEN else _read(path, field, shown)
     return _loaded_as(LoadedFile(path, source), field, shown)
 
 
@@ -306,6 +324,10 @@ def _execute(file: LoadedFile, field: str) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(name, file.path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
+    if file.path in _GIVEN:
+        # Tracebacks and `inspect` show this source, not the disk's.
+        text = file.source.decode("utf-8", "replace")
+        linecache.cache[file.path] = (len(text), None, text.splitlines(keepends=True), file.path)
     # While it runs, as in an import: dataclasses and pickle look their module up.
     sys.modules[name] = module
 

@@ -21,6 +21,7 @@ def _own_modules(monkeypatch, tmp_path):
     """Each test in a folder of its own, with what it loads forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(references, "_LOADED", {})
+    monkeypatch.setattr(references, "_GIVEN", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield
@@ -123,6 +124,18 @@ def test_source_is_kept_and_a_changed_file_is_refused(tmp_path):
 def test_source_of_another_process(tmp_path):
     file = references.LoadedFile(real_path("gone.py"), b"VALUE = 1\n")
     assert references.load_source(file, "plugins").VALUE == 1
+
+
+def test_given_content_stands_for_the_disks(tmp_path):
+    path = write(tmp_path / "a.py", "VALUE = 2\n")
+    given = {"a.py": b"VALUE = 1\n", "gone.py": b"\n\n1 / 0\n"}
+    with references.given_files(given):
+        assert load_object("a.py:VALUE", "plugins") == 1
+        assert references.given_content(str(path)) == b"VALUE = 1\n"
+        assert "gone.py, line 3: ZeroDivisionError" in error_of("gone.py")
+    assert references.given_content("a.py") is None
+    # One process holds one version of a file.
+    assert "has changed since this process loaded it" in error_of("a.py")
 
 
 def test_nothing_is_left_of_a_file_that_failed(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.fields import expand_home
+from ccpo_jax.references import given_content
 from ccpo_jax.rollout.prompts import RolePrompt
 
 # What the words ask of a reply, for the verifier.
@@ -44,20 +45,9 @@ def read_words(path: str) -> Words:
     Raises:
       InputError: no such file, not TOML, or a key or value that has no meaning.
     """
-    file = pathlib.Path(expand_home(path))
-    try:
-        # Opening a pipe would wait for a writer.
-        if not file.is_file():
-            raise InputError("prompts", f"there is no file {path!r:.200}; type the path of one")
-        with file.open("rb") as stream:
-            content = stream.read(_LONGEST_FILE + 1)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise InputError(
-            "prompts", f"cannot read {path!r:.200} ({reason}); type another"
-        ) from error
+    content = given_content(path)
+    if content is None:
+        content = _read(path)
     if len(content) > _LONGEST_FILE:
         raise InputError(
             "prompts",
@@ -69,6 +59,24 @@ def read_words(path: str) -> Words:
     except InputError as error:
         message = str(error).removeprefix("prompts: ")
         raise InputError("prompts", f"{os.path.basename(path):.80}: {message}") from error
+
+
+def _read(path: str) -> bytes:
+    """The content of a file, or a byte more than is allowed."""
+    file = pathlib.Path(expand_home(path))
+    try:
+        # Opening a pipe would wait for a writer.
+        if not file.is_file():
+            raise InputError("prompts", f"there is no file {path!r:.200}; type the path of one")
+        with file.open("rb") as stream:
+            return stream.read(_LONGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(
+            "prompts", f"cannot read {path!r:.200} ({reason}); type another"
+        ) from error
 
 
 def _parse_toml(content: bytes) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def forgotten_plugins() -> Iterator[None]:
     """What is loaded inside is unknown again afterwards: tables, modules, the import path."""
     tables = {name: dict(table.entries) for name, table in plugins.TABLES.items()}
     outside = {name: dict(entries) for name, entries in config.OUTSIDE.items()}
-    known = (dict(references._LOADED), set(references._GIVEN), dict(plugins._ADDED))
+    known = (dict(references._LOADED), dict(references._GIVEN), dict(plugins._ADDED))
     modules = set(sys.modules)
     path = list(sys.path)
     try:

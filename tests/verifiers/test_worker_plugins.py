@@ -38,7 +38,7 @@ VERIFIERS["reversed"] = Verifier(
 def _own_modules(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(references, "_LOADED", {})
-    monkeypatch.setattr(references, "_GIVEN", set())
+    monkeypatch.setattr(references, "_GIVEN", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     known = dict(VERIFIERS)
