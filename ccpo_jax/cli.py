@@ -37,7 +37,13 @@ from ccpo_jax.train.build import settle_words
 from ccpo_jax.train.closed_pipe import stop_at_closed_pipe
 from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
-from ccpo_jax.workdir import default_workdir, expand_workdir, load_config
+from ccpo_jax.workdir import (
+    default_workdir,
+    expand_workdir,
+    kept_inputs,
+    load_config,
+    typed_inputs,
+)
 
 _USAGE = """\
 usage: {program} --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.FIELD=VALUE ...]
@@ -200,7 +206,18 @@ def _run(
         workdir = expand_workdir(workdir)
     chosen = MODES[mode]
     check_mode(mode, typed)
-    if chosen.starts_run or workdir is None:
+    with kept_inputs(workdir, prefer_copies=not chosen.starts_run, typed=typed_inputs(typed)):
+        _run_in(workdir, chosen, config, config_name, typed)
+
+
+def _run_in(
+    workdir: str | None,
+    mode: Mode,
+    config: Config | Mapping[str, Any],
+    config_name: str,
+    typed: Mapping[str, Any],
+) -> None:
+    if mode.starts_run or workdir is None:
         with distributed.sync_errors():
             config = settle_words(parse(plugins.combine(config, typed), typed), typed)
     else:
@@ -208,10 +225,10 @@ def _run(
         with distributed.sync_errors():
             config = load_config(workdir, typed, combine=plugins.combine)
         _compare_named(named, config, config_name, workdir)
-    if chosen.starts_run and workdir is None:
+    if mode.starts_run and workdir is None:
         # Processes may see different clocks: the first one's folder serves all.
         workdir = distributed.all_gather_objects(default_workdir(config_name))[0]
-    chosen.run(config, workdir)
+    mode.run(config, workdir)
 
 
 def _compare_named(named: Config, own: Config, config_name: str, workdir: str) -> None:

@@ -248,13 +248,14 @@ def given_files(contents: Mapping[str, bytes]) -> Iterator[None]:
     Args:
       contents: path as typed -> content.
     """
-    before = dict(_GIVEN)
-    _GIVEN.update({real_path(path): content for path, content in contents.items()})
+    given = {real_path(path): content for path, content in contents.items()}
+    added = {path: content for path, content in given.items() if path not in _GIVEN}
+    _GIVEN.update(added)
     try:
         yield
     finally:
-        _GIVEN.clear()
-        _GIVEN.update(before)
+        for path in added:
+            _GIVEN.pop(path, None)
 
 
 def given_content(path: str) -> bytes | None:

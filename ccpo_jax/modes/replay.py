@@ -16,7 +16,7 @@ from ccpo_jax.rollout import Team
 from ccpo_jax.train import plugins
 from ccpo_jax.train.build import Run, build
 from ccpo_jax.train.step import initial_state
-from ccpo_jax.workdir import Checkpoints, load_config, open_checkpoints
+from ccpo_jax.workdir import Checkpoints, kept_inputs, load_config, open_checkpoints
 
 
 class Replayed(NamedTuple):
@@ -64,7 +64,7 @@ def replay(file: str | pathlib.Path) -> Replayed:
     batch = load_batch(path)
     workdir = str(path.resolve().parents[1])
     require_checkpoints(workdir)
-    with as_input_error():
+    with kept_inputs(workdir, prefer_copies=True), as_input_error():
         run = build(load_config(workdir, {}, combine=plugins.combine))
         with open_checkpoints(workdir, read_only=True) as checkpoints:
             step = _nearest_checkpoint(checkpoints, batch.step)

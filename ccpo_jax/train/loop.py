@@ -43,8 +43,13 @@ from ccpo_jax.workdir import (
     accuracy_table,
     as_disk_error,
     check_same_config,
+    check_same_inputs,
     compare_config,
+    compare_inputs,
+    copy_inputs,
     expand_workdir,
+    inputs_of,
+    kept_inputs,
     lock_workdir,
     open_checkpoints,
     save_config,
@@ -354,6 +359,7 @@ class Trainer:
     ) -> None:
         """Builds the run and takes the state from the newest checkpoint, cheapest checks first."""
         workdir = self._workdir
+        resources.enter_context(kept_inputs(workdir))
         parts = Parts()
         if isinstance(given, Run):
             _refuse_arguments(arguments)
@@ -362,13 +368,16 @@ class Trainer:
             saved = None if given is not None or workdir is None else saved_config(workdir)
             config, parts = resolve(given, saved=saved, **arguments)
         fields = {} if config is None else memory_fields(config, "loading")
+        inputs = {} if config is None else inputs_of(config)
         if workdir is not None:
             if config is not None:
                 check_same_config(config, workdir)
+                check_same_inputs(inputs)
             resources.enter_context(lock_workdir(workdir))
         with sync_errors():
             if workdir is not None and config is not None:
                 compare_config(config, workdir)
+                compare_inputs(workdir, inputs, allow_changes=config.allow_changes)
             with explain_oom("loading", fields):
                 if isinstance(given, Run):
                     self.run = given
@@ -391,6 +400,7 @@ class Trainer:
                 self._checkpoints.check_disk_space(self.state)
             if config is not None:
                 save_config(config, workdir, self.step_count)
+                copy_inputs(workdir, inputs, self.step_count)
 
     def _open(self, resources: contextlib.ExitStack) -> None:
         """Opens files and worker processes. Of several processes the main one writes."""

@@ -4,6 +4,14 @@ from ccpo_jax.workdir.accuracy_table import accuracy_rows, accuracy_table
 from ccpo_jax.workdir.atomic_write import write_atomically
 from ccpo_jax.workdir.checkpoint import Checkpoints, open_checkpoints
 from ccpo_jax.workdir.disk_errors import as_disk_error
+from ccpo_jax.workdir.inputs import (
+    check_same_inputs,
+    compare_inputs,
+    copy_inputs,
+    inputs_of,
+    kept_inputs,
+    typed_inputs,
+)
 from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter
 from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch
 from ccpo_jax.workdir.saved_config import (
@@ -25,13 +33,19 @@ __all__ = [
     "accuracy_table",
     "as_disk_error",
     "check_same_config",
+    "check_same_inputs",
     "compare_config",
+    "compare_inputs",
+    "copy_inputs",
     "default_workdir",
     "expand_workdir",
+    "inputs_of",
+    "kept_inputs",
     "load_config",
     "lock_workdir",
     "open_checkpoints",
     "save_config",
     "saved_config",
+    "typed_inputs",
     "write_atomically",
 ]
