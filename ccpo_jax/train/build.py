@@ -174,7 +174,8 @@ def build(
         config, topology, layout, words, ratings=credit.needs.ratings, parts=parts
     )
     problems, *tests = (
-        fit_prompts(dataset, team, config.data.overlong) for dataset in (problems, *tests)
+        fit_prompts(dataset, team, config.data.overlong, time_limit=config.load_time_limit)
+        for dataset in (problems, *tests)
     )
     datasets = split_problems(problems, tests, config)
     params = load_params(

@@ -108,17 +108,20 @@ def _first(dataset: data.Dataset, limit: int) -> data.Dataset:
     return dataclasses.replace(dataset, problems=dataset.problems[:limit], dropped=dropped)
 
 
-def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Dataset:
-    """Checks every problem against the team's prompt length.
+def fit_prompts(
+    dataset: data.Dataset, team: Team, overlong: str, *, time_limit: float = 0.0
+) -> data.Dataset:
+    """Checks every problem against the team's chat templates and prompt length.
 
     Args:
       dataset: its problems.
       team: its tokenizers and prompt length.
       overlong: "error", or "drop": longer problems are dropped and counted.
+      time_limit: seconds for a chat template to write all conversations; 0 = no limit.
 
     Raises:
-      InputError: a prompt is too long and `overlong` is "error", all are too long, or a problem has
-        not one view per agent.
+      InputError: a chat template does not write the turns of a problem, a prompt is too long and
+        `overlong` is "error", all are too long, or a problem has not one view per agent.
     """
     agents = team.topology.num_agents
     for problem in dataset.problems:
@@ -130,6 +133,9 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
                 "leave them out",
             )
 
+    run_with_timeout(
+        time_limit, "model", functools.partial(_write_conversations, dataset.problems, team)
+    )
     with status(f"measuring the prompts of {dataset.name}"):
         longest = _prompt_lengths(dataset.problems, team)
     fits = longest <= team.prompt_length
@@ -147,6 +153,29 @@ def fit_prompts(dataset: data.Dataset, team: Team, overlong: str) -> data.Datase
     problems = tuple(p for p, fit in zip(dataset.problems, fits, strict=True) if fit)
     dropped = {**dataset.dropped, "prompt too long": too_long}
     return dataclasses.replace(dataset, problems=problems, dropped=dropped)
+
+
+def _write_conversations(problems: Sequence[data.Problem], team: Team) -> None:
+    """Lets each chat template write every sequence of speakers once, so that none fails later.
+
+    Raises:
+      InputError: one does not; the message names the first problem with these speakers.
+    """
+    first_with: dict[tuple, tuple[str, Conversation]] = {}
+    for problem in problems:
+        conversation = problem.prompt_text_for(0)
+        # Of more turns the prompt is too long.
+        if isinstance(conversation, Conversation) and len(problem.history) <= team.prompt_length:
+            kind = (conversation.speakers, bool(conversation.system))
+            first_with.setdefault(kind, (problem.id, conversation))
+
+    for problem_id, conversation in first_with.values():
+        for agent in team.agents + team.raters:
+            try:
+                prompts.frame_of(agent.template, agent.tokenizer, conversation)
+            except InputError as error:
+                message = str(error).removeprefix(f"{error.field}: ")
+                raise InputError(error.field, f"problem {problem_id:.80}: {message}") from error
 
 
 def _prompt_lengths(problems: Sequence[data.Problem], team: Team) -> HostArray:
