@@ -6,20 +6,34 @@ shares that add up to 1:
     {"outcome": "right", "thinker": 0.3, "solver": 0.7}
 
 Nine pairs of shares are allowed, (0.1, 0.9) to (0.9, 0.1). Any other reply counts as even shares,
-and as a failure with its reason. Standard library only; no more than the last thousand characters
-of a reply are read.
+and as a failure with its reason. No more than the last thousand characters of a reply are read.
 """
 
 import json
 
-# The word in a rater's prompt, by whether the team was right.
-OUTCOMES = ("wrong", "right")
+from ccpo_jax.scores import is_fraction, is_solved
+
+# The words in a rater's prompt for the team's reward: 0, 1 and what lies between.
+OUTCOMES = ("wrong", "right", "partly right")
 EVEN_SHARES = (0.5, 0.5)
 FAILURES = ("no_object", "no_split", "wrong_outcome")
 
 _ROLES = ("thinker", "solver")
 # Characters at the end of a reply that are read.
 _MAX_CHARS = 1000
+
+
+def outcome_word(reward: float) -> str:
+    """The word for a reward in [0, 1], one of `OUTCOMES`.
+
+    Example:
+      >>> outcome_word(0.0), outcome_word(1.0), outcome_word(0.6)
+      ('wrong', 'right', 'partly right')
+    """
+    wrong, right, partly_right = OUTCOMES
+    if is_solved(reward):
+        return right
+    return partly_right if is_fraction(reward) else wrong
 
 
 def parse_rating(reply: str, outcome: str) -> tuple[tuple[float, float], str]:

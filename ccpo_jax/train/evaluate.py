@@ -1,10 +1,11 @@
-"""Evaluation: what a team and each of its agents can do, with confidence intervals."""
+"""Evaluation: how a team and each of its agents score, with confidence intervals."""
 
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,8 +18,10 @@ from ccpo_jax.rl.topology import vote_reward
 from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout import Team, rollout
 from ccpo_jax.sampler import SamplingParams
+from ccpo_jax.scores import is_solved
 from ccpo_jax.status import status
 from ccpo_jax.train.bootstrap import bootstrap_interval
+from ccpo_jax.train.part_scores import PartScores, has_fractions, part_scores
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
 
@@ -46,6 +49,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Accuracy of the team, of each agent alone and of the team without each agent.
 
+    An accuracy is a mean score in [0, 1]; for verdicts of right and wrong, the share of right
+    answers.
+
     Args:
       team: who answers.
       weights: P decode weights.
@@ -61,7 +67,11 @@ def evaluate(
       problems. `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality
       of all k samples' answers. In a team of several, `agent_accuracy/k` is the world that holds
       agent k alone, `without_agent_accuracy/k` the one that lacks it, and `free_ride/k` how often
-      the team was right and would have been without agent k.
+      the team was right, with a reward of 1, and would have been without agent k.
+
+      Where scores say more than right and wrong, because one lies between 0 and 1 or has parts,
+      also `solved`, the share of samples with a reward of 1, `agent_solved/k`, the same of agent k
+      alone, and `score/<part>`, the mean of a part of the team's score.
 
     Raises:
       InputError: there are no problems, and so no accuracies.
@@ -71,23 +81,43 @@ def evaluate(
     answer = functools.partial(
         _answer, team, weights, problems, pool, key, between_batches=between_batches
     )
-    outcome, counts, tokens = answer(config, what=f"evaluating {problems_name} (sampled)")
-    accuracies = _accuracies(team, outcome)
+    sampled = answer(config, what=f"evaluating {problems_name} (sampled)")
+    evaluations = {"": sampled}
     if config.greedy:
         greedy = dataclasses.replace(
             config, samples=1, sampling=dataclasses.replace(config.sampling, temperature=0.0)
         )
-        outcome, _, _ = answer(greedy, what=f"evaluating {problems_name} (greedy)")
-        for name, values in _accuracies(team, outcome).items():
-            if name != "maj_accuracy":
-                accuracies[f"greedy/{name}"] = values
+        evaluations["greedy/"] = answer(greedy, what=f"evaluating {problems_name} (greedy)")
+
+    fractions = any(answered.fractions for answered in evaluations.values())
+    accuracies: dict[str, HostArray] = {}
+    for prefix, answered in evaluations.items():
+        for name, values in _accuracies(team, answered, fractions).items():
+            # One answer per problem has no majority.
+            if not (prefix and name == "maj_accuracy"):
+                accuracies[prefix + name] = values
 
     metrics: dict[str, float] = {}
     for name, per_problem in accuracies.items():
         mean, low, high = bootstrap_interval(per_problem)
         metrics |= {name: mean, f"{name}/low": low, f"{name}/high": high}
-    metrics |= {f"verifier/{name}": float(count) for name, count in counts.items()}
-    return metrics | {"problems": float(len(problems)), "decoded_tokens": float(tokens)}
+    metrics |= {f"verifier/{name}": float(count) for name, count in sampled.counts.items()}
+    return metrics | {
+        "problems": float(len(problems)),
+        "decoded_tokens": float(sampled.decoded_tokens),
+    }
+
+
+class _Answered(NamedTuple):
+    """The answers to all problems of an evaluation."""
+
+    outcome: Outcome  # in the worlds of `evaluation_worlds`
+    fractions: bool = False  # scores say more than right and wrong, see `has_fractions`
+    parts: Mapping[str, HostArray] = MappingProxyType(
+        {}
+    )  # name -> [B] of the team's scores, or NaN
+    counts: Mapping[str, int] = MappingProxyType({})  # of the verifiers
+    decoded_tokens: int = 0
 
 
 def _answer(
@@ -100,14 +130,14 @@ def _answer(
     *,
     what: str,
     between_batches: Callable[[], None] | None,
-) -> tuple[Outcome, Counter, int]:
-    """The outcome of all problems in the worlds of `evaluation_worlds`, verifier counts and decoded
-    tokens.
-    """
+) -> _Answered:
+    """Lets the team answer all problems, in batches."""
     shards = num_shards(config.sampling.sharding)
     size = min(config.batch_size, ceil_div(len(problems), shards) * shards)
     outcomes: list[Outcome] = []
-    counts: Counter = Counter()
+    parts: list[dict[str, PartScores]] = []
+    fractions = False
+    counts: Counter[str] = Counter()
     tokens = 0
     with status(what, unit="problems", total=len(problems)) as phase:
         for first in range(0, len(problems), size):
@@ -127,8 +157,10 @@ def _answer(
                 on_prompt_done=grader.submit,
             )
             rollouts = rollouts.first_prompts(len(batch))
-            outcome, batch_counts, _ = grader.collect(team, rollouts)
+            outcome, batch_counts, graded = grader.collect(team, rollouts)
             outcomes.append(outcome)
+            parts.append(part_scores(team.topology, rollouts, graded))
+            fractions = fractions or has_fractions(graded)
             counts.update(batch_counts)
             tokens += rollouts.decoded_tokens
             if between_batches is not None:
@@ -140,7 +172,21 @@ def _answer(
         answer_id=np.concatenate([outcome.answer_id for outcome in outcomes], axis=1),
         agent_mask=outcomes[0].agent_mask,
     )
-    return joined, counts, tokens
+    batch_sizes = [outcome.reward.shape[1] for outcome in outcomes]
+    return _Answered(joined, fractions, _parts_by_problem(parts, batch_sizes), counts, tokens)
+
+
+def _parts_by_problem(
+    parts: Sequence[Mapping[str, PartScores]], batch_sizes: Sequence[int]
+) -> dict[str, HostArray]:
+    """Name -> ``[B]`` mean part of the team's scores on each problem of all batches, or NaN."""
+    means = {}
+    for name in dict.fromkeys(name for batch in parts for name in batch):
+        of_batches = []
+        for batch, size in zip(parts, batch_sizes, strict=True):
+            of_batches.append(batch[name].of_problems() if name in batch else np.full(size, np.nan))
+        means[name] = np.concatenate(of_batches)
+    return means
 
 
 def evaluation_worlds(num_agents: int) -> tuple[tuple[int, ...], ...]:
@@ -159,10 +205,16 @@ def evaluation_worlds(num_agents: int) -> tuple[tuple[int, ...], ...]:
     return tuple(dict.fromkeys(without + alone))
 
 
-def _accuracies(team: Team, outcome: Outcome) -> dict[str, HostArray]:
+def _accuracies(team: Team, answered: _Answered, fractions: bool = False) -> dict[str, HostArray]:
     """Per-problem accuracies ``[B]`` of one evaluation, each read off the world that holds just
     these agents.
+
+    Args:
+      team: who answered.
+      answered: to all problems.
+      fractions: whether to count full scores too.
     """
+    outcome = answered.outcome
     reward = np.asarray(outcome.reward)
     correct = np.asarray(outcome.correct)
     world_of: dict[tuple[int, ...], int] = {}
@@ -172,6 +224,13 @@ def _accuracies(team: Team, outcome: Outcome) -> dict[str, HostArray]:
         "team_accuracy": reward[0].mean(axis=1),
         "maj_accuracy": _majority(team, outcome),
     }
+    if fractions:
+        accuracies["solved"] = is_solved(reward[0]).mean(axis=1)
+    for name, values in answered.parts.items():
+        known = values[~np.isnan(values)]
+        if known.size:
+            accuracies[f"score/{name}"] = known
+
     everyone = tuple(range(team.topology.num_agents))
     if len(everyone) == 1:
         return accuracies
@@ -179,10 +238,12 @@ def _accuracies(team: Team, outcome: Outcome) -> dict[str, HostArray]:
         others = tuple(other for other in everyone if other != agent)
         without = reward[world_of[others]]
         alone = correct[world_of[(agent,)], ..., agent]
-        free_ride = (reward[0] > 0.5) & (reward[0] <= without)
+        free_ride = is_solved(reward[0]) & (reward[0] <= without)
         accuracies[f"without_agent_accuracy/{agent}"] = without.mean(axis=1)
         accuracies[f"free_ride/{agent}"] = free_ride.mean(axis=1)
         accuracies[f"agent_accuracy/{agent}"] = alone.mean(axis=1)
+        if fractions:
+            accuracies[f"agent_solved/{agent}"] = is_solved(alone).mean(axis=1)
     return accuracies
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ccpo_jax.data import Problem
 from ccpo_jax.rl.types import Needs, Outcome
 from ccpo_jax.rollout import Rollout, Team, rate, rollout
-from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, parse_rating
+from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, outcome_word, parse_rating
 from ccpo_jax.rollout.records import ProblemText
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.guards import explain_oom
@@ -118,9 +118,10 @@ def collect_ratings(
       ``(rollouts, outcome, metrics)``, the first two with ratings and shares. Metrics per rater:
       the fraction of replies that hold one of the nine pairs of shares and repeat the outcome
       (`parsed`), the fraction of each failure, and the Thinker's mean share, failures left out,
-      where the team was right and where it was wrong.
+      where the team was right, where it was wrong, and where it was partly right: its reward was a
+      fraction.
     """
-    verdicts = [[OUTCOMES[bool(reward > 0.5)] for reward in row] for row in outcome.reward[0]]
+    verdicts = [[outcome_word(float(reward)) for reward in row] for row in outcome.reward[0]]
     rollouts = rate(team, weights, prompts, rollouts, verdicts, key, sampling=sampling)
     shares = []
     metrics: dict[str, float] = {}
@@ -134,7 +135,8 @@ def collect_ratings(
             chosen = (failures == "") & (np.array(verdicts) == verdict)
             if chosen.any():
                 mean = agent_shares[chosen, 0].mean()
-                metrics[f"rating/thinker_if_{verdict}/{agent}"] = float(mean)
+                name = verdict.replace(" ", "_")
+                metrics[f"rating/thinker_if_{name}/{agent}"] = float(mean)
     return rollouts, outcome._replace(shares=np.stack(shares)), metrics
 
 

@@ -16,9 +16,11 @@ from ccpo_jax.learner.update import TrainState, update_params
 from ccpo_jax.rl.diagnostics import diagnostics
 from ccpo_jax.rl.types import Array, CreditEstimator, HostArray, Outcome, Policy
 from ccpo_jax.rollout import Rollout, Team
+from ccpo_jax.scores import is_solved
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.guards import describe_nonfinite, explain_oom
+from ccpo_jax.train.part_scores import has_fractions, part_metrics, part_scores
 from ccpo_jax.train.rollouts import Collected, collect_rollouts
 from ccpo_jax.train.worlds import known_credit, masked_worlds
 from ccpo_jax.verifiers import VerifierPool
@@ -238,7 +240,12 @@ def turn_advantages(
 
 
 def step_metrics(run: Run, collected: Collected, credited: Credited) -> dict[str, float]:
-    """Rewards and lengths of a step's rollouts, and the diagnostics of its credit."""
+    """Rewards and lengths of a step's rollouts, and the diagnostics of its credit.
+
+    Where scores are more than right and wrong, see `has_fractions`, also the shares of full scores
+    and the parts of the scores.
+    """
+    topology = run.team.topology
     outcome = collected.outcome
     rollouts = collected.rollouts
     reward = float(np.mean(outcome.reward[0]))
@@ -251,10 +258,16 @@ def step_metrics(run: Run, collected: Collected, credited: Credited) -> dict[str
         rows = turn.rows(0)
         metrics[f"response_length/{index}"] = float(np.mean(turn.samples.length[:, rows]))
         metrics[f"truncated/{index}"] = float(np.mean(turn.samples.truncated[:, rows]))
-    for agent in range(run.team.topology.num_agents):
+    for agent in range(topology.num_agents):
         metrics[f"correct/{agent}"] = float(np.mean(outcome.correct[0, ..., agent]))
+    if has_fractions(collected.graded):
+        metrics["solved"] = float(np.mean(is_solved(outcome.reward[0])))
+        for agent in range(topology.num_agents):
+            own = outcome.correct[0, ..., agent]
+            metrics[f"solved/{agent}"] = float(np.mean(is_solved(own)))
+        metrics |= part_metrics(part_scores(topology, rollouts, collected.graded))
     return metrics | diagnostics(
-        outcome, credited.credit, credited.advantage, run.team.topology, known=credited.known
+        outcome, credited.credit, credited.advantage, topology, known=credited.known
     )
 
 

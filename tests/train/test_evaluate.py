@@ -14,7 +14,7 @@ from ccpo_jax.rl.topology import agent_masks, chain, dyad, graph, team_reward, v
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import rollout
 from ccpo_jax.sampler import SamplingParams
-from ccpo_jax.train.evaluate import EvalConfig, _accuracies, evaluate, evaluation_worlds
+from ccpo_jax.train.evaluate import EvalConfig, _accuracies, _Answered, evaluate, evaluation_worlds
 from ccpo_jax.verifiers import Graded
 from tests.support.errors import raises_for
 from tests.support.teams import PROBLEMS, small_config, small_params, team_of, weights_of
@@ -22,13 +22,12 @@ from tests.support.teams import PROBLEMS, small_config, small_params, team_of, w
 CONFIG = EvalConfig(samples=2, batch_size=4, greedy=False)
 
 
-def outcome_of(topology, correct, answer_id) -> Outcome:
+def answered(topology, correct, answer_id) -> _Answered:
     """correct, answer_id: [W, B, G, A]."""
     correct, answer_id = np.array(correct, np.float32), np.array(answer_id, np.int32)
     masks = agent_masks(topology.num_agents, evaluation_worlds(topology.num_agents))
-    return Outcome(
-        np.asarray(team_reward(topology, correct, answer_id, masks)), correct, answer_id, masks
-    )
+    reward = np.asarray(team_reward(topology, correct, answer_id, masks))
+    return _Answered(Outcome(reward, correct, answer_id, masks))
 
 
 def test_scores_of_a_vote_by_hand():
@@ -36,7 +35,7 @@ def test_scores_of_a_vote_by_hand():
     correct = [[[1, 1, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 1]]]
     classes = [[[0, 0, 1], [0, 1, 1]], [[1, 1, 0], [1, 2, 0]]]
     scores = _accuracies(
-        SimpleNamespace(topology=voting(3)), outcome_of(voting(3), [correct] * 7, [classes] * 7)
+        SimpleNamespace(topology=voting(3)), answered(voting(3), [correct] * 7, [classes] * 7)
     )
     np.testing.assert_allclose(scores["team_accuracy"], [0.5, (0 + 1 / 3) / 2], rtol=1e-6)
     np.testing.assert_allclose(
@@ -61,7 +60,7 @@ def test_scores_of_a_dyad_by_hand():
         [[[-1, -1], [-1, -1], [0, -1]]],
     ]
     scores = _accuracies(
-        SimpleNamespace(topology=dyad()), outcome_of(dyad(), [joint, solo, thought], classes)
+        SimpleNamespace(topology=dyad()), answered(dyad(), [joint, solo, thought], classes)
     )
     expected = {"team_accuracy": 2 / 3, "maj_accuracy": 1, "agent_accuracy/0": 1 / 3, "agent_accuracy/1": 1 / 3,
                 "without_agent_accuracy/0": 1 / 3, "without_agent_accuracy/1": 1 / 3,
@@ -82,7 +81,7 @@ def test_scores_of_a_chain_by_hand():
     correct[5, 0, :, 1] = [1, 0]
     correct[6, 0, :, 2] = [1, 1]
     scores = _accuracies(
-        SimpleNamespace(topology=chain(3)), outcome_of(chain(3), correct, np.where(correct, 0, 1))
+        SimpleNamespace(topology=chain(3)), answered(chain(3), correct, np.where(correct, 0, 1))
     )
     expected = {"team_accuracy": 1, "maj_accuracy": 1, "without_agent_accuracy/0": 0.5, "without_agent_accuracy/1": 0,
                 "without_agent_accuracy/2": 1, "agent_accuracy/0": 0.5, "agent_accuracy/1": 0.5,
