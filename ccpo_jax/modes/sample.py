@@ -20,6 +20,7 @@ from ccpo_jax.rollout import Turn
 from ccpo_jax.train.rollouts import Collected, collect_rollouts
 from ccpo_jax.train.step import Credited, assign_credit, publish
 from ccpo_jax.train.worlds import masked_worlds
+from ccpo_jax.workdir.rollout_log import parts_of_text, verdict_text
 
 
 def show_samples(
@@ -143,7 +144,6 @@ def _message_lines(
     factual world's.
     """
     mask = np.asarray(collected.outcome.agent_mask)[world]
-    correct = np.asarray(collected.outcome.correct)[world, index, sample]
     answering = answer_turns(topology, mask)
     count = np.asarray(collected.outcome.reward).shape[2]
     lines = []
@@ -154,9 +154,26 @@ def _message_lines(
             continue
         label = f"agent {speaker}, {topology.roles[index_of_turn]}"
         if index_of_turn in answering:
-            label += ": right" if correct[speaker] > 0.5 else ": wrong"
+            label += f": {_verdict(collected, index, index_of_turn, sample, world)}"
         lines.append(f"[{label}] {_text(turn, index, sample, world, count)}")
     return lines
+
+
+def _verdict(collected: Collected, index: int, index_of_turn: int, sample: int, world: int) -> str:
+    """What the verifier says about a sample's text in a turn, with the parts of its score."""
+    turns = collected.rollouts.turns
+    turn = turns[index_of_turn]
+    count = np.asarray(collected.outcome.reward).shape[2]
+    row = turn.row_of_sample(world, sample, count)
+    # The verifier numbers a problem's texts through all turns.
+    number = sum(len(earlier.texts[index]) for earlier in turns[:index_of_turn]) + int(row)
+
+    graded = collected.graded[index]
+    verdict = verdict_text(graded, number, bool(turn.samples.truncated[index, row]))
+    parts = []
+    for name, value in parts_of_text(graded, number).items():
+        parts.append(f"{name} {'nothing' if value is None else f'{value:.2f}'}")
+    return escape_control(verdict + (f" ({', '.join(parts)})" if parts else ""))
 
 
 def answer_turns(topology: Topology, mask: HostArray) -> set[int]:

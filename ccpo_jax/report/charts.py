@@ -1,5 +1,6 @@
 """The report's charts: metrics over training steps, and how each agent's credit is distributed."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -208,11 +209,17 @@ LEARNING = (
             "eval/team_accuracy": "sampled",
             "eval/maj_accuracy": "majority",
             "eval/greedy/team_accuracy": "greedy",
+            "eval/solved": "full scores",
         },
         band=True,
     ),
     Chart("Alone", "Held-out, without the others.", {"eval/agent_accuracy/*": "{}"}),
-    Chart("Own answers", "Final messages that are right.", {"correct/*": "{}"}),
+    Chart("Own answers", "Mean score of final messages; 1 is right.", {"correct/*": "{}"}),
+    Chart(
+        "Full scores",
+        "Samples, and own answers, with a score of 1.",
+        {"solved": "team", "solved/*": "{}"},
+    ),
     Chart("Length", "Mean tokens of a response.", {"response_length/*": "{}"}, counts="turn"),
     Chart("Cut off", "Responses that met their limit.", {"truncated/*": "{}"}, counts="turn"),
     Chart("Gradient norm", "Before clipping.", {"update/grad_norm/*": "{}"}, counts="set"),
@@ -257,6 +264,22 @@ _NUMBERED_HISTORY = {
     },
     "nested": {"moments/0/mean": "gain over the Solver alone"},
 }
+
+
+def part_charts(run: RunData) -> tuple[Chart, ...]:
+    """The chart of the parts of the team's scores, where the run has such; more than 8 are left
+    out.
+    """
+    names: dict[str, str] = {}
+    for line in run.metrics:
+        for metric in line:
+            if match := re.fullmatch(r"score/([^/]+)", metric):
+                # Braces in it would be fields of a line's name.
+                names[metric] = match[1].replace("{", "{{").replace("}", "}}")
+    if not names:
+        return ()
+    shown = dict(sorted(names.items())[:COLOURS])
+    return (Chart("Parts of the score", "Means over the team's answers.", shown),)
 
 
 def history_chart(estimator: str) -> Chart:

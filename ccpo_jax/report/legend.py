@@ -3,12 +3,17 @@
 import re
 
 # Metric -> meaning. * stands for the number of an agent, a turn or a parameter set, as the meaning
-# says; <set> for an evaluated set of problems: eval, or test/NAME.
+# says, or for the name of a part of the score; <set> for an evaluated set of problems: eval, or
+# test/NAME.
 MEANINGS = {
     "step": "steps completed",
     "reward": "mean reward of the team over a step's samples",
     "team_accuracy": "mean reward of the team in a step; the expected accuracy where votes tie",
-    "correct/*": "share of an agent's own final answers that are right",
+    "correct/*": "mean score of an agent's own final answers; of verdicts, the share that is right",
+    "solved": "share of the team's samples with a reward of 1",
+    "solved/*": "share of an agent's own final answers with a score of 1",
+    "score/*": "mean of a part of the score, over the team's answers",
+    "score/*/*": "mean of a part of the score, over an agent's own final answers",
     "decoded_tokens": "tokens decoded in a step, in all worlds",
     "response_length/*": "mean tokens of a turn's responses",
     "truncated/*": "share of a turn's responses that were cut at their limit",
@@ -20,7 +25,8 @@ MEANINGS = {
     "credit/hurt_rate/*": "share of samples in which the team earns less with an agent",
     "credit/free_rider_rate/*": "of the team's right samples, the share not better with an agent",
     "credit/pivotal_rate/*": "share of votes whose reward an agent's vote changes",
-    "credit/leak_rate/*": "share of an agent's messages that state the right answer to the others",
+    "credit/leak_rate/*": "share of an agent's messages that state the right answer to the others: "
+    "their mean score",
     "moments/gate": "weight of the joint reward against the Thinker's contribution, in (0, 1)",
     "moments/delta/mean": "running mean of contributions",
     "moments/delta/var": "running variance of contributions",
@@ -39,6 +45,8 @@ MEANINGS = {
     "rating/wrong_outcome/*": "share of an agent's ratings that repeat another outcome",
     "rating/thinker_if_right/*": "mean share that an agent gives the Thinker of right outcomes",
     "rating/thinker_if_wrong/*": "mean share that an agent gives the Thinker of wrong outcomes",
+    "rating/thinker_if_partial/*": "mean share that an agent gives the Thinker of outcomes "
+    "between right and wrong",
     "verifier/no_answer": "texts in which no answer was found",
     "verifier/no_score": "texts that no reward function has a score for",
     "verifier/failed": "texts on which the verifier raised an error",
@@ -63,10 +71,13 @@ MEANINGS = {
     "time/step": "seconds of a step",
     "time/eval": "seconds of an evaluation",
     "time/tokens_per_second": "decoded tokens per second of a step",
-    "<set>/team_accuracy": "accuracy of the team over the samples of a problem",
-    "<set>/maj_accuracy": "accuracy of the most frequent answer of all samples",
-    "<set>/agent_accuracy/*": "accuracy of an agent alone",
-    "<set>/without_agent_accuracy/*": "accuracy of the team without an agent",
+    "<set>/team_accuracy": "accuracy, or mean score, of the team over the samples of a problem",
+    "<set>/maj_accuracy": "accuracy, or mean score, of the most frequent answer of all samples",
+    "<set>/agent_accuracy/*": "accuracy, or mean score, of an agent alone",
+    "<set>/without_agent_accuracy/*": "accuracy, or mean score, of the team without an agent",
+    "<set>/solved": "share of samples with a reward of 1",
+    "<set>/agent_solved/*": "share of an agent's answers alone with a score of 1",
+    "<set>/score/*": "mean of a part of the team's score",
     "<set>/free_ride/*": "share of samples in which the team is right with and without an agent",
     "<set>/verifier/*": "texts that the verifier could not judge, by reason",
     "<set>/problems": "problems evaluated",
@@ -94,14 +105,18 @@ def meaning(metric: str, estimator: str = "") -> str:
       estimator: credit.name of the run.
 
     Example:
-      >>> meaning("eval/agent_accuracy/1/low")
-      'accuracy of an agent alone: lower end of the 95 % interval'
+      >>> meaning("eval/solved/low")
+      'share of samples with a reward of 1: lower end of the 95 % interval'
       >>> meaning("moments/1/mean", "pooled")
       "running mean of the reward's variance between answers to one thought"
     """
     old = _OLD_MEANINGS.get(estimator, {})
     if metric.startswith("moments/") and old:
         return old.get(metric, "")
+
+    # A part of the score may be called "low".
+    if known := _lookup(metric):
+        return known
 
     name, edge = metric, ""
     if metric.endswith(("/low", "/high")):
@@ -112,12 +127,17 @@ def meaning(metric: str, estimator: str = "") -> str:
         name = name.replace("/greedy/", "/")
         greedy = ", greedy decoding"
 
+    known = _lookup(name)
+    return known + greedy + edge if known else ""
+
+
+def _lookup(name: str) -> str:
     for pattern, text in MEANINGS.items():
         if re.fullmatch(_regular_expression(pattern), name):
-            return text + greedy + edge
+            return text
     return ""
 
 
 def _regular_expression(pattern: str) -> str:
-    escaped = re.escape(pattern).replace(r"\*", r"\w+")
+    escaped = re.escape(pattern).replace(r"\*", r"[\w.\-]+")
     return escaped.replace("<set>", "(eval|test/.+)")

@@ -17,6 +17,7 @@ from ccpo_jax.report.charts import (
     history_chart,
     mean,
     metric_keys,
+    part_charts,
 )
 from ccpo_jax.report.legend import meaning
 from ccpo_jax.report.load import RunData
@@ -40,7 +41,7 @@ def render_page(run: RunData, *, max_bytes: int = _MAX_BYTES) -> str:
       max_bytes: of all rollouts in the page; those of some steps are left out beyond it.
     """
     rollouts = fitting_rollouts(run.rollouts, max_bytes)
-    learning, learning_points = chart_figures(run, LEARNING)
+    learning, learning_points = chart_figures(run, (*LEARNING, *part_charts(run)))
     history = history_chart(str(run.config.get("credit.name")))
     diagnostics, diagnostic_points = chart_figures(
         run, (*DIAGNOSTICS, history), first_number=len(learning_points)
@@ -152,7 +153,9 @@ def _accuracy_tile(run: RunData) -> list[tuple[str, str, str]]:
     if not known:
         return []
     before = f"{100 * known[0]:.1f} % before training"
-    return [(f"{100 * known[-1]:.1f} %", "held-out accuracy", before)]
+    fractional = any("eval/solved" in line for line in run.metrics)
+    name = "held-out mean score" if fractional else "held-out accuracy"
+    return [(f"{100 * known[-1]:.1f} %", name, before)]
 
 
 def _recent_tiles(run: RunData) -> list[tuple[str, str, str]]:
@@ -203,10 +206,11 @@ def _accuracy_table(run: RunData, prefix: str, before: dict, after: dict) -> str
         for name in first | last
     )
     name = "held-out problems" if prefix == "eval" else prefix.removeprefix("test/")
+    quantity = "mean score" if f"{prefix}/solved" in before | after else "accuracy"
     interval = '<th class="quiet">95 % interval</th>'
     return (
         f'<div class="scroll"><table class="numbers">'
-        f"<caption>{to_html(name)}, accuracy in %</caption>"
+        f"<caption>{to_html(name)}, {quantity} in %</caption>"
         f"<tr><th></th><th>before</th>{interval}<th>after</th>{interval}</tr>"
         f"{rows}</table></div>"
     )

@@ -7,6 +7,7 @@ from typing import Any
 from ccpo_jax.report.names import agent_names, turn_names
 from ccpo_jax.report.safe_text import finite, sanitize
 from ccpo_jax.rl.topology import Topology
+from ccpo_jax.scores import is_solved
 
 # A credit this close to the advantage was compared with no mean; logged numbers have six digits.
 _EQUAL = 1e-5
@@ -44,6 +45,8 @@ def rollout_view(
         for text in turn["texts"]:
             if not isinstance(text["text"], str) or not isinstance(text["verdict"], str):
                 raise TypeError("text")
+            if not isinstance(text.get("parts", {}), dict):
+                raise TypeError("parts")
 
     num_texts = [len(turn["texts"]) for turn in view["turns"]]
     for sample in view["samples"]:
@@ -123,7 +126,7 @@ def _contribution_reason(team: float, without: float) -> str:
     if round(team - without, 6):
         effect = "it helps" if team > without else "it hurts"
         return f"Without it the team earns {without:.2f} instead of {team:.2f}: {effect}."
-    free = ", so here it rides free" if team > 0.5 else ""
+    free = ", so here it rides free" if is_solved(team) else ""
     return f"The team earns {team:.2f} with and without it{free}."
 
 

@@ -318,7 +318,7 @@ def sepo(
         c_k = R + praise * w_k where R = 1,      c_k = R - blame * w_k where R = -1,
 
     and between the two, for a fractional reward, the mixture of `sepo_reward`. The raters are then
-    told that the outcome is partly right. A role's rating of itself has the weight `own`, its
+    told that the outcome is partial. A role's rating of itself has the weight `own`, its
     partner's 1 - own. Made for centred advantages. Ratings themselves are not trained on: a role
     whose credit depends on its own rating would learn to praise itself.
 

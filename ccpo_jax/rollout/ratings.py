@@ -13,8 +13,9 @@ import json
 
 from ccpo_jax.scores import is_fraction, is_solved
 
-# The words in a rater's prompt for the team's reward: 0, 1 and what lies between.
-OUTCOMES = ("wrong", "right", "partly right")
+# The word in a rater's prompt for the team's reward: 0, 1 and what lies between. A tokenizer may
+# need a token per letter, and there is room for eight.
+OUTCOMES = ("wrong", "right", "partial")
 EVEN_SHARES = (0.5, 0.5)
 FAILURES = ("no_object", "no_split", "wrong_outcome")
 
@@ -28,12 +29,12 @@ def outcome_word(reward: float) -> str:
 
     Example:
       >>> outcome_word(0.0), outcome_word(1.0), outcome_word(0.6)
-      ('wrong', 'right', 'partly right')
+      ('wrong', 'right', 'partial')
     """
-    wrong, right, partly_right = OUTCOMES
+    wrong, right, partial = OUTCOMES
     if is_solved(reward):
         return right
-    return partly_right if is_fraction(reward) else wrong
+    return partial if is_fraction(reward) else wrong
 
 
 def parse_rating(reply: str, outcome: str) -> tuple[tuple[float, float], str]:

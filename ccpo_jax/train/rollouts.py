@@ -118,7 +118,7 @@ def collect_ratings(
       ``(rollouts, outcome, metrics)``, the first two with ratings and shares. Metrics per rater:
       the fraction of replies that hold one of the nine pairs of shares and repeat the outcome
       (`parsed`), the fraction of each failure, and the Thinker's mean share, failures left out,
-      where the team was right, where it was wrong, and where it was partly right: its reward was a
+      where the team was right, where it was wrong, and where the outcome was partial: its reward was a
       fraction.
     """
     verdicts = [[outcome_word(float(reward)) for reward in row] for row in outcome.reward[0]]
@@ -135,8 +135,7 @@ def collect_ratings(
             chosen = (failures == "") & (np.array(verdicts) == verdict)
             if chosen.any():
                 mean = agent_shares[chosen, 0].mean()
-                name = verdict.replace(" ", "_")
-                metrics[f"rating/thinker_if_{name}/{agent}"] = float(mean)
+                metrics[f"rating/thinker_if_{verdict}/{agent}"] = float(mean)
     return rollouts, outcome._replace(shares=np.stack(shares)), metrics
 
 

@@ -7,6 +7,9 @@ from ccpo_jax.rl.topology import Topology
 # (mean, low, high): an accuracy with its interval, as fractions.
 Interval = tuple[float, float, float]
 
+# The row of samples with a score of 1. Where there is one, the other rows are mean scores.
+FULL_SCORES = "team, full scores"
+
 
 def accuracy_rows(
     metrics: Mapping[str, float], prefix: str, topology: Topology
@@ -22,6 +25,7 @@ def accuracy_rows(
         "team": "team_accuracy",
         "team, majority of samples": "maj_accuracy",
         "team, greedy": "greedy/team_accuracy",
+        FULL_SCORES: "solved",
     }
     for agent, role in enumerate(topology.agent_roles):
         names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
@@ -43,21 +47,27 @@ def accuracy_table(
 
     Args:
       before: row name -> (mean, low, high), fractions.
-      after: the same rows later; None = one column.
+      after: the rows later; None = one column. Only one of the two evaluations may have met
+        fractional scores, and so have a row of full scores.
     """
-    width = max(len(name) for name in before)
-    columns = ["accuracy %, 95 % interval"] if not after else ["before", "after", "change"]
+    rows = {**before, **(after or {})}
+    width = max(len(name) for name in rows)
+    quantity = "mean score" if FULL_SCORES in rows else "accuracy"
+    columns = [f"{quantity} %, 95 % interval"] if not after else ["before", "after", "change"]
     lines = [" " * width + "".join(f"  {column:>19}" for column in columns)]
 
-    for name, row in before.items():
-        line = f"{name:<{width}}  {_cell(row):>19}"
+    for name in rows:
+        line = f"{name:<{width}}  {_cell(before.get(name)):>19}"
         if after:
-            change = 100 * (after[name][0] - row[0])
-            line += f"  {_cell(after[name]):>19}  {change:>+19.1f}"
+            line += f"  {_cell(after.get(name)):>19}"
+        if after and name in before and name in after:
+            line += f"  {100 * (after[name][0] - before[name][0]):>+19.1f}"
         lines.append(line)
     return "\n".join(lines)
 
 
-def _cell(row: Interval) -> str:
+def _cell(row: Interval | None) -> str:
+    if row is None:
+        return ""
     mean, low, high = (100 * value for value in row)
     return f"{mean:5.1f} [{low:4.1f}, {high:5.1f}]"

@@ -12,6 +12,7 @@ from ccpo_jax.data import Problem
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout import Rollout
+from ccpo_jax.scores import is_fraction, is_solved, score_text
 from ccpo_jax.verifiers import Graded
 from ccpo_jax.workdir.jsonl import StepLines
 
@@ -27,6 +28,8 @@ _MAX_TEXT_CHARS = 2000
 _MAX_PROBLEM_CHARS = 1_000_000
 # Characters of names and answers.
 _MAX_NAME_CHARS = 200
+# Parts of a score that are logged.
+_MAX_PARTS = 16
 
 # One text per turn, None where the turn's speaker is masked: as the row of a sampler call, or as
 # the number of a text in `TurnRecord.texts`.
@@ -37,8 +40,11 @@ class TextRecord(TypedDict):
     """A message and what the verifier said about it."""
 
     text: str
-    verdict: str  # "right", "wrong", "cut off", or why there is no verdict
+    # "right", "wrong", a score between them as "0.40", "cut off", or why there is no verdict
+    verdict: str
     answer: NotRequired[str]  # as stated; absent where no answer was found
+    score: NotRequired[float]  # where it is a fraction
+    parts: NotRequired[dict[str, float | None]]  # of the score by name, where it has any
 
 
 class TurnRecord(TypedDict):
@@ -248,19 +254,46 @@ def _turn_records(
 
 def _text_record(text: str, graded: Graded, number: int, truncated: bool) -> TextRecord:
     """A text with the verdict that the verifier gave on its text `number`."""
-    if truncated:
-        verdict = "cut off"
-    elif graded.correct[number]:
-        verdict = "right"
-    else:
-        failure = graded.failures[number].replace("_", " ")
-        verdict = shorten(failure, _MAX_NAME_CHARS) or "wrong"
-
+    verdict = verdict_text(graded, number, truncated)
     record: TextRecord = {"text": text, "verdict": verdict}
     answer = graded.answers[number]
     if answer is not None:
         record["answer"] = shorten(answer, _MAX_NAME_CHARS)
+
+    score = graded.scores[number]
+    if is_fraction(score) and not truncated:
+        record["score"] = round(score, 6)
+    if graded.parts:
+        record["parts"] = parts_of_text(graded, number)
     return record
+
+
+def verdict_text(graded: Graded, number: int, truncated: bool) -> str:
+    """What a verifier says about a text: "right", "wrong", "0.40", or why there is no verdict.
+
+    Args:
+      graded: the verdicts on a problem's texts.
+      number: of the text.
+      truncated: the text was cut off, so that it counts as wrong.
+    """
+    if truncated:
+        return "cut off"
+    score = graded.scores[number]
+    failure = graded.failures[number].replace("_", " ")
+    if failure and not is_solved(score) and not is_fraction(score):
+        return shorten(failure, _MAX_NAME_CHARS)
+    return score_text(score)
+
+
+def parts_of_text(graded: Graded, number: int) -> dict[str, float | None]:
+    """The parts of a text's score by name, at most 16; None where a part gave it nothing."""
+    parts = {}
+    for name, values in itertools.islice(graded.parts.items(), _MAX_PARTS):
+        value = values[number]
+        (parts[shorten(name, _MAX_NAME_CHARS)],) = _json_numbers(
+            [np.nan if value is None else value]
+        )
+    return parts
 
 
 def _sample_record(

@@ -9,19 +9,42 @@ from ccpo_jax.rl.topology import chain, debate, dyad, voting
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.train.rollouts import Collected
 from ccpo_jax.train.step import Credited
+from ccpo_jax.verifiers import Graded
 from tests.support.teams import small_rollout, team_of, weights_of
 
 
-def lines_for(topology, reward, correct, credit, advantage, ablated):
+def graded_texts(topology, rollouts, correct, parts) -> Graded:
+    """Verdicts on the first problem's texts that agree with `correct`, ``[W, B, G, A]``."""
+    scores = []
+    for number, turn in enumerate(rollouts.turns):
+        of_turn = [0.0] * len(turn.texts[0])
+        for agent in [a for a, final in enumerate(topology.final_turns) if final == number]:
+            for world in np.flatnonzero(rollouts.masks[:, agent]):
+                for sample in range(correct.shape[2]):
+                    row = turn.row_of_sample(world, sample, correct.shape[2])
+                    of_turn[row] = max(of_turn[row], float(correct[world, 0, sample, agent]))
+        scores += of_turn
+    count = len(scores)
+    columns = {name: [value] * count for name, value in parts.items()}
+    return Graded(scores, [0] * count, [None] * count, [""] * count, None, {}, columns)
+
+
+def lines_for(topology, reward, correct, credit, advantage, ablated, parts=None):
     """What is printed about the first of two problems."""
     team = team_of(topology)
     rollouts = small_rollout(
         team, weights_of(team, topology.num_agents), ["1+1", "2+2"], ablated=ablated, group_size=2
     )
+    uncut = [
+        t._replace(samples=t.samples._replace(truncated=0 * t.samples.length > 0))
+        for t in rollouts.turns
+    ]
+    rollouts = rollouts._replace(turns=tuple(uncut))
     correct = np.array(correct, np.float32)
+    graded = [graded_texts(topology, rollouts, correct, parts or {})] * 2
     outcome = Outcome(np.array(reward, np.float32), correct, correct.astype(int), rollouts.masks)
     problem = Problem("sums/0", "1+1", "2", "exact")
-    collected = Collected([problem] * 2, rollouts, [], outcome, {})
+    collected = Collected([problem] * 2, rollouts, graded, outcome, {})
     known = np.ones(topology.num_agents, bool)
     credited = Credited(np.array(credit), np.array(advantage), known)
     return problem_lines(topology, problem, 0, collected, credited)
@@ -49,6 +72,19 @@ def test_a_dyad_shows_who_was_right_and_who_earned_what():
     verdicts = [line[:24] for line in lines if line.startswith("[agent 1")]
     wrong, right = "[agent 1, solver: wrong]", "[agent 1, solver: right]"
     assert verdicts == [wrong, wrong, right, wrong]
+
+
+def test_a_fraction_shows_as_a_number_with_its_parts():
+    correct = np.zeros((1, 2, 2, 2))
+    correct[0, 0, :, 1] = [0.4, 0.9]
+    nothing = np.zeros((2, 2, 2))
+    parts = {"math": 0.0, "my.py:form\x1b[2J": 0.8, "length": None}
+    lines = lines_for(dyad(), correct[..., 1], correct, nothing, nothing, ablated=(), parts=parts)
+    said = [line for line in lines if line.startswith("[agent 1")]
+    shown = "(math 0.00, my.py:form\\x1b[2J 0.80, length nothing)] "
+    assert said[0].startswith(f"[agent 1, solver: 0.40 {shown}")
+    assert said[1].startswith(f"[agent 1, solver: 0.90 {shown}")
+    assert "--- sample 0: the team's reward is 0.40" in lines
 
 
 def test_voters_all_answer_and_their_texts_stand_once():

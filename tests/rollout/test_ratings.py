@@ -3,6 +3,7 @@ what they should."""
 
 import json
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ccpo_jax.report.legend import meaning
 from ccpo_jax.rl.topology import dyad
 from ccpo_jax.rl.types import Outcome
-from ccpo_jax.rollout import Agent, Team, rate, rollout
+from ccpo_jax.rollout import Agent, Rollout, Team, rate, rollout
 from ccpo_jax.rollout import prompts as text
+from ccpo_jax.rollout.collect import _VERDICT_TOKENS
 from ccpo_jax.rollout.ratings import EVEN_SHARES, FAILURES, parse_rating
 from ccpo_jax.train.rollouts import collect_ratings
 from tests.support.stubs import CODEC, POLICY, markov_params
@@ -25,7 +28,7 @@ GOOD = '{"outcome": "right", "thinker": 0.3, "solver": 0.7}'
 @pytest.mark.parametrize("tenths", range(1, 10))
 def test_the_nine_pairs_of_shares(tenths):
     shares = (tenths / 10, (10 - tenths) / 10)
-    for outcome in ("right", "wrong"):
+    for outcome in ("right", "wrong", "partial"):
         reply = json.dumps({"outcome": outcome, "thinker": shares[0], "solver": shares[1]})
         assert parse_rating(reply, outcome) == (shares, "")
         assert parse_rating(f"I think so: {reply} That is all.", outcome) == (shares, "")
@@ -207,3 +210,27 @@ def test_ratings_become_shares_and_counts(monkeypatch):
     assert metrics["rating/thinker_if_right/0"] == pytest.approx(0.3)
     assert metrics["rating/thinker_if_wrong/0"] == pytest.approx(0.9)
     assert "rating/thinker_if_wrong/1" not in metrics
+
+
+@pytest.mark.parametrize(
+    "reward, word", [(0.0, "wrong"), (1.0, "right"), (0.3, "partial"), (0.9, "partial")]
+)
+def test_raters_are_told_what_is_partial(monkeypatch, reward, word):
+    """Neither side of one half is right or wrong. The word fits into the room that a prompt has for it."""
+    assert len(word) <= _VERDICT_TOKENS
+    reply = GOOD.replace("right", word)
+
+    def rated(team, weights, problems, team_rollout, words, key, **how):
+        assert words == [[word]]
+        return team_rollout._replace(ratings=(SimpleNamespace(texts=[[reply]]),) * 2)
+
+    monkeypatch.setattr("ccpo_jax.train.rollouts.rate", rated)
+    nothing = np.zeros((1, 1, 1, 2))
+    result = Outcome(
+        np.full((1, 1, 1), reward, np.float32), nothing, nothing, np.ones((1, 2), bool)
+    )
+    spoken = Rollout((), np.ones((1, 2), bool))
+    _, result, metrics = collect_ratings(None, (), ["1+1"], spoken, result, jax.random.key(0))
+    np.testing.assert_allclose(result.shares, np.full((2, 1, 1, 2), [0.3, 0.7]), rtol=1e-6)
+    name = f"rating/thinker_if_{word.replace(' ', '_')}/0"
+    assert metrics[name] == pytest.approx(0.3) and meaning(name)

@@ -10,7 +10,7 @@ from ccpo_jax.rl.topology import agent_masks, dyad, voting
 from ccpo_jax.rl.types import Outcome, Samples
 from ccpo_jax.rollout import Rollout, Turn
 from ccpo_jax.verifiers import Graded
-from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch, rollout_record
+from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch, parts_of_text, rollout_record
 
 PROBLEM = Problem("sums/7", "What is 1+1?", "2", "exact", views=("1+?", "?+1"))
 
@@ -105,6 +105,38 @@ def test_a_problem_by_hand():
     assert first["reward"] == [1, 1] and first["credit"] == [0, 1] and first["advantage"] == [0, 2]
     assert second["reward"] == [0, 0] and second["credit"] == [-0.5, None]  # JSON knows no NaN
     assert record["mean_credit"] == [-0.25, None]
+
+
+def test_fractions_and_parts_stand_beside_the_text():
+    texts = ["a", "b", "c", "d", "e", "f"]
+    scores = [0.4, 1.0, 0.0, 0.0, 0.9996, 0.5]
+    failures = ["", "", "", "timed_out", "", ""]
+    parts = {"math": [0, 1, 0, 0, 1, 1], "form": [0.8, 1, None, 0, 0.5, float("nan")]}
+    graded = Graded(scores, [0] * 6, [None] * 6, failures, None, {}, parts)
+    masks, counts = agent_masks(2, ()), (3,)
+    thoughts = turn(texts[:3], variant=(0,), counts=counts)
+    answers = turn(texts[3:], variant=(0,), counts=counts, cut=(2,))
+    outcome = Outcome(np.zeros((1, 1, 3)), np.zeros((1, 1, 3, 2)), None, masks)
+    rollout = Rollout((thoughts, answers), masks)
+    batch = StepBatch(
+        [PROBLEM], rollout, [graded], outcome, *(np.zeros((2, 1, 3)),) * 2, np.ones(2)
+    )
+    record = rollout_record(dyad(), batch, 0)
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+    logged = [text for each in record["turns"] for text in each["texts"]]
+    verdicts = ["0.40", "right", "wrong", "timed out", "0.99", "cut off"]
+    assert [text["verdict"] for text in logged] == verdicts
+    assert [text.get("score") for text in logged] == [0.4, None, None, None, 0.9996, None]
+    assert [text["parts"]["form"] for text in logged] == [0.8, 1, None, 0, 0.5, None]
+    assert logged[4]["parts"] == {"math": 1, "form": 0.5}
+
+
+def test_names_of_parts_are_bounded():
+    names = [str(number) * 150 for number in range(100)]
+    graded = Graded([1.0], [0], ["1"], [""], None, {}, {name: [1.0] for name in names})
+    parts = parts_of_text(graded, 0)
+    assert len(parts) == 16 and max(map(len, parts)) < 250
 
 
 def test_credit_that_a_step_did_not_compute_is_null():
