@@ -62,7 +62,9 @@ def part_scores(
         # None becomes NaN.
         values = np.array([verdicts.parts.get(name, nothing) for verdicts in graded], np.float32)
         judged = outcome(topology, factual, np.split(values, borders, axis=1), answer_id_of_turn)
-        scores[metric_name] = PartScores(np.asarray(judged.reward[0]), judged.correct[0])
+        scores[metric_name] = PartScores(
+            np.asarray(judged.reward[0]), np.asarray(judged.correct[0])
+        )
     return scores
 
 

@@ -118,8 +118,8 @@ def collect_ratings(
       ``(rollouts, outcome, metrics)``, the first two with ratings and shares. Metrics per rater:
       the fraction of replies that hold one of the nine pairs of shares and repeat the outcome
       (`parsed`), the fraction of each failure, and the Thinker's mean share, failures left out,
-      where the team was right, where it was wrong, and where the outcome was partial: its reward was a
-      fraction.
+      where the team was right, where it was wrong, and where the outcome was partial, a reward
+      between 0 and 1.
     """
     verdicts = [[outcome_word(float(reward)) for reward in row] for row in outcome.reward[0]]
     rollouts = rate(team, weights, prompts, rollouts, verdicts, key, sampling=sampling)

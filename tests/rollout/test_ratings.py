@@ -232,5 +232,5 @@ def test_raters_are_told_what_is_partial(monkeypatch, reward, word):
     spoken = Rollout((), np.ones((1, 2), bool))
     _, result, metrics = collect_ratings(None, (), ["1+1"], spoken, result, jax.random.key(0))
     np.testing.assert_allclose(result.shares, np.full((2, 1, 1, 2), [0.3, 0.7]), rtol=1e-6)
-    name = f"rating/thinker_if_{word.replace(' ', '_')}/0"
+    name = f"rating/thinker_if_{word}/0"
     assert metrics[name] == pytest.approx(0.3) and meaning(name)

@@ -193,3 +193,58 @@ def test_no_problems_have_no_accuracies():
     team = team_of(dyad())
     with raises_for("problems"):
         evaluate(team, weights_of(team, 2), [], EvenIsRight(), jax.random.key(0), CONFIG)
+
+
+def test_fractional_scores_are_means_and_full_ones_are_counted():
+    """World 0: both; 1: without the Thinker; 2: the thought alone. Nothing happens at one half."""
+    classes = np.zeros((3, 1, 3, 2), int)
+    classes[..., 1] = [0, 0, 1]
+    correct = np.zeros((3, 1, 3, 2))
+    correct[0, 0, :, 1] = [1.0, 0.6, 0.4]
+    correct[1, 0, :, 1] = [1.0, 0.6, 0.9]
+    correct[2, 0, :, 0] = [0.3, 1.0, 0.2]
+    parts = {"form": np.array([0.25]), "unknown": np.array([np.nan])}
+    reached = answered(dyad(), correct, classes)._replace(parts=parts)
+    scores = _accuracies(SimpleNamespace(topology=dyad()), reached, True)
+    expected = {"team_accuracy": 2 / 3, "maj_accuracy": 0.8, "solved": 1 / 3, "score/form": 0.25,
+                "agent_accuracy/0": 0.5, "agent_solved/0": 1 / 3, "agent_accuracy/1": 2.5 / 3, "agent_solved/1": 1 / 3,
+                "without_agent_accuracy/0": 2.5 / 3, "without_agent_accuracy/1": 0.5,
+                "free_ride/0": 1 / 3, "free_ride/1": 0}  # fmt: skip
+    assert scores.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(scores[name], [value], rtol=1e-6, err_msg=name)
+
+
+class LengthIsScore(EvenIsRight):
+    """A verifier whose score has two parts; of the greedy answer only one is there."""
+
+    def finish(self, items):
+        graded = []
+        for verdicts in super().finish(items):
+            scores = [0.5 * right for right in verdicts.scores]
+            graded.append(verdicts._replace(scores=scores, parts={"a/b": scores}))
+        return graded
+
+
+def test_an_evaluation_names_parts_and_full_scores_with_intervals():
+    team = team_of(voting(3))
+    problems = [Problem(str(i), text, "1", "exact") for i, text in enumerate(PROBLEMS[:5])]
+    config = dataclasses.replace(CONFIG, greedy=True)
+    found = {}
+    for pool in (EvenIsRight(), LengthIsScore()):
+        found[type(pool)] = evaluate(
+            team, weights_of(team, 3), problems, pool, jax.random.key(3), config
+        )
+    verdicts, scores = found.values()
+    new = set(scores) - set(verdicts)
+    names = {"solved", "score/a_b", *(f"agent_solved/{k}" for k in range(3))}
+    assert new == {
+        f"{greedy}{name}{edge}"
+        for greedy in ("", "greedy/")
+        for name in names
+        for edge in ("", "/low", "/high")
+    }
+    assert verdicts["team_accuracy"] > 0 and scores["solved"] == 0
+    for name in ("team_accuracy", "team_accuracy/low", "maj_accuracy", "agent_accuracy/1/high"):
+        assert scores[name] == pytest.approx(verdicts[name] / 2)
+    assert scores["score/a_b"] == pytest.approx(scores["team_accuracy"])
