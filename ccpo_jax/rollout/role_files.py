@@ -3,6 +3,7 @@
 import difflib
 import os
 import pathlib
+import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ FORMATS = ("marked", "unmarked", "evaluated")
 
 # No words that a person wrote are longer, in bytes.
 _LONGEST_FILE = 1_000_000
+
+# Control characters but line feeds and tabs, and the tabs of \text, \times, \theta and \tfrac.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|\t(?=(?:ext|imes|heta|frac)\b)")
 
 _KEYS = ("system", "problem", "message", "closing")
 _SLOTS = ("{problem}", "{message}")
@@ -200,7 +204,24 @@ def check_words(words: Any, role: str, *, field: str) -> None:
                 f"{name} of [{role:.80}] is {text!r:.80} ({type(text).__name__}); write a text in "
                 "quotes",
             )
+        _check_characters(name, text, role, field)
         _check_slots(name, text, role, field)
+
+
+def _check_characters(name: str, text: str, role: str, field: str) -> None:
+    """Checks that no LaTeX command became a control character: in double quotes, backslash and b
+    are one letter.
+    """
+    control = _CONTROL.search(text)
+    if control:
+        character = control[0][0]
+        around = text[max(0, control.start() - 20) : control.end() + 20]
+        raise InputError(
+            field,
+            f"{name} of [{role:.80}] has the control character {character!r}, in {around!r}; in "
+            "double quotes a backslash begins one: write \\boxed{} in single quotes, or with two "
+            "backslashes",
+        )
 
 
 def _check_slots(name: str, text: str, role: str, field: str) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import pathlib
+import re
 
 import pytest
 
@@ -83,6 +85,12 @@ def test_a_team_of_roles_of_ones_own_needs_no_style(tmp_path):
         ("[solver]\nproblem = ['{problem}']", ("problem of [solver]", "(list)")),
         ("[solver.message]\nthinker = 3", ("message.thinker of [solver]", "3")),
         ("[solver.message.thinker]\nx = 3", ("message.thinker of [solver]",)),
+        # In double quotes TOML reads "\\b" as one letter.
+        (
+            '[solver]\nclosing = "Use \\boxed{}."',
+            ("closing of [solver]", "'\\x08'", "single quotes"),
+        ),
+        ('[solver]\nclosing = "in \\text{ cm}"', ("'\\t'", "ext{ cm}")),
         # Slots.
         ("[thinker]\nproblem = 'Solve.'", ("problem of [thinker] has {problem} 0 times",)),
         ("[thinker]\nproblem = '{problem}{problem}'", ("{problem} 2 times",)),
@@ -137,6 +145,27 @@ def test_styles_of_plugins_pass_the_same_checks(monkeypatch, words):
     monkeypatch.setitem(PROMPTS, "mine", {"voter": words})
     with raises_for("prompt_style"):
         team_words(Config(prompt_style="mine"), voting(2), ratings=False)
+
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs/prompts.md"
+
+
+@pytest.mark.parametrize(
+    "title, topology, style",
+    [
+        ("dyad", dyad(), "absent"),
+        ("voting", voting(3), "absent"),
+        ("debate", debate(3), "math"),
+        ("tiny", dyad(), "absent"),
+    ],
+)
+def test_examples_of_the_documentation_serve_their_teams(tmp_path, title, topology, style):
+    pattern = rf'^```toml title="{title}\.toml"\n(.*?)^```'
+    (text,) = re.findall(pattern, PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    words = words_of(tmp_path, text, topology, prompt_style=style)
+    if title == "tiny":
+        # So a run with this file has the metrics of one with prompt_style=tiny.
+        assert words == {role: PROMPTS["tiny"][role] for role in topology.roles}
 
 
 # --- the format note ------------------------------------------------------------------------------
