@@ -110,6 +110,21 @@ def may_use_verifiers(text: str) -> bool:
     return names is None or any(":" not in name for name in names)
 
 
+def data_verifier(text: str) -> str:
+    """The verifier that all problems have to suit: the first of the package's, `AUTO` where none is
+    named.
+
+    Raises:
+      InputError: as `parse_reward`.
+
+    Example:
+      >>> data_verifier("0.9*exact + 0.1*my.py:form"), data_verifier("my.py:score")
+      ('exact', 'auto')
+    """
+    names = [term.name for term in parse_reward(text) if term.name in BUILT_IN]
+    return names[0] if names else AUTO
+
+
 def _names(text: str) -> list[str] | None:
     """The names of the terms; None where they cannot be read."""
     try:

@@ -17,6 +17,7 @@ from ccpo_jax.conversation import Conversation
 from ccpo_jax.devices.sharding import Layout, put, state_sharding
 from ccpo_jax.errors import InputError
 from ccpo_jax.hf.tokenizer import load_tokenizer
+from ccpo_jax.reward_names import data_verifier, may_call_functions
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray
 from ccpo_jax.rollout import Agent, Team, prompts
@@ -24,6 +25,7 @@ from ccpo_jax.status import status
 from ccpo_jax.train.guards import run_with_timeout
 from ccpo_jax.train.parts import NO_PARTS, Model, Parts
 from ccpo_jax.train.words import senders_of
+from ccpo_jax.verifiers import needs_gold
 
 # The embedded model.
 TINY = pathlib.Path(__file__).parents[1] / "assets" / "tiny"
@@ -77,7 +79,13 @@ def load_problems(
 
 def row_reader(config: Config) -> data.RowReader:
     """How the rows of a run's sets become problems."""
-    return data.RowReader(data.parse_columns(config.data.columns))
+    judge = config.verifier.name
+    return data.RowReader(
+        data.parse_columns(config.data.columns),
+        gold="required" if needs_gold(judge) else "optional",
+        verifier=data_verifier(judge),
+        keep_rows=may_call_functions(judge),
+    )
 
 
 def _check_columns(config: Config, datasets: Sequence[data.Dataset]) -> None:

@@ -32,7 +32,7 @@ from ccpo_jax.train.load import fit_prompts
 from ccpo_jax.train.parts import Parts, Reading, as_dataset, as_questions, resolve
 from ccpo_jax.train.signals import GracefulStop
 from ccpo_jax.train.step import initial_state, publish, train_step
-from ccpo_jax.verifiers import VerifierPool
+from ccpo_jax.verifiers import VerifierPool, needs_gold
 from ccpo_jax.workdir import (
     Checkpoints,
     MetricsWriter,
@@ -346,7 +346,7 @@ class Trainer:
         """How rows are read that a method receives."""
         run = self.run
         columns = None if run.config is None else getattr(run.config.data, "columns", None)
-        return Reading(columns, run.has_reward_function)
+        return Reading(columns, not needs_gold(run.verifier.name))
 
     # --- start ---
 

@@ -18,6 +18,7 @@ from ccpo_jax.rollout.role_files import Words, parse_words
 from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train import plugins
 from ccpo_jax.train.words import apply_file, apply_format
+from ccpo_jax.verifiers import needs_gold
 
 # The argument of `Trainer` that gives the object, of each field that can name one.
 ARGUMENTS = {
@@ -174,7 +175,8 @@ def resolve(
 
     # What rows become depends on the other arguments.
     columns = fields.get("data.columns", flatten(start).get("data.columns"))
-    reading = Reading(columns, own_reward="functions" in parts)
+    judge = {**flatten(start), **fields, **typed}.get("verifier.name")
+    reading = Reading(columns, own_reward=judge is not None and not needs_gold(judge))
     datasets: dict[str, data.Dataset] = {}
     for argument, value in (("train", train), ("evaluate", evaluate)):
         if value is not None:
