@@ -25,6 +25,7 @@ _LONGEST = 4000
 _PLUS = re.compile(r"(?<!\d[eE])\+|\+(?!\d)")
 
 _NAME = re.compile(r"[^\W\d]\w*")
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class Term(NamedTuple):
@@ -209,9 +210,9 @@ def _weight_and_name(piece: str, text: str, field: str) -> tuple[float, str]:
 def _check_name(name: str, field: str) -> None:
     """Checks that a name is written as one of a verifier or a function."""
     reference = split_reference(name)
-    if _NAME.fullmatch(name) or (reference.name and reference.module):
+    if _NAME.fullmatch(name) or (reference.module and _DOTTED.fullmatch(reference.name)):
         return
-    if reference.is_file or re.fullmatch(r"[\w.]+", name):
+    if (reference.is_file and not reference.name) or re.fullmatch(r"[\w.]+", name):
         raise InputError(field, f"{name!r:.200} names no function; type {name:.200}:NAME")
     raise InputError(
         field,
@@ -257,4 +258,6 @@ def _without_weight(piece: str) -> str:
 def _names_file(name: str) -> bool:
     """Whether a name refers to a file that exists."""
     reference = split_reference(name.strip())
-    return reference.is_file and os.path.isfile(real_path(reference.module))
+    if not reference.is_file or not _DOTTED.fullmatch(reference.name):
+        return False
+    return os.path.isfile(real_path(reference.module))

@@ -1,17 +1,27 @@
 """The unit of work of a verifier process: one gold and the distinct texts that answer it."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ccpo_jax.verifiers.functions import (
+    LOADED,
     FunctionJob,
     ShippedFunction,
     install,
+    make_function_job,
     steps_of_function,
 )
 from ccpo_jax.verifiers.reasoning import strip_reasoning
 from ccpo_jax.verifiers.registry import get_verifier
+from ccpo_jax.verifiers.reports import Reports
+from ccpo_jax.verifiers.reward import (
+    combine,
+    judgements_of_function,
+    judgements_of_verifier,
+    load_reward,
+)
 from ccpo_jax.verifiers.steps import EXTRACT_ALL, SLOW, Job, Judged, Record, steps_of
 from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, NO_ROW, Context, Graded, Item
 from ccpo_jax.verifiers.worker import StepFailure
@@ -27,22 +37,25 @@ def verify(
     row: Mapping[str, Any] = NO_ROW,
     *,
     max_chars: int = 20_000,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Graded:
     """Verifies the texts of one problem in this process, without a time limit: for trusted texts.
 
     Args:
-      name: a key of `VERIFIERS`.
+      name: a verifier, a function of your own or a weighted sum, as in `verifier.name`.
       gold: the reference answer, the whole string.
       texts: what the agents wrote.
       context: what else is known about the problem, and how strictly its answers are read.
       row: every column of the problem's row.
       max_chars: only the last `max_chars` characters of each text are read.
+      functions: functions by names that may stand in `name`.
 
     Returns:
-      One verdict per text. All correct answers share a class.
+      One verdict per text. All answers that a verifier calls correct share a class.
 
     Raises:
-      InputError: if there is no such verifier.
+      InputError: if there is no such verifier or function.
+      RewardError: if a function raises, or a score lies outside 0 to 1.
 
     Example:
       >>> texts = [r"so it is \\boxed{\\frac12}", "The answer is 3.", "no idea", "Answer: 1/2"]
@@ -50,10 +63,30 @@ def verify(
       >>> graded.correct, graded.answer_id
       ([True, False, False, True], [0, 1, -1, 0])
     """
-    get_verifier(name)
+    reward = load_reward(name, functions=functions)
     item = Item(name, gold, tuple(texts), context, row)
-    job = make_job(item, max_chars)
-    return collect_records(item, job, list(verify_job(job, [])), max_chars)
+    judgements = []
+    gold_failure = None
+    for term in reward.terms:
+        if term.name in reward.functions:
+            function = reward.functions[term.name]
+            LOADED[term.name] = function
+            spoken = spoken_texts(item, max_chars)
+            job = make_function_job(term.name, function, item, spoken, marks=reward.needs_marks)
+            records = replay(steps_of_function(job), list(verify_job(job, [])))
+            judgements.append(judgements_of_function(term, records, math.inf))
+            continue
+        get_verifier(term.name)
+        verifier_job = make_job(item._replace(verifier=term.name), max_chars)
+        done = list(verify_job(verifier_job, []))
+        graded = collect_records(item, verifier_job, done, max_chars)
+        if reward.is_verifier:
+            return graded
+        judgements.append(judgements_of_verifier(graded))
+        gold_failure = gold_failure or graded.gold_failure
+    graded = combine(reward, judgements, gold_failure)
+    Reports("stop").report([graded], quiet=False)
+    return graded
 
 
 def prepare() -> None:

@@ -139,11 +139,11 @@ def check_item(reward: Reward, item: Item) -> None:
 def _unknown(name: str, given: Mapping[str, Any]) -> str:
     known = [AUTO, *VERIFIERS, *given]
     near = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.6)
-    if near:
-        return f"unknown verifier {name!r:.80}; did you mean {near[0]}?"
+    meant = f"did you mean {near[0]}? " if near else ""
+    listed = ", ".join(map(repr, known))
     return (
-        f"unknown verifier {name!r:.80}; use one of {', '.join(known)}, or a function of your own: "
-        "FILE.py:NAME or package.module:NAME"
+        f"unknown verifier {name!r:.80}; {meant}use one of {listed:.300}, or a function of your "
+        "own: FILE.py:NAME or package.module:NAME"
     )
 
 

@@ -55,7 +55,14 @@ def fields(tmp_path_factory) -> dict:
         for j in range(2, 9 - i)
     ]
     (folder / "sums.jsonl").write_text("\n".join(map(json.dumps, sums)))
-    return FIELDS | {"model": str(folder / "model"), "data.train": str(folder / "sums.jsonl")}
+    # A function of the user's judges with a verifier, in every process.
+    reward = "def short(answer, problem):\n    return len(problem['answer']) / (9 + len(answer))\n"
+    (folder / "reward.py").write_text(reward)
+    return FIELDS | {
+        "model": str(folder / "model"),
+        "data.train": str(folder / "sums.jsonl"),
+        "verifier.name": f"0.9*math + 0.1*{folder / 'reward.py'}:short",
+    }
 
 
 def on_devices(count: int, workdir, changes) -> list[dict]:

@@ -5,13 +5,13 @@ from tests.support.errors import raises_for
 
 
 def test_an_unknown_verifier_is_refused_with_the_known_names(pool):
-    for call in (
-        lambda: get_verifier("maths"),
-        lambda: verify("maths", "1", ["1"]),
-        lambda: check_gold("maths", "1"),
-        lambda: pool.verify([Item("maths", "1", ("1",))]),
+    for field, call in (
+        ("verifier", lambda: get_verifier("maths")),
+        ("verifier.name", lambda: verify("maths", "1", ["1"])),
+        ("verifier", lambda: check_gold("maths", "1")),
+        ("verifier", lambda: pool.verify([Item("maths", "1", ("1",))])),
     ):
-        with raises_for("verifier") as error:
+        with raises_for(field) as error:
             call()
         assert all(repr(name) in str(error.value) for name in ("maths", *VERIFIERS))
 
