@@ -15,7 +15,7 @@ from ccpo_jax.devices.compile_status import watch_compilation
 from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_mesh, num_shards
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.update import AdamW, LossConfig, PackingConfig, UpdateConfig
-from ccpo_jax.reward_names import may_call_functions
+from ccpo_jax.reward_names import AUTO, may_call_functions
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.losses import LOSSES, batch_totals
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks
@@ -131,10 +131,10 @@ class Run:
         """Whether a function of the user's judges answers, alone or among others."""
         return may_call_functions(self.verifier.name)
 
-    def built_in_pool(self) -> VerifierPool:
-        """Processes that read answers with the verifiers of the package alone."""
-        own = dataclasses.replace(self.verifier, name="auto", range=(0.0, 1.0))
-        return VerifierPool(**vars(own))
+    def reading_pool(self) -> VerifierPool:
+        """Starts processes that read answers without a function of the user's."""
+        settings = dataclasses.replace(self.verifier, name=AUTO, range=(0.0, 1.0))
+        return VerifierPool(**vars(settings))
 
 
 def build(

@@ -17,15 +17,13 @@ from ccpo_jax.conversation import Conversation
 from ccpo_jax.devices.sharding import Layout, put, state_sharding
 from ccpo_jax.errors import InputError
 from ccpo_jax.hf.tokenizer import load_tokenizer
-from ccpo_jax.reward_names import data_verifier, may_call_functions
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray
 from ccpo_jax.rollout import Agent, Team, prompts
 from ccpo_jax.status import status
 from ccpo_jax.train.guards import run_with_timeout
-from ccpo_jax.train.parts import NO_PARTS, Model, Parts
+from ccpo_jax.train.parts import NO_PARTS, Model, Parts, row_reader
 from ccpo_jax.train.words import senders_of
-from ccpo_jax.verifiers import needs_gold
 
 # The embedded model.
 TINY = pathlib.Path(__file__).parents[1] / "assets" / "tiny"
@@ -68,24 +66,13 @@ def load_problems(
                 lambda: data.load(name, field=field, reader=reader, **options),
             )
 
-    reader = row_reader(config)
+    reader = row_reader(config.data.columns, config.verifier.name)
     size = config.data.size or None
     train = [load(name, "data.train", size=size, seed=config.seed) for name in config.data.train]
     tests = [load(name, "data.eval") for name in config.data.eval]
     data.check_names(tests, "data.eval")
     _check_columns(config, [*train, *tests])
     return data.join(train, "data.train"), tests
-
-
-def row_reader(config: Config) -> data.RowReader:
-    """How the rows of a run's sets become problems."""
-    judge = config.verifier.name
-    return data.RowReader(
-        data.parse_columns(config.data.columns),
-        gold="required" if needs_gold(judge) else "optional",
-        verifier=data_verifier(judge),
-        keep_rows=may_call_functions(judge),
-    )
 
 
 def _check_columns(config: Config, datasets: Sequence[data.Dataset]) -> None:

@@ -29,10 +29,10 @@ from ccpo_jax.train.evaluate import evaluate
 from ccpo_jax.train.export import export_networks
 from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_oom
 from ccpo_jax.train.load import fit_prompts
-from ccpo_jax.train.parts import Parts, Reading, as_dataset, as_questions, resolve
+from ccpo_jax.train.parts import Parts, as_dataset, as_questions, resolve, row_reader
 from ccpo_jax.train.signals import GracefulStop
 from ccpo_jax.train.step import initial_state, publish, train_step
-from ccpo_jax.verifiers import VerifierPool, needs_gold
+from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import (
     Checkpoints,
     MetricsWriter,
@@ -249,14 +249,15 @@ class Trainer:
             raise InputError("num_samples", f"must be at least 1, received {num_samples}; use 1")
         run = self.run
         with as_input_error():
-            asked = as_questions(questions, self._reading, like=run.datasets.train)
+            asked = as_questions(questions, self._reader, like=run.datasets.train)
             fit_prompts(asked, run.team, "error")
         config = sampling_of(run.evaluation, num_samples=num_samples, temperature=temperature)
         weights = publish(run.team, self.state.params)
         key = jax.random.fold_in(jax.random.key(seed), _SAMPLE_KEY)
         # A function may read columns that texts alone do not have.
-        scored = run.has_reward_function and all(problem.row for problem in asked.problems)
-        pool = run.built_in_pool() if run.has_reward_function and not scored else self._pool
+        have_columns = all(problem.row for problem in asked.problems)
+        pool = self._pool if have_columns or not run.has_reward_function else run.reading_pool()
+        scored = have_columns and self._reader.gold == "optional"
         try:
             with explain_oom("evaluation", run.memory_fields.get("evaluation", {})):
                 return answer_problems(
@@ -342,11 +343,11 @@ class Trainer:
         self.close()
 
     @property
-    def _reading(self) -> Reading:
-        """How rows are read that a method receives."""
+    def _reader(self) -> data.RowReader:
+        """How rows become problems that a method receives."""
         run = self.run
-        columns = None if run.config is None else getattr(run.config.data, "columns", None)
-        return Reading(columns, not needs_gold(run.verifier.name))
+        columns = () if run.config is None else run.config.data.columns
+        return row_reader(columns, run.verifier.name)
 
     # --- start ---
 
@@ -434,8 +435,9 @@ class Trainer:
 
     def _print_start(self) -> None:
         """Says where the run is written, and what its problems are."""
-        resuming = f", resuming after step {self.step_count}" if self.step_count else ""
-        print_main(f"workdir {self._workdir}{resuming}", file=sys.stderr)
+        if self._workdir is not None:
+            resuming = f", resuming after step {self.step_count}" if self.step_count else ""
+            print_main(f"workdir {self._workdir}{resuming}", file=sys.stderr)
         datasets = self.run.datasets
         for dataset in (datasets.train, datasets.heldout, *datasets.tests):
             print_main(dataset.summary(), file=sys.stderr)
@@ -467,7 +469,7 @@ class Trainer:
 
     def _as_dataset(self, problems: Any, name: str) -> data.Dataset:
         """Problems that the team can read."""
-        dataset = as_dataset(problems, "problems", self._reading, name=name or "problems")
+        dataset = as_dataset(problems, "problems", self._reader, name=name or "problems")
         return fit_prompts(dataset, self.run.team, "error")
 
     def _evaluate(self, sets: Mapping[str, data.Dataset]) -> dict[str, float]:

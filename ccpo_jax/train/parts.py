@@ -4,13 +4,14 @@ import collections
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ccpo_jax import data
-from ccpo_jax.config import OBJECT, Config, check, flatten, get, objects_in
+from ccpo_jax.config import OBJECT, Config, check, flatten, objects_in
 from ccpo_jax.errors import InputError
 from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.presets.base import base
+from ccpo_jax.reward_names import AUTO, data_verifier, may_call_functions
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import CreditEstimator, Policy
 from ccpo_jax.rollout.prompts import RolePrompt, TextCodec
@@ -93,42 +94,38 @@ def check_objects(config: Config, parts: Parts) -> None:
     Raises:
       InputError: it lists what is missing.
     """
+    named = objects_in(config)
     missing = [
         field
-        for field, names in objects_in(config).items()
-        if not parts.names(field) & {OBJECT, *names}
+        for field in ARGUMENTS
+        if field in named and not parts.names(field) & {OBJECT, *named[field]}
     ]
     if missing:
+        first = missing[0]
         arguments = ", ".join(f"{ARGUMENTS[field]}=..." for field in missing)
         raise InputError(
-            missing[0],
-            f"{_listed(config, missing)} came from a Python program; "
-            f"go on there, with Trainer({arguments})",
+            first,
+            f"{named[first][0]!r:.80} is an object of the Python program that began the run; give "
+            f"what it gave: Trainer({arguments})",
         )
-
-
-def _listed(config: Config, fields: Sequence[str]) -> str:
-    return ", ".join(f"{field}={_shown(get(config, field))}" for field in fields)
-
-
-def _shown(value: Any) -> str:
-    names = value if isinstance(value, tuple) else (value,)
-    return f"{','.join(names):.80}"
 
 
 NO_PARTS = Parts()
 
 
-class Reading(NamedTuple):
-    """How rows are read.
+def row_reader(columns: Any, judge: str) -> data.RowReader:
+    """How the rows of a run's sets become problems.
 
-    Attributes:
-      columns: which columns are what; None = their names tell.
-      own_reward: a function judges answers, so that rows need no gold.
+    Args:
+      columns: as in `data.columns`.
+      judge: as in `verifier.name`.
     """
-
-    columns: Any = None
-    own_reward: bool = False
+    return data.RowReader(
+        data.parse_columns(columns),
+        gold="required" if needs_gold(judge) else "optional",
+        verifier=data_verifier(judge),
+        keep_rows=may_call_functions(judge),
+    )
 
 
 # --- from the arguments of a Trainer --------------------------------------------------------------
@@ -174,13 +171,12 @@ def resolve(
     start, fields = _start(config, typed, saved)
 
     # What rows become depends on the other arguments.
-    columns = fields.get("data.columns", flatten(start).get("data.columns"))
-    judge = {**flatten(start), **fields, **typed}.get("verifier.name")
-    reading = Reading(columns, own_reward=judge is not None and not needs_gold(judge))
+    values = {**flatten(start), **fields, **typed}
+    reader = row_reader(values.get("data.columns") or (), values.get("verifier.name") or AUTO)
     datasets: dict[str, data.Dataset] = {}
     for argument, value in (("train", train), ("evaluate", evaluate)):
         if value is not None:
-            names, sets = named_sets(value, argument, reading)
+            names, sets = named_sets(value, argument, reader)
             typed[_FIELDS[argument]] = names
             datasets |= sets
     for field in typed:
@@ -252,11 +248,13 @@ def _own_problems(start: Any, typed: Mapping[str, Any], parts: Parts) -> Any:
     inherited = getattr(start, "inherited", None)
     if inherited is None or "data.train" not in typed:
         return start
+    values = flatten(start)
+    untouched = {name for name, value in inherited.items() if values[name] == value}
     changed: dict[str, Any] = {}
-    if "data.eval" in inherited:
+    if "data.eval" in untouched:
         changed["data.eval"] = ()
     sets = [parts.datasets[name] for name in typed["data.train"] if name in parts.datasets]
-    if sets and "data.heldout" in inherited:
+    if sets and "data.heldout" in untouched:
         # A tenth of few problems; of many, as many as the preset says.
         count = sum(len(dataset.problems) for dataset in sets)
         changed["data.heldout"] = min(inherited["data.heldout"], count // 10)
@@ -293,7 +291,7 @@ def _models(value: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def named_sets(
-    value: Any, argument: str, reading: Reading
+    value: Any, argument: str, reader: data.RowReader
 ) -> tuple[tuple[str, ...], dict[str, data.Dataset]]:
     """Names as in the configuration, and the datasets among them by their name.
 
@@ -301,16 +299,18 @@ def named_sets(
       value: a name, rows, a Dataset, a table, a sequence of names and Datasets, or a mapping of
         names to any of these.
       argument: for errors, and the name of a set that has none.
-      reading: how rows are read.
+      reader: how rows are read.
     """
     if isinstance(value, Mapping):
         sets = {
-            str(name): as_dataset(rows, argument, reading, name=str(name))
+            str(name): as_dataset(rows, argument, reader, name=str(name))
             for name, rows in value.items()
         }
     elif isinstance(value, str) or hasattr(value, "__fspath__"):
         return (str(value),), {}
-    elif _is_sequence(value) and all(isinstance(entry, str | data.Dataset) for entry in value):
+    elif _is_sequence(value) and not value and argument == "evaluate":
+        return (), {}
+    elif _is_sequence(value) and value and all(isinstance(e, str | data.Dataset) for e in value):
         names: list[str] = []
         datasets: dict[str, data.Dataset] = {}
         for entry in value:
@@ -321,18 +321,18 @@ def named_sets(
                 datasets[names[-1]] = entry
         return tuple(names), datasets
     else:
-        sets = {argument: as_dataset(value, argument, reading, name=argument)}
+        sets = {argument: as_dataset(value, argument, reader, name=argument)}
     named = {_object_name(dataset): dataset for dataset in sets.values()}
     return tuple(named), named
 
 
-def as_dataset(value: Any, argument: str, reading: Reading, *, name: str) -> data.Dataset:
+def as_dataset(value: Any, argument: str, reader: data.RowReader, *, name: str) -> data.Dataset:
     """Problems from rows.
 
     Args:
       value: a Dataset, a sequence of dicts, or a table: a `datasets.Dataset`, a DataFrame.
       argument: for errors.
-      reading: how rows are read.
+      reader: how rows are read.
       name: of the set.
 
     Raises:
@@ -350,19 +350,15 @@ def as_dataset(value: Any, argument: str, reading: Reading, *, name: str) -> dat
                 f"row {number} is a {type(row).__name__}; give dicts such as "
                 "{'question': '2 + 2 = ?', 'answer': '4'}",
             )
-    reader = data.RowReader(
-        data.parse_columns(reading.columns or ()),
-        "optional" if reading.own_reward else "required",
-    )
     return data.read_rows(rows, name=name, reader=reader, field=argument)
 
 
-def as_questions(value: Any, reading: Reading, *, like: data.Dataset) -> data.Dataset:
+def as_questions(value: Any, reader: data.RowReader, *, like: data.Dataset) -> data.Dataset:
     """Questions as problems, in their order; a gold is not needed.
 
     Args:
       value: texts, or what `as_dataset` takes.
-      reading: how rows are read.
+      reader: how rows are read.
       like: answers to texts are read as to the problems of this set.
 
     Raises:
@@ -377,7 +373,7 @@ def as_questions(value: Any, reading: Reading, *, like: data.Dataset) -> data.Da
             for number, text in enumerate(texts)
         ]
         return data.Dataset("questions", tuple(problems), {})
-    dataset = as_dataset(value, "questions", reading._replace(own_reward=True), name="questions")
+    dataset = as_dataset(value, "questions", reader._replace(gold="optional"), name="questions")
     if dataset.dropped:
         raise InputError(
             "questions",

@@ -1,15 +1,19 @@
 """The trainer as a library: step by step, saved and resumed, with parts exchanged."""
 
 import dataclasses
+import gc
 import pathlib
 
 import jax
 import numpy as np
 import pytest
 
-from ccpo_jax import models
+from ccpo_jax import data, models
 from ccpo_jax.hf import load_tokenizer
-from ccpo_jax.train import Trainer, train
+from ccpo_jax.rl.credit import ccpo
+from ccpo_jax.rl.topology import voting
+from ccpo_jax.rollout.role_prompts import PROMPTS
+from ccpo_jax.train import Model, Trainer, train
 from ccpo_jax.train.build import build
 from ccpo_jax.train.load import TINY
 from ccpo_jax.train.rollouts import collect_rollouts
@@ -118,6 +122,83 @@ def test_the_credit_state_stays_on_the_devices():
         after = jax.tree.map(lambda x: x.sharding, trainer.state.credit_state)
         assert before == after
         assert int(np.asarray(trainer.state.credit_state.delta.count)) > 0
+
+
+def objects():
+    """For every part that `brief_run` names, the same as an object."""
+    network, params = models.load(TINY)
+    tokenizer = load_tokenizer(str(TINY))
+    policy = models.make_policy(
+        network,
+        remat="none",
+        num_tokens=tokenizer.vocab_size,
+        unused_ids=tokenizer.unused_ids,
+    )
+    return {
+        "model": Model(policy, params, tokenizer, network),
+        "train": data.load("synthetic/voting", size=100),
+        "prompts": {"voter": PROMPTS["tiny"]["voter"]},
+        "topology": voting(3),
+        "credit": ccpo,
+    }
+
+
+def test_objects_train_as_what_they_stand_for_and_resume(lines, tmp_path):
+    config = brief_run(3, **{"data.heldout": 0})
+    options = {"workdir": tmp_path, "devices": first_devices(1)}
+    with Trainer(config, **objects(), **options) as trainer:
+        metrics = [without_time(trainer.step()) for _ in range(2)]
+        trainer.save()
+    with Trainer(config, **objects(), **options) as trainer:
+        assert trainer.step_count == 2
+        metrics.append(without_time(trainer.step()))
+    assert metrics == lines
+
+    with raises_for("model") as error:
+        Trainer(None, workdir=tmp_path)
+    expected = "Trainer(model=..., train=..., prompts=..., topology=..., credit=...)"
+    assert expected in str(error.value)
+    changed = {**objects(), "train": data.load("synthetic/voting", size=99)}
+    with raises_for("config"):
+        Trainer(config, **changed, **options)
+
+
+def test_a_trainer_answers_evaluates_and_exports(tmp_path):
+    rows = [{"question": f"x={number}+3", "answer": f"{number + 3}"} for number in range(3)]
+    trainer = Trainer(brief_run(1, **{"data.heldout": 0}), devices=first_devices(1))
+    answered = trainer.sample(["x=2+3", "x=4+3"], num_samples=4)
+    assert [question.question for question in answered] == ["x=2+3", "x=4+3"]
+    for sample in [sample for question in answered for sample in question.samples]:
+        assert [message.role for message in sample.messages] == ["voter"] * 3
+        assert sample.score is None
+        last_lines = [message.text.splitlines()[-1] for message in sample.messages]
+        assert sample.answer is None or any(sample.answer in line for line in last_lines)
+    assert trainer.sample(["x=2+3", "x=4+3"], num_samples=4) == answered
+    assert trainer.sample(["x=2+3", "x=4+3"], num_samples=4, seed=1) != answered
+
+    scored = trainer.sample(rows, num_samples=4)
+    assert all(0 <= sample.score <= 1 for question in scored for sample in question.samples)
+    accuracies = trainer.evaluate(rows)
+    assert accuracies["problems"] == 3 and 0 <= accuracies["team_accuracy"] <= 1
+    assert "mine/team_accuracy" in trainer.evaluate({"mine": rows})
+    with raises_for("prompt_length"):
+        trainer.evaluate([{"question": "1+" * 100, "answer": "3"}])
+
+    (folder,) = trainer.export(tmp_path, dtype="bfloat16")
+    _, params = models.load(folder)
+    expected = np.asarray(trainer.state.params[0]["embed"], "bfloat16")
+    np.testing.assert_array_equal(np.asarray(params["embed"], "bfloat16"), expected)
+    with raises_for("dtype"):
+        trainer.export(tmp_path, dtype="int8")
+
+
+def test_a_trainer_that_nobody_closes_leaves_no_processes():
+    trainer = Trainer(brief_run(1, **{"data.heldout": 0}), devices=first_devices(1))
+    processes = [worker.process for worker in trainer._pool._pool._workers]
+    assert processes and all(process.poll() is None for process in processes)
+    del trainer
+    gc.collect()
+    assert all(process.poll() is not None for process in processes)
 
 
 def padded_tiny(folder: pathlib.Path, rows: int) -> str:

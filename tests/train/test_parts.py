@@ -1,0 +1,222 @@
+"""The arguments of a Trainer: names, objects, and the mistakes that one can make with each."""
+
+import collections
+
+import datasets
+import pytest
+
+from ccpo_jax import Topology, data
+from ccpo_jax.config import Config, get, parse, to_json
+from ccpo_jax.presets import load_preset
+from ccpo_jax.rl.credit import shared
+from ccpo_jax.rl.topology import dyad, voting
+from ccpo_jax.rollout.prompts import RolePrompt
+from ccpo_jax.train import Model
+from ccpo_jax.train.parts import as_dataset, as_questions, check_objects, resolve
+from ccpo_jax.workdir import load_config, save_config
+from tests.support.errors import raises_for
+
+ROWS = [{"question": f"{number} + 1 = ?", "answer": str(number + 1)} for number in range(40)]
+
+
+def half(answer, problem):
+    return 0.5
+
+
+class Frame:
+    """What a DataFrame has."""
+
+    columns = ("question", "answer")
+
+    def to_dict(self, orient):
+        assert orient == "records"
+        return ROWS
+
+
+# --- configurations -------------------------------------------------------------------------------
+
+
+def test_a_configuration_is_a_preset_fields_a_configdict_or_a_config():
+    preset = load_preset("voting:tiny")
+    named, _ = resolve("voting:tiny")
+    assert named == resolve(preset)[0] == resolve(named)[0] == parse(preset)
+
+    fields = {
+        "preset": "voting:tiny",
+        "steps": 3,
+        "credit.name": "shared",
+        "team": {"tie": "wrong"},
+    }
+    config, _ = resolve(fields)
+    chosen = (config.steps, config.credit.name, config.team.tie, config.data.train)
+    assert chosen == (3, "shared", "wrong", ("synthetic/voting",))
+
+
+def test_without_a_preset_the_team_decides_which_and_the_tiny_model_has_its_own():
+    assert resolve(None)[0] == parse(load_preset("dyad"))
+    assert resolve(None, topology="debate")[0] == parse(load_preset("debate"))
+    assert resolve({"topology": "chain"}, model="tiny")[0] == parse(load_preset("chain:tiny"))
+    by_object, _ = resolve(None, model="tiny", topology=voting(5))
+    assert (by_object.topology, by_object.data.train) == ("object:voting", ("synthetic/voting",))
+    pair = Topology("pair", ("solver", "checker"), ((), (0,)), ablated=(0,), decision="last")
+    assert resolve(None, topology=pair)[0].response_length == (2048,)
+
+
+def test_a_saved_configuration_is_the_start_where_none_is_given():
+    saved, _ = resolve({"preset": "voting:tiny", "steps": 7, "seed": 3})
+    assert resolve(None, saved=saved)[0] == saved
+    assert resolve(None, saved=saved, credit="shared")[0].credit.name == "shared"
+    assert resolve("voting:tiny", saved=saved)[0] != saved
+
+
+def test_problems_of_a_program_come_without_the_test_sets_of_the_preset():
+    config, _ = resolve("dyad", train=ROWS)
+    assert (config.data.eval, config.data.heldout) == ((), 4)
+    kept = {"data.eval": "math500", "data.heldout": 7}
+    config, _ = resolve({"preset": "dyad", **kept}, train=ROWS)
+    assert (config.data.eval, config.data.heldout) == (("math500",), 7)
+    assert resolve("dyad", train="gsm8k")[0].data.heldout == 256
+
+
+# --- objects --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [ROWS, tuple(ROWS), datasets.Dataset.from_list(ROWS), Frame(), data.from_rows(ROWS, name="x")],
+    ids=["list", "tuple", "datasets", "frame", "Dataset"],
+)
+def test_rows_come_in_every_form(rows):
+    config, parts = resolve("voting:tiny", train=rows)
+    (name,) = config.data.train
+    assert name.startswith("object:") and "40 problems" in name
+    assert [p.gold for p in parts.datasets[name].problems] == [row["answer"] for row in ROWS]
+
+
+def test_sets_have_names_and_other_rows_another_name():
+    config, parts = resolve(
+        "voting:tiny", train=ROWS[:30], evaluate={"low": ROWS[:5], "high": ROWS[35:]}
+    )
+    assert [parts.datasets[name].name for name in config.data.eval] == ["low", "high"]
+    changed = [*ROWS[:29], {"question": "1 + 1 = ?", "answer": "3"}]
+    assert resolve("voting:tiny", train=changed)[0].data.train != config.data.train
+    assert resolve("voting:tiny", train=ROWS[:30])[0].data.train == config.data.train
+    mixed, _ = resolve("voting:tiny", train=["synthetic/voting", data.from_rows(ROWS, name="x")])
+    assert mixed.data.train[0] == "synthetic/voting" and len(mixed.data.train) == 2
+
+
+def test_models_that_are_one_object_share_a_name():
+    policy: dict = {}
+    one, two = Model(policy, {}, None), Model(policy, {}, None)  # type: ignore[arg-type]
+    config, parts = resolve("voting:tiny", model=(one, two, one))
+    assert config.model == ("object:model 0", "object:model 1", "object:model 0")
+    assert parts.models == {"object:model 0": one, "object:model 1": two}
+    assert resolve("voting:tiny", model=("tiny", "tiny", "tiny"))[0].model == ("tiny",) * 3
+
+
+def test_prompts_are_words_of_roles():
+    words = {"voter": {"problem": "{problem} = "}, "judge": RolePrompt("", "{problem}", "", "!")}
+    config, parts = resolve("voting:tiny", prompts=words)
+    assert parts.prompts == {
+        "voter": RolePrompt("", "{problem} = ", "", ""),
+        "judge": RolePrompt("", "{problem}", "", "!"),
+    }
+    other, _ = resolve("voting:tiny", prompts={**words, "voter": {"problem": "{problem}"}})
+    assert config.prompts != other.prompts
+    assert resolve("voting:tiny", prompts="math")[0].prompt_style == "math"
+
+
+def test_a_credit_is_an_estimator_or_a_function_of_the_team():
+    estimator = shared(dyad())
+    config, parts = resolve("dyad:tiny", credit=estimator)
+    assert config.credit.name == "object:CreditEstimator"
+    assert parts.credit is not None and parts.credit(dyad()) is estimator
+    config, parts = resolve("dyad:tiny", credit=shared)
+    assert (config.credit.name, parts.credit) == ("object:shared", shared)
+
+
+def test_what_was_an_object_is_recorded_and_missed(tmp_path):
+    config, parts = resolve("voting:tiny", train=ROWS, topology=voting(3), credit=shared)
+    saved = to_json(config)
+    assert (saved["topology"], saved["credit"]["name"]) == ("object:voting", "object:shared")
+    check_objects(config, parts)
+    with raises_for("data.train") as error:
+        resolve(config)
+    assert "Trainer(train=..., topology=..., credit=...)" in str(error.value)
+    # A command has none.
+    save_config(config, str(tmp_path), 0)
+    with raises_for("topology") as error:
+        load_config(str(tmp_path), {})
+    assert "object:shared" in str(error.value)
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "field, config, arguments, says",
+    [
+        ("config", 7, {}, "received int"),
+        ("config", "nothing", {}, "is not a preset"),
+        ("stepz", {"stepz": 7}, {}, "did you mean --config.steps"),
+        ("model", None, {"model": 7}, "received int"),
+        ("train", None, {"train": 7}, "received int"),
+        ("train", None, {"train": []}, "has no row"),
+        ("train", None, {"train": ["2 + 2 = ?", 4]}, "row 0 is a str"),
+        ("train", None, {"train": [{"text": "no question"}]}, "question"),
+        ("train", None, {"train": iter(ROWS)}, "received list_iterator"),
+        ("evaluate", None, {"evaluate": [{"question": "2 + 2 = ?"}]}, "answer"),
+        ("reward", None, {"reward": 7}, "received int"),
+        ("reward", None, {"reward": {half: "much"}}, "weight"),
+        ("reward", None, {"reward": {7: 0.5}}, "received int"),
+        ("prompts", None, {"prompts": {}}, "or a dict such as"),
+        ("prompts", None, {"prompts": {"voter": "Vote!"}}, "'voter'"),
+        ("prompts", None, {"prompts": {"voter": {"words": "Vote!"}}}, "no key 'words'"),
+        ("topology", None, {"topology": voting}, "received function"),
+        ("credit", None, {"credit": 7}, "received int"),
+        ("credit", {"credit.name": "shared"}, {"credit": shared}, "given twice"),
+        ("team.num_agents", {"team.num_agents": 5}, {"topology": voting(3)}, "object:voting"),
+        ("team.tie", {"team.tie": "wrong"}, {"topology": voting(3)}, "object:voting"),
+        ("credit.alpha", {"credit.alpha": 7.0}, {"credit": shared}, "object:shared"),
+        ("credit.alpha", {"credit.alpha": 1.0}, {"credit": shared}, "object:shared"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_argument(field, config, arguments, says):
+    with raises_for(field) as error:
+        resolve(config, **arguments)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_given_object_leaves_other_fields_alone():
+    """Those that do not describe it: as many as without it."""
+    config, _ = resolve({"preset": "dyad:tiny", "credit.eta": 2.0}, topology=dyad())
+    assert config.credit.eta == 2.0
+    with raises_for("credit.eta"):
+        resolve({"preset": "voting:tiny", "credit.eta": 2.0}, topology=voting(3))
+    assert get(config, "topology") == "object:dyad" and isinstance(config, Config)
+
+
+# --- questions ------------------------------------------------------------------------------------
+
+
+def test_questions_keep_their_order_and_need_no_answer():
+    like = data.from_rows(ROWS, name="x")
+    asked = as_questions(["b", "a", "b"], data.RowReader(), like=like)
+    assert [problem.question for problem in asked.problems] == ["b", "a", "b"]
+    assert {problem.verifier for problem in asked.problems} == {"math"}
+    assert as_questions("b", data.RowReader(), like=like).problems[0].question == "b"
+    rows = [{"question": "1 + 1 = ?"}, {"question": "2 + 1 = ?", "answer": "3"}]
+    assert [p.gold for p in as_questions(rows, data.RowReader(), like=like).problems] == ["", "3"]
+    with raises_for("questions"):
+        as_questions(ROWS[:1] * 2, data.RowReader(), like=like)
+    with raises_for("questions"):
+        as_questions({"question": "1 + 1 = ?"}, data.RowReader(), like=like)
+
+
+def test_a_reward_function_judges_rows_without_an_answer():
+    rows = [{"question": "Write a poem."}, {"question": "Write a song."}]
+    counted = collections.Counter(
+        problem.gold
+        for problem in as_dataset(rows, "train", data.RowReader(gold="optional"), name="x").problems
+    )
+    assert counted == {"": 2}
