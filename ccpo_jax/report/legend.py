@@ -80,6 +80,7 @@ MEANINGS = {
     "<set>/score/*": "mean of a part of the team's score",
     "<set>/free_ride/*": "share of samples in which the team is right with and without an agent",
     "<set>/verifier/*": "texts that the verifier could not judge, by reason",
+    "<set>/verifier/failed/*": "texts on which a reward function raised an error, of a set",
     "<set>/problems": "problems evaluated",
     "<set>/decoded_tokens": "tokens decoded for an evaluation",
 }

@@ -21,7 +21,7 @@ from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.scores import is_solved
 from ccpo_jax.status import status
 from ccpo_jax.train.bootstrap import bootstrap_interval
-from ccpo_jax.train.part_scores import PartScores, has_fractions, part_scores
+from ccpo_jax.train.part_scores import PartScores, counter_metrics, has_fractions, part_scores
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import Grader
 
@@ -101,7 +101,7 @@ def evaluate(
     for name, per_problem in accuracies.items():
         mean, low, high = bootstrap_interval(per_problem)
         metrics |= {name: mean, f"{name}/low": low, f"{name}/high": high}
-    metrics |= {f"verifier/{name}": float(count) for name, count in sampled.counts.items()}
+    metrics |= counter_metrics(sampled.counts)
     return metrics | {
         "problems": float(len(problems)),
         "decoded_tokens": float(sampled.decoded_tokens),

@@ -1,7 +1,7 @@
 """The parts of scores by name, such as the terms of a weighted sum: per sample, and as metrics."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +79,25 @@ def part_metrics(scores: dict[str, PartScores]) -> dict[str, float]:
             known = of_samples[~np.isnan(of_samples)]
             if known.size:
                 metrics[metric] = float(known.mean())
+    return metrics
+
+
+def counter_metrics(counts: Mapping[str, int]) -> dict[str, float]:
+    """The counters of verifiers as ``verifier/<reason>``.
+
+    Functions of the user's have counters of their own, ``verifier/failed/<function>``, and only
+    they leave a text without a score.
+    """
+    prefix = "failed/"
+    functions = [name.removeprefix(prefix) for name in counts if name.startswith(prefix)]
+    safe_names = metric_names(functions)
+    metrics = {}
+    for name, count in counts.items():
+        if name.startswith(prefix):
+            function = safe_names[name.removeprefix(prefix)]
+            metrics[f"verifier/{prefix}{function}"] = float(count)
+        elif functions or name != "no_score":
+            metrics[f"verifier/{name}"] = float(count)
     return metrics
 
 

@@ -15,6 +15,7 @@ from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, outcome_word, parse_rat
 from ccpo_jax.rollout.records import ProblemText
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train.guards import explain_oom
+from ccpo_jax.train.part_scores import counter_metrics
 from ccpo_jax.verifiers import Graded, VerifierPool
 from ccpo_jax.verifiers.grader import Grader
 
@@ -83,7 +84,7 @@ def collect_rollouts(
     sampled = time.perf_counter()
 
     outcome, counts, graded = grader.collect(team, rollouts)
-    metrics = {f"verifier/{name}": float(count) for name, count in counts.items()}
+    metrics = counter_metrics(counts)
     if needs.ratings:
         with explain_oom("rollout", memory_fields):
             rollouts, outcome, rating_metrics = collect_ratings(

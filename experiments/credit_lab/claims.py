@@ -116,14 +116,14 @@ CLAIMS = {
         gradient="exact",
     ),
     "individual": Claim(
-        "own correctness: silence is never right, and harm costs nothing",
+        "own score: silence is never right, and harm costs nothing",
         silent=True,
     ),
     "ccpo": Claim(
         "standardised: 0 is the average contribution of the past, not no contribution",
     ),
     "ccpo_event": Claim(
-        "the team's reward in {-1, 1}, and a bonus that re-weights prompts",
+        "the team's reward in [-1, 1], and a bonus that re-weights prompts",
     ),
     "sepo": Claim(
         "the team's reward, tilted by ratings that are as true as the raters",

@@ -91,7 +91,7 @@ def study_markdown(study: Study, picture: str) -> str:
     titles = [METRICS[metric][0] for metric in metrics]
     parts = [
         f"## {study.title}\n",
-        f"The team is right {study.known.reward.mean():.3f} of the time.\n",
+        f"The mean reward of the team is {study.known.reward.mean():.3f}.\n",
         table(["agent", "true contribution, mean over prompts", "least", "most"], contributions),
         table(["estimator", "G", "decoded", *titles], figures),
     ]

@@ -20,11 +20,15 @@ from ccpo_jax.rollout import Rollout, rollout
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.step import publish
 from ccpo_jax.verifiers.grader import Grader
+from ccpo_jax.verifiers.types import Graded
 from experiments.credit_lab.tabular import TabularTeam
 
 # Limits on what is decoded in one call: prompts per device, and rows where none is configured.
 _PROMPTS_AT_ONCE = 4
 _ROWS_AT_ONCE = 2048
+
+# An answer that scores less than this one misleads whoever reads it.
+_MISLEADING = 0.5
 
 
 class Pool(NamedTuple):
@@ -102,10 +106,10 @@ def sample_pool(
                 answers_per_text=answers if is_dyad else 1,
                 on_prompt_done=grader.submit,
             ).first_prompts(len(chosen))
-            outcome, _, _ = grader.collect(run.team, spoken)
+            outcome, _, graded = grader.collect(run.team, spoken)
             decoded_tokens += spoken.decoded_tokens
             for prompt in range(len(chosen)):
-                answered.append(read(spoken, outcome, prompt))
+                answered.append(read(spoken, outcome, graded[prompt], prompt))
                 lengths.append(_mean_lengths(spoken))
 
     mean_lengths = tuple(map(tuple, np.mean(lengths, axis=0)))
@@ -134,23 +138,23 @@ class _Votes(NamedTuple):
 
     Attributes:
       answer_id: ``[M, A]`` int class, -1 for no answer.
-      correct: ``[M, A]``.
+      correct: ``[M, A]`` score of each answer.
     """
 
     answer_id: np.ndarray
     correct: np.ndarray
 
 
-def _read_voters(spoken: Rollout, outcome: Outcome, prompt: int) -> _Votes:
+def _read_voters(spoken: Rollout, outcome: Outcome, graded: Graded, prompt: int) -> _Votes:
     """The factual answers to one prompt."""
-    del spoken
+    del spoken, graded
     return _Votes(np.asarray(outcome.answer_id[0, prompt]), np.asarray(outcome.correct[0, prompt]))
 
 
 def _voters_team(
     topology: Topology, answered: Sequence[_Votes], lengths: tuple[tuple[float, float], ...]
 ) -> TabularTeam:
-    """Voters as tables; a misleading one gives the most common wrong answer."""
+    """Voters as tables; a misleading one gives the most common answer of a low score."""
     num_classes = 1 + max(int(votes.answer_id.max()) for votes in answered)
     num_words = num_classes + 2
     nobodys, silence = num_classes, num_words - 1
@@ -169,7 +173,7 @@ def _voters_team(
         accuracy[[nobodys, silence]] = 0.0
         right.append(accuracy)
 
-        times_if_wrong = np.where(accuracy < 0.5, times, 0)[:num_classes]
+        times_if_wrong = np.where(accuracy < _MISLEADING, times, 0)[:num_classes]
         wrong.append(int(times_if_wrong.argmax()) if times_if_wrong.any() else nobodys)
 
     # [B, A, words]
@@ -186,9 +190,8 @@ def _voters_team(
     )
 
 
-# --- The dyad. The Thinker's words are its distinct thoughts; the Solver's are _SOLVER_WORDS. ---
-
-_SOLVER_WORDS = ("right", "wrong", "silence")
+# --- The dyad. The Thinker's words are its distinct thoughts. The Solver's are the scores that its
+# answers to a problem have, from 1 to 0, and then silence; for verdicts: right, wrong, silence. ---
 
 
 class _Thoughts(NamedTuple):
@@ -197,46 +200,70 @@ class _Thoughts(NamedTuple):
     Attributes:
       share: ``[U]`` how often each was thought, as a part of all answers.
       answers: ``[U]`` int, how often each was answered.
-      outcome: ``[U, 3]`` parts of its answers that are each of `_SOLVER_WORDS`.
-      right: ``[U]`` whether the thought itself holds the right answer.
-      solo: ``[3]`` the same as `outcome` without a thought.
+      levels: ``[L]`` the scores of answers, from 1 down to 0.
+      outcome: ``[U, L + 1]`` parts of its answers with each score, and of silence.
+      right: ``[U]`` score of the thought itself as an answer.
+      solo: ``[L + 1]`` the same as `outcome` without a thought.
     """
 
     share: np.ndarray
     answers: np.ndarray
+    levels: np.ndarray
     outcome: np.ndarray
     right: np.ndarray
     solo: np.ndarray
 
+    @property
+    def value(self) -> np.ndarray:
+        """``[U]`` mean score of the answers to each thought."""
+        return self.outcome[:, :-1] @ self.levels
 
-def _read_dyad(spoken: Rollout, outcome: Outcome, prompt: int) -> _Thoughts:
+    @property
+    def variance(self) -> np.ndarray:
+        """``[U]`` variance of the scores of the answers to each thought."""
+        return self.outcome[:, :-1] @ np.square(self.levels) - np.square(self.value)
+
+
+def _read_dyad(spoken: Rollout, outcome: Outcome, graded: Graded, prompt: int) -> _Thoughts:
     """The thoughts about one prompt, and what became of each."""
     thoughts = spoken.turns[0].texts[prompt]
     num_answers = outcome.reward.shape[2] // len(thoughts)
     _, first, distinct = np.unique(np.array(thoughts), return_index=True, return_inverse=True)
     thought_of_answer = np.repeat(distinct, num_answers)
 
-    answer_is = _solver_words(outcome.correct[0, prompt, :, 1], outcome.answer_id[0, prompt, :, 1])
+    score = np.asarray(outcome.correct[0, prompt, :, 1])
+    solo_score = _solo_scores(spoken, graded, prompt)
+    levels = np.unique(np.concatenate([score, solo_score, [0.0, 1.0]]))[::-1]
+    answer_is = _solver_words(score, outcome.answer_id[0, prompt, :, 1], levels)
     answers = np.bincount(thought_of_answer)
     counts = [np.bincount(thought_of_answer, is_word) for is_word in answer_is.T]
 
-    solo = float(np.mean(outcome.reward[1, prompt]))
+    solo = (solo_score[:, None] == levels).mean(axis=0)
     thought_is_right = np.asarray(outcome.correct[0, prompt, ::num_answers, 0])
     return _Thoughts(
         share=answers / answers.sum(),
         answers=answers,
+        levels=levels,
         outcome=np.stack(counts, axis=1) / answers[:, None],
         right=thought_is_right[first],
-        solo=np.array([solo, 1 - solo, 0.0]),
+        solo=np.append(solo, 0.0),
     )
 
 
-def _solver_words(correct: np.ndarray, answer_id: np.ndarray) -> np.ndarray:
-    """``[N, 3]`` 1.0 for the one of `_SOLVER_WORDS` that each answer is."""
-    is_right = np.asarray(correct) > 0.5
-    is_silent = ~is_right & (np.asarray(answer_id) < 0)
-    is_wrong = ~is_right & ~is_silent
-    return np.stack([is_right, is_wrong, is_silent], axis=1).astype(float)
+def _solo_scores(spoken: Rollout, graded: Graded, prompt: int) -> np.ndarray:
+    """Scores of the answers without a thought. Outcomes hold only their mean."""
+    rows = spoken.turns[1].rows(1)
+    offset = len(spoken.turns[0].texts[prompt])
+    of_answers = np.array(graded.scores[offset:], np.float32)[rows]
+    truncated = np.asarray(spoken.turns[1].samples.truncated[prompt, rows])
+    return np.where(truncated, np.float32(0.0), of_answers)
+
+
+def _solver_words(score: np.ndarray, answer_id: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """``[N, L + 1]`` 1.0 for the word that each answer is: its score, or silence."""
+    is_silent = (np.asarray(score) == 0) & (np.asarray(answer_id) < 0)
+    has_score = (np.asarray(score)[:, None] == levels) & ~is_silent[:, None]
+    return np.concatenate([has_score, is_silent[:, None]], axis=1).astype(float)
 
 
 def _dyad_team(
@@ -245,33 +272,42 @@ def _dyad_team(
     """A dyad as tables; a misleading Thinker says the thought that is answered worst."""
     prompts = len(answered)
     num_words = 1 + max(len(thoughts.share) for thoughts in answered)
+    num_levels = max(len(thoughts.levels) for thoughts in answered)
     thinker = np.zeros((prompts, num_words))
-    solver = np.zeros((prompts, num_words, len(_SOLVER_WORDS)))
+    solver = np.zeros((prompts, num_words, num_levels + 1))
+    alone = np.zeros((prompts, num_levels + 1))
     right = np.zeros((prompts, num_words), np.float32)
     label = np.full((prompts, num_words), -1)
+    answer_score = np.zeros((prompts, num_levels + 1), np.float32)
     for prompt, thoughts in enumerate(answered):
         count = len(thoughts.share)
         thinker[prompt, :count] = thoughts.share
         right[prompt, :count] = thoughts.right
         label[prompt, :count] = np.arange(count)
-        # A Solver that reads silence answers as if alone.
-        solver[prompt] = thoughts.solo
-        solver[prompt, :count] = thoughts.outcome
 
-    worst_thought = [int(thoughts.outcome[:, 0].argmin()) for thoughts in answered]
-    wrong_answer = np.ones(prompts, int)
-    is_right = np.broadcast_to([1.0, 0.0, 0.0], (prompts, 3)).astype(np.float32)
-    answer_label = np.broadcast_to([0, 1, -1], (prompts, 3))
+        # The last word of every prompt is silence; scores that others have stay unsaid.
+        levels = len(thoughts.levels)
+        word = np.append(np.arange(levels), num_levels)
+        answer_score[prompt, :levels] = thoughts.levels
+        alone[prompt, word] = thoughts.solo
+        # A Solver that reads silence answers as if alone.
+        solver[prompt] = alone[prompt]
+        solver[prompt, :count] = 0.0
+        solver[prompt, :count, word] = thoughts.outcome.T
+
+    worst_thought = [int(thoughts.value.argmin()) for thoughts in answered]
+    wrong_answer = [len(thoughts.levels) - 1 for thoughts in answered]
+    answer_label = np.broadcast_to(np.append(np.arange(num_levels), -1), (prompts, num_levels + 1))
     return TabularTeam(
         topology,
         {
             (0, ()): thinker,
             (1, (True,)): solver,
-            (1, (False,)): np.stack([thoughts.solo for thoughts in answered]),
+            (1, (False,)): alone,
         },
-        right=(right, is_right),
+        right=(right, answer_score),
         label=(label, answer_label),
-        wrong=(np.array(worst_thought), wrong_answer),
+        wrong=(np.array(worst_thought), np.array(wrong_answer)),
         lengths=lengths,
     )
 
@@ -281,9 +317,9 @@ def _noise(answered: Sequence[_Thoughts]) -> float:
     between = 0.0
     within = 0.0
     for thoughts in answered:
-        value = thoughts.outcome[:, 0]
+        value = thoughts.value
         mean = thoughts.share @ value
         between += thoughts.share @ np.square(value - mean)
-        variance_of_mean = value * (1 - value) / np.maximum(thoughts.answers - 1, 1)
+        variance_of_mean = thoughts.variance / np.maximum(thoughts.answers - 1, 1)
         within += thoughts.share @ variance_of_mean
     return float(within / between) if between else 0.0

@@ -354,7 +354,10 @@ def test_a_pool_of_voters_is_what_they_said():
     """Two voters, five answers each: classes 0 (right), 1 and 2, and none."""
     ids = np.array([[0, 1], [0, 1], [1, -1], [0, 0], [-1, 2]])
     words = pools._read_voters(
-        None, types.SimpleNamespace(answer_id=ids[None, None], correct=(ids == 0)[None, None]), 0
+        None,
+        types.SimpleNamespace(answer_id=ids[None, None], correct=(ids == 0)[None, None]),
+        None,
+        0,
     )
     team = pools._voters_team(voting(2), [words], ((1.0, 0.0),) * 2)
     np.testing.assert_allclose(team.tables[0, ()][0], [0.6, 0.2, 0, 0, 0.2])
@@ -374,17 +377,25 @@ def test_a_pool_of_voters_is_what_they_said():
     )
 
 
-def test_a_pool_of_a_dyad_joins_equal_thoughts():
+def dyad_words(answers, solos, silent=()):
     """Three thoughts, two of them the same, with two answers each, and three solo answers."""
-    spoken = types.SimpleNamespace(turns=[types.SimpleNamespace(texts=[["b", "a", "b"]])])
-    correct = np.zeros((2, 1, 6, 2))
-    correct[0, 0, :, 1] = [1, 0, 0, 0, 1, 1]
-    ids = np.where(correct > 0, 0, 1)
-    ids[0, 0, 2, 1] = -1
-    reward = np.stack([correct[0, ..., 1], np.full((1, 6), 1 / 3)])
-    words = pools._read_dyad(
-        spoken, types.SimpleNamespace(answer_id=ids, correct=correct, reward=reward), 0
+    cut = np.zeros((1, 9), bool)
+    solver = types.SimpleNamespace(
+        rows=lambda world: slice(6, 9), samples=types.SimpleNamespace(truncated=cut)
     )
+    spoken = types.SimpleNamespace(turns=[types.SimpleNamespace(texts=[["b", "a", "b"]]), solver])
+    correct = np.zeros((2, 1, 6, 2), np.float32)
+    correct[0, 0, :, 1] = answers
+    ids = np.where(correct > 0, 0, 1)
+    ids[0, 0, silent, 1] = -1
+    reward = np.stack([correct[0, ..., 1], np.full((1, 6), np.mean(solos))])
+    outcome = types.SimpleNamespace(answer_id=ids, correct=correct, reward=reward)
+    graded = types.SimpleNamespace(scores=[0.0] * 3 + answers + solos)
+    return pools._read_dyad(spoken, outcome, graded, 0)
+
+
+def test_a_pool_of_a_dyad_joins_equal_thoughts():
+    words = dyad_words([1, 0, 0, 0, 1, 1], [0, 1, 0], silent=[2])
     team = pools._dyad_team(dyad(), [words], ((3.0, 0.0), (2.0, 4.0)))
     np.testing.assert_allclose(team.tables[0, ()][0], [1 / 3, 2 / 3, 0])
     np.testing.assert_allclose(
@@ -396,6 +407,40 @@ def test_a_pool_of_a_dyad_joins_equal_thoughts():
     )
     assert truth(replaced(team, 0, "silent")).contribution[0, 0] == pytest.approx(0, abs=1e-12)
     assert truth(replaced(team, 0, "misleading")).contribution[0, 0] == pytest.approx(-1 / 3)
+
+
+def test_a_pool_of_a_dyad_keeps_fractional_scores():
+    """The words of the Solver are the scores 1, 0.9, 0.6, 0.4 and 0, then silence; another prompt has verdicts alone."""
+    fractions = dyad_words([0.4, 0.6, 0.0, 0.9, 1.0, 0.4], [0.4, 0.4, 0.0], silent=[2])
+    np.testing.assert_allclose(fractions.levels, [1, 0.9, 0.6, 0.4, 0], rtol=1e-6)
+    verdicts = dyad_words([1, 0, 0, 0, 1, 1], [0, 1, 0])
+    team = pools._dyad_team(dyad(), [fractions, verdicts], ((3.0, 0.0), (2.0, 4.0)))
+    np.testing.assert_allclose(team.tables[1, (False,)][0], [0, 0, 0, 2 / 3, 1 / 3, 0], rtol=1e-6)
+    np.testing.assert_allclose(team.tables[1, (True,)].sum(-1), 1, rtol=1e-6)
+    known = truth(team)
+    np.testing.assert_allclose(known.reward, [3.3 / 6, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(known.contribution[0], [3.3 / 6 - 0.8 / 3, 0.5 - 1 / 3], rtol=1e-6)
+    misled = truth(replaced(team, 0, "misleading")).reward
+    np.testing.assert_allclose(misled, [0.45, 0.0], atol=1e-6)
+    np.testing.assert_allclose(truth(replaced(team, 1, "misleading")).reward, 0, atol=1e-6)
+    assert 0 < pools._noise([fractions]) < 1e3
+
+
+def test_claims_hold_for_a_team_with_partly_right_words():
+    """Word 1 scores 0.4 and word 2 misleads."""
+    team = random_team(voting(3), prompts=4, seed=2)
+    right = np.where(np.arange(4) == 1, np.float32(0.4), team.right[0])
+    team = team._replace(right=(right,) * 3, wrong=(np.full(4, 2),) * 3)
+    names = ("shared", "difference", "cross_play", "individual")
+    for how in ("silent", "misleading"):
+        one = study(
+            how,
+            replaced(team, 1, how),
+            {name: make_credit(name, voting(3)) for name in names},
+            replacement=Replacement(1, how),
+            effort=Effort(samples=4, replicates=60, draws=60),
+        )
+        assert one.verdicts and all(verdict.holds for verdict in one.verdicts)
 
 
 def test_a_real_team_and_its_report(tmp_path, capsys):

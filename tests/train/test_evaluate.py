@@ -95,6 +95,9 @@ class EvenIsRight:
     def begin(self, items):
         return list(items)
 
+    def report(self, graded, *, quiet=False):
+        pass
+
     def finish(self, items):
         graded = []
         for item in items:

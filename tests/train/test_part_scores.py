@@ -9,7 +9,13 @@ from ccpo_jax.report.legend import meaning
 from ccpo_jax.rl.topology import agent_masks, dyad, voting
 from ccpo_jax.rl.types import Samples
 from ccpo_jax.rollout import Rollout, Turn, outcome
-from ccpo_jax.train.part_scores import has_fractions, metric_names, part_metrics, part_scores
+from ccpo_jax.train.part_scores import (
+    counter_metrics,
+    has_fractions,
+    metric_names,
+    part_metrics,
+    part_scores,
+)
 from ccpo_jax.verifiers import Graded
 
 
@@ -73,6 +79,15 @@ def test_fractions_are_scores_between_or_with_parts():
     assert not has_fractions([graded_of([0.0, 1.0, 1], [0] * 3, {})])
     assert has_fractions([graded_of([1.0], [0], {}), graded_of([1.0, 0.1], [0, 0], {})])
     assert has_fractions([graded_of([1.0], [0], {"math": [1.0]})])
+
+
+def test_counters_of_verifiers_alone_are_what_they_were():
+    counts = {"no_answer": 3, "no_score": 0, "failed": 1}
+    assert counter_metrics(counts) == {"verifier/no_answer": 3, "verifier/failed": 1}
+    found = counter_metrics(counts | {"failed/a/b": 2, "failed/a_b": 0})
+    assert found["verifier/failed/a_b"] == 2 and found["verifier/failed/a_b_2"] == 0
+    assert found["verifier/no_score"] == 0
+    assert all(meaning(name) and meaning(f"eval/{name}") for name in found)
 
 
 HOSTILE = ["", "..", "../../etc", "a/b", "a b", "a_b", "<script>", "\x1b[2J\n", "x" * 500, "x" * 501,
