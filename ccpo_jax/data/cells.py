@@ -85,6 +85,11 @@ def is_empty(value: Any) -> bool:
     Tables that were merged from several sources, or read by pandas, have such cells where a source
     lacks the column.
     """
+    # Most cells are text, or absent.
+    if type(value) is str:
+        return not value or value.isspace()
+    if value is None:
+        return True
     value = plain(value)
     if isinstance(value, str):
         return not value.strip()
@@ -93,7 +98,7 @@ def is_empty(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return not value
     # pandas has values of its own for nothing; they refuse to be compared.
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+    if type(value).__name__ in ("NAType", "NaTType"):
         return True
     # NaN is the one number that differs from itself.
     return isinstance(value, float) and value != value

@@ -44,7 +44,7 @@ from ccpo_jax.data.layouts import (
 )
 from ccpo_jax.data.mapping import NO_MAPPING, ColumnMapping, Mapped
 from ccpo_jax.data.options import OPTIONS_COLUMNS, Options, options_of, read_options
-from ccpo_jax.data.unread_options import options_by_gold, options_by_name
+from ccpo_jax.data.unread_options import options_by_gold, options_by_name, several_values
 from ccpo_jax.errors import InputError
 
 Row = Mapping[str, Any]
@@ -105,7 +105,7 @@ class Record(NamedTuple):
       reading: with options, what the gold may stand for; None = there is none.
       bare: a short solution without a box, which is the answer in some sets.
       rivals: other columns that should hold the same gold -> whether they do.
-      solutions: whole columns that hold the answer at their end.
+      solutions: beside a passage, whole columns that hold the answer at their end.
       views: one text per agent, or none.
       unread: other columns of several texts -> whether the gold names one of them.
     """
@@ -192,7 +192,7 @@ def read_row(row: Row, mapping: ColumnMapping = NO_MAPPING, *, needs_gold: bool 
         reading=golds.reading,
         bare=golds.bare,
         rivals=golds.rivals,
-        solutions=_solutions(row, golds, mapped),
+        solutions=_solutions(row, golds, mapped) if passage else (),
         views=_views(row, mapped),
         unread=golds.unread,
     )
@@ -246,7 +246,9 @@ def _ignored(row: Row, asked: _Asked) -> str:
 
 
 def _question_hint(row: Row, mapping: ColumnMapping) -> str:
-    unknown = options_by_name(row, COLUMNS) if "options" not in mapping.sources else None
+    unknown = None
+    if "options" not in mapping.sources:
+        unknown = options_by_name(row, several_values(row, COLUMNS), COLUMNS)
     names = GOLD_COLUMNS if unknown is None else (*GOLD_COLUMNS, *CHOICE_GOLD_COLUMNS)
     return question_hint(
         row,
@@ -454,7 +456,8 @@ def _free_golds(
     """The gold of a row without known options."""
     # A mapping to nothing says that the answer is free, whatever other columns look like.
     searched = "options" not in mapped
-    unknown = options_by_name(row, COLUMNS) if searched else None
+    several = several_values(row, COLUMNS) if searched else []
+    unknown = options_by_name(row, several, COLUMNS) if searched else None
     if unknown is not None and has_flags(row, unknown.name):
         raise InputError(
             unknown.name,
@@ -484,7 +487,9 @@ def _free_golds(
     has_empty_options = any(plain(row.get(name)) == [] for name in OPTIONS_COLUMNS)
     if has_empty_options and re.fullmatch("[A-Z]", gold.text):
         raise UnusableRow("gold is none of the options")
-    unread = options_by_gold(row, gold.text, COLUMNS) if searched else {}
+    # A list of which the user took the answer holds no options.
+    others = [candidate for candidate in several if not gold.source.startswith(candidate.source)]
+    unread = options_by_gold(others, gold.text) if others else {}
     rivals = {} if "answer" in mapped else _rivals(row, gold)
     return _Golds(None, gold.text, gold.source, None, gold.bare, rivals, unread)
 

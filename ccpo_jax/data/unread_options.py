@@ -3,7 +3,7 @@
 import functools
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ccpo_jax.data.cells import is_empty, is_number, plain, same_spacing
@@ -19,7 +19,8 @@ _OTHER_WORDS = frozenset(
     "tag tags topic topics keyword keywords domain domains subject subjects category categories "
     "source sources concept concepts skill skills hint hints step steps image images reference "
     "references generation generations solution solutions metadata level levels type types "
-    "message messages prompt prompts".split()
+    "message messages prompt prompts finish reason reasons correctness score scores reward rewards "
+    "id ids uuid uuids".split()
 )
 
 # How deep structs are searched, such as verl's extra_info.
@@ -30,6 +31,12 @@ _LETTERED = re.compile(r"(?:^|[\s,;|\[{\"'(])([A-Ea-e])\s?[.):]")
 
 # A column that is one of several: option1, answerB, op_a.
 _NUMBERED = re.compile(r"(.*?)[ _.-]?([A-Za-z]|\d{1,2})", flags=re.DOTALL)
+
+
+_SCALARS = (str, int, float, bool, type(None))
+
+# How several columns are counted.
+_NUMBERINGS = (string.ascii_lowercase, "0123456789", "123456789")
 
 
 class UnreadOptions(NamedTuple):
@@ -48,70 +55,104 @@ class UnreadOptions(NamedTuple):
     source: str
 
 
-def options_by_name(row: Mapping[str, Any], known: frozenset[str]) -> UnreadOptions | None:
-    """A column, or several, that must hold options; None = there is none.
+def several_values(row: Mapping[str, Any], known: frozenset[str]) -> list[UnreadOptions]:
+    """All that could be options by the number of its values.
 
     Args:
       row: the row.
       known: columns that are read as something else.
     """
-    for several in _several_values(_others(row, known), "", _DEPTH):
-        if _words(several.stem) & _OPTION_WORDS:
-            return several
-    for name, value in _others(row, known).items():
-        if isinstance(value, str) and _words(name) & _OPTION_WORDS:
+    return list(_several_values(_others(row, known), "", _DEPTH))
+
+
+def options_by_name(
+    row: Mapping[str, Any], several: Iterable[UnreadOptions], known: frozenset[str]
+) -> UnreadOptions | None:
+    """A column, or several, that must hold options; None = there is none.
+
+    Args:
+      row: the row.
+      several: what `several_values` returns.
+      known: columns that are read as something else.
+    """
+    for candidate in several:
+        if _words(candidate.stem) & _OPTION_WORDS:
+            return candidate
+    for name in _named_options(tuple(row)):
+        value = row[name]
+        if isinstance(value, str) and name not in known:
             letters = {match[1].upper() for match in _LETTERED.finditer(value)}
             if {"A", "B"} <= letters or value.lstrip().startswith(("[", "{")):
                 return UnreadOptions(name, name, [value], name)
     return None
 
 
-def options_by_gold(row: Mapping[str, Any], gold: str, known: frozenset[str]) -> dict[str, bool]:
+def options_by_gold(several: Iterable[UnreadOptions], gold: str) -> dict[str, bool]:
     """Columns of several texts, joined by "+" where they are several -> whether the gold is the
     letter, number or text of one of them.
 
     Args:
-      row: the row.
+      several: what `several_values` returns.
       gold: as a row without options has it.
-      known: columns that are read as something else.
     """
     columns = {}
-    for several in _several_values(_others(row, known), "", _DEPTH):
-        if all(isinstance(value, str) or is_number(value) for value in several.values):
-            columns[several.source] = _names_one(gold, several)
+    for candidate in several:
+        if all(isinstance(value, str) or is_number(value) for value in candidate.values):
+            columns[candidate.source] = _names_one(gold, candidate)
     return columns
 
 
+@functools.lru_cache(maxsize=256)
+def _named_options(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns whose names say that they hold options."""
+    return tuple(name for name in columns if _words(name) & _OPTION_WORDS)
+
+
 def _others(row: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    return {name: plain(value) for name, value in row.items() if name not in known}
+    return {name: value for name, value in row.items() if name not in known}
 
 
 def _several_values(columns: Mapping[str, Any], prefix: str, depth: int) -> Iterator[UnreadOptions]:
-    numbered: dict[str, dict[str, tuple[str, Any]]] = {}
     for name, cell in columns.items():
+        # Most cells hold one value.
+        if type(cell) in _SCALARS:
+            continue
         value = plain(cell)
         if isinstance(value, Mapping):
             if depth > 1:
                 yield from _several_values(value, f"{prefix}{name}.", depth - 1)
-        elif isinstance(value, list | tuple):
-            if len(value) > 1:
-                path = f"{prefix}{name}"
-                yield UnreadOptions(path, path, list(value), path)
-        elif (isinstance(value, str) or is_number(value)) and not is_empty(value):
-            stem, label = _split_name(str(name))
-            numbered.setdefault(stem, {})[label] = (name, value)
+        elif isinstance(value, list | tuple) and len(value) > 1:
+            path = f"{prefix}{name}"
+            yield UnreadOptions(path, path, list(value), path)
 
-    for stem, members in numbered.items():
-        if len(members) == 1:
-            continue
-        for labels in (string.ascii_lowercase, "0123456789", "123456789"):
+    for stem, members in _numbered(tuple(columns)):
+        full = {}
+        for label, name in members:
+            value = plain(columns[name])
+            if (isinstance(value, str) or is_number(value)) and not is_empty(value):
+                full[label] = (name, value)
+        for labels in _NUMBERINGS:
             count = 0
-            while count < len(labels) and labels[count] in members:
+            while count < len(labels) and labels[count] in full:
                 count += 1
             if count > 1:
-                paths = [f"{prefix}{members[label][0]}" for label in labels[:count]]
-                values = [members[label][1] for label in labels[:count]]
+                paths = [f"{prefix}{full[label][0]}" for label in labels[:count]]
+                values = [full[label][1] for label in labels[:count]]
                 yield UnreadOptions(paths[0], f"{prefix}{stem}", values, "+".join(paths))
+
+
+@functools.lru_cache(maxsize=4096)
+def _numbered(columns: tuple[str, ...]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """(stem, its (label, column) pairs) of columns that are one of several: option1, option2."""
+    by_stem: dict[str, dict[str, str]] = {}
+    for name in columns:
+        stem, label = _split_name(str(name))
+        by_stem.setdefault(stem, {})[label] = name
+    groups = []
+    for stem, members in by_stem.items():
+        if any(members.keys() >= set(labels[:2]) for labels in _NUMBERINGS):
+            groups.append((stem, tuple(members.items())))
+    return tuple(groups)
 
 
 @functools.lru_cache(maxsize=4096)
