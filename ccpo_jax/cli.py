@@ -1,6 +1,7 @@
 """The command line: `python run.py`, `python -m ccpo_jax` and `ccpo-jax` are this program."""
 
 import difflib
+import functools
 import gc
 import importlib.metadata
 import io
@@ -35,6 +36,7 @@ from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.train import plugins
 from ccpo_jax.train.build import settle_words
 from ccpo_jax.train.closed_pipe import stop_at_closed_pipe
+from ccpo_jax.train.export import DTYPES
 from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
 from ccpo_jax.workdir import (
@@ -52,6 +54,8 @@ usage: {program} --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.
   --config       {presets}, or the path of a file
   --workdir      folder of the run; a new one under runs/ when left out
   --mode         {modes}; train when left out
+  --dtype        with --mode=export: type of the weights, {dtypes}; source, that
+                 of the model before training, when left out
   --coordinator  one of several processes: HOST:PORT of process 0, or auto
   --processes    how many processes
   --process      which one this is, from 0
@@ -67,7 +71,7 @@ the equals sign. None gives back a field's default. A field without effect in th
 
 {fields}"""
 
-_OPTIONS = ("config", "workdir", "mode", "coordinator", "processes", "process")
+_OPTIONS = ("config", "workdir", "mode", "dtype", "coordinator", "processes", "process")
 
 
 class Mode(NamedTuple):
@@ -77,10 +81,12 @@ class Mode(NamedTuple):
       run: called with the configuration and the workdir.
       starts_run: True: it gets a new workdir where none was typed. False: it gets the
         configuration that the run in its workdir was started with, changed by typed fields.
+      options: of the command line, that it alone takes; `run` gets those that were typed.
     """
 
-    run: Callable[[Config, Any], Any]
+    run: Callable[..., Any]
     starts_run: bool
+    options: tuple[str, ...] = ()
 
 
 class Command(NamedTuple):
@@ -94,6 +100,7 @@ class Command(NamedTuple):
       typed: typed fields by their dotted name; None = the default was asked for.
       preset: what `config_name` names, without typed fields.
       coordinator, processes, process: for one of several processes.
+      options: of the mode alone, by name.
     """
 
     config: Config
@@ -105,6 +112,7 @@ class Command(NamedTuple):
     coordinator: str | None = None
     processes: int | None = None
     process: int | None = None
+    options: Mapping[str, str] = {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,7 +148,14 @@ def _version() -> str:
 def _run_command(command: Command) -> None:
     # A plugin may ask for devices while it is imported, so none is before this.
     distributed.initialize(command.coordinator, command.processes, command.process)
-    _run(command.preset, command.config_name, command.workdir, command.mode, command.typed)
+    _run(
+        command.preset,
+        command.config_name,
+        command.workdir,
+        command.mode,
+        command.typed,
+        command.options,
+    )
 
 
 def exit_status(action: Callable[[], Any]) -> int:
@@ -179,6 +194,7 @@ def run_mode(
     workdir: str | None,
     mode: str,
     typed: Mapping[str, Any] | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> int:
     """Runs one mode and returns the exit status, see `exit_status`.
 
@@ -190,8 +206,9 @@ def run_mode(
       mode: a key of MODES.
       typed: the fields typed on the command line by their dotted name: all that eval, sample and
         export change in a run's own configuration.
+      options: of the mode alone, by name.
     """
-    return exit_status(lambda: _run(config, config_name, workdir, mode, typed or {}))
+    return exit_status(lambda: _run(config, config_name, workdir, mode, typed or {}, options or {}))
 
 
 def _run(
@@ -200,11 +217,13 @@ def _run(
     workdir: str | None,
     mode: str,
     typed: Mapping[str, Any],
+    options: Mapping[str, str],
 ) -> None:
     _use_compilation_cache()
     if workdir is not None:
         workdir = expand_workdir(workdir)
     chosen = MODES[mode]
+    chosen = chosen._replace(run=functools.partial(chosen.run, **options))
     check_mode(mode, typed)
     with kept_inputs(workdir, prefer_copies=not chosen.starts_run, typed=typed_inputs(typed)):
         _run_in(workdir, chosen, config, config_name, typed)
@@ -292,7 +311,24 @@ def parse_command(arguments: Sequence[str]) -> Command:
         options.get("coordinator"),
         _as_number(options, "processes"),
         _as_number(options, "process"),
+        _mode_options(mode, options),
     )
+
+
+def _mode_options(mode: str, options: Mapping[str, str]) -> dict[str, str]:
+    """The options that the mode alone takes.
+
+    Raises:
+      InputError: an option of another mode.
+    """
+    for other, entry in MODES.items():
+        for name in entry.options:
+            if name in options and name not in MODES[mode].options:
+                raise InputError(
+                    name,
+                    f"has no effect with --mode={mode}; leave it out, or type --mode={other}",
+                )
+    return {name: options[name] for name in MODES[mode].options if name in options}
 
 
 def _read_options(arguments: Sequence[str]) -> dict[str, str]:
@@ -352,6 +388,7 @@ def usage(arguments: Sequence[str] = ()) -> str:
         commands=" | ".join(SUBCOMMANDS),
         presets=", ".join(PRESETS),
         modes=", ".join(MODES),
+        dtypes=", ".join(DTYPES),
         config=shown,
         fields=help_text(config),
     )
@@ -407,7 +444,7 @@ MODES: dict[str, Mode] = {
     "train": Mode(train, starts_run=True),
     "eval": Mode(modes.evaluate_only, starts_run=False),
     "sample": Mode(modes.show_samples, starts_run=False),
-    "export": Mode(modes.export, starts_run=False),
+    "export": Mode(modes.export, starts_run=False, options=("dtype",)),
 }
 
 # Programs of their own: name -> main(arguments) -> exit status.

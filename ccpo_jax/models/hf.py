@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -699,7 +701,11 @@ def write_params(folder: pathlib.Path, config: ModelConfig, params: Params, dtyp
         else:
             x = np.asarray(host["layers"][tensor.leaf][tensor.layer])
         # safetensors writes memory as it is, so a transposed view has to be copied first.
-        return np.ascontiguousarray((x.T if tensor.transposed else x).astype(dtype))
+        with np.errstate(over="ignore"):
+            written = np.ascontiguousarray((x.T if tensor.transposed else x).astype(dtype))
+        if dtype == "float16" and not np.isfinite(written).all():
+            raise InputError("dtype", "a weight is too large for float16; use bfloat16 or float32")
+        return written
 
     for stale in (*folder.glob("model*.safetensors"), folder / _INDEX):
         stale.unlink(missing_ok=True)
@@ -711,7 +717,7 @@ def write_params(folder: pathlib.Path, config: ModelConfig, params: Params, dtyp
             file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         values = {name: value(by_name[name]) for name in names}
         with status(f"writing {file}"):
-            save_file(values, folder / file, metadata={"format": "pt"})
+            _save_file(values, folder / file)
         # safetensors makes it readable by the owner alone.
         (folder / file).chmod(0o644)
         weight_map |= dict.fromkeys(names, file)
@@ -719,6 +725,22 @@ def write_params(folder: pathlib.Path, config: ModelConfig, params: Params, dtyp
         total = itemsize * sum(math.prod(tensor.shape) for tensor in by_name.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _save_file(values: dict[str, np.ndarray], file: pathlib.Path) -> None:
+    """Writes one file.
+
+    Raises:
+      OSError: the disk is full or cannot be written.
+    """
+    try:
+        save_file(values, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # The library's own type has the number of the error in its text.
+        code = re.search(r"(?:os error|code:) (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(file)) from error
 
 
 def _split_names(sizes: dict[str, int]) -> list[list[str]]:

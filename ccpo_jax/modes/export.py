@@ -7,17 +7,27 @@ from typing import Any
 from ccpo_jax.config import Config
 from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.modes.restore import trained_or_loaded
-from ccpo_jax.train.export import export_networks
+from ccpo_jax.train.export import check_dtype, export_networks
 
 
-def export(config: Config | Mapping[str, Any], workdir: str | None) -> None:
+def export(
+    config: Config | Mapping[str, Any], workdir: str | None, *, dtype: str = "source"
+) -> None:
     """Writes the best checkpoint's networks and tokenizers to <workdir>/export in Hugging Face
-    format.
+    format, and the words of the team.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      dtype: of the weights: bfloat16, float16, float32, or source, that of the model before
+        training.
 
     Raises:
-      InputError: no workdir, no checkpoints in it, or a tokenizer that cannot be saved.
+      InputError: no workdir, no checkpoints in it, a tokenizer that cannot be saved, or a disk
+        that cannot be written.
     """
+    check_dtype(dtype)
     run, state, step = trained_or_loaded(config, workdir, required=True)
     folder = pathlib.Path(str(workdir), "export")
-    for written in export_networks(run, state.params, folder):
+    for written in export_networks(run, state.params, folder, dtype=dtype):
         print_main(f"step {step} -> {written}")

@@ -147,13 +147,17 @@ def tokenize_role(
     opening, after = split_at("problem", role.problem)
     if senders is None:
         senders = ("",) if role.message else ()
-    message = tuple(split_at("message", _words_for(role, sender)) for sender in senders)
+    message = tuple(split_at("message", words_for(role, sender)) for sender in senders)
     closing = encode(role.closing) + tuple(end)
     return Template(role.system, tuple(head), opening, after, message, closing)
 
 
-def _words_for(role: RolePrompt, sender: str) -> str:
-    """The segment that quotes a message of `sender`."""
+def words_for(role: RolePrompt, sender: str) -> str:
+    """The segment that quotes a message of `sender`, a key of `RolePrompt.message`.
+
+    Raises:
+      InputError: the role reads nobody.
+    """
     words = role.message
     if not isinstance(words, str):
         words = words.get(sender, words.get("", ""))

@@ -21,6 +21,7 @@ from ccpo_jax.rl.losses import LOSSES, batch_totals
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks
 from ccpo_jax.rl.types import CreditEstimator, Outcome
 from ccpo_jax.rollout import Team
+from ccpo_jax.rollout.prompts import RolePrompt
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train import plugins
 from ccpo_jax.train.advantage import BASELINES, Advantage
@@ -100,6 +101,7 @@ class Run:
     loop: LoopConfig
     layout: Layout
     model_configs: tuple = ()  # P network configurations, for export
+    words: Mapping[str, RolePrompt] = dataclasses.field(default_factory=dict)  # of each role
     verifier: VerifierConfig = VerifierConfig()
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)  # reward functions
     log: LogConfig = LogConfig()
@@ -207,6 +209,7 @@ def build(
         ),
         layout=layout,
         model_configs=model_configs,
+        words=words,
         verifier=config.verifier,
         functions=parts.functions,
         log=config.log,

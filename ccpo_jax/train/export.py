@@ -1,5 +1,7 @@
-"""Trained networks as Hugging Face folders."""
+"""Trained networks as Hugging Face folders, and the words of their team."""
 
+import fnmatch
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -7,46 +9,81 @@ from typing import Any
 import jax
 
 from ccpo_jax import models
-from ccpo_jax.devices.distributed import is_main_process
+from ccpo_jax.devices.distributed import is_main_process, sync_errors
 from ccpo_jax.devices.sharding import fetch
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import expand_home
 from ccpo_jax.rollout import Team
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
+from ccpo_jax.train.team_chat import team_chat
+from ccpo_jax.workdir.atomic_folder import begin_folder, drop_folder, publish_folder
+from ccpo_jax.workdir.atomic_write import write_atomically
+from ccpo_jax.workdir.disk_errors import USER_ERRORS
+
+# Types of weights that can be written; source = that of the model before training.
+DTYPES = ("source", "bfloat16", "float16", "float32")
+
+# Weights of an earlier export, which may have been in more files.
+_WEIGHTS = "model*.safetensors*"
 
 
 def export_networks(
-    run: Run, params: Sequence[Any], folder: str | pathlib.Path, *, dtype: str | None = None
+    run: Run, params: Sequence[Any], folder: str | pathlib.Path, *, dtype: str = "source"
 ) -> list[pathlib.Path]:
-    """Writes every network with its tokenizer to a folder of its own.
+    """Writes every network with its tokenizer to a folder of its own, and `prompts.json`.
+
+    All is written beside what is there and then put in its place, so an export that fails leaves
+    an earlier one as it was.
 
     Args:
       run: its networks and tokenizers.
       params: P parameter sets.
-      folder: gets a folder `policy` of a shared network, else `agent_0`, `agent_1`, ...
-      dtype: of the weights: float32, bfloat16 or float16; None = float32, as they are trained.
+      folder: gets a folder `policy` of a shared network, else `agent_0`, `agent_1`, ..., and
+        `prompts.json`, see `team_chat`.
+      dtype: of the weights, one of `DTYPES`.
 
     Returns:
       The folders.
 
     Raises:
-      InputError: a network without a configuration, a tokenizer that cannot be saved, or a type
-        that cannot be written.
+      InputError: a network without a configuration, a tokenizer that cannot be saved, a type that
+        cannot be written, or a disk that is full or cannot be written.
     """
+    check_dtype(dtype)
     _check_networks(run)
-    folders = []
-    for index, (network, tree) in enumerate(zip(run.model_configs, params, strict=True)):
-        name = "policy" if len(params) == 1 else f"agent_{index}"
-        target = pathlib.Path(expand_home(str(folder)), name)
-        # In several processes all have to take part in gathering the parameters.
-        whole = jax.tree.map(fetch, tree)
+    folder = pathlib.Path(expand_home(str(folder)))
+    shared = len(params) == 1
+    targets = [folder / ("policy" if shared else f"agent_{index}") for index in range(len(params))]
+    try:
+        for index, target in enumerate(targets):
+            # In several processes all have to take part in gathering the parameters.
+            whole = jax.tree.map(fetch, params[index])
+            with sync_errors():
+                if is_main_process():
+                    _write(run, index, whole, target, dtype)
+        with sync_errors():
+            if is_main_process():
+                _publish(run, folder, targets)
+    except OSError as error:
+        if error.errno not in USER_ERRORS:
+            raise
+        raise InputError(
+            "export",
+            f"cannot write {folder} ({error.strerror}); make room, or make it writable; an earlier "
+            "export is as it was",
+        ) from error
+    finally:
         if is_main_process():
-            with status(f"exporting {name}"):
-                models.save(target, network, whole, dtype=dtype)
-            _save_tokenizer(run.team, index, target)
-        folders.append(target)
-    return folders
+            for target in targets:
+                drop_folder(target)
+    return targets
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises InputError unless `dtype` is one of `DTYPES`."""
+    if dtype not in DTYPES:
+        raise InputError("dtype", f"received {dtype!r:.80}; use one of {', '.join(DTYPES)}")
 
 
 def _check_networks(run: Run) -> None:
@@ -59,14 +96,37 @@ def _check_networks(run: Run) -> None:
             )
 
 
+def _write(run: Run, index: int, params: Any, target: pathlib.Path, dtype: str) -> None:
+    """Writes a network and its tokenizer beside their place."""
+    network = run.model_configs[index]
+    with status(f"exporting {target.name}"):
+        new = begin_folder(target)
+        models.save(new, network, params, dtype=_dtype_of(network) if dtype == "source" else dtype)
+        _save_tokenizer(run.team, index, new)
+
+
+def _publish(run: Run, folder: pathlib.Path, targets: Sequence[pathlib.Path]) -> None:
+    for target in targets:
+        publish_folder(target, replaces=lambda name: fnmatch.fnmatch(name, _WEIGHTS))
+    if run.words:
+        text = json.dumps(team_chat(run.team, run.words), indent=2, ensure_ascii=False)
+        write_atomically(folder / "prompts.json", text + "\n")
+
+
+def _dtype_of(network: models.ModelConfig) -> str:
+    """The type that config.json names for the weights before training; float32 where it names
+    none that can be written.
+    """
+    entries = json.loads(network.hf_config or "{}")
+    named = str(entries.get("dtype") or entries.get("torch_dtype")).removeprefix("torch.")
+    return named if named in DTYPES else "float32"
+
+
 def _save_tokenizer(team: Team, parameter_set: int, folder: pathlib.Path) -> None:
     """Saves the tokenizer of the agents that use a parameter set."""
     agent = next(agent for agent in team.agents if agent.parameter_set == parameter_set)
     save = getattr(agent.tokenizer, "save", None)
     if save is None:
         kind = type(agent.tokenizer).__name__
-        raise InputError(
-            "model",
-            f"a tokenizer of type {kind} has no save(folder); the network is exported alone",
-        )
+        raise InputError("model", f"a tokenizer of type {kind} has no save(folder)")
     save(folder)

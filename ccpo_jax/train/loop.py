@@ -267,18 +267,20 @@ class Trainer:
             if pool is not self._pool:
                 pool.close()
 
-    def export(self, folder: str | pathlib.Path, dtype: str | None = None) -> list[pathlib.Path]:
+    def export(self, folder: str | pathlib.Path, dtype: str = "source") -> list[pathlib.Path]:
         """Writes the current networks and tokenizers in Hugging Face format.
 
         Args:
-          folder: gets a folder `policy` of a shared network, else `agent_0`, `agent_1`, ...
-          dtype: of the weights: float32, bfloat16 or float16; None = float32, as they are trained.
+          folder: gets a folder `policy` of a shared network, else `agent_0`, `agent_1`, ..., and
+            `prompts.json` with the words of the team.
+          dtype: of the weights: bfloat16, float16, float32, or source, that of the model before
+            training. Training is in float32.
 
         Returns:
           The folders of the networks.
 
         Raises:
-          InputError: a network of one's own, or a type that cannot be written.
+          InputError: a network of one's own, a type that cannot be written, or a full disk.
         """
         with as_input_error():
             return export_networks(self.run, self.state.params, folder, dtype=dtype)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ccpo_jax.errors import InputError
 
-_USER_ERRORS = {
+USER_ERRORS = {
     errno.EACCES,
     errno.EDQUOT,
     errno.EEXIST,
@@ -37,7 +37,7 @@ def as_disk_error(workdir: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _USER_ERRORS:
+        if error.errno not in USER_ERRORS:
             raise
         where = f" at {error.filename}" if error.filename and str(error.filename) != workdir else ""
         raise InputError(
