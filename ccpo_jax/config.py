@@ -620,8 +620,9 @@ class DataConfig:
     columns: tuple[str, ...] = field(
         (),
         "which column of a set is the question, the answer and so on, where their names do not "
-        "tell: TARGET=COLUMN, targets are question, answer, options, context, views and system; "
-        "such as question=prompt,answer=reward_model.ground_truth",
+        "tell: TARGET=COLUMN; targets are question, answer, answer_index (the number of an option "
+        "from 0), answer_number (from 1), options, context, views and system; such as "
+        "question=prompt,answer=reward_model.ground_truth",
         applies=_READS_ROWS,
         on_resume="fixed",
         is_mapping=True,

@@ -5,7 +5,15 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ccpo_jax.data.cells import UnusableRow, is_empty, plain, printable, structured
+from ccpo_jax.data.cells import (
+    UnusableRow,
+    is_empty,
+    is_number,
+    plain,
+    printable,
+    structured,
+    whole_number,
+)
 from ccpo_jax.data.choice_golds import CHOICE_GOLD_COLUMNS, GoldReading, read_gold
 from ccpo_jax.data.column_case import with_known_names
 from ccpo_jax.data.conversations import (
@@ -42,7 +50,7 @@ from ccpo_jax.data.layouts import (
     mixed_order,
     right_and_wrong,
 )
-from ccpo_jax.data.mapping import NO_MAPPING, ColumnMapping, Mapped
+from ccpo_jax.data.mapping import ANSWER_TARGETS, NO_MAPPING, ColumnMapping, Mapped
 from ccpo_jax.data.options import OPTIONS_COLUMNS, Options, options_of, read_options
 from ccpo_jax.data.unread_options import options_by_gold, options_by_name, several_values
 from ccpo_jax.errors import InputError
@@ -365,7 +373,7 @@ def _golds(row: Row, asked: _Asked, mapped: Mapping[str, Mapped], mapping: Colum
         options = layout_options(row, layout)
         if options is not None:
             return _choice_golds(row, options, (layout.gold,), mapped, mapping)
-    answers = right_and_wrong(row) if "answer" not in mapped else None
+    answers = None if mapped.keys() & set(ANSWER_TARGETS) else right_and_wrong(row)
     if answers is not None:
         texts, number = mixed_order(asked.text, answers)
         source = "+".join((answers.right_column, *answers.wrong_columns))
@@ -404,6 +412,10 @@ def _choice_golds(
     mapped: Mapping[str, Mapped],
     mapping: ColumnMapping,
 ) -> _Golds:
+    if "answer_index" in mapped:
+        return _numbered_option(options, mapped["answer_index"], first=0)
+    if "answer_number" in mapped:
+        return _numbered_option(options, mapped["answer_number"], first=1)
     if "answer" in mapped:
         gold, column, name = mapped["answer"].value, mapped["answer"].source, mapped["answer"].leaf
     else:
@@ -416,6 +428,20 @@ def _choice_golds(
     except InputError as error:
         raise InputError(column, str(error).partition(": ")[2]) from error
     return _Golds(options, gold, column, reading)
+
+
+def _numbered_option(options: Options, mapped: Mapped, *, first: int) -> _Golds:
+    """The gold of a row whose answer is the number of an option; `first` = that of the first."""
+    if is_empty(mapped.value):
+        raise UnusableRow("empty gold")
+    number = whole_number(plain(mapped.value))
+    if isinstance(number, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", number):
+        number = int(number)
+    if not is_number(number) or not isinstance(number, int):
+        raise InputError(mapped.source, f"must be a whole number, received {number!r:.40}")
+    is_option = first <= number < first + len(options.texts)
+    letter = string.ascii_uppercase[number - first] if is_option else ""
+    return _Golds(options, number, mapped.source, GoldReading(letter, ""))
 
 
 def _choice_gold_cell(
@@ -473,6 +499,13 @@ def _free_golds(
             "answer is free",
         )
 
+    for target in ("answer_index", "answer_number"):
+        if target in mapped and not is_empty(mapped[target].value):
+            raise InputError(
+                mapped[target].source,
+                "is to be the number of an option, and no column holds options; type "
+                f"{mapping.typed(options='COLUMN')}",
+            )
     cells: Iterable[GoldCell]
     if "answer" in mapped:
         value = mapped["answer"].value

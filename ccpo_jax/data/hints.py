@@ -17,9 +17,12 @@ _QUESTION_NAMES = (
 _ANSWER_NAMES = (
     *("ground_truth", "final_answer", "expected_answer", "gold", "gold_answer", "correct answer"),
     *("correct_answer", "answer", "answer_key", "answerkey", "reference", "reference_answer"),
-    *("reference_solution", "target", "targets", "label", "output", "response", "completion"),
+    *("reference_solution", "target", "targets", "output", "response", "completion"),
     *("answers", "answer_text", "best_answer", "result", "value"),
 )
+
+# Names of the number of an option.
+_INDEX_NAMES = ("label", "answer_index", "answer_idx", "correct_index", "answer_id")
 
 # How deep structs are searched, such as verl's reward_model.
 _DEPTH = 2
@@ -56,13 +59,21 @@ def question_hint(
     if not has_answer and "answer" not in mapping.sources:
         # What is the question cannot be the answer.
         others = {name: cell for name, cell in row.items() if name not in question.split("+")}
-        entries["answer"] = _find(others, _ANSWER_NAMES) or "COLUMN"
+        entries |= _answer_entries(others)
     return f"type {mapping.typed(**entries)}"
 
 
 def answer_hint(row: Mapping[str, Any], mapping: ColumnMapping) -> str:
     """What to type where no column holds the answer."""
-    return f"type {mapping.typed(answer=_find(row, _ANSWER_NAMES) or 'COLUMN')}"
+    return f"type {mapping.typed(**_answer_entries(row))}"
+
+
+def _answer_entries(row: Mapping[str, Any]) -> dict[str, str]:
+    answer = _find(row, _ANSWER_NAMES)
+    index = "" if answer else _find(row, _INDEX_NAMES)
+    if index:
+        return {"options": "COLUMN", "answer_index": index}
+    return {"answer": answer or "COLUMN"}
 
 
 def _find(row: Mapping[str, Any], names: Sequence[str]) -> str:

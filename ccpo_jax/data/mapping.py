@@ -10,7 +10,13 @@ from ccpo_jax.data.cells import is_empty, structured
 from ccpo_jax.errors import InputError
 
 # What a column can be.
-TARGETS = ("question", "answer", "options", "context", "views", "system")
+TARGETS = (
+    *("question", "answer", "answer_index", "answer_number", "options", "context", "views"),
+    "system",
+)
+
+# The answer as it is written, or as the number of an option, from 0 or from 1.
+ANSWER_TARGETS = ("answer", "answer_index", "answer_number")
 
 FIELD = "data.columns"
 
@@ -93,7 +99,10 @@ class ColumnMapping:
           >>> parse_columns("question=prompt").typed(answer="target")
           '--config.data.columns=question=prompt,answer=target'
         """
-        sources = dict(self.sources) | entries
+        sources = dict(self.sources)
+        if any(target in ANSWER_TARGETS for target in entries):
+            sources = {name: path for name, path in sources.items() if name not in ANSWER_TARGETS}
+        sources |= entries
         text = ",".join(f"{target}={source}" for target, source in sources.items())
         return f"--config.{FIELD}={text}" if _UNQUOTED.fullmatch(text) else _quoted(text)
 
@@ -113,7 +122,7 @@ def parse_columns(columns: Columns | ColumnMapping, field: str = FIELD) -> Colum
       field: to name in errors.
 
     Raises:
-      InputError: an unknown target, a target twice, or an entry without "=".
+      InputError: an unknown target, two columns for one thing, or an entry without "=".
 
     Example:
       >>> parse_columns("question=prompt, answer=choices.text[0]").sources
@@ -151,6 +160,9 @@ def parse_columns(columns: Columns | ColumnMapping, field: str = FIELD) -> Colum
                 field, f"has {target} twice; join several columns by +, such as {target}=a+b"
             )
         sources[target] = _checked_source(source.strip(), field)
+    answers = [target for target in sources if target in ANSWER_TARGETS]
+    if len(answers) > 1:
+        raise InputError(field, f"says twice what the answer is, {' and '.join(answers)}; keep one")
     return ColumnMapping(sources)
 
 

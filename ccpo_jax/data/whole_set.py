@@ -80,7 +80,7 @@ def make_problems(
     if needs_gold:
         _refuse_unread_options(records, mapping)
         _refuse_rivals(records, mapping)
-    golds = _read_golds(records, needs_gold=needs_gold)
+    golds = _read_golds(records, mapping, needs_gold=needs_gold)
     passages = _read_passages(records, golds, mapping)
 
     made: list[Problem | UnusableRow] = []
@@ -165,12 +165,14 @@ def _problem(record: Record, problem_id: str, gold: str, passage: str) -> Proble
 # --- golds of options -----------------------------------------------------------------------------
 
 
-def _read_golds(records: Sequence[Record], *, needs_gold: bool) -> list[str | UnusableRow]:
+def _read_golds(
+    records: Sequence[Record], mapping: ColumnMapping, *, needs_gold: bool
+) -> list[str | UnusableRow]:
     """The gold of each row: with options the letter."""
     try:
-        _refuse_counting_from_one(records)
-        _refuse_digits(records)
-        prefers_text = _prefers_text(records)
+        _refuse_counting_from_one(records, mapping)
+        _refuse_digits(records, mapping)
+        prefers_text = _prefers_text(records, mapping)
     except InputError:
         if needs_gold:
             raise
@@ -221,7 +223,9 @@ def _kind(record: Record) -> tuple[str, type]:
     return record.gold_column, type(whole_number(plain(record.gold)))
 
 
-def _prefers_text(records: Sequence[Record]) -> dict[tuple[str, type], bool]:
+def _prefers_text(
+    records: Sequence[Record], mapping: ColumnMapping
+) -> dict[tuple[str, type], bool]:
     """Where a gold names one option and repeats the text of another: which of them it means.
 
     Raises:
@@ -245,12 +249,13 @@ def _prefers_text(records: Sequence[Record]) -> dict[tuple[str, type], bool]:
             raise InputError(
                 kind[0],
                 f"may be the letter or number of an option (numbers count from 0) or the text of "
-                f"another, received {gold!r:.40}; give letters",
+                f"another, received {gold!r:.40}; give letters, or type "
+                f"{mapping.typed(answer_index=kind[0])} where it is a number from 0",
             )
     return {kind: texts[kind] > 0 for kind in contradictions}
 
 
-def _refuse_counting_from_one(records: Sequence[Record]) -> None:
+def _refuse_counting_from_one(records: Sequence[Record], mapping: ColumnMapping) -> None:
     """Numbers count the options from 0; a set that has a last number but no 0 does otherwise."""
     positions: dict[str, collections.Counter] = {}
     for record in records:
@@ -268,11 +273,12 @@ def _refuse_counting_from_one(records: Sequence[Record]) -> None:
             raise InputError(
                 column,
                 f"must count the options from 0, but {count['end']} rows have the number of "
-                "options and none has 0: they seem to count from 1; subtract 1, or give letters",
+                "options and none has 0: they seem to count from 1; type "
+                f"{mapping.typed(answer_number=column)}, or give letters",
             )
 
 
-def _refuse_digits(records: Sequence[Record]) -> None:
+def _refuse_digits(records: Sequence[Record], mapping: ColumnMapping) -> None:
     """Digits as text, such as "2", count from 0 in some sets and from 1 in others."""
     digits: collections.Counter[str] = collections.Counter()
     rows: collections.Counter[str] = collections.Counter()
@@ -289,7 +295,8 @@ def _refuse_digits(records: Sequence[Record]) -> None:
             raise InputError(
                 column,
                 f"has digits as text in {count} rows, which may count the options from 0 or from "
-                "1; give letters, or whole numbers from 0",
+                f"1; type {mapping.typed(answer_index=column)} where they count from 0, "
+                f"{mapping.typed(answer_number=column)} where they count from 1",
             )
 
 

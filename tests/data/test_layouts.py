@@ -494,7 +494,7 @@ def test_a_conversation_without_a_user_is_dropped():
             "option_a",
             "+option_b",
         ),
-        ({"question": "q", "label": 1}, "answer", "answer=label"),
+        ({"question": "q", "label": 1}, "answer", "options=COLUMN,answer_index=label"),
     ],
 )
 def test_layouts_that_are_refused(row, column, fact):

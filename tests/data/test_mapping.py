@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccpo_jax.data import Problem, from_rows, load, load_many, parse_columns, parse_row
+from ccpo_jax.data import Problem, UnusableRow, from_rows, load, load_many, parse_columns, parse_row
 from ccpo_jax.data.rows import RowReader
 from tests.support.errors import raises_for
 from tests.support.problems import write_json
@@ -83,6 +83,45 @@ def test_the_number_of_a_column_names_its_option():
     assert parse_row(row | {"label": 1}, columns=columns).gold == "B"
 
 
+@pytest.mark.parametrize("target, first", [("answer_index", 0), ("answer_number", 1)])
+@pytest.mark.parametrize("spell", [int, str, float])
+def test_numbers_of_options(target, first, spell):
+    row = {"question": "q", "options": ["2", "1", "0"]}
+    for number, letter in enumerate("ABC", first):
+        problem = parse_row(row | {"answer": spell(number)}, columns={target: "answer"})
+        assert problem.gold == letter
+    for number in (first - 1, first + 3):
+        with pytest.raises(UnusableRow, match=r"^gold is none of the options$"):
+            parse_row(row | {"answer": number}, columns={target: "answer"})
+
+
+@pytest.mark.parametrize(
+    "cells", [{"answer": "B"}, {"answer": 1.5}, {"answer": True}, {"options": [], "answer": 1}]
+)
+def test_numbers_that_are_none(cells):
+    with raises_for("answer"):
+        parse_row({"question": "q", "options": ["x", "y"]} | cells, columns="answer_index=answer")
+
+
+@pytest.mark.parametrize(
+    "golds, typed",
+    [
+        ([1, 2, 3, 4], "answer_number=answer"),
+        (["1", "2", "1", "2"], "answer_number=answer"),
+        (["1", "2", "1", "2"], "answer_index=answer"),
+    ],
+)
+def test_what_a_refusal_says_to_type_is_read(golds, typed):
+    rows = [{"question": str(gold), "options": list("wxyz"), "answer": gold} for gold in golds]
+    rows = [row | {"question": f"q{i}"} for i, row in enumerate(rows)]
+    with raises_for("data.train") as error:
+        from_rows(rows, name="set")
+    assert f"--config.data.columns={typed}" in str(error.value)
+    problems = from_rows(rows, name="set", columns=typed).problems
+    first = typed.startswith("answer_number")
+    assert [problem.gold for problem in problems] == ["ABCDE"[int(gold) - first] for gold in golds]
+
+
 def test_a_column_that_is_mapped_keeps_the_meaning_of_its_name():
     row = {"question": "q", "options": ["7", "8", "9"], "meta": {"label": "1"}}
     assert parse_row(row, columns="answer=meta.label").gold == "B"
@@ -128,7 +167,8 @@ def test_errors_name_the_source():
     "columns, facts",
     [
         ("questoin=riddle", ["'questoin'", "did you mean question?"]),
-        ("gold=riddle", ["question, answer, options, context, views, system"]),
+        ("gold=riddle", ["question, answer, answer_index", "views, system"]),
+        ("answer=a,answer_index=b", ["answer and answer_index"]),
         ("riddle", ["'riddle'", "question=prompt"]),
         ("question=a,question=b", ["question twice", "question=a+b"]),
         ("question=prompt.-1.content", ["prompt[-1].content"]),
