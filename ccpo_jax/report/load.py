@@ -10,6 +10,7 @@ from ccpo_jax.config import flatten
 from ccpo_jax.errors import InputError
 from ccpo_jax.report.rollout_view import rollout_view
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology
+from ccpo_jax.workdir import kept_inputs
 
 # What reading damaged JSON of the wrong shape may raise.
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -32,7 +33,7 @@ def load_run(workdir: pathlib.Path) -> RunData:
 
     Raises:
       InputError: ``workdir``: there is no run, it has no metrics yet, or its configuration or
-        result is damaged.
+        result is damaged; ``plugins``: one of them cannot be imported.
     """
     if not (workdir / "config.json").is_file() or not (workdir / "metrics.jsonl").is_file():
         raise InputError(
@@ -43,16 +44,30 @@ def load_run(workdir: pathlib.Path) -> RunData:
         raise InputError(
             "workdir", f"the run in {workdir} has no metrics yet; try again after its first step"
         )
-    config, topology = _read_config(workdir / "config.json")
+    config = _read_config(workdir / "config.json")
+    topology = _read_topology(workdir, config)
     result = _read_result(workdir / "result.json", metrics[-1]["step"])
     rollouts, damaged = _read_rollouts(workdir / "rollouts.jsonl", config, topology, metrics)
     return RunData(workdir.resolve().name, config, topology, metrics, result, rollouts, damaged)
 
 
-def _read_config(path: pathlib.Path) -> tuple[dict[str, Any], Topology]:
-    """The flat configuration of a run and the team it describes."""
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    """The flat configuration of a run."""
     try:
-        config = flatten(json.loads(path.read_text(encoding="utf-8")))
+        return flatten(json.loads(path.read_text(encoding="utf-8")))
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _read_topology(workdir: pathlib.Path, config: Mapping[str, Any]) -> Topology:
+    """The team that a configuration describes; it may be one that a plugin adds."""
+    if plugins := config.get("plugins"):
+        # Most runs have none, and need no networks here.
+        from ccpo_jax.train.plugins import load_plugins
+
+        with kept_inputs(str(workdir), prefer_copies=True):
+            load_plugins(plugins)
+    try:
         constructor = TOPOLOGIES[config["topology"]]
         arguments = {}
         for name in inspect.signature(constructor).parameters:
@@ -60,9 +75,9 @@ def _read_config(path: pathlib.Path) -> tuple[dict[str, Any], Topology]:
             value = config.get(f"team.{name}", config.get(name))
             if value is not None:
                 arguments[name] = value
-        return config, constructor(**arguments)
+        return constructor(**arguments)
     except _DAMAGE as error:
-        raise _damaged(path, error) from error
+        raise _damaged(workdir / "config.json", error) from error
 
 
 def _read_result(path: pathlib.Path, last_step: int) -> dict[str, Any]:
