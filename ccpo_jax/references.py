@@ -226,19 +226,28 @@ def explain(error: Exception, field: str, entry: str, function: Any = None) -> I
       entry: its name there.
       function: the function, whose place is named where no line of it was reached.
     """
+    where = place_of(error)
+    code = getattr(function, "__code__", None)
+    if not where and code is not None:
+        where = f" ({code.co_filename}, line {code.co_firstlineno})"
+    return InputError(field, f"{entry!r} raised {_words(error)}{where}; correct it")
+
+
+def place_of(error: BaseException) -> str:
+    """File and line of a user's code in which an error arose, as " (FILE, line N)".
+
+    Returns:
+      "" where it arose in the package, or in another one that is installed.
+    """
     frames = [frame for frame in _frames(error) if frame[0] in _LOADED]
     frames = frames or [frame for frame in _frames(error) if not _is_installed(frame[0])]
-    code = getattr(function, "__code__", None)
-    if not frames and code is not None:
-        frames = [(code.co_filename, code.co_firstlineno)]
-    where = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
-    return InputError(field, f"{entry!r} raised {_words(error)}{where}; correct it")
+    return f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
 
 
 def _is_installed(path: str) -> bool:
     """Whether a file is the package's own, or of another one that is installed."""
-    package = os.path.dirname(__file__)
-    return path.startswith(package + os.sep) or "site-packages" in path
+    own = (os.path.dirname(__file__), os.path.dirname(os.__file__))
+    return path.startswith(tuple(folder + os.sep for folder in own)) or "site-packages" in path
 
 
 @contextlib.contextmanager

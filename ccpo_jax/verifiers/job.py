@@ -22,8 +22,8 @@ from ccpo_jax.verifiers.reward import (
     judgements_of_verifier,
     load_reward,
 )
-from ccpo_jax.verifiers.steps import EXTRACT_ALL, SLOW, Job, Judged, Record, steps_of
-from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, NO_ROW, Context, Graded, Item
+from ccpo_jax.verifiers.steps import EXTRACT_ALL, SLOW, Job, Judged, Record, is_own, steps_of
+from ccpo_jax.verifiers.types import FAILURES, NO_CONTEXT, NO_ROW, Context, Graded, Item, Note
 from ccpo_jax.verifiers.worker import StepFailure
 
 T = TypeVar("T")
@@ -181,7 +181,19 @@ def collect_records(
         gold_failure=judged.gold_failure,
         counts={name: counts[name] for name in FAILURES},
         parts={},
+        notes=() if is_own(job.verifier) else _notes(job.verifier, failures),
     )
+
+
+def _notes(verifier: str, failures: Sequence[str]) -> list[Note]:
+    """What a user should be told about a verifier that is not the package's own."""
+    notes = {}
+    for failure in failures:
+        kind, _, error = failure.partition(": ")
+        if kind == "failed":
+            kind = f"failed {error.partition(':')[0]}"
+            notes[kind] = Note(verifier, kind, f"the verifier {verifier!r} raised {error}")
+    return list(notes.values())
 
 
 def replay(steps: Generator[Any, Any, T], records: Sequence[Any]) -> T:

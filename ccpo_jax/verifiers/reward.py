@@ -174,7 +174,7 @@ class Judgement(NamedTuple):
 
 def judgements_of_verifier(graded: Graded) -> list[Judgement]:
     """What a verifier says about each text of an item."""
-    return [
+    judgements = [
         Judgement(
             # A text without an answer is wrong; one that could not be judged is not.
             score if failure in ("", "no_answer") else None,
@@ -186,6 +186,10 @@ def judgements_of_verifier(graded: Graded) -> list[Judgement]:
             graded.scores, graded.answer_id, graded.answers, graded.failures, strict=True
         )
     ]
+    if judgements and graded.notes:
+        # Known of the item, told with its first text.
+        judgements[0] = judgements[0]._replace(notes=tuple(graded.notes))
+    return judgements
 
 
 def judgements_of_function(

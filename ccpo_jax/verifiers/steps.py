@@ -1,10 +1,13 @@
 """The steps in which a job is done, each of which may hang or kill its process."""
 
 import functools
+import pickle
 import time
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from typing import NamedTuple
 
+from ccpo_jax.references import place_of
+from ccpo_jax.reward_names import BUILT_IN
 from ccpo_jax.verifiers.classes import AnswerClasses
 from ccpo_jax.verifiers.registry import VERIFIERS, check_gold
 from ccpo_jax.verifiers.types import NO_CONTEXT, Context, Verifier
@@ -62,10 +65,17 @@ class Verdict(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Whether two wrong answers mean the same, and the seconds that it took to find out."""
+    """Whether two wrong answers mean the same.
+
+    Attributes:
+      is_same: whether they do.
+      seconds: that it took to find out.
+      failure: "" or the error of a verifier that is not the package's own.
+    """
 
     is_same: bool
     seconds: float
+    failure: str = ""
 
 
 # A step's failure that is not the last word: it took longer than a first try may, and is repeated
@@ -126,14 +136,14 @@ def steps_of(job: Job) -> Generator[Step, Record | StepFailure, Judged | None]:
         return None
 
     distinct = [answer for answer in dict.fromkeys(answers) if answer is not None]
-    verdicts = yield from _judge_all(verifier, gold, distinct, job.context)
+    verdicts = yield from _judge_all(job, gold, distinct)
     if any(verdict.failure == SLOW for verdict in verdicts.values()):
         return None
 
+    representatives = yield from _group_wrong(job, verdicts)
     for index, answer in enumerate(answers):
         if answer is not None:
             failures[index] = verdicts[answer].failure
-    representatives = yield from _group_wrong(verifier, verdicts, job.context)
     return Judged(gold_failure, answers, failures, verdicts, representatives)
 
 
@@ -161,7 +171,7 @@ def _extract_all(
 
 
 def _judge_all(
-    verifier: Verifier, gold: str, answers: Sequence[str], context: Context
+    job: Job, gold: str, answers: Sequence[str]
 ) -> Generator[Step, Record | StepFailure, dict[str, Verdict]]:
     """The steps that compare answers with the gold, one for each.
 
@@ -170,7 +180,7 @@ def _judge_all(
     """
     verdicts: dict[str, Verdict] = {}
     for answer in answers:
-        verdict = yield functools.partial(_judge, verifier, gold, answer, context)
+        verdict = yield functools.partial(_judge, job, gold, answer)
         if not isinstance(verdict, Verdict):
             verdict = Verdict(False, None, _reason(verdict))
         verdicts[answer] = verdict
@@ -178,9 +188,11 @@ def _judge_all(
 
 
 def _group_wrong(
-    verifier: Verifier, verdicts: Mapping[str, Verdict], context: Context
+    job: Job, verdicts: dict[str, Verdict]
 ) -> Generator[Step, Record | StepFailure, dict[str, str]]:
     """The steps that compare wrong answers with each other, one for each pair.
+
+    A failed comparison of a verifier that is not the package's own is one of both answers.
 
     Returns:
       wrong answer -> an answer that stands for its class.
@@ -192,8 +204,11 @@ def _group_wrong(
 
     classes = AnswerClasses(values)
     for first, second in classes.pairs():
-        comparison = yield functools.partial(_compare, verifier, first, second, context)
+        comparison = yield functools.partial(_compare, job, first, second)
         if isinstance(comparison, Comparison):
+            if comparison.failure:
+                for answer in (first, second):
+                    verdicts[answer] = verdicts[answer]._replace(failure=comparison.failure)
             classes.record(first, second, is_same=comparison.is_same, seconds=comparison.seconds)
         else:
             classes.record(first, second, is_same=None)
@@ -210,6 +225,7 @@ def _reason(record: Record | StepFailure) -> str:
 #
 # A parser of hostile texts may raise anything; it is counted, with its reason. Only MemoryError is
 # passed on: the process is out of memory, the pool restarts it and counts the step as crashed.
+# What a verifier from outside raises is a mistake in it: no verdict follows from it.
 
 
 def _check_gold(job: Job) -> GoldCheck:
@@ -224,9 +240,12 @@ def _extract(verifier: Verifier, texts: Sequence[str], context: Context) -> Extr
         failure = ""
         try:
             answer = verifier.extract(text, context)
+            if answer is not None and not isinstance(answer, str):
+                raise TypeError(f"extract returned {type(answer).__name__}; return text or None")
         except MemoryError:
             raise
         except Exception as error:
+            answer = None
             failure = _described(error)
         else:
             failure = "no_answer" if answer is None else ""
@@ -235,9 +254,10 @@ def _extract(verifier: Verifier, texts: Sequence[str], context: Context) -> Extr
     return Extraction(tuple(answers), tuple(failures))
 
 
-def _judge(verifier: Verifier, gold: str, answer: str, context: Context) -> Verdict:
+def _judge(job: Job, gold: str, answer: str) -> Verdict:
+    verifier = VERIFIERS[job.verifier]
     try:
-        correct = bool(gold.strip()) and bool(verifier.equivalent(gold, answer, context))
+        correct = bool(gold.strip()) and _answered(verifier.equivalent, gold, answer, job.context)
     except MemoryError:
         raise
     except Exception as error:
@@ -246,25 +266,49 @@ def _judge(verifier: Verifier, gold: str, answer: str, context: Context) -> Verd
     if correct:
         return Verdict(True, None, "")
     try:
-        value = verifier.value(answer, context)
+        value = verifier.value(answer, job.context)
+        if not is_own(job.verifier):
+            # It is a key of a dict, and sent from process to process.
+            hash(value)
+            pickle.dumps(value)
     except MemoryError:
         raise
-    except Exception:
+    except Exception as error:
+        if not is_own(job.verifier):
+            return Verdict(False, None, _described(error))
         # It is wrong all the same; pairwise comparison decides which answers it agrees with.
         value = None
     return Verdict(False, value, "")
 
 
-def _compare(verifier: Verifier, first: str, second: str, context: Context) -> Comparison:
+def _compare(job: Job, first: str, second: str) -> Comparison:
     began = time.process_time()
+    failure = ""
     try:
-        is_same = bool(verifier.same(first, second, context))
+        is_same = _answered(VERIFIERS[job.verifier].same, first, second, job.context)
     except MemoryError:
         raise
-    except Exception:
+    except Exception as error:
         is_same = False
-    return Comparison(is_same, time.process_time() - began)
+        failure = "" if is_own(job.verifier) else _described(error)
+    return Comparison(is_same, time.process_time() - began, failure)
+
+
+def _answered(
+    function: Callable[[str, str, Context], bool], first: str, second: str, context: Context
+) -> bool:
+    """What a comparison says; a function that returns nothing says neither yes nor no."""
+    answer = function(first, second, context)
+    if answer is None:
+        name = getattr(function, "__name__", "a function")
+        raise TypeError(f"{name} returned None; return True or False")
+    return bool(answer)
+
+
+def is_own(name: str) -> bool:
+    """Whether a verifier is the package's own, and no mistake of the user's."""
+    return name in BUILT_IN
 
 
 def _described(error: Exception) -> str:
-    return f"failed: {type(error).__name__}: {str(error)[:200]}"
+    return f"failed: {type(error).__name__}: {str(error)[:200]}{place_of(error)}"

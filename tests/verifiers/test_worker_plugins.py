@@ -9,8 +9,11 @@ import time
 import pytest
 
 from ccpo_jax import references
+from ccpo_jax.errors import RewardError
 from ccpo_jax.verifiers import VERIFIERS, Item, VerifierPool
+from ccpo_jax.verifiers.job import collect_records, make_job, verify_job
 from ccpo_jax.verifiers.process_pool import ProcessPool
+from ccpo_jax.verifiers.reports import Reports
 from ccpo_jax.verifiers.worker import CRASHED, StepFailure
 from tests.support.errors import raises_for
 
@@ -151,3 +154,61 @@ def test_what_a_worker_prints_while_it_imports_is_bounded(steps, tmp_path, capfd
 def test_missing_plugin_is_an_error_before_a_process_starts(steps):
     with raises_for("plugins"):
         ProcessPool(steps, workers=1, time_limit=5.0, plugins=("none.py",))
+
+
+FAILING = {
+    "extract": ("extract", "text if text != 'b' else 1 / 0", "ZeroDivisionError"),
+    "type": ("extract", "3", "extract returned int; return text or None"),
+    "equivalent": ("equivalent", "{}[answer]", "KeyError: 'a'"),
+    "no verdict": ("equivalent", "None", "equivalent returned None; return True or False"),
+    "value": ("value", "1 / 0", "ZeroDivisionError"),
+    "not hashable": ("value", "[]", "unhashable type"),
+    "not sent": ("value", "lambda: 0", "pickle"),
+    "same": ("same", "1 / 0", "ZeroDivisionError"),
+}
+
+
+def failing_verifier(name, text):
+    """A verifier of which one function is wrong, in a file."""
+    bodies = {
+        "extract": "text",
+        "equivalent": "gold == answer",
+        "value": "None",
+        "same": "first == second",
+        name: text,
+    }
+    return f"""
+from ccpo_jax.verifiers import VERIFIERS, Verifier
+
+def extract(text, context):
+    return {bodies["extract"]}
+
+def equivalent(gold, answer, context):
+    return {bodies["equivalent"]}
+
+def value(answer, context):
+    return {bodies["value"]}
+
+def same(first, second, context):
+    return {bodies["same"]}
+
+VERIFIERS["failing"] = Verifier(extract, equivalent, value, same, lambda gold, context: None)
+"""
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_what_a_verifier_raises_is_no_verdict_and_names_its_line(tmp_path, capsys, case):
+    name, text, expected = FAILING[case]
+    (tmp_path / "my.py").write_text(failing_verifier(name, text))
+    references.load_module("my.py", "plugins")
+    item = Item("failing", "g", ("a", "b", "g"))
+    job = make_job(item, 1000)
+    graded = collect_records(item, job, list(verify_job(job, [])), 1000)
+    assert any(expected in failure for failure in graded.failures), graded.failures
+    assert graded.counts["failed"] >= 1 and graded.notes
+    if "returned" not in expected and case not in ("not hashable", "not sent"):
+        assert "my.py, line " in graded.notes[0].summary
+    Reports("skip").report([graded, graded], quiet=False)
+    assert capsys.readouterr().err.count("warning: the verifier 'failing' raised") == 1
+    with pytest.raises(RewardError, match="the verifier 'failing' raised"):
+        Reports("stop").report([graded], quiet=True)
