@@ -278,7 +278,7 @@ def steps_of_function(
       What the records say.
     """
     failure = ""
-    if job.together:
+    if job.together and job.texts:
         texts = tuple(job.texts[number] for number in job.order)
         record = yield functools.partial(_score_together, job, texts)
         if isinstance(record, ScoredTogether):

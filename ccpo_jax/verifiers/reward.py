@@ -4,7 +4,6 @@ Each term of a sum is a job of its own; `combine` puts together what they say ab
 """
 
 import difflib
-import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -101,6 +100,9 @@ def load_reward(
         elif term.name != AUTO and term.name not in VERIFIERS:
             raise InputError(_FIELD, _unknown(term.name, given))
     used = {key: value for key, value in given.items() if key in loaded}
+    if given and not used:
+        first = next(iter(given))
+        raise InputError("functions", f"{name!r:.200} names none of them; use name={first!r:.80}")
     return Reward(terms, loaded, used, low, high)
 
 
@@ -306,7 +308,7 @@ def _failure(of_text: Sequence[Judgement]) -> str:
 
 def _weighted(terms: Sequence[Term], of_text: Sequence[Judgement]) -> float:
     """The weighted sum of the scores; a term that does not apply to the text is left out."""
-    return math.fsum(
+    return sum(
         term.weight * judgement.score
         for term, judgement in zip(terms, of_text, strict=True)
         if judgement.score is not None

@@ -22,7 +22,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 from ccpo_jax.errors import InputError
 from ccpo_jax.references import Shipped, receive
@@ -107,6 +107,9 @@ class Progress:
         return number, num_records
 
 
+# Where errors of this file go once user code is loaded, one stream.
+_errors: list[TextIO] = []
+
 Function = Callable[[Any, Sequence[Any]], Iterable[Any]]
 
 
@@ -173,9 +176,13 @@ def _load_user_code(
     """
     if not plugins and setup_argument is None:
         return 0
+    # Functions may take over the stream of errors; those of this file still reach the terminal.
+    _errors.append(os.fdopen(os.dup(2), "w", encoding="utf-8"))
     _adopt_orphans()
     before = _address_space()
-    receive(plugins, "plugins")
+    # What their imports say has been said by the process that made the pool.
+    with contextlib.redirect_stderr(open(os.devnull, "w", encoding="utf-8")):
+        receive(plugins, "plugins")
     if setup_argument is not None:
         module.setup(setup_argument)
     return max(0, _address_space() - before)
@@ -233,7 +240,7 @@ def _serve_in_a_fork(
             # The parent is gone.
             os._exit(0)
         except BaseException:
-            traceback.print_exc()
+            traceback.print_exc(file=_errors[0] if _errors else None)
         finally:
             os._exit(1)
 
