@@ -1,5 +1,6 @@
 """The command line: `python run.py`, `python -m ccpo_jax` and `ccpo-jax` are this program."""
 
+import dataclasses
 import difflib
 import functools
 import gc
@@ -39,6 +40,7 @@ from ccpo_jax.train.closed_pipe import stop_at_closed_pipe
 from ccpo_jax.train.export import DTYPES
 from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
+from ccpo_jax.train.signals import watch_signals
 from ccpo_jax.workdir import (
     default_workdir,
     expand_workdir,
@@ -82,11 +84,13 @@ class Mode(NamedTuple):
       starts_run: True: it gets a new workdir where none was typed. False: it gets the
         configuration that the run in its workdir was started with, changed by typed fields.
       options: of the command line, that it alone takes; `run` gets those that were typed.
+      group_size: of this mode, where none was typed; None = that of training.
     """
 
     run: Callable[..., Any]
     starts_run: bool
     options: tuple[str, ...] = ()
+    group_size: int | None = None
 
 
 class Command(NamedTuple):
@@ -121,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
       arguments: without the program's name; None = those of this process.
     """
-    with stop_at_closed_pipe():
+    with stop_at_closed_pipe(), watch_signals():
         return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -247,6 +251,13 @@ def _run_in(
     if mode.starts_run and workdir is None:
         # Processes may see different clocks: the first one's folder serves all.
         workdir = distributed.all_gather_objects(default_workdir(config_name))[0]
+    if mode.group_size and "group_size" not in typed and config.group_size > mode.group_size:
+        note = (
+            f"note: {mode.group_size} samples per problem; type "
+            f"--config.group_size={config.group_size} for groups as in training"
+        )
+        print_main(note, file=sys.stderr)
+        config = dataclasses.replace(config, group_size=mode.group_size)
     mode.run(config, workdir)
 
 
@@ -443,7 +454,8 @@ def _cache_folder() -> pathlib.Path | None:
 MODES: dict[str, Mode] = {
     "train": Mode(train, starts_run=True),
     "eval": Mode(modes.evaluate_only, starts_run=False),
-    "sample": Mode(modes.show_samples, starts_run=False),
+    # It shows two samples of each problem, and a whole group may take minutes.
+    "sample": Mode(modes.show_samples, starts_run=False, group_size=2),
     "export": Mode(modes.export, starts_run=False, options=("dtype",)),
 }
 

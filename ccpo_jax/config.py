@@ -867,6 +867,13 @@ class Config:
         applies=_HELD_OUT,
         on_resume="free",
     )
+    eval_first: bool = field(
+        True,
+        "evaluate before step 1; without it there is nothing to compare with, and training begins "
+        "at once",
+        applies=_EVALUATES,
+        on_resume="free",
+    )
     checkpoint_every: int = field(
         50, "steps between checkpoints; 0 = only at the end", at_least=0, on_resume="free"
     )
@@ -914,6 +921,7 @@ PHASES = ("loading", "rollout", "update", "evaluation")
 _TRAINING = (
     "steps",
     "eval_every",
+    "eval_first",
     "checkpoint_every",
     "keep_last",
     "allow_changes",

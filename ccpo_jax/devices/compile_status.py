@@ -1,6 +1,7 @@
 """Says which program is being compiled, where that takes more than a moment."""
 
 import functools
+import re
 import threading
 from contextlib import AbstractContextManager
 from typing import Any
@@ -68,8 +69,9 @@ def program_name(function: str) -> str:
     """What a reader calls a jitted function.
 
     Example:
-      >>> program_name("jit_decode_rows"), program_name("jit__state_metrics")
+      >>> program_name("jit(decode_rows)"), program_name("jit__state_metrics")
       ('the decode loop', 'state metrics')
     """
-    bare = function.removeprefix("jit_").strip("_<>")
+    # Some events have "jit(name)", some "jit_name", and some the name.
+    bare = re.sub(r"^jit[(_]", "", function).strip("_<>()")
     return _NAMES.get(bare, bare.replace("_", " "))

@@ -29,9 +29,9 @@ def show_samples(
     """Prints every role's prompt, and two samples of each of a few held-out problems: messages,
     verdicts, credit, advantage, ratings.
 
-    Every problem gets a whole group of samples, and credit and advantage are computed from it as in
+    Every problem gets a group of samples, and credit and advantage are computed from it as in
     training, with the checkpoint's own statistics. The two samples have different rewards where the
-    group has any.
+    group has any. The command line makes groups of two, unless a group size is typed.
 
     Args:
       config: of the run.

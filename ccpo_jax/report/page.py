@@ -152,7 +152,9 @@ def _accuracy_tile(run: RunData) -> list[tuple[str, str, str]]:
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     if not known:
         return []
-    before = f"{100 * known[0]:.1f} % before training"
+    before = ""
+    if run.metrics[0]["step"] == 0:
+        before = f"{100 * known[0]:.1f} % before training"
     fractional = any("eval/solved" in line for line in run.metrics)
     name = "held-out mean score" if fractional else "held-out accuracy"
     return [(f"{100 * known[-1]:.1f} %", name, before)]
@@ -194,8 +196,9 @@ def _evaluations(run: RunData) -> tuple[dict[str, Any], dict[str, Any]]:
     """``(before, after)``: the first and the latest evaluation."""
     if run.result:
         return run.result["before"], run.result["after"]
-    later = [line for line in run.metrics[1:] if "eval/team_accuracy" in line]
-    return run.metrics[0], later[-1] if later else {}
+    before = run.metrics[0] if run.metrics[0]["step"] == 0 else {}
+    later = [line for line in run.metrics if line["step"] > 0 and "eval/team_accuracy" in line]
+    return before, later[-1] if later else {}
 
 
 def _accuracy_table(run: RunData, prefix: str, before: dict, after: dict) -> str:

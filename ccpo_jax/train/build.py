@@ -79,6 +79,7 @@ class LoopConfig:
 
     steps: int  # of the whole run
     eval_every: int = 0  # steps between held-out evaluations; 0 = only before and after
+    eval_first: bool = True  # also evaluate before step 1
     checkpoint_every: int = 0  # steps between checkpoints; 0 = only at the end
     keep_last: int = 3  # newest checkpoints kept; the best is kept besides
     not_finite: str = "stop"  # stop | skip: what follows an update that was left out
@@ -203,6 +204,7 @@ def build(
         loop=LoopConfig(
             steps=config.steps,
             eval_every=config.eval_every,
+            eval_first=config.eval_first,
             checkpoint_every=config.checkpoint_every,
             keep_last=config.keep_last,
             not_finite=config.trainer.not_finite,

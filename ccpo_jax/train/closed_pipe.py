@@ -1,9 +1,11 @@
 """Output into a pipe whose reader has left, as in ``run.py ... 2>&1 | head -1``."""
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -18,14 +20,20 @@ class _Stop:
 
     def __init__(self) -> None:
         self.is_due = True
+        # Whether a thread that reports progress noticed it, which cannot end the program itself.
+        self.is_noticed_by_thread = False
 
     def request(self) -> None:
         if not self.is_due:
             return
         self.is_due = False
-        if GracefulStop.active is None:
+        if GracefulStop.active is not None:
+            GracefulStop.active.request_after_step("a closed pipe")
+        elif threading.current_thread() is threading.main_thread():
             raise SystemExit(STATUS)
-        GracefulStop.active.request_after_step("a closed pipe")
+        else:
+            self.is_noticed_by_thread = True
+            _thread.interrupt_main()
 
 
 class _Watched:
@@ -75,6 +83,9 @@ def stop_at_closed_pipe() -> Iterator[None]:
     sys.stdout, sys.stderr = watched
     try:
         yield
+    except KeyboardInterrupt:
+        if not stop.is_noticed_by_thread:
+            raise
     finally:
         # The program is about to end anyway.
         stop.is_due = False
@@ -82,3 +93,5 @@ def stop_at_closed_pipe() -> Iterator[None]:
             if stream is not None:
                 stream.flush()
         sys.stdout, sys.stderr = before
+    if stop.is_noticed_by_thread:
+        raise SystemExit(STATUS)

@@ -30,7 +30,7 @@ from ccpo_jax.train.export import export_networks
 from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_oom
 from ccpo_jax.train.load import fit_prompts
 from ccpo_jax.train.parts import Parts, as_dataset, as_questions, resolve, row_reader
-from ccpo_jax.train.signals import GracefulStop
+from ccpo_jax.train.signals import GracefulStop, StoppedError
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import (
@@ -163,6 +163,9 @@ class Trainer:
         self._workdir = None if workdir is None else expand_workdir(workdir)
         self._on_step = on_step
         self._checkpoints: Checkpoints | None = None
+        # While `train` runs: who may ask it to stop, and the metrics of its last step.
+        self._stop: GracefulStop | None = None
+        self._metrics: dict[str, Any] = {}
         arguments = {
             "model": model,
             "train": train,
@@ -296,7 +299,7 @@ class Trainer:
         """
         if self._checkpoints is None:
             raise InputError("workdir", "this trainer has none; use Trainer(..., workdir=FOLDER)")
-        with self._disk_errors():
+        with self._disk_errors(), status(f"saving step {self.step_count}"):
             if self._checkpoints.latest_step() != self.step_count:
                 self._checkpoints.save(self.step_count, self.state, metrics=metrics)
 
@@ -312,26 +315,33 @@ class Trainer:
                 return self.train(own_stop)
 
         self._print_start()
+        self._stop = stop
+        self._metrics = {}
         with self._disk_errors():
-            if self.step_count == 0 and not first_nonempty(stop.signal_name):
-                self._writer.write(0, self.evaluate())
-            signal_name = ""
-            metrics: dict[str, float] = {}
-            while self.step_count < self.run.loop.steps:
-                signal_name = first_nonempty(stop.signal_name)
-                if signal_name or self._guard.stop_reason or self._reward_error:
-                    break
-                try:
-                    metrics = self._recorded_step()
-                except RewardError as error:
-                    self._reward_error = error
-                stop.step_done()
-            is_stopped = bool(self._guard.stop_reason or self._reward_error)
-            if self.step_count == self.run.loop.steps and not is_stopped:
-                return self._finish(metrics)
+            try:
+                if self._train_to_the_end(stop):
+                    return self._finish(self._metrics)
+            except StoppedError:
+                # The step before the evaluation is done: it is saved, and evaluated on resuming.
+                pass
+            finally:
+                self._stop = None
             if self.step_count and self._checkpoints is not None:
-                self.save(metrics)
-        return self._end_early(signal_name, metrics)
+                self.save(self._metrics)
+        return self._end_early(first_nonempty(stop.signal_name), self._metrics)
+
+    def _train_to_the_end(self, stop: GracefulStop) -> bool:
+        """All remaining steps; False where something ended them early."""
+        self._evaluate_first()
+        while self.step_count < self.run.loop.steps:
+            if first_nonempty(stop.signal_name) or self._guard.stop_reason or self._reward_error:
+                return False
+            stop.has_work = True
+            try:
+                self._recorded_step(stop)
+            except RewardError as error:
+                self._reward_error = error
+        return not (self._guard.stop_reason or self._reward_error)
 
     def close(self) -> None:
         """Ends worker processes, closes files and unlocks the workdir."""
@@ -451,11 +461,18 @@ class Trainer:
 
     # --- steps ---
 
-    def _recorded_step(self) -> dict[str, float]:
-        """A step with what is due after it: evaluation, metrics, checkpoint; all of it after the
+    def _recorded_step(self, stop: GracefulStop) -> None:
+        """A step with what is due after it: checkpoint, evaluation, metrics; all of it after the
         last step.
         """
-        metrics = self.step()
+        metrics = self._metrics = self.step()
+        stop.step_done()
+        checkpoints = self._checkpoints
+        if not self._is_due(self.run.loop.checkpoint_every):
+            checkpoints = None
+        if checkpoints is not None:
+            # An evaluation may take longer than a scheduler waits.
+            self.save(metrics)
         if self._is_due(self.run.loop.eval_every):
             try:
                 metrics |= self._evaluate(heldout_set(self.run))
@@ -465,9 +482,24 @@ class Trainer:
         if self._on_step is not None:
             self._on_step(metrics, self._batch)
         self._writer.write(self.step_count, metrics)
-        if self._checkpoints is not None and self._is_due(self.run.loop.checkpoint_every):
-            self.save(metrics)
-        return metrics
+        if checkpoints is not None:
+            checkpoints.set_metrics(self.step_count, metrics)
+
+    def _evaluate_first(self) -> None:
+        """The evaluation of the untrained team, or the one that the process before was ended in."""
+        if self.step_count == 0:
+            if self.run.loop.eval_first:
+                self._writer.write(0, self.evaluate())
+            return
+
+        written = [line["step"] for line in self._writer.lines()[-1:]] or [0]
+        if all_gather_objects(written)[0] != [self.step_count - 1] or self._checkpoints is None:
+            return
+        self._metrics = self._checkpoints.metrics(self.step_count)
+        if self._is_due(self.run.loop.eval_every):
+            self._metrics |= self._evaluate(heldout_set(self.run))
+        self._writer.write(self.step_count, self._metrics)
+        self._checkpoints.set_metrics(self.step_count, self._metrics)
 
     def _as_dataset(self, problems: Any, name: str) -> data.Dataset:
         """Problems that the team can read."""
@@ -475,7 +507,15 @@ class Trainer:
         return fit_prompts(dataset, self.run.team, "error")
 
     def _evaluate(self, sets: Mapping[str, data.Dataset]) -> dict[str, float]:
-        return evaluate_sets(self.run, self.state.params, self._pool, sets)
+        self._end_where_asked()
+        return evaluate_sets(
+            self.run, self.state.params, self._pool, sets, between_batches=self._end_where_asked
+        )
+
+    def _end_where_asked(self) -> None:
+        """Raises StoppedError where somebody asks the run to stop."""
+        if self._stop is not None and first_nonempty(self._stop.signal_name):
+            raise StoppedError
 
     def _is_due(self, every: int) -> bool:
         if self.step_count == self.run.loop.steps:
@@ -495,14 +535,16 @@ class Trainer:
         if not lines:
             return metrics | self._evaluate(test_sets(self.run))
 
-        before = lines[0]
-        after = next((line for line in reversed(lines) if "eval/team_accuracy" in line), before)
-        if "eval/team_accuracy" in before:
-            print_main("held-out problems")
+        before = lines[0] if lines[0]["step"] == 0 else {}
+        after = next((line for line in reversed(lines) if "eval/team_accuracy" in line), lines[-1])
+        if "eval/team_accuracy" in after:
+            print_main("held-out problems" if before else "held-out problems, after training")
             self._print_table(before, after, "eval")
         if sets := test_sets(self.run):
             best_step, best = self._best_state()
-            after = after | evaluate_sets(self.run, best.params, self._pool, sets)
+            after = after | evaluate_sets(
+                self.run, best.params, self._pool, sets, between_batches=self._end_where_asked
+            )
             for prefix, dataset in sets.items():
                 print_main(f"{dataset.name}, checkpoint of step {best_step}")
                 self._print_table(before, after, prefix)
@@ -515,8 +557,8 @@ class Trainer:
         self, before: Mapping[str, float], after: Mapping[str, float], prefix: str
     ) -> None:
         topology = self.run.team.topology
-        rows = (accuracy_rows(line, prefix, topology) for line in (before, after))
-        print_main(accuracy_table(*rows))
+        first, last = (accuracy_rows(line, prefix, topology) for line in (before, after))
+        print_main(accuracy_table(first, last) if first else accuracy_table(last))
 
     def _best_state(self) -> tuple[int, TrainState]:
         """Step and state of the best checkpoint; the current ones where none is better or the best
@@ -582,9 +624,14 @@ def test_sets(run: Run) -> dict[str, data.Dataset]:
 
 
 def evaluate_sets(
-    run: Run, params: tuple, pool: VerifierPool, sets: Mapping[str, data.Dataset]
+    run: Run,
+    params: tuple,
+    pool: VerifierPool,
+    sets: Mapping[str, data.Dataset],
+    *,
+    between_batches: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    """``<prefix>/...`` metrics of every set."""
+    """``<prefix>/...`` metrics of every set; `between_batches` as in `evaluate`."""
     start = time.perf_counter()
     weights = publish(run.team, params)
     key = jax.random.fold_in(jax.random.key(run.seed), _EVALUATION_KEY)
@@ -599,6 +646,7 @@ def evaluate_sets(
                 key,
                 run.evaluation,
                 problems_name=dataset.name,
+                between_batches=between_batches,
             )
         metrics |= {f"{prefix}/{name}": value for name, value in accuracies.items()}
     return metrics | {"time/eval": time.perf_counter() - start}

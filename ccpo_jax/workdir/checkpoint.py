@@ -29,6 +29,7 @@ from orbax import checkpoint as ocp
 from ccpo_jax.devices.distributed import all_gather_objects, first_nonempty, is_main_process
 from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.status import status
+from ccpo_jax.workdir.atomic_write import write_atomically
 from ccpo_jax.workdir.checksum import fingerprints
 from ccpo_jax.workdir.disk_errors import storage_errors_as_os_errors
 
@@ -111,9 +112,7 @@ class Checkpoints:
             )
         self.check_disk_space(state)
 
-        finite = {
-            name: float(value) for name, value in (metrics or {}).items() if math.isfinite(value)
-        }
+        finite = _finite(metrics or {})
         arrays = _keys_to_words(state)
         record = {"arrays": _describe(arrays, fingerprints(arrays)), "metrics": finite}
         self._scores[step] = None if self._best_metric is None else finite.get(self._best_metric)
@@ -122,8 +121,25 @@ class Checkpoints:
             state=ocp.args.StandardSave(arrays),
             record=ocp.args.JsonSave(record | {"check": _checksum(record)}),
         )
-        with storage_errors_as_os_errors(self.folder), status(f"saving step {step}"):
+        with storage_errors_as_os_errors(self.folder):
             self._manager.save(step, args=items)
+
+    def metrics(self, step: int) -> dict[str, Any]:
+        """The metrics recorded with a checkpoint; {} where its record is damaged."""
+        try:
+            return self._read_record(step)["metrics"]
+        except _DamagedCheckpointError:
+            return {}
+
+    def set_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records metrics that were not known when a checkpoint was saved. Waits for the save."""
+        self.wait()
+        finite = _finite(metrics)
+        self._scores[step] = None if self._best_metric is None else finite.get(self._best_metric)
+        if is_main_process():
+            record = self._read_record(step) | {"metrics": finite}
+            text = json.dumps(record | {"check": _checksum(record)})
+            write_atomically(self.folder / str(step) / "record" / _RECORD, text)
 
     def check_disk_space(self, state: Any) -> None:
         """Checks that the disk has space for a checkpoint of `state`.
@@ -360,6 +376,11 @@ def _rename_damaged(checkpoint: pathlib.Path) -> None:
         target = checkpoint.with_name(f"{name}-{number}")
     checkpoint.rename(target)
     _LOG.warning("checkpoint of step %s renamed to %s", checkpoint.name, target.name)
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """The metrics as JSON holds them, which has no NaN or infinity."""
+    return {name: float(x) if math.isfinite(x) else None for name, x in metrics.items()}
 
 
 def _checksum(record: Mapping[str, Any]) -> int:

@@ -1,8 +1,11 @@
 """Output into a closed pipe: a training run ends saved, other programs end, and nothing is raised."""
 
+import contextlib
 import io
 import os
 import sys
+import threading
+import time
 
 import pytest
 
@@ -98,6 +101,23 @@ def test_no_command_shows_an_error_about_the_pipe(arguments, monkeypatch):
     assert status in (0, 2, STATUS)
 
 
+def test_a_thread_that_notices_the_closed_pipe_ends_the_program(monkeypatch):
+    leave_unread(monkeypatch, "stderr")
+
+    @stop_at_closed_pipe()
+    def program():
+        reporter = threading.Thread(target=lambda: print("50 %", file=sys.stderr, flush=True))
+        with contextlib.suppress(KeyboardInterrupt):
+            reporter.start()
+            reporter.join()
+            time.sleep(10)
+        return 130
+
+    with pytest.raises(SystemExit) as ended:
+        program()
+    assert ended.value.code == STATUS
+
+
 def test_an_open_pipe_and_no_stream_at_all_change_nothing(monkeypatch):
     reading, writing = os.pipe()
     with open(writing, "w", encoding="utf-8") as stream:
@@ -117,6 +137,7 @@ def test_a_signal_is_taken_where_standard_error_is_closed(monkeypatch):
         raise BrokenPipeError
 
     stop = GracefulStop()
+    stop.has_work = True
     with stop:
         monkeypatch.setattr(os, "write", broken)
         os.kill(os.getpid(), 15)

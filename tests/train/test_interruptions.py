@@ -2,8 +2,11 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import jax
@@ -13,7 +16,8 @@ import pytest
 from ccpo_jax.config import parse
 from ccpo_jax.learner.packing import TrainSequence
 from ccpo_jax.learner.replay import SavedBatch, load_batch, nonfinite_sequences, save_batch
-from ccpo_jax.train import Trainer, train
+from ccpo_jax.report import write_report
+from ccpo_jax.train import Trainer, loop, train
 from ccpo_jax.train.build import memory_fields
 from ccpo_jax.train.guards import (
     NonFiniteGuard,
@@ -22,6 +26,8 @@ from ccpo_jax.train.guards import (
     explain_oom,
     run_with_timeout,
 )
+from ccpo_jax.train.signals import GracefulStop
+from ccpo_jax.workdir import open_checkpoints
 from tests.support.errors import raises_for
 from tests.support.runs import brief_run, first_devices, lines_of
 
@@ -61,6 +67,96 @@ def test_a_run_that_is_asked_to_stop_ends_saved_and_goes_on_from_there(
     assert [row["step"] for row in lines_of(tmp_path)] == [0, 1, 2]
     train(brief_run(3), str(tmp_path), devices=first_devices(1))
     assert lines_of(tmp_path) == whole
+
+
+@pytest.mark.parametrize("checkpoint_every", [0, 2])
+def test_an_evaluation_ends_between_batches_and_is_made_up_for(
+    checkpoint_every, tmp_path, monkeypatch
+):
+    """The step before it is saved with its metrics; its evaluation decides the best checkpoint."""
+    changes = {"eval_every": 2, "checkpoint_every": checkpoint_every}
+    train(brief_run(3, **changes), str(tmp_path / "whole"), devices=first_devices(1))
+
+    answers = loop.evaluate
+    evaluations = itertools.count()
+
+    def evaluate(*arguments, between_batches, **options):
+        def stop_then_go_on():
+            if number == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            between_batches()
+
+        number = next(evaluations)
+        return answers(*arguments, between_batches=stop_then_go_on, **options)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    stopped = tmp_path / "stopped"
+    train(brief_run(3, **changes), str(stopped), devices=first_devices(1))
+    assert [row["step"] for row in lines_of(stopped)] == [0, 1]
+    train(brief_run(3, **changes), str(stopped), devices=first_devices(1))
+    assert lines_of(stopped) == lines_of(tmp_path / "whole")
+    best = [best_step_of(tmp_path / name) for name in ("whole", "stopped")]
+    assert checkpoint_every == 0 or best[0] == best[1]
+
+
+def best_step_of(workdir):
+    with open_checkpoints(str(workdir), read_only=True) as checkpoints:
+        return checkpoints.best_step()
+
+
+def test_without_a_first_evaluation_training_begins_at_once(tmp_path, capsys):
+    train(brief_run(1, eval_first=False), str(tmp_path), devices=first_devices(1))
+    assert [row["step"] for row in lines_of(tmp_path)] == [1]
+    assert "eval/team_accuracy" in lines_of(tmp_path)[0]
+    table = capsys.readouterr().out
+    assert "held-out problems, after training" in table and "before" not in table
+    assert json.loads((tmp_path / "result.json").read_text())["before"] == {}
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "before training" not in page
+
+
+@pytest.mark.parametrize(
+    "number, expected", [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_run_with_nothing_to_save_ends_where_it_is(number, expected):
+    def stopped():
+        with GracefulStop():
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    with pytest.raises(expected):
+        stopped()
+
+
+@pytest.mark.parametrize("has_work, signals, status", [(True, 2, 143), (False, 1, 143)])
+def test_compiled_code_that_does_not_return_cannot_hold_a_process(has_work, signals, status):
+    """A second signal ends it at once, and where there is nothing to save the first one soon."""
+    program = f"""
+import ctypes, os, signal
+import ccpo_jax.train.signals as signals
+signals._GRACE = 0.5
+stop = signals.GracefulStop()
+stop.has_work = {has_work}
+with stop:
+    # Reads from a pipe that nobody writes to, and goes on after a signal.
+    signal.siginterrupt(signal.SIGTERM, False)
+    reading, _ = os.pipe()
+    print("ready", flush=True)
+    ctypes.CDLL(None).read(reading, ctypes.create_string_buffer(1), 1)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(signals):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert said.count("SIGTERM") == 1 and "Traceback" not in said
 
 
 def train_with_a_broken_credit_state(config, workdir):
