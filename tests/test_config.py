@@ -111,6 +111,7 @@ WITHOUT = {
     "eval.greedy": {"data.eval": (), "data.heldout": 0},
     "eval.limit": {"data.eval": ()},
     "eval_every": {"data.heldout": 0},
+    "eval_first": {"data.eval": (), "data.heldout": 0},
     "rollout_log.every": {"rollout_log.problems": 0},
     "revision": {"model": ("tiny",)},
     "thinking": {"model": ("tiny",)},
