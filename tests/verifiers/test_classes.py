@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 
 from ccpo_jax.rl import vote_reward
-from ccpo_jax.verifiers import VERIFIERS, Item, verify
+from ccpo_jax.verifiers import VERIFIERS, Item, steps, verify
 from ccpo_jax.verifiers import classes as classes_module
 from ccpo_jax.verifiers.classes import AnswerClasses
 from ccpo_jax.verifiers.job import collect_records, make_job, verify_job
 from ccpo_jax.verifiers.types import Verifier
 from ccpo_jax.verifiers.worker import TIMED_OUT, StepFailure
+
+
+@pytest.fixture(autouse=True)
+def _stand_ins_are_the_packages_own(monkeypatch):
+    """Its parsers may raise anything; what one from outside raises is a mistake in it."""
+    monkeypatch.setattr(steps, "is_own", lambda name: True)
+
 
 AGENTS = 7
 MAX_CHARS = 1_000
@@ -141,7 +148,7 @@ def test_classes_and_votes_are_the_same_in_every_order(monkeypatch):
         votes([g.answer_id for g in plain], [g.correct for g in plain]),
         votes([g.answer_id for g in mixed], [g.correct for g in mixed]),
     )
-    failures = {failure for graded in plain for failure in graded.failures}
+    failures = {failure.partition(" (")[0] for graded in plain for failure in graded.failures}
     assert failures == {"", "no_answer", TIMED_OUT, "failed: ArithmeticError: no such number"}
 
 
