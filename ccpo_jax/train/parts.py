@@ -20,6 +20,7 @@ from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train import plugins
 from ccpo_jax.train.words import apply_file, apply_format
 from ccpo_jax.verifiers import needs_gold
+from ccpo_jax.verifiers.signatures import read_function
 
 # The argument of `Trainer` that gives the object, of each field that can name one.
 ARGUMENTS = {
@@ -449,7 +450,9 @@ def _function_name(function: Any) -> str:
             "reward", f"received {type(function).__name__}; give functions or their names"
         )
     name = getattr(function, "__name__", type(function).__name__)
-    return f"{OBJECT}{name if name.isidentifier() else 'reward'}"
+    name = name if name.isidentifier() else "reward"
+    read_function(function, repr(name), "reward")
+    return f"{OBJECT}{name}"
 
 
 def _prompts(value: Any) -> tuple[Any, dict[str, Any]]:

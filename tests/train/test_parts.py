@@ -10,8 +10,10 @@ from ccpo_jax.config import Config, get, parse, to_json
 from ccpo_jax.presets import load_preset
 from ccpo_jax.rl.credit import shared
 from ccpo_jax.rl.topology import dyad, voting
+from ccpo_jax.rl.types import CreditEstimator
 from ccpo_jax.rollout.prompts import RolePrompt
-from ccpo_jax.train import Model
+from ccpo_jax.train import Model, Trainer
+from ccpo_jax.train.build import Run
 from ccpo_jax.train.parts import as_dataset, as_questions, check_objects, resolve
 from ccpo_jax.workdir import load_config, save_config
 from tests.support.errors import raises_for
@@ -185,6 +187,32 @@ def test_a_mistake_is_one_line_that_names_the_argument(field, config, arguments,
     with raises_for(field) as error:
         resolve(config, **arguments)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "field, arguments, says",
+    [
+        ("reward", {"reward": lambda: 0.5}, "score(answer, problem)"),
+        ("reward", {"reward": lambda x: 0.5}, "score(answer, problem)"),
+        ("credit.name", {"credit": lambda: shared(dyad())}, "raised TypeError"),
+        ("credit", {"credit": lambda topology: [0.5]}, "returned list"),
+        (
+            "credit.name",
+            {"credit": CreditEstimator(lambda: (), lambda state, outcome: (outcome.reward, state))},
+            "returns credit of shape",
+        ),
+    ],
+    ids=["no arguments", "one argument", "no topology", "no estimator", "wrong shape"],
+)
+def test_a_function_that_does_not_fit_is_refused_before_anything_loads(field, arguments, says):
+    with raises_for(field) as error:
+        Trainer("dyad:tiny", **arguments)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_run_has_its_parts():
+    with raises_for("credit"):
+        Trainer(object.__new__(Run), credit=shared)
 
 
 def test_a_given_object_leaves_other_fields_alone():

@@ -2,13 +2,16 @@
 
 import dataclasses
 import gc
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from ccpo_jax import data, models
+from ccpo_jax import cli, data, models
 from ccpo_jax.hf import load_tokenizer
 from ccpo_jax.rl.credit import ccpo
 from ccpo_jax.rl.topology import voting
@@ -20,6 +23,8 @@ from ccpo_jax.train.rollouts import collect_rollouts
 from ccpo_jax.train.step import publish
 from tests.support.errors import raises_for
 from tests.support.runs import brief_run, first_devices, lines_of
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def without_time(metrics):
@@ -199,6 +204,67 @@ def test_a_trainer_that_nobody_closes_leaves_no_processes():
     del trainer
     gc.collect()
     assert all(process.poll() is not None for process in processes)
+
+
+# Without a guard and without a close, as in a first script or a notebook.
+PROGRAM = """
+print("started")
+from ccpo_jax.train import Trainer
+
+SIZES = {"steps": 1, "batch_size": 2, "group_size": 4, "data.heldout": 0, "verifier.workers": 1}
+rows = [{"question": f"Compute {a}+3-2+1."} for a in range(20)]
+seen = []
+
+
+def score(answer, problem):
+    return 0.5 if answer else 0.0
+
+
+trainer = Trainer(
+    SIZES,
+    model="tiny",
+    topology="voting",
+    train=rows,
+    reward=score,
+    on_step=lambda metrics, batch: seen.append(metrics["reward"]),
+    workdir="run",
+)
+trainer.train()
+print(seen, trainer.step_count, trainer.sample("Compute 2+3.")[0].samples[0].score)
+print("workers", *(worker.process.pid for worker in trainer._pool._pool._workers))
+"""
+
+
+@pytest.mark.usefixtures("one_device")
+def test_a_script_without_a_guard_starts_once_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "program.py"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+        outputs.append(done.stdout.splitlines())
+        pids = outputs[-1][-1].split()[1:]
+        assert pids and not any(pathlib.Path("/proc", pid).exists() for pid in pids)
+
+    first, again = outputs
+    assert first[0] == "started" and first.count("started") == again.count("started") == 1
+    # The second time there is nothing left to do.
+    assert first[-2].startswith("[0.") and first[-2].endswith("] 1 None")
+    assert again[-2] == "[] 1 None"
+
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["--config=voting:tiny", "--workdir=run", "--mode=eval"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "object:score" in line and "Python program" in line
 
 
 def padded_tiny(folder: pathlib.Path, rows: int) -> str:
