@@ -31,6 +31,7 @@ FOREIGN = {
     "git",
     "hf",
     "kubectl",
+    "lm_eval",
     "mkdocs",
     "pip",
     "pre-commit",

@@ -4,6 +4,10 @@ import dataclasses
 import errno
 import json
 import os
+import pathlib
+import re
+import runpy
+import sys
 
 import pytest
 from safetensors import SafetensorError
@@ -11,6 +15,7 @@ from safetensors.numpy import load_file
 
 from ccpo_jax import cli, models
 from ccpo_jax.models import hf
+from ccpo_jax.rollout import prompts
 from ccpo_jax.train.build import build
 from ccpo_jax.train.export import export_networks
 from tests.support.errors import raises_for
@@ -89,10 +94,26 @@ def test_the_words_of_the_team_are_beside_its_models(run, tmp_path):
         {**message, "content": message["content"].format(problem="1+2", turn_0="3")}
         for message in solver["messages"]
     ]
-    text = tokenizer.backend.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True
+    # The chat template of the export writes the prompt that the model was trained with.
+    template = run.team.agents[1].template
+    prompt = prompts.prefix(template, tokenizer, "1+2")
+    prompt += prompts.tail(template, prompts.quote(tokenizer, ["3"], 9))
+    written = tokenizer.backend.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=True
     )
-    assert "1+2\nThought: 3" in text
+    assert written["input_ids"] == prompt
+
+
+def test_the_program_of_the_docs_plays_the_team(run, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    export_networks(run, run.params, tmp_path)
+    page = pathlib.Path(__file__).parents[2] / "docs/leaving.md"
+    (program,) = re.findall(r"```py\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "team.py").write_text(program)
+    monkeypatch.setattr(sys, "argv", ["team.py", str(tmp_path), "Compute 1+2."])
+    runpy.run_path(str(tmp_path / "team.py"))
+    printed = capsys.readouterr().out
+    assert "agent 0, thinker: " in printed and "agent 1, solver: " in printed
 
 
 @pytest.mark.parametrize(
