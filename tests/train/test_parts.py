@@ -1,6 +1,7 @@
 """The arguments of a Trainer: names, objects, and the mistakes that one can make with each."""
 
 import collections
+import types
 
 import datasets
 import pytest
@@ -14,6 +15,7 @@ from ccpo_jax.rl.types import CreditEstimator
 from ccpo_jax.rollout.prompts import RolePrompt
 from ccpo_jax.train import Model, Trainer
 from ccpo_jax.train.build import Run
+from ccpo_jax.train.export import export_networks
 from ccpo_jax.train.parts import as_dataset, as_questions, check_objects, resolve
 from ccpo_jax.workdir import load_config, save_config
 from tests.support.errors import raises_for
@@ -213,6 +215,13 @@ def test_a_function_that_does_not_fit_is_refused_before_anything_loads(field, ar
 def test_a_run_has_its_parts():
     with raises_for("credit"):
         Trainer(object.__new__(Run), credit=shared)
+
+
+def test_a_network_of_ones_own_is_not_exported(tmp_path):
+    run = types.SimpleNamespace(model_configs=(None,))
+    with raises_for("model"):
+        export_networks(run, ({},), tmp_path)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_given_object_leaves_other_fields_alone():
