@@ -82,7 +82,8 @@ def progress_line(
     if "reward" in values:
         parts.append(f"reward {values['reward']:.3f}")
     if "eval/team_accuracy" in values:
-        parts.append(f"held-out accuracy {values['eval/team_accuracy']:.3f}")
+        name = "mean score" if "eval/solved" in values else "accuracy"
+        parts.append(f"held-out {name} {values['eval/team_accuracy']:.3f}")
     if "time/tokens_per_second" in values:
         parts.append(f"tokens/s {values['time/tokens_per_second']:,.0f}")
 

@@ -18,7 +18,7 @@ from ccpo_jax.report.load import load_run
 from ccpo_jax.report.names import agent_names
 from ccpo_jax.report.page import missing_rollouts, render_page
 from ccpo_jax.report.plots import ticks
-from ccpo_jax.report.rollout_view import rollout_view
+from ccpo_jax.report.rollout_view import explain_credit, rollout_view
 from ccpo_jax.rl.credit import CREDITS
 from ccpo_jax.rl.topology import chain, dyad
 from configs import dyad as dyad_config
@@ -344,10 +344,19 @@ def test_a_run_under_way_and_an_old_one_have_a_page(tmp_path):
 # --- what the page does not do ----------------------------------------------------------------------------------------
 
 
+def with_parts(line: dict, name: str) -> dict:
+    """The line with a fractional score that has a part of that name."""
+    for turn in line["turns"]:
+        turn["texts"][0] |= {"verdict": "0.40", "score": 0.4, "parts": {name: 0.4, "math": None}}
+    return line
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     """(workdir, text of its page, the page): every text that a model, a dataset or a user chose is hostile."""
-    lines = [solved(1, question=evil, text=evil, problem=evil) for evil in EVIL] + [
+    lines = [
+        with_parts(solved(1, question=evil, text=evil, problem=evil), evil) for evil in EVIL
+    ] + [
         solved(20),
         solved(40),
     ]
@@ -385,6 +394,45 @@ def test_hostile_text_is_text(hostile, run):
         "\\U000e0041 tag",
     ]
     assert EVIL[1] in page.text and EVIL[3] in page.text  # in the configuration
+
+
+def test_fractional_scores_have_a_chart_of_parts_and_honest_labels(tmp_path):
+    make_run(tmp_path)
+    lines = [metrics_of(step) for step in range(41)]
+    for line in lines:
+        if "eval/team_accuracy" in line:
+            line.update(accuracies("solved", 0.3) | accuracies("score/math", 0.2))
+        if line["step"]:
+            line.update({"solved": 0.25, "solved/0": 0.5, "score/math": 0.6, "score/math/0": 0.4})
+            line.update({"score/my.py_form": 0.1})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _, page = page_of(tmp_path)
+    words = " ".join(page.text.split())
+    for expected in (
+        "held-out mean score",
+        "held-out problems, mean score in %",
+        "team, full scores30.0",
+        "Parts of the scoreMeans over the team's answers.",
+        "math 0.6",
+        "my.py_form 0.1",
+        "score/math/00.4mean of a part of the score, over an agent's own final answers",
+    ):
+        assert expected in words, expected
+    assert "held-out accuracy" not in words
+
+
+def test_damaged_parts_are_a_damaged_line(tmp_path):
+    line = with_parts(solved(1), "form")
+    line["turns"][0]["texts"][0]["parts"] = ["form"]
+    _, page = page_of(make_run(tmp_path, rollouts=[line, solved(20)]))
+    assert "1 damaged lines" in page.text
+
+
+def test_a_free_rider_needs_a_full_score():
+    record = {"masked": [[], [0]], "mean_credit": [0.0], "group": 2}
+    for team, free in ((1.0, True), (0.9, False), (0.4, False)):
+        sample = {"reward": [team, team], "credit": [None], "advantage": [None]}
+        assert ("rides free" in explain_credit(record, sample, 0)["why"]) == free
 
 
 def test_only_the_pages_own_script_may_run_and_nothing_may_load(hostile):

@@ -9,6 +9,8 @@ def test_the_line_has_step_reward_accuracy_speed_and_time_left():
     values = {"reward": 0.25, "eval/team_accuracy": 0.5, "time/tokens_per_second": 12345.6}
     line = progress_line(5, 20, values, elapsed=50.0, done=5)
     assert line == "step 5/20 | reward 0.250 | held-out accuracy 0.500 | tokens/s 12,346 | ETA 2:30"
+    fractional = progress_line(5, 20, values | {"eval/solved": 0.1}, elapsed=50.0, done=5)
+    assert "held-out mean score 0.500" in fractional
     assert "ETA" not in progress_line(20, 20, values, elapsed=50.0, done=5)
 
 
