@@ -4,6 +4,7 @@ The rows are made up; the columns, their order and their types are those of the 
 """
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -366,6 +367,14 @@ def test_the_right_answer_is_at_every_place():
     rows = [SCIQ | {"question": f"Which of {number}?"} for number in range(40)]
     golds = [problem.gold for problem in from_rows(rows, name="sciq").problems]
     assert set(golds) == set("ABCD")
+
+
+def test_the_rows_of_the_page_are_read():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "your-model-and-data.md"
+    block = page.read_text(encoding="utf-8").partition("```json\n")[2].partition("```")[0]
+    problems = from_rows(map(json.loads, block.splitlines()), name="page").problems
+    assert [problem.gold for problem in problems] == ["80", "B", "56"]
+    assert problems[2].history == (("system", "Be brief."),)
 
 
 # --- conversations --------------------------------------------------------------------------------
