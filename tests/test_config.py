@@ -135,6 +135,14 @@ def test_every_field_takes_what_it_allows_and_has_an_effect_somewhere(name):
     assert parse(json.loads(json.dumps(table.to_json(config)))) == config
 
 
+def test_a_pair_of_numbers_is_typed_with_or_without_brackets():
+    for text in ("-1,10", "(-1, 10)", "[-1.0,1e1]"):
+        assert table.parse_field("verifier.range", text) == (-1.0, 10.0)
+    for text in ("1;2", "(1, 2", "a,b", "1,,2"):
+        with raises_for("verifier.range"):
+            table.parse_field("verifier.range", text)
+
+
 @every_field
 def test_every_field_refuses_another_type(name):
     field = FIELDS[name]
