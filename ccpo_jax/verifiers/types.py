@@ -102,7 +102,7 @@ class Graded(NamedTuple):
         a text has no answer.
       answers: the answer of each text as the text states it, None where it states none.
       failures: "" or the reason for no verdict: one of `FAILURES`; "failed" is followed by ": the
-        error".
+        error". Of "no_answer" in a weighted sum the other parts may count all the same.
       gold_failure: None, or why the gold could not be parsed; answers were then compared with it as
         text.
       counts: for each of `FAILURES` the number of texts; for "gold_unparsed" 0 or 1; for
