@@ -377,8 +377,8 @@ def _golds(row: Row, asked: _Asked, mapped: Mapping[str, Mapped], mapping: Colum
     if answers is not None:
         texts, number = mixed_order(asked.text, answers)
         source = "+".join((answers.right_column, *answers.wrong_columns))
-        letter = string.ascii_uppercase[number]
         shown = options_of(texts, source)
+        letter = string.ascii_uppercase[number]
         return _Golds(shown, letter, answers.right_column, GoldReading(letter, ""))
     return _free_golds(row, asked, mapped, mapping)
 
@@ -392,7 +392,10 @@ def _mapped_options(mapped: Mapped, answer: Mapped | None) -> Options | None:
         numbers = [re.search(r"\d*\Z", name) for name in mapped.names]
         ends = tuple(number[0] if number else "" for number in numbers)
         labels = ends if answer.value.strip() in ends else ()
-    return options_of(mapped.value, mapped.source, labels)
+    value = mapped.value
+    if mapped.names:
+        value = ["" if is_empty(text) else text for text in value]
+    return options_of(value, mapped.source, labels)
 
 
 def _options_alone(row: Row, mapped: Mapping[str, Mapped]) -> Options | None:
@@ -537,10 +540,10 @@ def _first_gold(
     """(the gold, its value where it is True or False) of the first cell that has one."""
     reason = UnusableRow("empty gold")
     for cell in cells:
-        value = single_value(cell, mapping)
-        if isinstance(value, bool):
-            return FreeGold("", cell.source), value
         try:
+            value = single_value(cell, mapping)
+            if isinstance(value, bool):
+                return FreeGold("", cell.source), value
             gold = read_free_gold(value, cell.source, is_solution=cell.is_solution)
         except PlaceholderGold as placeholder:
             if placeholder.is_proof:

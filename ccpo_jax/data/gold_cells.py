@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ccpo_jax.data.cells import is_empty, is_number, plain, structured
+from ccpo_jax.data.cells import UnusableRow, is_empty, is_number, plain, structured
 from ccpo_jax.data.conversations import Turns
 from ccpo_jax.data.free_golds import GOLD_COLUMNS, SOLUTION_COLUMN
 from ccpo_jax.data.mapping import ColumnMapping
@@ -109,8 +109,11 @@ def single_value(cell: GoldCell, mapping: ColumnMapping) -> str | int | float | 
 
     Raises:
       InputError: it holds several, or none that is text, a number, True or False.
+      UnusableRow: it is a list of nulls.
     """
     value = _unwrapped(plain(cell.value))
+    if value == []:
+        raise UnusableRow("empty gold")
     if isinstance(value, bool | str) or is_number(value):
         if isinstance(value, str) and not cell.is_solution:
             _refuse_tests(value, cell.source)

@@ -75,8 +75,8 @@ def _layout(columns: tuple[str, ...]) -> Layout | None:
 
 def layout_options(row: Mapping[str, Any], layout: Layout) -> Options | None:
     """The options of a row in a layout; None = it has none."""
-    texts = [row[name] for name in layout.texts]
-    if all(is_empty(text) for text in texts):
+    texts = ["" if is_empty(row[name]) else row[name] for name in layout.texts]
+    if not any(texts):
         return None
     return options_of(texts, "+".join(layout.texts), layout.labels)
 
@@ -132,4 +132,4 @@ def has_flags(row: Mapping[str, Any], path: str) -> bool:
     """
     struct = plain(row.get(path.partition(".")[0]))
     labels = plain(struct.get("labels")) if isinstance(struct, Mapping) else None
-    return isinstance(labels, list) and bool(labels) and set(labels) <= {0, 1}
+    return isinstance(labels, list) and all(label in (0, 1) for label in labels)

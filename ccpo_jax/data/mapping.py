@@ -244,7 +244,7 @@ def _describe_gap(source: str, row: Mapping[str, Any]) -> str:
     meant = next((name for name in known if close and name.casefold() == close[0]), "")
     hint = f"; did you mean {meant}?" if meant else ""
     columns = ", ".join(map(str, row)) or "none"
-    return f"no {path} among the columns {columns:.400}{hint}"
+    return f"no {path:.200} among the columns {columns:.400}{hint}"
 
 
 def paths_in(row: Mapping[str, Any]) -> Iterator[str]:

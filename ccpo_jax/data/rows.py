@@ -130,14 +130,18 @@ def problems_of(
     used_rows: list[Row] = []
     for number, (location, row) in enumerate(rows):
         try:
-            records.append(read_row(row, mapping, needs_gold=needs_gold))
+            record = read_row(row, mapping, needs_gold=needs_gold)
+            used_rows.append(plain_row(row) if reader.keep_rows else {})
         except UnusableRow as reason:
             dropped[str(reason)] += 1
             continue
         except InputError as error:
             raise InputError(field, f"{origin}, {location}: {about}{error}") from error
+        except RecursionError as error:
+            message = f"{origin}, {location}: is nested too deeply; flatten it"
+            raise InputError(field, message) from error
+        records.append(record)
         problem_ids.append(f"{name}/{number}")
-        used_rows.append(plain_row(row) if reader.keep_rows else {})
 
     try:
         made = make_problems(records, problem_ids, mapping, needs_gold=needs_gold)

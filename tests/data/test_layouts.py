@@ -318,9 +318,11 @@ def test_medmcqa(label, letter):
         CHOICES["WinoGrande"] | {"answer": ""},
         CHOICES["HellaSwag"] | {"label": ""},
         CHOICES["MMLU"] | {"answer": None},
+        CHOICES["PIQA"] | {"sol2": float("nan")},
+        {"question": "q", "answers": [None]},
     ],
 )
-def test_test_sets_without_answers(row):
+def test_rows_of_test_sets_and_broken_ones_are_dropped(row):
     with pytest.raises(UnusableRow):
         parse_row(row)
 
@@ -471,6 +473,11 @@ def test_a_conversation_without_a_user_is_dropped():
             {"type": "t", "question": "q", "best_answer": "x", "incorrect_answers": ["y", "z"]},
             "incorrect_answers",
             "options=incorrect_answers",
+        ),
+        (
+            {"question": "q", "correct_answer": "x", "incorrect_answers": list("abcdefg") * 4},
+            "correct_answer+incorrect_answers",
+            "2 to 26 texts",
         ),
         # SQuAD, TriviaQA: several answers are right.
         (

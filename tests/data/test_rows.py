@@ -20,6 +20,15 @@ def test_problems_keep_every_column():
     assert pickle.loads(pickle.dumps(problem)).row == problem.row
 
 
+def test_a_row_that_is_nested_too_deeply_is_one_line():
+    cell = {}
+    for _ in range(3000):
+        cell = {"a": cell}
+    with raises_for("data.train") as error:
+        from_rows([{"question": "q", "answer": "1", "meta": cell}], name="set")
+    assert "row 0: is nested too deeply" in str(error.value)
+
+
 def test_a_row_is_no_part_of_a_problems_identity():
     one, other = Problem("s/0", "q", "1", "math", row={"a": []}), Problem("s/0", "q", "1", "math")
     assert one == other and len({one, other}) == 1
