@@ -5,6 +5,7 @@ import gzip
 import io
 import itertools
 import json
+import os
 import pathlib
 import re
 import zlib
@@ -55,11 +56,12 @@ def read_file(
     Raises:
       InputError: the file is missing, or, while rows are read, malformed.
     """
-    if not path.is_file():
+    # Unlike Path.is_file, this also says no of a name that no file can have.
+    if not os.path.isfile(path):
         raise InputError(
             field,
-            f"no file {str(path)!r}; type the path of a parquet, JSON, JSON lines, CSV or LogiQA "
-            "file",
+            f"no file {str(path)!r:.200}; type the path of a parquet, JSON, JSON lines, CSV or "
+            "LogiQA file",
         )
     return _read(path, field, [] if notes is None else notes)
 

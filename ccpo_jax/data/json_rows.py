@@ -106,8 +106,7 @@ def _number_rows(rows: Iterable[Any]) -> Iterator[LocatedRow]:
 def _rows_of_object(value: Mapping[str, Any]) -> Iterator[LocatedRow]:
     """The rows that a file with one object holds; the object may be the only row itself."""
     if set(value) - {"index"} == {"columns", "data"}:
-        names = value["columns"]
-        return _number_rows(dict(zip(names, row, strict=True)) for row in value["data"])
+        return _number_rows(_split_rows(value["columns"], value["data"]))
     columns = _columns_of(value)
     if columns:
         names = list(columns)
@@ -126,6 +125,18 @@ def _rows_of_object(value: Mapping[str, Any]) -> Iterator[LocatedRow]:
             "file of its own, as a JSON list or one object a line"
         )
     return _number_rows(value[lists[0]])
+
+
+def _split_rows(names: Any, rows: Any) -> Iterator[dict[str, Any]]:
+    """The rows of an object that pandas writes with orient="split"."""
+    if not isinstance(names, list) or not isinstance(rows, list):
+        raise ValueError("columns and data must be lists, as pandas writes them")
+    for number, cells in enumerate(rows):
+        if not isinstance(cells, list) or len(cells) != len(names):
+            raise ValueError(
+                f"row {number} of data must be a list of {len(names)} cells, received {cells!r:.40}"
+            )
+        yield {str(name): cell for name, cell in zip(names, cells, strict=True)}
 
 
 def _columns_of(value: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -23,6 +23,9 @@ _ADDRESS = re.compile(rf"([^:@#]+)({_PART}*)")
 
 # ``owner/name``, without an ending that only files have.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
+# The address of a dataset's page, or of its files.
+_HUB_PAGE = re.compile(r"(?:(?:https?://)?huggingface\.co/|hf://)?datasets/([\w.-]+/[\w.-]+)")
+
 _FILE_ENDINGS = (".parquet", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".gz", ".arrow")
 
 
@@ -66,10 +69,12 @@ def open_source(name: str, field: str) -> RowSource:
 def _open(name: str, field: str, label: str) -> RowSource:
     path = _expand_user(name)
     notes: list[str] = []
-    if name and path.is_dir():
+    if not name.strip() and label:
+        raise InputError(field, f"nothing stands behind {label + '='!r:.80}; type {label:.40}=PATH")
+    if name and os.path.isdir(path):
         rows = read_folder(path, None, "", field, notes)
         return RowSource(path.resolve().name, str(path), rows, notes)
-    if name and path.exists():
+    if _exists(name):
         return RowSource(_name_of(path), str(path), read_file(path, field, notes), notes)
 
     files = _matches(path)
@@ -79,12 +84,15 @@ def _open(name: str, field: str, label: str) -> RowSource:
     if base in DATASETS or (_HUB_NAME.fullmatch(base) and not _is_file_name(base, parts)):
         return _open_hub(base, parts, field, label)
     folder = _expand_user(base)
-    if parts and folder.is_dir():
+    if parts and os.path.isdir(folder):
         return _open_part(folder, parts, field)
-    if parts and folder.is_file():
+    if parts and os.path.isfile(folder):
         raise InputError(
             field, f"{str(folder)!r} is a file, which has no parts; leave out {name[len(base) :]}"
         )
+    page = _HUB_PAGE.match(name)
+    if page:
+        raise InputError(field, f"{name!r:.120} is a page; for the dataset type {page[1]}")
     if glob.has_magic(name):
         raise InputError(
             field, f"no file matches {name!r}; type a path, or a pattern that matches files"
@@ -95,7 +103,8 @@ def _open(name: str, field: str, label: str) -> RowSource:
 
 
 def _exists(name: str) -> bool:
-    return bool(name) and _expand_user(name).exists()
+    # Unlike Path.exists, this also says no of a name that no file can have.
+    return bool(name) and os.path.exists(_expand_user(name))
 
 
 def _parse_address(name: str, field: str) -> tuple[str, dict[str, str]]:
@@ -181,6 +190,6 @@ def _unknown_dataset(name: str, field: str) -> InputError:
     hint = f"did you mean {similar[0]!r}? " if similar else ""
     return InputError(
         field,
-        f"no dataset {name!r}; {hint}type the path of a file, owner/name of a dataset on the Hub, "
-        f"or one of {', '.join(known)}",
+        f"no dataset {name!r:.80}; {hint}type the path of a file, owner/name of a dataset on the "
+        f"Hub, or one of {', '.join(known)}",
     )

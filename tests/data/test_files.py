@@ -65,6 +65,8 @@ BAD_FILES = [
     ("x.json", '[{"question": "q", "answer": "1"}, {"note": "q"}]', ["row 1", "question", "note"]),
     ("x.txt", "", ["empty"]),
     ("x.json", '{"train": [{"a": 1}], "test": [{"a": 1}]}', ["2 lists", "'train', 'test'"]),
+    ("x.json", '{"columns": ["question", "answer"], "data": [["q"]]}', ["row 0", "2 cells"]),
+    ("x.json", '{"columns": 7, "data": [["q"]]}', ["must be lists"]),
     ("x.json", '{"data": [{"note": "q"}]}', ["row 0", "question", "note"]),
     ("x.json", '{\n "data": [\n  {"question": "q",, }\n ]\n}', ["line 3"]),
     ("x.jsonl", '{"a": ' + "9" * 5000 + "}", ["limit"]),

@@ -101,3 +101,20 @@ def test_folders_of_files_of_one_kind(tmp_path, capfd):
         load(f"{tmp_path}/empty")
     assert "data files" in str(error.value) and "empty/*.jsonl" in str(error.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "name, fact",
+    [
+        ("x" * 300, "no dataset 'xxx"),
+        ("./" + "x" * 300, "no file 'xxx"),
+        ("a\0b", "no dataset"),
+        ("mine=", "nothing stands behind 'mine='"),
+        ("https://huggingface.co/datasets/org/name", "type org/name"),
+        ("hf://datasets/org/name", "type org/name"),
+    ],
+)
+def test_names_of_nothing(name, fact):
+    with raises_for("data.train") as error:
+        load(name)
+    assert fact in str(error.value) and len(str(error.value)) < 500
