@@ -107,6 +107,8 @@ class ProcessPool:
         self._time_limit = time_limit
         self._wall_limit = 60.0 + 12.0 * time_limit if wall_limit is None else wall_limit
         self._start_limit = start_limit
+        self._has_warned = False
+        self._plugins = tuple(plugins)
         self._failed_starts = 0
         # Every worker reads the same bytes, also one that replaces another.
         self._sent = pickle.dumps(ship(plugins, "plugins")) + pickle.dumps(setup)
@@ -178,6 +180,8 @@ class ProcessPool:
                     reason = self._replace(worker) if message is None else message.content
                     failure = StepFailure(late if reason == TIMED_OUT else reason)
                     waiting.extendleft(reversed(worker.give_up_jobs(results, failures, failure)))
+                elif message.kind == "ready":
+                    self._warn_of_jax(computed=message.content)
                 elif message.kind == "failed":
                     field, _, reason = message.content.partition(": ")
                     raise InputError(field, f"{reason} (in a worker process)")
@@ -189,6 +193,17 @@ class ProcessPool:
                 elif message.kind == "raised":
                     function = self._arguments[0]
                     raise RuntimeError(f"{function} raised in a worker:\n{message.content}")
+
+    def _warn_of_jax(self, *, computed: bool) -> None:
+        """Says once that a plugin computes where it should not."""
+        if computed and not self._has_warned:
+            self._has_warned = True
+            print(
+                f"warning: {', '.join(self._plugins):.300} computes with jax while it is imported; "
+                "a verifier that computes with jax then hangs in a worker process: compute inside "
+                "functions",
+                file=sys.stderr,
+            )
 
     def _take_chunk(self, waiting: deque[int]) -> list[int]:
         """Takes the next jobs for one worker."""

@@ -62,8 +62,8 @@ class Message(NamedTuple):
         any number of "records", the last of them "finished", or "raised"; "died" when a step has
         killed the process that ran it.
       number: index of the job, -1 where the message is about none.
-      content: the new records, the traceback of what was raised, why the step died, or why the
-        worker cannot start.
+      content: the new records, the traceback of what was raised, why the step died, why the worker
+        cannot start, or, of one that is ready, whether jax has computed in it.
     """
 
     kind: Literal["ready", "failed", "records", "finished", "raised", "died"]
@@ -156,7 +156,7 @@ def worker_main() -> None:
     gc.freeze()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         # The parent is gone: there is nobody left to tell.
-        connection.send(Message("ready", -1, None))
+        connection.send(Message("ready", -1, _jax_has_started()))
         while _serve_in_a_fork(connection, function, progress, int(parent)):
             if prepare is not None:
                 prepare()
@@ -186,6 +186,15 @@ def _load_user_code(
     if setup_argument is not None:
         module.setup(setup_argument)
     return max(0, _address_space() - before)
+
+
+def _jax_has_started() -> bool:
+    """Whether what was imported has computed with jax. In a fork its threads are gone, and
+    computing waits for them for ever.
+    """
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    has_started = getattr(bridge, "backends_are_initialized", None)
+    return has_started is not None and has_started()
 
 
 def _address_space() -> int:

@@ -101,6 +101,14 @@ def test_plugin_may_import_jax_and_compute_with_it(steps, tmp_path):
         assert pool.run([job])[0] == [6, StepFailure(CRASHED), 0.0, "cpu"]
 
 
+def test_plugin_that_computes_while_it_is_imported_is_warned_of_once(steps, tmp_path, capsys):
+    (tmp_path / "my.py").write_text("import jax.numpy as jnp\nTABLE = jnp.arange(3)\n")
+    with closing_pool(steps, workers=1, time_limit=20.0, plugins=("my.py",)) as pool:
+        assert pool.run([["1"], ["2"]]) == [[1], [2]]
+        assert pool.run([["1"]]) == [[1]]
+    assert capsys.readouterr().err.count("my.py computes with jax while it is imported") == 1
+
+
 def test_plugins_are_files_and_modules(steps, tmp_path):
     (tmp_path / "a b.py").write_text("VALUE = 1\n")
     (tmp_path / "my_module.py").write_text("VALUE = 2\n")
