@@ -294,6 +294,13 @@ _EVALUATES_SAMPLES = dataclasses.replace(
         or (_EVALUATES.holds(config) and config.eval.samples == 1)
     ),
 )
+# Experiment trackers: a field of the log section, and a package that it needs.
+_TRACKERS = ("wandb", "trackio", "mlflow")
+_TRACKED = Condition(
+    "a tracker (log.wandb, log.trackio or log.mlflow)",
+    tuple(f"log.{name}" for name in _TRACKERS),
+    lambda config: bool(config.log.trackers),
+)
 _HELD_OUT = Condition(
     "data.heldout above 0",
     ("data.heldout",),
@@ -770,6 +777,26 @@ class LogConfig:
     wandb: bool = field(
         False, "log to Weights & Biases; needs the wandb package and an account", on_resume="free"
     )
+    trackio: bool = field(
+        False, "log to trackio, on this machine; needs the trackio package", on_resume="free"
+    )
+    mlflow: bool = field(
+        False,
+        "log to MLflow, to the server of MLFLOW_TRACKING_URI or on this machine; needs the mlflow "
+        "package",
+        on_resume="free",
+    )
+    project: str = field(
+        "ccpo_jax",
+        "project (MLflow: experiment) under which a tracker lists the run",
+        applies=_TRACKED,
+        on_resume="free",
+    )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The experiment trackers that are on, by the names of their packages."""
+        return tuple(name for name in _TRACKERS if getattr(self, name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1199,11 +1226,12 @@ def check(config: Config, typed: Mapping[str, Any] | Collection[str] = ()) -> No
             f"{config.trainer.mini_batches} does not divide batch_size={config.batch_size}; use "
             f"a divisor",
         )
-    if config.log.wandb and importlib.util.find_spec("wandb") is None:
-        raise InputError(
-            "log.wandb",
-            "the wandb package is missing; type pip install wandb, or leave log.wandb out",
-        )
+    for name in config.log.trackers:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(
+                f"log.{name}",
+                f"the {name} package is missing; type pip install {name}, or leave log.{name} out",
+            )
 
 
 def _check_lists(config: Config) -> None:

@@ -45,7 +45,7 @@ def accepted(name: str):
 
 
 # Where 8 or 0.25 is out of range.
-VALUES = {"loss.dual_clip": 3.0, "verifier.range": (-1.0, 2.0)}
+VALUES = {"log.project": "mine", "loss.dual_clip": 3.0, "verifier.range": (-1.0, 2.0)}
 
 # A run in which the field has an effect, besides the default run.
 NEEDED = {
@@ -68,6 +68,7 @@ NEEDED = {
     "loss.max_length": {"loss.normalize": "length"},
     "data.size": {"data.train": ("synthetic/dyad",)},
     "mesh.rules": {"mesh.model": 2},
+    "log.project": {"log.wandb": True},
     "verifier.range": {"verifier.name": "my.py:score"},
     "verifier.on_error": {"verifier.name": "my.py:score"},
 }
@@ -112,6 +113,7 @@ WITHOUT = {
     "eval.limit": {"data.eval": ()},
     "eval_every": {"data.heldout": 0},
     "eval_first": {"data.eval": (), "data.heldout": 0},
+    "log.project": {},
     "rollout_log.every": {"rollout_log.problems": 0},
     "revision": {"model": ("tiny",)},
     "thinking": {"model": ("tiny",)},
@@ -122,16 +124,19 @@ WITHOUT = {
 }
 
 
-def without_wandb(fields: dict) -> dict:
-    """The package of log.wandb is not installed everywhere."""
-    return {name: value for name, value in fields.items() if name != "log.wandb"}
+TRACKERS = ("log.wandb", "log.trackio", "log.mlflow")
+
+
+@pytest.fixture(autouse=True)
+def tracker_packages(monkeypatch):
+    """Takes the packages of experiment trackers for installed: they are not, everywhere."""
+    monkeypatch.setattr(table.importlib.util, "find_spec", lambda name: name)
 
 
 @every_field
 def test_every_field_takes_what_it_allows_and_has_an_effect_somewhere(name):
-    fields = without_wandb(NEEDED.get(name, {}) | {name: accepted(name)})
-    config = parse(from_flat(fields), {name} - {"log.wandb"})
-    assert get(config, name) == fields.get(name, False)
+    config = parse(from_flat(NEEDED.get(name, {}) | {name: accepted(name)}), {name})
+    assert get(config, name) == accepted(name)
     assert parse(json.loads(json.dumps(table.to_json(config)))) == config
 
 
@@ -577,10 +582,12 @@ def test_other_checks_between_fields():
     parse({"trainer": {"mini_batches": 4}})
 
 
-def test_wandb_needs_its_package(monkeypatch):
+@pytest.mark.parametrize("field", TRACKERS)
+def test_a_tracker_needs_its_package(field, monkeypatch):
     monkeypatch.setattr(table.importlib.util, "find_spec", lambda name: None)
-    with raises_for("log.wandb"):
-        parse({"log": {"wandb": True}})
+    with raises_for(field) as error:
+        parse(from_flat({field: True}))
+    assert f"pip install {field.removeprefix('log.')}" in str(error.value)
 
 
 # --- what is made from the table ------------------------------------------------------------------

@@ -351,8 +351,9 @@ class Trainer:
     def __enter__(self) -> "Trainer":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *raised: Any) -> None:
+        self._finalizer.detach()
+        self._resources.__exit__(*raised)
 
     @property
     def _reader(self) -> data.RowReader:
@@ -427,7 +428,8 @@ class Trainer:
                 resume_step=self.step_count,
                 total_steps=run.loop.steps,
                 tensorboard=run.log.tensorboard,
-                wandb=run.log.wandb,
+                trackers=run.log.trackers,
+                project=run.log.project,
                 config=None if run.config is None else to_json(run.config),
             )
             self._rollout_log = RolloutLog(

@@ -1,18 +1,15 @@
-"""Writes a run's metrics: metrics.jsonl, TensorBoard, Weights & Biases, the progress line."""
+"""Writes a run's metrics: metrics.jsonl, TensorBoard, experiment trackers, the progress line."""
 
 import math
-import os
 import pathlib
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from ccpo_jax.errors import InputError
-from ccpo_jax.workdir.atomic_write import write_atomically
 from ccpo_jax.workdir.jsonl import StepLines
 from ccpo_jax.workdir.progress import ProgressLine
 from ccpo_jax.workdir.tensorboard import TensorBoardWriter
+from ccpo_jax.workdir.trackers import Trackers
 
 
 class MetricsWriter:
@@ -27,13 +24,14 @@ class MetricsWriter:
       total_steps: for the progress line.
       resume_step: steps already done; lines of later steps and a torn last line are removed.
       tensorboard: also write TensorBoard files.
-      wandb: also send to Weights & Biases; a run that resumes continues its page there.
-      config: shown on that page.
+      trackers: also send to these, see `TRACKERS`; a run that resumes continues its run there.
+      project: under which they list it.
+      config: sent to them.
       stream: where the progress line goes; None = standard error.
       clock: seconds; replaced in tests.
 
     Raises:
-      InputError: ``log.wandb`` is on and the package is not installed.
+      InputError: a tracker's package is not installed, or it cannot start.
     """
 
     def __init__(
@@ -43,7 +41,8 @@ class MetricsWriter:
         total_steps: int,
         resume_step: int = 0,
         tensorboard: bool = True,
-        wandb: bool = False,
+        trackers: Sequence[str] = (),
+        project: str = "ccpo_jax",
         config: Mapping[str, Any] | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -52,7 +51,7 @@ class MetricsWriter:
         self._progress = ProgressLine(
             total_steps, first_step=resume_step, stream=stream, clock=clock
         )
-        self._wandb = _start_wandb(self.workdir, config) if wandb else None
+        self._trackers = Trackers(trackers, self.workdir, project, config)
         self._lines = StepLines(self.workdir / "metrics.jsonl", resume_step)
         # A run that starts over writes step 0 again.
         first_step = resume_step + 1 if resume_step else 0
@@ -68,28 +67,31 @@ class MetricsWriter:
         self._lines.append(step, finite)
         if self._tensorboard is not None:
             self._tensorboard.write(step, values)
-        if self._wandb is not None:
-            self._wandb.log(values, step=step)
+        self._trackers.log(values, step)
         self._progress.update(step, values)
 
     def lines(self) -> list[dict[str, Any]]:
         """Everything written so far, earlier runs of this workdir included."""
         return self._lines.lines()
 
-    def close(self) -> None:
-        """Flushes and closes all files, and ends the progress line."""
+    def close(self, *, failed: bool = False) -> None:
+        """Flushes and closes all files, and ends the progress line and the trackers' runs.
+
+        Args:
+          failed: an error has ended the run.
+        """
         self._progress.close()
         self._lines.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        self._trackers.finish(failed=failed)
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A run that somebody stopped is saved, and no failure.
+        self.close(failed=kind is not None and issubclass(kind, Exception))
 
 
 class NullWriter:
@@ -107,32 +109,3 @@ class NullWriter:
 
     def __exit__(self, *_: object) -> None:
         pass
-
-
-def _start_wandb(workdir: pathlib.Path, config: Mapping[str, Any] | None) -> Any:
-    try:
-        import wandb  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise InputError(
-            "log.wandb", "the wandb package is missing; pip install wandb, or log.wandb=False"
-        ) from error
-    return wandb.init(
-        project="ccpo_jax",
-        name=workdir.name,
-        dir=str(workdir),
-        id=os.environ.get("WANDB_RUN_ID") or _wandb_id(workdir),
-        resume="allow",
-        config=dict(config or {}),
-        # A run that resumes may have other values in some fields.
-        allow_val_change=True,
-    )
-
-
-def _wandb_id(workdir: pathlib.Path) -> str:
-    """The name by which Weights & Biases knows this run, the same whenever it resumes."""
-    path = workdir / "wandb_id"
-    if path.is_file() and (known := path.read_text(encoding="utf-8").strip()):
-        return known
-    new = uuid.uuid4().hex
-    write_atomically(path, new + "\n")
-    return new

@@ -79,7 +79,7 @@ def scalars_in(file) -> list[tuple[int, dict[str, float]]]:
 def test_wandb_without_the_package_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with raises_for("log.wandb"):
-        writer(tmp_path, wandb=True)
+        writer(tmp_path, trackers=("wandb",))
 
 
 def test_wandb_receives_the_same_values(tmp_path, monkeypatch):
@@ -89,13 +89,13 @@ def test_wandb_receives_the_same_values(tmp_path, monkeypatch):
         def log(self, values, step):
             sent.append((step, values))
 
-        def finish(self):
+        def finish(self, exit_code):
             sent.append("finished")
 
     package = types.ModuleType("wandb")
     package.init = lambda **_: Run()
     monkeypatch.setitem(sys.modules, "wandb", package)
-    with writer(tmp_path, wandb=True) as out:
+    with writer(tmp_path, trackers=("wandb",)) as out:
         out.write(1, {"reward": 0.5})
     assert sent == [(1, {"reward": 0.5}), "finished"]
 
@@ -109,7 +109,7 @@ def starts(monkeypatch):
         def log(self, values, step):
             pass
 
-        def finish(self):
+        def finish(self, exit_code):
             pass
 
     def init(**arguments):
@@ -128,9 +128,9 @@ def test_a_run_that_resumes_continues_its_page_with_its_configuration(tmp_path, 
     for name in "ab":
         (tmp_path / name).mkdir()
     for step in (0, 0, 2):
-        with writer(tmp_path / "a", wandb=True, config=config, resume_step=step) as out:
+        with writer(tmp_path / "a", trackers=("wandb",), config=config, resume_step=step) as out:
             out.write(step + 1, {"reward": 0.5})
-    with writer(tmp_path / "b", wandb=True) as out:
+    with writer(tmp_path / "b", trackers=("wandb",)) as out:
         out.write(1, {"reward": 0.5})
 
     *same, other = starts
@@ -145,7 +145,7 @@ def test_a_run_that_resumes_continues_its_page_with_its_configuration(tmp_path, 
 def test_an_empty_page_id_is_replaced(tmp_path, starts, content):
     (tmp_path / "wandb_id").write_text(content)
     for _ in range(2):
-        with writer(tmp_path, wandb=True):
+        with writer(tmp_path, trackers=("wandb",)):
             pass
     first, second = (start["id"] for start in starts)
     assert first and first == second
@@ -153,6 +153,6 @@ def test_an_empty_page_id_is_replaced(tmp_path, starts, content):
 
 def test_an_id_from_the_environment_is_used(tmp_path, starts, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
-    with writer(tmp_path, wandb=True):
+    with writer(tmp_path, trackers=("wandb",)):
         pass
     assert starts[0]["id"] == "mine"
