@@ -490,7 +490,7 @@ ODD = ["", "nan", "inf", "1e308", "9" * 400, "None", "True", "(1,", "(0,)", "[" 
 def checked(monkeypatch):
     """Calls the program and returns its status and its stderr; what passes every check stops before it takes time."""
 
-    def enough(*_):
+    def enough(*_, **__):
         raise ValueError(ENOUGH.removeprefix("error: ").strip())
 
     def call(act) -> tuple[int, str]:
