@@ -102,7 +102,7 @@ def test_sets_have_names_and_other_rows_another_name():
         "voting:tiny", train=ROWS[:30], evaluate={"low": ROWS[:5], "high": ROWS[35:]}
     )
     assert [parts.datasets[name].name for name in config.data.eval] == ["low", "high"]
-    changed = [*ROWS[:29], {"question": "1 + 1 = ?", "answer": "3"}]
+    changed = [*ROWS[:29], {**ROWS[29], "answer": "0"}]
     assert resolve("voting:tiny", train=changed)[0].data.train != config.data.train
     assert resolve("voting:tiny", train=ROWS[:30])[0].data.train == config.data.train
     mixed, _ = resolve("voting:tiny", train=["synthetic/voting", data.from_rows(ROWS, name="x")])
