@@ -5,8 +5,10 @@ import pickle
 import numpy as np
 import pytest
 
+from ccpo_jax.config import from_flat
 from ccpo_jax.data import Problem, from_rows, load
 from ccpo_jax.data.rows import RowReader
+from ccpo_jax.train.load import load_problems
 from ccpo_jax.train.parts import row_reader
 from tests.support.errors import raises_for
 from tests.support.problems import write_json
@@ -144,3 +146,18 @@ def test_a_set_of_several_kinds_says_how_many_of_each():
         "question from `question`, options from `options`, gold from `answer`, verifier choice "
         "(1 rows)"
     )
+
+
+def test_a_mapping_that_applies_to_no_set_of_a_run_is_refused(tmp_path):
+    train = write_json(tmp_path, "a.json", [{"question": "1+1?", "answer": "2"}])
+    test = write_json(tmp_path, "b.json", [{"problem": "1+2?", "answer": "3", "key": "4"}])
+
+    def load_run(columns):
+        data = {"train": (train,), "eval": (test, "synthetic/dyad/test"), "columns": columns}
+        return load_problems(from_flat({f"data.{name}": value for name, value in data.items()}))
+
+    with raises_for("data.columns") as error:
+        load_run("answer=kay")
+    assert "applies to no set" in str(error.value) and "no kay among" in str(error.value)
+    problems, tests = load_run({"answer": "key"})
+    assert (problems.problems[0].gold, tests[0].problems[0].gold) == ("2", "4")
