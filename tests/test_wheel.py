@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,33 @@ def test_the_wheel_trains(environment, tmp_path):
     assert lines[1]["decoded_tokens"] > 0
     run(environment / "ccpo-jax", "report", "run", cwd=tmp_path)
     assert (tmp_path / "run/report.html").stat().st_size > 10_000
+
+
+def test_your_own_problem_from_an_empty_folder(environment, tmp_path):
+    """docs/your-own-problem.md, followed to the letter."""
+    page = (ROOT / "docs/your-own-problem.md").read_text(encoding="utf-8")
+    files = re.findall(r'```(?:py|toml) title="([^"]+)"\n(.*?)```', page, flags=re.DOTALL)
+    for name, content in files:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert len(files) == 3
+
+    output = ""
+    for block in re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            program, *words = shlex.split(line)
+            if program != "pip":
+                output += run(environment / program, *words, cwd=tmp_path)
+
+    metrics = (tmp_path / "runs/mine/metrics.jsonl").read_text().splitlines()
+    trained = json.loads(metrics[-1])
+    assert trained["step"] == 12
+    # Near misses count: there are more mean scores than full ones.
+    assert 0 < trained["eval/solved"] < trained["eval/team_accuracy"] < 1
+    inputs = {path.name for path in (tmp_path / "runs/mine/inputs").rglob("*")}
+    assert {"closeness.py", "roles.toml"} <= inputs
+    weights = tmp_path / "runs/mine/export/agent_0/model.safetensors"
+    assert b'"BF16"' in weights.read_bytes()[:10_000]
+    assert "0.50" in output
 
 
 def test_the_wheel_is_typed_and_licensed(packages, tmp_path):

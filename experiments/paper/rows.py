@@ -56,8 +56,9 @@ _SHARED = {"credit.name": "shared"}
 
 # Group sizes at which the shared reward, and a solo with twice the samples, decode as much as
 # `ccpo`: a masked Thinker costs a third text per sample where the shared reward takes two. Texts of the embedded model differ in length;
-# there 13 samples match 8.
+# there 13 samples of a dyad, or 22 of a solo, match 8.
 _EQUAL_COMPUTE = {"paper": 1.5, "tiny": 13 / 8}
+_SOLO_EQUAL_COMPUTE = {"paper": 1.5, "tiny": 11 / 8}
 
 # Fields of the tiny scale that a user may override, and fields that define a row and may not be
 # overridden.
@@ -97,8 +98,10 @@ def _team(name: str, config: str, scale: str, method: str, figures: dict, **chan
     if method == "untrained":
         overrides = overrides | {"steps": 0}
         changes = {"when": "before"} | changes
-    if method in ("shared-equal", "equal"):
+    if method == "shared-equal":
         changes = {"samples": _EQUAL_COMPUTE[scale]} | changes
+    if method == "equal":
+        changes = {"samples": _SOLO_EQUAL_COMPUTE[scale]} | changes
 
     path, _, preset = config.partition(":")
     run = f"{pathlib.Path(path).stem}-{preset or 'paper'}-{method}"

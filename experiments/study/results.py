@@ -100,15 +100,15 @@ def compare(
     num_agents = 3 if TASKS[task].config == "voting" else 2
     runs = {key: figures(course, budget, num_agents) for key, course in courses.items()}
 
-    starts = [course.start["eval/team_accuracy"] for course in courses.values()]
-    all_seeds = {seed for _, seed in courses}
-    untrained = {
-        "method": "untrained",
-        "seeds": len(all_seeds),
-        "held-out": 100 * statistics.fmean(starts),
-    }
-
-    lines: list[dict[str, Any]] = [untrained]
+    lines: list[dict[str, Any]] = []
+    for name, is_solo in (("untrained", False), ("untrained solo", True)):
+        starts = {}
+        for (method, seed), course in courses.items():
+            if (method == "solo") == is_solo:
+                starts[seed] = 100 * course.start["eval/team_accuracy"]
+        if starts:
+            mean = statistics.fmean(starts.values())
+            lines.append({"method": name, "seeds": len(starts), "held-out": mean})
     for method in methods_of(task):
         by_seed = {seed: columns for (name, seed), columns in runs.items() if name == method}
         if by_seed:

@@ -121,8 +121,8 @@ METHODS = {
             "credit.name": "shared",
             "topology": "solo",
             "response_length": (22,),
-            # Thoughts and answers of the dyad are as long on average as 1.8 answers of a solo.
-            "group_size": 26,
+            # A thought and an answer of the dyad have as many tokens as 1.7 answers of a solo.
+            "group_size": 22,
         },
     },
 }
