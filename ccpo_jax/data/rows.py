@@ -26,12 +26,14 @@ class RowReader(NamedTuple):
         has the gold "".
       verifier: "auto" = choice for rows with options, else math; or math, choice or exact for all.
       keep_rows: problems keep their rows, which a reward function of the user's reads.
+      reward: what judges in place of the verifier, to be named in the log; "" = the verifier.
     """
 
     columns: ColumnMapping = NO_MAPPING
     gold: Gold = "required"
     verifier: str = "auto"
     keep_rows: bool = True
+    reward: str = ""
 
 
 # Columns are known by their names, and every problem has a gold.
@@ -156,7 +158,7 @@ def problems_of(
             dropped[str(problem)] += 1
             continue
         problems.append(dataclasses.replace(problem, row=row) if row else problem)
-        readings[reading_of(record, problem)] += 1
+        readings[reading_of(record, problem, reader.reward)] += 1
 
     unique = drop_repeated_questions(problems, dropped)
     if not unique:

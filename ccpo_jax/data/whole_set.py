@@ -96,8 +96,13 @@ def make_problems(
     return made
 
 
-def reading_of(record: Record, problem: Problem) -> str:
-    """What became of a row's columns, in words.
+def reading_of(record: Record, problem: Problem, reward: str = "") -> str:
+    """What became of a row's columns, and what judges its answers, in words.
+
+    Args:
+      record: the row by the meaning of its columns.
+      problem: what it became.
+      reward: what judges in place of the problem's verifier; "" = the verifier.
 
     Example:
       >>> record = read_row({"problem": "1+1?", "answer": "2"})
@@ -112,7 +117,7 @@ def reading_of(record: Record, problem: Problem) -> str:
         bool(record.views),
         record.ignored,
         record.gold_column if problem.gold else "",
-        problem.verifier,
+        f"reward {reward}" if reward else f"verifier {problem.verifier}",
     )
 
 
@@ -125,7 +130,7 @@ def _reading(
     has_views: bool,
     ignored: str,
     gold: str,
-    verifier: str,
+    judge: str,
 ) -> str:
     sources = [f"question from `{question}`"]
     if has_history:
@@ -140,7 +145,7 @@ def _reading(
     if ignored:
         sources.append(f"`{ignored}` not read")
     sources.append(f"gold from `{gold}`" if gold else "no gold")
-    sources.append(f"verifier {verifier}")
+    sources.append(judge)
     return ", ".join(sources)
 
 

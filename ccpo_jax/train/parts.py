@@ -11,7 +11,7 @@ from ccpo_jax.config import OBJECT, Config, check, flatten, objects_in
 from ccpo_jax.errors import InputError
 from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.presets.base import base
-from ccpo_jax.reward_names import AUTO, data_verifier, may_call_functions
+from ccpo_jax.reward_names import AUTO, BUILT_IN, data_verifier, may_call_functions
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import CreditEstimator, Policy
 from ccpo_jax.rollout.prompts import RolePrompt, TextCodec
@@ -126,6 +126,7 @@ def row_reader(columns: Any, judge: str) -> data.RowReader:
         gold="required" if needs_gold(judge) else "optional",
         verifier=data_verifier(judge),
         keep_rows=may_call_functions(judge),
+        reward="" if judge in (AUTO, *BUILT_IN) else judge,
     )
 
 

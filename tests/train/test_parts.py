@@ -16,7 +16,7 @@ from ccpo_jax.rollout.prompts import RolePrompt
 from ccpo_jax.train import Model, Trainer
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.export import export_networks
-from ccpo_jax.train.parts import as_dataset, as_questions, check_objects, resolve
+from ccpo_jax.train.parts import as_dataset, as_questions, check_objects, resolve, row_reader
 from ccpo_jax.workdir import load_config, save_config
 from tests.support.errors import raises_for
 
@@ -257,3 +257,19 @@ def test_a_reward_function_judges_rows_without_an_answer():
         for problem in as_dataset(rows, "train", data.RowReader(gold="optional"), name="x").problems
     )
     assert counted == {"": 2}
+
+
+@pytest.mark.parametrize(
+    "judge,named",
+    [
+        ("auto", "verifier math"),
+        ("exact", "verifier exact"),
+        ("my.py:score", "reward my.py:score"),
+        ("0.9*auto + 0.1*my.py:form", "reward 0.9*auto + 0.1*my.py:form"),
+    ],
+)
+def test_the_log_names_what_judges(judge, named):
+    rows = [{"riddle": "1+1?", "key": "2"}]
+    reader = row_reader("question=riddle,answer=key", judge)
+    summary = data.read_rows(rows, name="set", reader=reader, field="data.train").summary()
+    assert summary.endswith(f"gold from `key`, {named}")
