@@ -101,6 +101,19 @@ def test_newest_and_best_are_kept(tmp_path):
         assert_identical(checkpoints.restore(state(), step=2)[1], state(2))
 
 
+def test_metrics_may_become_known_after_the_save(tmp_path):
+    with Checkpoints(tmp_path, best_metric="score") as checkpoints:
+        checkpoints.save(1, state(1), metrics={"score": 0.5})
+        checkpoints.save(2, state(2), metrics={"loss": float("nan")})
+        assert checkpoints.best_step() == 1
+        checkpoints.set_metrics(2, {"loss": 0.25, "score": 0.75})
+        assert checkpoints.best_step() == 2
+    with Checkpoints(tmp_path, best_metric="score") as checkpoints:
+        assert checkpoints.best_step() == 2
+        assert checkpoints.metrics(2) == {"loss": 0.25, "score": 0.75}
+        assert_identical(checkpoints.restore(state())[1], state(2))
+
+
 def test_best_of_equals_is_the_earlier_and_may_be_none(tmp_path):
     filled(tmp_path / "a", [0.3, 0.3, 0.1], keep_last=5)
     filled(tmp_path / "b", [None, None], keep_last=5)
