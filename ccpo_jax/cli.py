@@ -42,10 +42,10 @@ from ccpo_jax.train.guards import NonFiniteUpdateError
 from ccpo_jax.train.loop import train
 from ccpo_jax.train.signals import watch_signals
 from ccpo_jax.workdir import (
-    default_workdir,
     expand_workdir,
     kept_inputs,
     load_config,
+    new_workdir,
     typed_inputs,
 )
 
@@ -248,9 +248,6 @@ def _run_in(
         with distributed.sync_errors():
             config = load_config(workdir, typed, combine=plugins.combine)
         _compare_named(named, config, config_name, workdir)
-    if mode.starts_run and workdir is None:
-        # Processes may see different clocks: the first one's folder serves all.
-        workdir = distributed.all_gather_objects(default_workdir(config_name))[0]
     if mode.group_size and "group_size" not in typed and config.group_size > mode.group_size:
         note = (
             f"note: {mode.group_size} samples per problem; type "
@@ -258,7 +255,11 @@ def _run_in(
         )
         print_main(note, file=sys.stderr)
         config = dataclasses.replace(config, group_size=mode.group_size)
-    mode.run(config, workdir)
+    if mode.starts_run and workdir is None:
+        with new_workdir(config_name) as folder:
+            mode.run(config, folder)
+    else:
+        mode.run(config, workdir)
 
 
 def _compare_named(named: Config, own: Config, config_name: str, workdir: str) -> None:

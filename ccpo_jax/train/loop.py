@@ -54,6 +54,7 @@ from ccpo_jax.workdir import (
     open_checkpoints,
     save_config,
     saved_config,
+    set_aside,
     write_atomically,
 )
 
@@ -423,6 +424,8 @@ class Trainer:
         self._writer: MetricsWriter | NullWriter = NullWriter()
         self._rollout_log: RolloutLog | NullWriter = NullWriter()
         if self._workdir is not None and is_main_process():
+            if kept := set_aside(self._workdir, self.step_count):
+                print_main(kept.message, file=sys.stderr)
             self._writer = MetricsWriter(
                 self._workdir,
                 resume_step=self.step_count,

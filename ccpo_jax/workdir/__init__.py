@@ -21,7 +21,8 @@ from ccpo_jax.workdir.saved_config import (
     save_config,
     saved_config,
 )
-from ccpo_jax.workdir.workdir import default_workdir, expand_workdir, lock_workdir
+from ccpo_jax.workdir.set_aside import set_aside
+from ccpo_jax.workdir.workdir import expand_workdir, lock_workdir, new_workdir
 
 __all__ = [
     "Checkpoints",
@@ -37,15 +38,16 @@ __all__ = [
     "compare_config",
     "compare_inputs",
     "copy_inputs",
-    "default_workdir",
     "expand_workdir",
     "inputs_of",
     "kept_inputs",
     "load_config",
     "lock_workdir",
+    "new_workdir",
     "open_checkpoints",
     "save_config",
     "saved_config",
+    "set_aside",
     "typed_inputs",
     "write_atomically",
 ]

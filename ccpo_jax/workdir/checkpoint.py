@@ -26,7 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from orbax import checkpoint as ocp
 
-from ccpo_jax.devices.distributed import all_gather_objects, first_nonempty, is_main_process
+from ccpo_jax.devices.distributed import (
+    all_gather_objects,
+    first_nonempty,
+    is_main_process,
+    sync_errors,
+)
 from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.status import status
 from ccpo_jax.workdir.atomic_write import write_atomically
@@ -50,7 +55,7 @@ class Checkpoints:
       read_only: change nothing in the folder: another process may be saving into it.
 
     Raises:
-      InputError: ``workdir``: the folder cannot be created or written.
+      InputError: ``workdir``: the folder cannot be created, read or written.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class Checkpoints:
         best_metric: str | None = None,
         read_only: bool = False,
     ):
+        with sync_errors():
+            _check_folder(pathlib.Path(folder))
         self.folder = pathlib.Path(folder).resolve()
         self._best_metric = best_metric
         self._read_only = read_only
@@ -295,6 +302,25 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_folder(folder: pathlib.Path) -> None:
+    """Checks that what is in the folder's place can be read: an unreadable one is not empty.
+
+    Raises:
+      InputError: it is not a folder, cannot be read, or is a link to nowhere.
+    """
+    if not os.path.lexists(folder):
+        return
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        link = f", a link to {os.readlink(folder)}" if folder.is_symlink() else ""
+        raise InputError(
+            "workdir",
+            f"cannot read {folder}{link} ({error.strerror}); make it readable, restore it, or type "
+            "another --workdir to start over",
+        ) from error
 
 
 def open_checkpoints(

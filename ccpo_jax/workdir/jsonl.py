@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class StepLines:
@@ -26,9 +26,7 @@ class StepLines:
         """Rewrites the file without lines after `last_step`."""
         kept = []
         if last_step:
-            for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if _is_complete(line) and json.loads(line)["step"] <= last_step:
-                    kept.append(line)
+            kept = [line.text for line in _complete_lines(self._path) if line.step <= last_step]
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(kept), encoding="utf-8")
         temporary.replace(self._path)
@@ -54,11 +52,34 @@ class StepLines:
         self.close()
 
 
-def _is_complete(line: str) -> bool:
-    """Whether a line was written to its end: a JSON object with a step."""
-    if not line.endswith("\n"):
-        return False
-    try:
-        return isinstance(json.loads(line)["step"], int)
-    except (json.JSONDecodeError, LookupError, TypeError):
-        return False
+class Line(NamedTuple):
+    """A line of a file, with its end, and the step that it is about."""
+
+    step: int
+    text: str
+
+
+def later_lines(path: pathlib.Path, last_step: int) -> list[Line]:
+    """The lines that `StepLines` removes where a run goes on after `last_step`, without torn ones.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    if not path.exists():
+        return []
+    return [line for line in _complete_lines(path) if line.step > last_step or not last_step]
+
+
+def _complete_lines(path: pathlib.Path) -> list[Line]:
+    """The lines that were written to their end: JSON objects with a step."""
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        if not text.endswith("\n"):
+            continue
+        try:
+            step = json.loads(text)["step"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+        if isinstance(step, int):
+            lines.append(Line(step, text))
+    return lines

@@ -12,18 +12,76 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from ccpo_jax.devices.distributed import is_main_process, sync_errors
+from ccpo_jax.devices.distributed import first_nonempty, is_main_process, sync_errors
 from ccpo_jax.errors import InputError
 from ccpo_jax.workdir.disk_errors import as_disk_error
 
 _LOCK = "lock"
 
 
-def default_workdir(config_file: str) -> str:
-    """A new folder's name: ``configs/voting.py:tiny`` -> ``runs/voting-tiny-<time>``."""
+@contextlib.contextmanager
+def new_workdir(config_file: str) -> Iterator[str]:
+    """A new folder for one run: ``configs/voting.py:tiny`` -> ``runs/voting-tiny-<time>``.
+
+    No other run gets it, also where several start in one second. It is removed again where nothing
+    was written into it.
+
+    Args:
+      config_file: a preset or a file, which names the folder.
+
+    Raises:
+      InputError: ``workdir``: it cannot be made.
+    """
+    made = ""
+    with sync_errors():
+        if is_main_process():
+            made = str(_make_folder(_name_of(config_file)))
+    # Processes may see different clocks: the first one's folder serves all.
+    folder = first_nonempty(made)
+    try:
+        yield folder
+    finally:
+        if made:
+            _remove_unused(pathlib.Path(made))
+
+
+def _name_of(config_file: str) -> str:
     path, _, preset = config_file.partition(":")
     parts = [pathlib.Path(path).stem, preset, datetime.datetime.now().strftime("%Y%m%d-%H%M%S")]
-    return str(pathlib.Path("runs", "-".join(part for part in parts if part)))
+    return "-".join(part for part in parts if part)
+
+
+def _make_folder(name: str) -> pathlib.Path:
+    """A folder under runs/ that did not exist: NAME, else NAME-2, NAME-3, ..."""
+    runs = pathlib.Path("runs")
+    with as_disk_error(str(runs / name)):
+        runs.mkdir(exist_ok=True)
+        return make_free_folder(runs / name)
+
+
+def make_free_folder(wanted: pathlib.Path) -> pathlib.Path:
+    """Makes a folder that did not exist: `wanted`, else with -2, -3, ... behind its name.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _remove_unused(folder: pathlib.Path) -> None:
+    """Removes a folder in which nothing is but a lock that nobody holds any more."""
+    with contextlib.suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= {_LOCK}:
+            (folder / _LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def expand_workdir(workdir: str | os.PathLike) -> str:
@@ -79,9 +137,8 @@ def _lock(folder: pathlib.Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if created and [path.name for path in folder.iterdir()] == [_LOCK]:
-                (folder / _LOCK).unlink()
-                folder.rmdir()
+            if created:
+                _remove_unused(folder)
 
 
 def _acquire(file: TextIO, folder: pathlib.Path) -> None:

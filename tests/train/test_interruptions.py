@@ -115,6 +115,19 @@ def test_without_a_first_evaluation_training_begins_at_once(tmp_path, capsys):
     assert "before training" not in page
 
 
+def test_a_run_whose_checkpoints_are_lost_keeps_its_results_and_says_so(tmp_path, capsys):
+    written = "".join(json.dumps({"step": step}) + "\n" for step in range(4))
+    (tmp_path / "metrics.jsonl").write_text(written)
+    with Trainer(brief_run(3), workdir=tmp_path, devices=first_devices(1)):
+        assert (tmp_path / "metrics.jsonl").read_text() == ""
+    (kept,) = (tmp_path / "set-aside").iterdir()
+    assert (kept / "metrics.jsonl").read_text() == written
+    assert (
+        f"3 steps have results, but there is no checkpoint: training begins anew; they are kept in {kept}"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     "number, expected", [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
 )

@@ -1,7 +1,9 @@
 """Checkpoints: bitwise exact, asynchronous, the newest and the best kept, damage detected."""
 
+import errno
 import gc
 import logging
+import os
 import shutil
 
 import jax
@@ -290,6 +292,27 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with raises_for("workdir"):
         Checkpoints(tmp_path / "file" / "checkpoints")
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("kind", ["file", "link to nowhere", "unreadable"])
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(kind, read_only, tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoints"
+    if kind == "file":
+        folder.write_text("")
+    elif kind == "link to nowhere":
+        folder.symlink_to(tmp_path / "gone" / "checkpoints")
+    else:
+        folder.mkdir()
+        monkeypatch.setattr(os, "listdir", refuse)
+    with raises_for("workdir") as error:
+        Checkpoints(folder, read_only=read_only)
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "gone").exists()
+
+
+def refuse(path):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 BLOWS = {

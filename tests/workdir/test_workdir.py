@@ -1,5 +1,6 @@
 """The folder of a run: its lock, its default name, and disk errors."""
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -9,9 +10,10 @@ import pytest
 
 from ccpo_jax.workdir import (
     as_disk_error,
-    default_workdir,
     expand_workdir,
     lock_workdir,
+    new_workdir,
+    workdir,
     write_atomically,
 )
 from tests.support.errors import raises_for
@@ -55,9 +57,32 @@ def test_other_errors_pass_unchanged():
         raise ConnectionResetError(errno.ECONNRESET, "reset")
 
 
-def test_the_default_folder_is_named_after_the_preset():
-    assert default_workdir("configs/voting.py:tiny").startswith("runs/voting-tiny-2")
-    assert default_workdir("configs/voting.py").startswith("runs/voting-2")
+def test_a_new_folder_is_named_after_the_preset_and_stays_where_it_is_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with new_workdir("configs/voting.py:tiny") as folder, lock_workdir(folder):
+        assert folder.startswith("runs/voting-tiny-2")
+        pathlib.Path(folder, "config.json").write_text("{}")
+    assert os.listdir("runs") == [os.path.basename(folder)]
+
+    with new_workdir("voting") as folder, lock_workdir(folder):
+        assert folder.startswith("runs/voting-2") and os.path.isdir(folder)
+    assert not os.path.exists(folder)
+
+
+def test_runs_that_start_in_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(workdir, "_name_of", lambda config_file: "voting-20261201-040000")
+    with contextlib.ExitStack() as runs:
+        folders = [runs.enter_context(new_workdir("voting")) for _ in range(3)]
+    name = "runs/voting-20261201-040000"
+    assert folders == [name, f"{name}-2", f"{name}-3"]
+
+
+def test_a_place_where_no_folder_can_be_made_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("runs").write_text("")
+    with raises_for("workdir"), new_workdir("voting"):
+        pass
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path):
