@@ -2,7 +2,7 @@
 
 import sys
 
-from ccpo_jax.cli import main
+from ccpo_jax.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

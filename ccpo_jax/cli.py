@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from absl import logging
 
 from ccpo_jax import modes, report
 from ccpo_jax.arguments import program_name
@@ -31,6 +30,7 @@ from ccpo_jax.config import (
 from ccpo_jax.devices import distributed
 from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.errors import InputError, RewardError, escape_control
+from ccpo_jax.extras import MissingExtraError, train_extra
 from ccpo_jax.fields import expand_home
 from ccpo_jax.modes import replay
 from ccpo_jax.presets import PRESETS, load_preset
@@ -48,6 +48,9 @@ from ccpo_jax.workdir import (
     new_workdir,
     typed_inputs,
 )
+
+with train_extra():
+    from absl import logging
 
 _USAGE = """\
 usage: {program} --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.FIELD=VALUE ...]
@@ -166,13 +169,13 @@ def exit_status(action: Callable[[], Any]) -> int:
     """Calls `action`; the one place that turns exceptions into a line and an exit status.
 
     Returns:
-      0; 2 after a mistake in the input, 1 after an update that was not finite or a reward function
-      that failed, each with one line on stderr; 130 after Ctrl-C. Other errors are bugs and keep
-      their traceback.
+      0; 2 after a mistake in the input or where a package is missing, 1 after an update that was
+      not finite or a reward function that failed, each with one line on stderr; 130 after Ctrl-C.
+      Other errors are bugs and keep their traceback.
     """
     try:
         action()
-    except InputError as error:
+    except (InputError, MissingExtraError) as error:
         _print_error(error)
         return 2
     except (NonFiniteUpdateError, RewardError) as error:

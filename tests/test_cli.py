@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from ccpo_jax import cli
 from ccpo_jax import config as table
 from ccpo_jax.config import FIELDS, Config, from_flat, parse
+from ccpo_jax.fields import convert
 from ccpo_jax.presets import load_preset, voting
 from ccpo_jax.train import build
-from ccpo_jax.workdir.saved_config import load_config, save_config
+from ccpo_jax.workdir.saved_config import compare_config, load_config, save_config
 from tests.support.errors import raises_for
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -645,6 +646,37 @@ def test_a_run_of_an_earlier_version_is_read(tmp_path):
     path.write_text(json.dumps(saved | {"verifier": {"max_chars": 10}}))
     with raises_for("verifier.max_chars"):
         load_config(str(tmp_path), {})
+
+
+@pytest.mark.parametrize("preset", ["voting:tiny", "dyad"])
+def test_what_a_config_json_lacks_has_its_default(preset, tmp_path, capsys):
+    """As of a run that was started before the field existed."""
+    config = parse(load_preset(preset))
+    save_config(config, str(tmp_path), 0)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(without_defaults(json.loads(path.read_text()))))
+    compare_config(config, str(tmp_path))
+    assert capsys.readouterr().err == ""
+    assert load_config(str(tmp_path), {}) == config
+
+
+def without_defaults(tree, prefix=""):
+    """The values of a config.json that are not defaults."""
+    kept = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            kept[name] = without_defaults(value, f"{name}.")
+        elif convert(FIELDS[prefix + name], value) != FIELDS[prefix + name].default:
+            kept[name] = value
+    return {name: value for name, value in kept.items() if value != {}}
+
+
+def test_fields_that_no_version_had_are_named(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"steps": 2, "colour": 1, "data": {"shade": 2, "size": 9}}))
+    with raises_for("config") as error:
+        load_config(str(tmp_path), {})
+    assert "'colour', 'data.shade'" in str(error.value) and "steps" not in str(error.value)
 
 
 def test_typed_fields_change_a_runs_own_configuration_unless_it_depends_on_them(tmp_path):

@@ -13,6 +13,7 @@ from ccpo_jax.data.files import read_file
 from ccpo_jax.data.hub_datasets import Source, choose_split, explain_parts, unknown_split
 from ccpo_jax.data.located_row import LocatedRow
 from ccpo_jax.errors import InputError
+from ccpo_jax.extras import train_extra
 
 # What `save_to_disk` writes beside the rows of a dataset, and of one with splits.
 _SAVED_DATASET = "state.json"
@@ -81,7 +82,8 @@ def _read_saved(
 ) -> Iterator[LocatedRow]:
     """The rows of a folder that `save_to_disk` wrote."""
     # Imported late: it is slow, and files do not need it.
-    import datasets
+    with train_extra():
+        import datasets
 
     if source.config is not None:
         raise InputError(
@@ -98,7 +100,8 @@ def _read_saved(
 
 def _files_of(folder: pathlib.Path, config: str | None) -> dict[str, list[pathlib.Path]]:
     """Split -> its files, in the layout that the Hub knows: by name, or as the README says."""
-    import datasets
+    with train_extra():
+        import datasets
 
     # It warns of a folder without a README.
     logger = logging.getLogger("huggingface_hub.repocard")

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from ccpo_jax.data.arrow_rows import read_table
 from ccpo_jax.data.located_row import LocatedRow
 from ccpo_jax.errors import InputError, first_line
+from ccpo_jax.extras import train_extra
 from ccpo_jax.hf import hub
 
 # Most names of configurations or splits in an error.
@@ -56,8 +57,9 @@ def read_hub_dataset(
       InputError: no network, or the Hub has no such dataset, configuration or split.
     """
     # Imported late: they are slow, and local files do not need them.
-    import datasets
-    from huggingface_hub import constants
+    with train_extra():
+        import datasets
+        from huggingface_hub import constants
 
     local_file = f"a local file: --config.{field}={label}=path/to/file.parquet"
     # In offline mode the library reads its cache without a network.

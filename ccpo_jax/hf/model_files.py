@@ -10,6 +10,8 @@ from typing import Any
 _ANY_TOKENIZER = "PreTrainedTokenizerFast"
 # Its name in transformers 5, which transformers 4 does not know.
 _NEW_NAME = "TokenizersBackend"
+# In place of an id where a model has no such token.
+_NO_ID = -1
 # Further entries that transformers 5 adds about its own loading.
 _NEW_ENTRIES = ("backend", "is_local", "local_files_only")
 
@@ -55,6 +57,8 @@ def generation_ends(files: ModelFiles, control_ids: frozenset[int]) -> list[int]
     some models carry there the id that another vocabulary has for its end token. So an id of
     config.json that is an ordinary word does not count beside those of generation_config.json.
 
+    -1 stands for none, by an old custom.
+
     Raises:
       ValueError: one is neither an id nor a list of ids.
     """
@@ -70,11 +74,16 @@ def _end_ids(entries: Mapping[str, Any], name: str) -> list[int]:
     if ends is None:
         return []
     ends = ends if isinstance(ends, list) else [ends]
-    if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
+    if not all(map(_is_id, ends)):
         raise ValueError(
             f"eos_token_id in {name} must be a token id or a list of them, received {ends!r:.60}"
         )
-    return ends
+    return [end for end in ends if end != _NO_ID]
+
+
+def _is_id(value: Any) -> bool:
+    """Whether a value can be the id of a token; devices hold ids in 32 bits."""
+    return type(value) is int and _NO_ID <= value < 2**31
 
 
 def write_generation_config(

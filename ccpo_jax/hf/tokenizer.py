@@ -16,6 +16,7 @@ from typing import Any
 
 from ccpo_jax.conversation import Frame
 from ccpo_jax.errors import InputError, first_line
+from ccpo_jax.extras import train_extra
 from ccpo_jax.fields import expand_home
 from ccpo_jax.hf import chat_template, hub, model_files
 from ccpo_jax.hf.model_files import ModelFiles
@@ -337,7 +338,8 @@ def load_tokenizer(
     """
     # Without this, transformers advises in every run to install torch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    from transformers import PreTrainedTokenizerFast
+    with train_extra():
+        from transformers import PreTrainedTokenizerFast
 
     folder = hub.fetch(path_or_hub_name, revision=revision, weights=False)
     try:

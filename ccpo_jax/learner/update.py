@@ -8,15 +8,18 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from ccpo_jax.devices.sharding import fetch, num_shards, put
 from ccpo_jax.devices.xla_options import compiler_options
+from ccpo_jax.extras import train_extra
 from ccpo_jax.integers import next_power_of_two
 from ccpo_jax.learner.logprobs import packed_logprobs, response_logprobs
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
 from ccpo_jax.rl.losses import LOSSES, batch_totals
 from ccpo_jax.rl.types import Array, BatchTotals, Policy
+
+with train_extra():
+    import optax
 
 # Losses in which a sequence of advantage 0 has no gradient, so that it can be left out. Those that
 # subtract the batch's mean are not among them.

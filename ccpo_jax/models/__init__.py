@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from ccpo_jax.errors import InputError
+from ccpo_jax.extras import train_extra
 from ccpo_jax.fields import expand_home
-from ccpo_jax.hf import hub
-from ccpo_jax.models import hf
 from ccpo_jax.models.decoder import (
     ATTENTION,
     REMAT,
@@ -24,8 +23,12 @@ from ccpo_jax.models.decoder import (
     make_policy,
     parameter_shapes,
 )
-from ccpo_jax.models.hf import Family
 from ccpo_jax.status import status
+
+with train_extra():
+    from ccpo_jax.hf import hub
+    from ccpo_jax.models import hf
+    from ccpo_jax.models.hf import Family
 
 __all__ = [
     "ATTENTION",

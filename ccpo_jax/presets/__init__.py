@@ -6,12 +6,15 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from ccpo_jax.config import FIELDS, flatten, from_flat, get
 from ccpo_jax.errors import InputError
+from ccpo_jax.extras import train_extra
 from ccpo_jax.fields import check_value, expand_home
-from ccpo_jax.presets import chain, debate, dyad, solo, voting
+
+with train_extra():
+    from ml_collections import ConfigDict
+
+    from ccpo_jax.presets import chain, debate, dyad, solo, voting
 
 PRESETS = {
     "solo": solo.get_config,

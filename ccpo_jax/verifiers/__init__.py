@@ -6,11 +6,14 @@ limit for each answer. A worker imports this package, so it must load neither ja
 `Grader`, which needs both, is imported by its full name, `ccpo_jax.verifiers.grader`.
 """
 
-from ccpo_jax.verifiers.job import verify
-from ccpo_jax.verifiers.pool import VerifierPool
-from ccpo_jax.verifiers.registry import VERIFIERS, check_gold, get_verifier
-from ccpo_jax.verifiers.reward import needs_gold
-from ccpo_jax.verifiers.types import FAILURES, Context, Graded, Item, Verifier
+from ccpo_jax.extras import train_extra
+
+with train_extra():
+    from ccpo_jax.verifiers.job import verify
+    from ccpo_jax.verifiers.pool import VerifierPool
+    from ccpo_jax.verifiers.registry import VERIFIERS, check_gold, get_verifier
+    from ccpo_jax.verifiers.reward import needs_gold
+    from ccpo_jax.verifiers.types import FAILURES, Context, Graded, Item, Verifier
 
 __all__ = [
     "FAILURES",

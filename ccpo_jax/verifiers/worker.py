@@ -143,7 +143,8 @@ def worker_main() -> None:
     try:
         own_memory = _load_user_code(module, plugins, setup_argument)
     except InputError as error:
-        connection.send(Message("failed", -1, str(error)))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(Message("failed", -1, str(error)))
         return
     if sys.platform == "linux":
         # Other kernels accept the limit and do not enforce it.
@@ -245,8 +246,8 @@ def _serve_in_a_fork(
     if runner == 0:
         try:
             _serve(connection, function, progress)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            # The parent is gone.
+        except (EOFError, OSError):
+            # The parent is gone, perhaps in the middle of a message. Errors of steps are reported.
             os._exit(0)
         except BaseException:
             traceback.print_exc(file=_errors[0] if _errors else None)

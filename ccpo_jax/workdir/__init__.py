@@ -1,28 +1,31 @@
 """The folder of a run: lock, configuration, checkpoints, metrics and rollouts."""
 
-from ccpo_jax.workdir.accuracy_table import accuracy_rows, accuracy_table
-from ccpo_jax.workdir.atomic_write import write_atomically
-from ccpo_jax.workdir.checkpoint import Checkpoints, open_checkpoints
-from ccpo_jax.workdir.disk_errors import as_disk_error
-from ccpo_jax.workdir.inputs import (
-    check_same_inputs,
-    compare_inputs,
-    copy_inputs,
-    inputs_of,
-    kept_inputs,
-    typed_inputs,
-)
-from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter
-from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch
-from ccpo_jax.workdir.saved_config import (
-    check_same_config,
-    compare_config,
-    load_config,
-    save_config,
-    saved_config,
-)
-from ccpo_jax.workdir.set_aside import set_aside
-from ccpo_jax.workdir.workdir import expand_workdir, lock_workdir, new_workdir
+from ccpo_jax.extras import train_extra
+
+with train_extra():
+    from ccpo_jax.workdir.accuracy_table import accuracy_rows, accuracy_table
+    from ccpo_jax.workdir.atomic_write import write_atomically
+    from ccpo_jax.workdir.checkpoint import Checkpoints, open_checkpoints
+    from ccpo_jax.workdir.disk_errors import as_disk_error
+    from ccpo_jax.workdir.inputs import (
+        check_same_inputs,
+        compare_inputs,
+        copy_inputs,
+        inputs_of,
+        kept_inputs,
+        typed_inputs,
+    )
+    from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter
+    from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch
+    from ccpo_jax.workdir.saved_config import (
+        check_same_config,
+        compare_config,
+        load_config,
+        save_config,
+        saved_config,
+    )
+    from ccpo_jax.workdir.set_aside import set_aside
+    from ccpo_jax.workdir.workdir import expand_workdir, lock_workdir, new_workdir
 
 __all__ = [
     "Checkpoints",

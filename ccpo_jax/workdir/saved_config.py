@@ -154,16 +154,14 @@ def _config_path(workdir: str) -> pathlib.Path:
 def _read_config(path: pathlib.Path) -> Config:
     """The configuration in a config.json, also of an earlier version.
 
+    What is absent has its default: the field did not exist yet, or had no effect.
+
     Raises:
       InputError: it is damaged, or has a field that this version does not read.
     """
     saved = upgrade(flatten(_read_object(path)))
+    _refuse_unknown(saved, path)
     for name in saved:
-        if name not in FIELDS:
-            raise InputError(
-                "config",
-                f"{path} has a field {name!r:.80} that this version does not know; restore it",
-            )
         if saved[name] is None and not FIELDS[name].optional:
             raise InputError("config", f"{path} has {name}=null, which is invalid; restore it")
     try:
@@ -172,6 +170,19 @@ def _read_config(path: pathlib.Path) -> Config:
         raise InputError(
             "config", f"{path} has an invalid {error.field}={saved[error.field]!r:.60}; restore it"
         ) from error
+
+
+def _refuse_unknown(saved: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Raises InputError where a config.json has fields that no version up to this one had."""
+    unknown = [name for name in saved if name not in FIELDS]
+    if unknown:
+        shown = ", ".join(f"{name!r:.80}" for name in unknown[:4])
+        more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
+        raise InputError(
+            "config",
+            f"{path} has fields that this version does not know: {shown}{more}; use the version "
+            "that wrote it, or remove them there",
+        )
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any]:

@@ -336,7 +336,9 @@ def test_all_three_files_name_end_tokens(tmp_path, generation, config, ends):
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
-@pytest.mark.parametrize("ends", ["</s>", True, [256, "x"], {"a": 1}, 2.5])
+@pytest.mark.parametrize(
+    "ends", ["</s>", True, [256, "x"], [256, [258]], {"a": 1}, 2.5, -5, [256, -2], 2**40, 2**64]
+)
 def test_an_end_token_that_is_no_id_is_one_clear_line(tmp_path, file, ends):
     save_tokenizer(tmp_path, PLAIN, TURNS)
     change(tmp_path / file, {"eos_token_id": ends})

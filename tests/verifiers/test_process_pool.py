@@ -232,6 +232,17 @@ def test_workers_of_a_program_that_was_killed_end_without_a_word(program, step):
     assert err == "" and has_ended(worker)
 
 
+def test_half_a_message_of_a_program_that_was_killed_ends_a_worker_without_a_word(steps, capfd):
+    with_one = ProcessPool(steps, workers=1, time_limit=5)
+    with_one.run([["a"]])
+    (worker,) = with_one._workers
+    os.write(worker.connection.fileno(), b"\0\0\1\0half a message")
+    worker.connection.close()
+    assert worker.process.wait(20) == 0
+    assert capfd.readouterr().err == ""
+    with_one.close()
+
+
 def has_ended(pid: int) -> bool:
     """Whether a process of another parent ends, or has ended and waits to be collected."""
     for _ in range(100):
