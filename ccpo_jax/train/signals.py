@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -56,6 +57,7 @@ class GracefulStop:
         with contextlib.suppress(ValueError):
             for number in _SIGNALS:
                 self._previous[number] = signal.signal(number, self._request)
+        self._resources.enter_context(_silent_where_ignored())
         self._resources.enter_context(watch_signals())
         return self
 
@@ -75,6 +77,26 @@ class GracefulStop:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def _silent_where_ignored() -> Iterator[None]:
+    """Within it, an exit that a signal asks for leaves no traceback where Python ignores it.
+
+    It does so in destructors and in callbacks of the garbage collection. The stop is requested all
+    the same: the run ends where it looks next.
+    """
+    previous = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(unraisable.exc_value, SystemExit | KeyboardInterrupt):
+            previous(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous
 
 
 @contextlib.contextmanager

@@ -141,6 +141,33 @@ def test_a_run_with_nothing_to_save_ends_where_it_is(number, expected):
         stopped()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_within_a_destructor_is_heeded_without_a_traceback(number, capsys):
+    """Python ignores what is raised there, as in callbacks of the garbage collection."""
+
+    class Interrupted:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+
+    class Broken:
+        def __del__(self):
+            raise ValueError("a mistake of somebody else")
+
+    before = sys.unraisablehook
+    sys.unraisablehook = sys.__unraisablehook__
+    try:
+        with GracefulStop() as stop:
+            Interrupted()
+            assert stop.signal_name == number.name
+            assert "Traceback" not in capsys.readouterr().err
+            Broken()
+            assert "a mistake of somebody else" in capsys.readouterr().err
+        assert sys.unraisablehook is sys.__unraisablehook__
+    finally:
+        sys.unraisablehook = before
+
+
 @pytest.mark.parametrize("has_work, signals, status", [(True, 2, 143), (False, 1, 143)])
 def test_compiled_code_that_does_not_return_cannot_hold_a_process(has_work, signals, status):
     """A second signal ends it at once, and where there is nothing to save the first one soon."""
