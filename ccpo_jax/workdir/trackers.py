@@ -73,14 +73,7 @@ class Trackers:
         self._open: dict[str, Tracker] = {}
         for name in names:
             start = Start(folder, project, folder.name, _run_id(folder, name), config or {})
-            try:
-                package = importlib.import_module(name)
-            except ImportError as error:
-                raise InputError(
-                    f"log.{name}",
-                    f"the {name} package is missing; type pip install {name}, or leave "
-                    f"log.{name} out",
-                ) from error
+            package = _load(name)
             try:
                 self._open[name] = TRACKERS[name](package, start)
             except Exception as error:
@@ -113,6 +106,20 @@ class Trackers:
                 "metrics.jsonl has them all",
                 file=sys.stderr,
             )
+
+
+def _load(name: str) -> Any:
+    """The package of a tracker."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        # One that does not fit its own dependencies raises anything.
+        problem = f"the {name} package cannot be loaded ({escape_control(first_line(error))})"
+        action = "mend that"
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            problem = f"the {name} package is missing"
+            action = f"type pip install {name}"
+        raise InputError(f"log.{name}", f"{problem}; {action}, or leave log.{name} out") from error
 
 
 def _run_id(folder: pathlib.Path, name: str) -> str:

@@ -153,3 +153,17 @@ def test_a_missing_package_is_one_line(name, tmp_path, monkeypatch):
     with raises_for(f"log.{name}") as error:
         writer(tmp_path / "a", name)
     assert f"pip install {name}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_package_that_cannot_be_loaded_says_why(name, tmp_path, monkeypatch):
+    """Such as one whose own dependencies do not fit; installing it once more would not help."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text("raise AttributeError('numpy has no attribute\\n float_')")
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(folder)
+    with raises_for(f"log.{name}") as error:
+        writer(tmp_path / "a", name)
+    assert "numpy has no attribute" in str(error.value) and "\n" not in str(error.value)
+    assert "pip install" not in str(error.value)
