@@ -1,6 +1,7 @@
 """The training loop: steps, evaluations, checkpoints and files of a run."""
 
 import contextlib
+import inspect
 import json
 import pathlib
 import sys
@@ -161,6 +162,8 @@ class Trainer:
         on_step: OnStep | None = None,
         devices: Sequence[Any] | None = None,
     ):
+        _check_on_step(on_step)
+        _check_devices(devices)
         self._workdir = None if workdir is None else expand_workdir(workdir)
         self._on_step = on_step
         self._checkpoints: Checkpoints | None = None
@@ -290,7 +293,8 @@ class Trainer:
             return export_networks(self.run, self.state.params, folder, dtype=dtype)
 
     def save(self, metrics: Mapping[str, float] | None = None) -> None:
-        """Writes a checkpoint of the current step; nothing where there is one.
+        """Writes a checkpoint of the current step, and waits until it is there; nothing where there
+        is one.
 
         Args:
           metrics: recorded with it; ``eval/team_accuracy`` decides which checkpoint is the best.
@@ -300,9 +304,9 @@ class Trainer:
         """
         if self._checkpoints is None:
             raise InputError("workdir", "this trainer has none; use Trainer(..., workdir=FOLDER)")
-        with self._disk_errors(), status(f"saving step {self.step_count}"):
-            if self._checkpoints.latest_step() != self.step_count:
-                self._checkpoints.save(self.step_count, self.state, metrics=metrics)
+        with self._disk_errors():
+            self._begin_saving(self._checkpoints, metrics)
+            self._checkpoints.wait()
 
     def train(self, stop: GracefulStop | None = None) -> dict[str, float]:
         """All remaining steps, with evaluations, checkpoints and closing tables; see `train` of
@@ -327,6 +331,9 @@ class Trainer:
                 pass
             finally:
                 self._stop = None
+                if self._checkpoints is not None:
+                    # A program that ends here leaves no time for it.
+                    self._checkpoints.wait()
             if self.step_count and self._checkpoints is not None:
                 self.save(self._metrics)
         return self._end_early(first_nonempty(stop.signal_name), self._metrics)
@@ -466,6 +473,12 @@ class Trainer:
 
     # --- steps ---
 
+    def _begin_saving(self, checkpoints: Checkpoints, metrics: Mapping[str, float] | None) -> None:
+        """Begins to write a checkpoint of the current step; the next steps need not wait for it."""
+        with status(f"saving step {self.step_count}"):
+            if checkpoints.latest_step() != self.step_count:
+                checkpoints.save(self.step_count, self.state, metrics=metrics)
+
     def _recorded_step(self, stop: GracefulStop) -> None:
         """A step with what is due after it: checkpoint, evaluation, metrics; all of it after the
         last step.
@@ -477,7 +490,7 @@ class Trainer:
             checkpoints = None
         if checkpoints is not None:
             # An evaluation may take longer than a scheduler waits.
-            self.save(metrics)
+            self._begin_saving(checkpoints, metrics)
         if self._is_due(self.run.loop.eval_every):
             try:
                 metrics |= self._evaluate(heldout_set(self.run))
@@ -486,6 +499,7 @@ class Trainer:
                 self._reward_error = error
         if self._on_step is not None:
             self._on_step(metrics, self._batch)
+            _check_added(metrics)
         self._writer.write(self.step_count, metrics)
         if checkpoints is not None:
             checkpoints.set_metrics(self.step_count, metrics)
@@ -607,6 +621,53 @@ def _close_quietly(resources: contextlib.ExitStack) -> None:
     """Frees what a trainer held that nobody closed; there is nobody left to tell of a mistake."""
     with contextlib.suppress(Exception):
         resources.close()
+
+
+def _check_on_step(on_step: Any) -> None:
+    """Refuses what could not be called after the first step, before there is one to lose."""
+    if on_step is None:
+        return
+    if not callable(on_step):
+        raise InputError(
+            "on_step", f"received {type(on_step).__name__}; give a function of (metrics, batch)"
+        )
+    try:
+        signature = inspect.signature(on_step)
+    except ValueError:
+        # A function written in C may not tell.
+        return
+    try:
+        signature.bind({}, None)
+    except TypeError as error:
+        raise InputError(
+            "on_step", f"takes {signature}; give a function of (metrics, batch)"
+        ) from error
+
+
+def _check_added(metrics: Mapping[Any, Any]) -> None:
+    """Refuses metrics of `on_step` that cannot be written."""
+    for name, value in metrics.items():
+        if not isinstance(name, str):
+            raise InputError("on_step", f"a metric is called {name!r:.80}; use a text as its name")
+        try:
+            float(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "on_step", f"the metric {name!r:.80} is {value!r:.80}; give a number"
+            ) from error
+
+
+def _check_devices(devices: Any) -> None:
+    if devices is None:
+        return
+    try:
+        given = list(devices)
+    except TypeError:
+        given = []
+    if not given or not all(isinstance(device, jax.Device) for device in given):
+        raise InputError(
+            "devices", f"received {devices!r:.80}; give a list of them, such as jax.devices()[:1]"
+        )
 
 
 def _refuse_arguments(arguments: Mapping[str, Any]) -> None:

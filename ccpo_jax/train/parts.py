@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import hashlib
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -210,6 +211,8 @@ def _start(
     if config is None or type(config) is dict:
         fields = _dotted(config or {})
         name = fields.pop("preset", None)
+        if not isinstance(name, str | None):
+            raise InputError("config", f"preset is {name!r:.80}; give a name such as 'voting:tiny'")
         return (_preset({**fields, **typed}) if name is None else load_preset(name)), fields
     if isinstance(config, Config) or hasattr(config, "items"):
         return config, {}
@@ -224,10 +227,11 @@ def _dotted(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Fields by their dotted names, also of nested dicts."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
-        if isinstance(value, dict):
-            flat |= _dotted(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
+        path = f"{prefix}{name}"
+        found = _dotted(value, f"{path}.") if isinstance(value, dict) else {path: value}
+        if twice := sorted(flat.keys() & found.keys()):
+            raise InputError("config", f"gives {twice[0]!r:.80} twice; leave one out")
+        flat |= found
     return flat
 
 
@@ -277,6 +281,7 @@ def _models(value: Any) -> tuple[Any, dict[str, Any]]:
     models: dict[str, Model] = {}
     for entry in entries:
         if isinstance(entry, Model):
+            _check_model(entry)
             known = next((name for name, model in models.items() if model is entry), None)
             name = known or f"{OBJECT}model {len(models)}"
             models[name] = entry
@@ -292,6 +297,25 @@ def _models(value: Any) -> tuple[Any, dict[str, Any]]:
     return tuple(names), {"models": models} if models else {}
 
 
+def _check_model(model: Model) -> None:
+    """Refuses a Model whose parts are not what they are for."""
+    needed = {
+        "policy": (Policy._fields, "ccpo_jax.models.make_policy"),
+        "tokenizer": (
+            [name for name in vars(TextCodec) if not name.startswith("_")],
+            "ccpo_jax.hf.load_tokenizer",
+        ),
+    }
+    for part, (names, maker) in needed.items():
+        value = getattr(model, part)
+        if missing := [name for name in names if not hasattr(value, name)]:
+            raise InputError(
+                "model",
+                f"{part} of the Model is a {type(value).__name__} without {missing[0]}; give one "
+                f"such as {maker} makes",
+            )
+
+
 def named_sets(
     value: Any, argument: str, reader: data.RowReader
 ) -> tuple[tuple[str, ...], dict[str, data.Dataset]]:
@@ -304,6 +328,12 @@ def named_sets(
       reader: how rows are read.
     """
     if isinstance(value, Mapping):
+        if any(isinstance(rows, str | int | float) for rows in value.values()):
+            raise InputError(
+                argument,
+                "received a dict whose values are no sets; give a list of rows, or a dict such as "
+                "{'sums': [{'question': '2 + 2 = ?', 'answer': '4'}]}",
+            )
         sets = {
             str(name): as_dataset(rows, argument, reader, name=str(name))
             for name, rows in value.items()
@@ -386,9 +416,12 @@ def as_questions(value: Any, reader: data.RowReader, *, like: data.Dataset) -> d
 
 
 def _rows(value: Any, argument: str) -> list[Any]:
+    for to_rows in ("to_dicts", "to_pylist"):
+        # A DataFrame of polars, a table of pyarrow.
+        if hasattr(value, to_rows) and hasattr(value, "columns"):
+            return getattr(value, to_rows)()
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
-        # A DataFrame.
-        return value.to_dict("records")
+        return _frame_rows(value, argument)
     if _is_sequence(value) or hasattr(value, "column_names"):
         return list(value)
     raise InputError(
@@ -396,6 +429,15 @@ def _rows(value: Any, argument: str) -> list[Any]:
         f"received {type(value).__name__}; give rows (a list of dicts), a Dataset, a DataFrame, or "
         "names as in the configuration",
     )
+
+
+def _frame_rows(frame: Any, argument: str) -> list[Any]:
+    """The rows of a DataFrame; what is missing in it, such as NaN, is None."""
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise InputError(argument, f"has two columns {twice!r:.80}; rename one")
+    # Only columns of objects can hold None.
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def _is_sequence(value: Any) -> bool:
@@ -431,13 +473,17 @@ def _rewards(value: Any) -> tuple[Any, dict[str, Any]]:
     terms = []
     functions: dict[str, Callable] = {}
     for entry, weight in value.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
+        if isinstance(weight, bool) or not isinstance(weight, numbers.Real):
             raise InputError(
                 "reward", f"the weight of {entry!r:.80} is {weight!r:.40}; give a number"
             )
         name = entry if isinstance(entry, str) else _function_name(entry)
         if name in functions:
-            raise InputError("reward", f"two functions are called {name!r:.80}; rename one")
+            raise InputError(
+                "reward",
+                f"two functions are called {name.removeprefix(OBJECT)!r:.80}, as every lambda is; "
+                "give each a name of its own with def",
+            )
         if callable(entry):
             functions[name] = entry
         terms.append(f"{float(weight)!r}*{name}")

@@ -88,9 +88,17 @@ def expand_workdir(workdir: str | os.PathLike) -> str:
     """A workdir with the home folder in place of ``~``.
 
     Raises:
-      InputError: there is no such home folder: a folder of that name would be made instead.
+      InputError: it is no path, or there is no such home folder: a folder of that name would be
+        made instead.
     """
-    folder = os.path.expanduser(workdir)
+    if not isinstance(workdir, str | os.PathLike):
+        raise InputError("workdir", f"received {type(workdir).__name__}; give the path of a folder")
+    folder = os.fspath(workdir)
+    if not folder.strip() or "\0" in folder:
+        raise InputError(
+            "workdir", f"{folder!r:.80} is no folder; type its path, such as runs/mine"
+        )
+    folder = os.path.expanduser(folder)
     if folder.startswith("~"):
         raise InputError(
             "workdir",

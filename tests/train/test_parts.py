@@ -2,8 +2,13 @@
 
 import collections
 import types
+from unittest import mock
 
 import datasets
+import jax
+import numpy as np
+import pandas
+import pyarrow
 import pytest
 
 from ccpo_jax import Topology, data
@@ -11,8 +16,8 @@ from ccpo_jax.config import Config, get, parse, to_json
 from ccpo_jax.presets import load_preset
 from ccpo_jax.rl.credit import shared
 from ccpo_jax.rl.topology import dyad, voting
-from ccpo_jax.rl.types import CreditEstimator
-from ccpo_jax.rollout.prompts import RolePrompt
+from ccpo_jax.rl.types import CreditEstimator, Policy
+from ccpo_jax.rollout.prompts import RolePrompt, TextCodec
 from ccpo_jax.train import Model, Trainer
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.export import export_networks
@@ -27,15 +32,22 @@ def half(answer, problem):
     return 0.5
 
 
-class Frame:
-    """What a DataFrame has."""
+class PolarsFrame:
+    """What a DataFrame of polars has."""
 
     columns = ("question", "answer")
 
-    def to_dict(self, orient):
-        assert orient == "records"
+    def to_dict(self):
+        return {column: [row[column] for row in ROWS] for column in self.columns}
+
+    def to_dicts(self):
         return ROWS
 
+
+TWO_COLUMNS_OF_ONE_NAME = pandas.DataFrame(
+    [["1 + 1 = ?", "2", "3"]], columns=["question", "answer", "answer"]
+)
+TWO_LAMBDAS = [lambda answer, problem: 0.0, lambda answer, problem: 1.0]
 
 # --- configurations -------------------------------------------------------------------------------
 
@@ -87,14 +99,35 @@ def test_problems_of_a_program_come_without_the_test_sets_of_the_preset():
 
 @pytest.mark.parametrize(
     "rows",
-    [ROWS, tuple(ROWS), datasets.Dataset.from_list(ROWS), Frame(), data.from_rows(ROWS, name="x")],
-    ids=["list", "tuple", "datasets", "frame", "Dataset"],
+    [
+        ROWS,
+        tuple(ROWS),
+        datasets.Dataset.from_list(ROWS),
+        pandas.DataFrame(ROWS),
+        PolarsFrame(),
+        pyarrow.Table.from_pylist(ROWS),
+        data.from_rows(ROWS, name="x"),
+    ],
+    ids=["list", "tuple", "datasets", "pandas", "polars", "pyarrow", "Dataset"],
 )
 def test_rows_come_in_every_form(rows):
     config, parts = resolve("voting:tiny", train=rows)
     (name,) = config.data.train
     assert name.startswith("object:") and "40 problems" in name
     assert [p.gold for p in parts.datasets[name].problems] == [row["answer"] for row in ROWS]
+
+
+def test_what_is_missing_in_a_frame_is_none():
+    frame = pandas.DataFrame(ROWS[:3])
+    frame["level"] = [None, 1.5, 2.0]
+    frame["seen"] = [pandas.NaT, pandas.NaT, pandas.Timestamp("2026-01-01")]
+    frame["tags"] = [["a"], [], None]
+    _, parts = resolve("voting:tiny", train=frame, reward=half)
+    (dataset,) = parts.datasets.values()
+    rows = [problem.row for problem in dataset.problems]
+    assert [row.get("level") for row in rows] == [None, 1.5, 2.0]
+    assert [row.get("seen") is None for row in rows] == [True, True, False]
+    assert [row.get("tags") for row in rows] == [["a"], [], None]
 
 
 def test_sets_have_names_and_other_rows_another_name():
@@ -110,8 +143,9 @@ def test_sets_have_names_and_other_rows_another_name():
 
 
 def test_models_that_are_one_object_share_a_name():
-    policy: dict = {}
-    one, two = Model(policy, {}, None), Model(policy, {}, None)  # type: ignore[arg-type]
+    policy = mock.create_autospec(Policy, instance=True)
+    tokenizer = mock.create_autospec(TextCodec, instance=True)
+    one, two = Model(policy, {}, tokenizer), Model(policy, {}, tokenizer)
     config, parts = resolve("voting:tiny", model=(one, two, one))
     assert config.model == ("object:model 0", "object:model 1", "object:model 0")
     assert parts.models == {"object:model 0": one, "object:model 1": two}
@@ -162,9 +196,15 @@ def test_what_was_an_object_is_recorded_and_missed(tmp_path):
     [
         ("config", 7, {}, "received int"),
         ("config", "nothing", {}, "is not a preset"),
+        ("config", {"preset": 7}, {}, "preset is 7"),
+        ("config", {"eval": {"greedy": True}, "eval.greedy": False}, {}, "'eval.greedy' twice"),
         ("stepz", {"stepz": 7}, {}, "did you mean --config.steps"),
         ("model", None, {"model": 7}, "received int"),
         ("train", None, {"train": 7}, "received int"),
+        ("model", None, {"model": Model(None, {}, None)}, "policy of the Model"),  # type: ignore
+        ("train", None, {"train": ROWS[0]}, "give a list of rows"),
+        ("train", None, {"train": {"sums": "sums.csv"}}, "values are no sets"),
+        ("train", None, {"train": TWO_COLUMNS_OF_ONE_NAME}, "two columns 'answer'"),
         ("train", None, {"train": []}, "has no row"),
         ("train", None, {"train": ["2 + 2 = ?", 4]}, "row 0 is a str"),
         ("train", None, {"train": [{"text": "no question"}]}, "question"),
@@ -172,6 +212,8 @@ def test_what_was_an_object_is_recorded_and_missed(tmp_path):
         ("evaluate", None, {"evaluate": [{"question": "2 + 2 = ?"}]}, "answer"),
         ("reward", None, {"reward": 7}, "received int"),
         ("reward", None, {"reward": {half: "much"}}, "weight"),
+        ("reward", None, {"reward": {half: 0.5, (lambda answer, problem: 1.0): "1"}}, "number"),
+        ("reward", None, {"reward": dict.fromkeys(TWO_LAMBDAS, 0.5)}, "with def"),
         ("reward", None, {"reward": {7: 0.5}}, "received int"),
         ("prompts", None, {"prompts": {}}, "or a dict such as"),
         ("prompts", None, {"prompts": {"voter": "Vote!"}}, "'voter'"),
@@ -210,6 +252,35 @@ def test_a_function_that_does_not_fit_is_refused_before_anything_loads(field, ar
     with raises_for(field) as error:
         Trainer("dyad:tiny", **arguments)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "field, arguments, says",
+    [
+        ("on_step", {"on_step": 7}, "received int"),
+        ("on_step", {"on_step": lambda metrics: None}, "(metrics, batch)"),
+        ("devices", {"devices": []}, "received []"),
+        ("devices", {"devices": "cpu"}, "received 'cpu'"),
+        ("devices", {"devices": 1}, "jax.devices()"),
+        ("workdir", {"workdir": 7}, "received int"),
+        ("workdir", {"workdir": ""}, "is no folder"),
+        ("workdir", {"workdir": "a\0b"}, "is no folder"),
+    ],
+)
+def test_what_no_field_names_is_checked_too(field, arguments, says):
+    with raises_for(field) as error:
+        Trainer("dyad:tiny", **arguments)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_devices_are_a_list_or_an_array():
+    for devices in (jax.devices()[:1], np.array(jax.devices()[:1])):
+        Trainer({"preset": "solo:tiny", "data.heldout": 0}, devices=devices).close()
+
+
+def test_a_weight_is_any_number():
+    config, _ = resolve("voting:tiny", reward={"math": np.float32(0.5), half: 1})
+    assert config.verifier.name == "0.5*math + 1.0*object:half"
 
 
 def test_a_run_has_its_parts():

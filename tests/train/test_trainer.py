@@ -21,6 +21,7 @@ from ccpo_jax.train.build import build
 from ccpo_jax.train.load import TINY
 from ccpo_jax.train.rollouts import collect_rollouts
 from ccpo_jax.train.step import publish
+from ccpo_jax.workdir import open_checkpoints
 from tests.support.errors import raises_for
 from tests.support.runs import brief_run, first_devices, lines_of
 
@@ -89,6 +90,23 @@ def test_what_on_step_adds_is_written(tmp_path):
         devices=first_devices(1),
     )
     assert [line.get("mine") for line in lines_of(tmp_path)] == [None, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "added, says",
+    [({"mine": "much"}, "'mine' is 'much'"), ({7: 1.0}, "called 7"), ({"mine": None}, "'mine'")],
+)
+def test_a_metric_that_is_no_number_is_one_line(added, says):
+    with (
+        Trainer(
+            brief_run(1, **{"data.heldout": 0}),
+            on_step=lambda metrics, batch: metrics.update(added),
+            devices=first_devices(1),
+        ) as trainer,
+        raises_for("on_step") as error,
+    ):
+        trainer.train()
+    assert says in str(error.value) and "\n" not in str(error.value)
 
 
 def test_evaluation_is_repeatable_and_trains_nothing():
@@ -204,6 +222,54 @@ def test_a_trainer_that_nobody_closes_leaves_no_processes():
     del trainer
     gc.collect()
     assert all(process.poll() is not None for process in processes)
+
+
+# A program that ends without a close: by an exception, by Ctrl-C, and after a save of its own.
+ENDINGS = """
+import os, signal
+from ccpo_jax.train import Trainer
+
+rows = [{"question": f"Compute {a}+3-2+1.", "answer": str(a + 2)} for a in range(20)]
+sizes = {"preset": "solo:tiny", "steps": 3, "batch_size": 2, "group_size": 4, "data.heldout": 0}
+sizes |= {"checkpoint_every": 1, "verifier.workers": 1}
+
+
+def on_step(metrics, batch):
+    if ENDING == "exception":
+        raise ArithmeticError("mine")
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+trainer = Trainer(sizes, train=rows, workdir="run", on_step=on_step)
+if ENDING == "save":
+    trainer.step()
+    trainer.save()
+else:
+    trainer.train()
+"""
+
+
+@pytest.mark.usefixtures("one_device")
+@pytest.mark.parametrize(
+    "ending, last",
+    [("exception", "ArithmeticError: mine"), ("Ctrl-C", "KeyboardInterrupt"), ("save", "")],
+)
+def test_a_program_that_ends_early_has_saved(ending, last, tmp_path):
+    (tmp_path / "program.py").write_text(f"ENDING = {ending!r}\n{ENDINGS}")
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    # Its own exception alone, at the very end.
+    assert done.stderr.count("Traceback") == bool(last), done.stderr
+    assert done.stderr.rstrip().endswith(last) and (done.returncode == 0) == (not last)
+    with open_checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.latest_step() == 1
 
 
 # Without a guard and without a close, as in a first script or a notebook.
