@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import numbers
 import pathlib
 import sys
 import time
@@ -189,7 +190,13 @@ class Trainer:
             self._finalizer = weakref.finalize(self, _close_quietly, self._resources)
 
     def step(self) -> dict[str, float]:
-        """One training step. Returns its metrics, which only `train` writes to metrics.jsonl."""
+        """One training step. Returns its metrics, which only `train` writes to metrics.jsonl.
+
+        Raises:
+          InputError: the trainer is closed, or memory ran out.
+          NonFiniteUpdateError, RewardError: as in `train` of this module.
+        """
+        self._check_open()
         with status(f"step {self.step_count + 1}"):
             result = train_step(self.run, self.state, self.step_count, self._pool)
         self.state = result.state
@@ -221,6 +228,7 @@ class Trainer:
         Raises:
           InputError: a row cannot be read, or a prompt is too long.
         """
+        self._check_open()
         if problems is None:
             return self._evaluate(heldout_set(self.run) | test_sets(self.run))
         sets = problems if isinstance(problems, Mapping) else {"": problems}
@@ -250,10 +258,16 @@ class Trainer:
           answer or a reward function judges it. Texts alone have no score.
 
         Raises:
-          InputError: a question cannot be read, or its prompt is too long.
+          InputError: a question cannot be read, its prompt is too long, or another argument is no
+            number in its range.
         """
-        if num_samples < 1:
-            raise InputError("num_samples", f"must be at least 1, received {num_samples}; use 1")
+        self._check_open()
+        _check_whole("num_samples", num_samples, lowest=1, highest=2**31 - 1, default=1)
+        _check_whole("seed", seed, lowest=-(2**63), highest=2**63 - 1, default=0)
+        if temperature is not None and not _is_temperature(temperature):
+            raise InputError(
+                "temperature", f"must be a number from 0, received {temperature!r:.80}; use 0 or 1"
+            )
         run = self.run
         with as_input_error():
             asked = as_questions(questions, self._reader, like=run.datasets.train)
@@ -287,10 +301,12 @@ class Trainer:
           The folders of the networks.
 
         Raises:
-          InputError: a network of one's own, a type that cannot be written, or a full disk.
+          InputError: no path, a network of one's own, a type that cannot be written, or a full
+            disk.
         """
         with as_input_error():
-            return export_networks(self.run, self.state.params, folder, dtype=dtype)
+            path = expand_workdir(folder, field="folder")
+            return export_networks(self.run, self.state.params, path, dtype=dtype)
 
     def save(self, metrics: Mapping[str, float] | None = None) -> None:
         """Writes a checkpoint of the current step, and waits until it is there; nothing where there
@@ -302,6 +318,7 @@ class Trainer:
         Raises:
           InputError: there is no workdir, or it cannot be written.
         """
+        self._check_open()
         if self._checkpoints is None:
             raise InputError("workdir", "this trainer has none; use Trainer(..., workdir=FOLDER)")
         with self._disk_errors():
@@ -315,6 +332,7 @@ class Trainer:
         Args:
           stop: of a caller that handles signals already.
         """
+        self._check_open()
         if stop is None:
             with GracefulStop() as own_stop:
                 return self.train(own_stop)
@@ -362,6 +380,10 @@ class Trainer:
     def __exit__(self, *raised: Any) -> None:
         self._finalizer.detach()
         self._resources.__exit__(*raised)
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise InputError("trainer", "is closed; make a new one, which resumes from its workdir")
 
     @property
     def _reader(self) -> data.RowReader:
@@ -655,6 +677,21 @@ def _check_added(metrics: Mapping[Any, Any]) -> None:
             raise InputError(
                 "on_step", f"the metric {name!r:.80} is {value!r:.80}; give a number"
             ) from error
+
+
+def _check_whole(name: str, value: Any, *, lowest: int, highest: int, default: int) -> None:
+    """Refuses what is no whole number in a range."""
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or not lowest <= value <= highest:
+        bounds = f"at least {lowest}" if lowest > 0 else "of 64 bits"
+        raise InputError(
+            name, f"must be a whole number, {bounds}, received {value!r:.80}; use {default}"
+        )
+
+
+def _is_temperature(value: Any) -> bool:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and 0 <= value < float("inf")
 
 
 def _check_devices(devices: Any) -> None:

@@ -84,24 +84,26 @@ def _remove_unused(folder: pathlib.Path) -> None:
             folder.rmdir()
 
 
-def expand_workdir(workdir: str | os.PathLike) -> str:
+def expand_workdir(workdir: str | os.PathLike, field: str = "workdir") -> str:
     """A workdir with the home folder in place of ``~``.
+
+    Args:
+      workdir: its path as typed.
+      field: for errors.
 
     Raises:
       InputError: it is no path, or there is no such home folder: a folder of that name would be
         made instead.
     """
     if not isinstance(workdir, str | os.PathLike):
-        raise InputError("workdir", f"received {type(workdir).__name__}; give the path of a folder")
+        raise InputError(field, f"received {type(workdir).__name__}; give the path of a folder")
     folder = os.fspath(workdir)
     if not folder.strip() or "\0" in folder:
-        raise InputError(
-            "workdir", f"{folder!r:.80} is no folder; type its path, such as runs/mine"
-        )
+        raise InputError(field, f"{folder!r:.80} is no folder; type its path, such as runs/mine")
     folder = os.path.expanduser(folder)
     if folder.startswith("~"):
         raise InputError(
-            "workdir",
+            field,
             f"no home folder is known for {folder!r:.80}; type the whole path, or ./{folder:.80}",
         )
     return folder

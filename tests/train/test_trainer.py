@@ -215,6 +215,30 @@ def test_a_trainer_answers_evaluates_and_exports(tmp_path):
         trainer.export(tmp_path, dtype="int8")
 
 
+def test_a_mistake_in_a_method_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = Trainer({"preset": "solo:tiny", "data.heldout": 0}, devices=first_devices(1))
+    calls = {
+        "num_samples": [{"num_samples": value} for value in (0, "2", 1.5, True)],
+        "seed": [{"seed": value} for value in ("x", 1.5, 2**80)],
+        "temperature": [{"temperature": value} for value in ("hot", -1, float("nan"))],
+    }
+    for field, mistakes in calls.items():
+        for mistake in mistakes:
+            with raises_for(field):
+                trainer.sample("Compute 2+3.", **mistake)
+    for folder in (7, "", "a\0b", "~nobody-here/x"):
+        with raises_for("folder"):
+            trainer.export(folder)
+    assert not list(tmp_path.iterdir())
+
+    trainer.close()
+    trainer.close()
+    for method in (trainer.step, trainer.train, trainer.save, trainer.evaluate):
+        with raises_for("trainer"):
+            method()
+
+
 def test_a_trainer_that_nobody_closes_leaves_no_processes():
     trainer = Trainer(brief_run(1, **{"data.heldout": 0}), devices=first_devices(1))
     processes = [worker.process for worker in trainer._pool._pool._workers]
