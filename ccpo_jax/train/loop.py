@@ -682,7 +682,7 @@ def _check_added(metrics: Mapping[Any, Any]) -> None:
 def _check_whole(name: str, value: Any, *, lowest: int, highest: int, default: int) -> None:
     """Refuses what is no whole number in a range."""
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or not lowest <= value <= highest:
+    if not is_whole or not lowest <= int(value) <= highest:
         bounds = f"at least {lowest}" if lowest > 0 else "of 64 bits"
         raise InputError(
             name, f"must be a whole number, {bounds}, received {value!r:.80}; use {default}"
@@ -691,7 +691,7 @@ def _check_whole(name: str, value: Any, *, lowest: int, highest: int, default: i
 
 def _is_temperature(value: Any) -> bool:
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_number and 0 <= value < float("inf")
+    return is_number and 0 <= float(value) < float("inf")
 
 
 def _check_devices(devices: Any) -> None:

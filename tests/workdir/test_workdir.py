@@ -96,7 +96,7 @@ def test_a_home_folder_is_expanded_or_asked_for(monkeypatch):
     monkeypatch.setenv("HOME", "/users/me")
     assert expand_workdir("~/runs/a") == "/users/me/runs/a"
     assert expand_workdir("~") == "/users/me"
-    for folder in ("runs/a", "./~/a", "/a~b", "a,b=c", ""):
+    for folder in ("runs/a", "./~/a", "/a~b", "a,b=c"):
         assert expand_workdir(folder) == folder
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", no_such_user)
@@ -104,6 +104,12 @@ def test_a_home_folder_is_expanded_or_asked_for(monkeypatch):
     for folder in ("~/runs/a", "~", "~nobody/a"):
         with raises_for("workdir"):
             expand_workdir(folder)
+
+
+def test_what_is_no_folder_is_refused():
+    for folder in (7, None, "", " ", "a\0b"):
+        with raises_for("workdir"):
+            expand_workdir(folder)  # type: ignore[arg-type]
 
 
 def no_such_user(*_):
