@@ -197,7 +197,7 @@ def _weight_and_name(piece: str, text: str, field: str) -> tuple[float, str]:
             raise InputError(
                 field,
                 f"the weight {factor.strip()!r:.80} in {piece!r:.200} is not a number; type "
-                f"0.5*{name:.200}",
+                f"{_meant_by(factor.strip(), name, piece):.200}",
             ) from error
         if not math.isfinite(weight):
             raise InputError(
@@ -205,6 +205,15 @@ def _weight_and_name(piece: str, text: str, field: str) -> tuple[float, str]:
             )
     _check_name(name, field)
     return weight, name
+
+
+def _meant_by(factor: str, name: str, piece: str) -> str:
+    """The term that was probably meant, where the weight is not a number."""
+    if re.fullmatch(r"[\d.]+", name):
+        return f"{name}*{factor}"
+    if " - " in factor:
+        return piece.replace(" - ", " + -")
+    return f"0.5*{name}"
 
 
 def _check_name(name: str, field: str) -> None:

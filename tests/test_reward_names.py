@@ -46,6 +46,16 @@ def test_names_and_sums_are_read(text, terms):
     assert terms_of(text) == terms
 
 
+@pytest.mark.parametrize(
+    "text, meant",
+    [("math*0.5", "type 0.5*math"), ("math - 0.1*exact", "type math + -0.1*exact")],
+)
+def test_a_weight_that_is_no_number_is_answered_with_what_was_meant(text, meant):
+    with raises_for("verifier.name") as error:
+        parse_reward(text)
+    assert str(error.value).endswith(meant)
+
+
 def test_paths_may_hold_the_signs_of_a_sum(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a+b").mkdir()
