@@ -32,6 +32,7 @@ from ccpo_jax.train.export import export_networks
 from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_oom
 from ccpo_jax.train.load import fit_prompts
 from ccpo_jax.train.parts import Parts, as_dataset, as_questions, resolve, row_reader
+from ccpo_jax.train.same_problems import compare_problems, keep_problems
 from ccpo_jax.train.signals import GracefulStop, StoppedError
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.verifiers import VerifierPool
@@ -429,6 +430,8 @@ class Trainer:
                     assert config is not None
                     self.run = build(config, parts=parts, devices=devices)
                 self.state = initial_state(self.run)
+            if workdir is not None and config is not None:
+                compare_problems(workdir, self.run.datasets, allow_changes=config.allow_changes)
         self.step_count = 0
         if workdir is None:
             return
@@ -445,6 +448,7 @@ class Trainer:
             if config is not None:
                 save_config(config, workdir, self.step_count)
                 copy_inputs(workdir, inputs, self.step_count)
+                keep_problems(workdir, self.run.datasets)
 
     def _open(self, resources: contextlib.ExitStack) -> None:
         """Opens files and worker processes. Of several processes the main one writes."""
