@@ -18,6 +18,11 @@ GOLD_COLUMNS = (
 # A solution that is longer is never an answer alone, in characters.
 _LONGEST_BARE = 100
 
+# A gold with as many words is prose. A command of LaTeX is no word.
+_WORDS_OF_A_SENTENCE = 4
+_WORD = re.compile(r"(?<![\\\w])[^\W\d_]{2,}")
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+
 # What stands in place of an answer where a set has none, after the signs around it are removed.
 # Answers such as "no solution", "does not exist" or "undefined" are not among them.
 _PLACEHOLDERS = frozenset(
@@ -205,3 +210,15 @@ def _placeholder(text: str) -> str:
 def is_placeholder(gold: Any) -> bool:
     """Whether a gold says that there is none."""
     return isinstance(gold, str) and bool(_placeholder(gold.strip()))
+
+
+def is_sentence(gold: str) -> bool:
+    """Whether a gold is read as words, which an answer can only repeat: prose, or text with tags.
+
+    Example:
+      >>> is_sentence("She has 5 apples left."), is_sentence("<b>5</b>"), is_sentence("5 apples")
+      (True, True, False)
+      >>> is_sentence(r"\\text{no real solution}"), is_sentence(r"0 < x < 5 \\text{ or } x > 7")
+      (False, False)
+    """
+    return len(_WORD.findall(gold)) >= _WORDS_OF_A_SENTENCE or bool(_TAG.search(gold))

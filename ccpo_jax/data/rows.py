@@ -3,12 +3,13 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from ccpo_jax.data.cells import UnusableRow, plain_row
+from ccpo_jax.data.cells import UnusableRow, plain_row, printable
 from ccpo_jax.data.columns import NEEDS_NO_GOLD, Record, Row, read_row
 from ccpo_jax.data.files import LocatedRow
+from ccpo_jax.data.free_golds import is_sentence
 from ccpo_jax.data.mapping import FIELD, NO_MAPPING, ColumnMapping, Columns, parse_columns
 from ccpo_jax.data.problems import Dataset, Problem, describe_dropped, drop_repeated_questions
 from ccpo_jax.data.whole_set import make_problems, reading_of
@@ -172,10 +173,25 @@ def problems_of(
         name,
         unique,
         dict(dropped),
-        (f"{FIELD} does not apply: {unmapped}",) if unmapped else (),
+        tuple(_notes(unique, unmapped, needs_gold=needs_gold)),
         readings=dict(readings),
         unmapped=unmapped,
     )
+
+
+def _notes(problems: Sequence[Problem], unmapped: str, *, needs_gold: bool) -> Iterator[str]:
+    """What the log says about a set besides its readings."""
+    if unmapped:
+        yield f"{FIELD} does not apply: {unmapped}"
+    if not needs_gold:
+        return
+    sentences = [p.gold for p in problems if p.verifier == "math" and is_sentence(p.gold)]
+    if 2 * len(sentences) > len(problems):
+        yield (
+            f"{len(sentences)} golds are sentences, as {printable(sentences[0])!r:.80}, and a "
+            "verifier finds an answer right only where it repeats one; type "
+            f"--config.{FIELD}=answer=COLUMN, or judge by a reward function of your own"
+        )
 
 
 def _no_problem(dropped: collections.Counter[str]) -> str:

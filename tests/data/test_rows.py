@@ -22,6 +22,20 @@ def test_problems_keep_every_column():
     assert pickle.loads(pickle.dumps(problem)).row == problem.row
 
 
+@pytest.mark.parametrize(
+    "golds, is_noted",
+    [
+        (["She has 5 apples left.", "It takes them 3 days.", "7"], True),
+        (["<b>2</b>", "<p>3</p>"], True),
+        (["5 apples", "\\text{no real solution}", "x < 1 \\text{ or } x > 2"], False),
+        (["She has 5 apples left.", "3 days", "7"], False),
+    ],
+)
+def test_golds_that_only_a_repetition_matches_are_noted(golds, is_noted):
+    rows = [{"question": f"q{k}", "answer": gold} for k, gold in enumerate(golds)]
+    assert ("golds are sentences" in from_rows(rows, name="set").summary()) == is_noted
+
+
 def test_a_row_that_is_nested_too_deeply_is_one_line():
     cell = {}
     for _ in range(3000):
