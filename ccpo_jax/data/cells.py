@@ -1,14 +1,25 @@
 """Cells of a row: which are empty, and their values as text."""
 
+import ast
 import datetime
 import decimal
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 _PLAIN_TYPES = frozenset((str, int, float, bool, list, dict, type(None)))
+
+# How Python prints a list or dict of texts, lists or dicts.
+_PRINTED = re.compile(r"""\s*(\[\s*['"{]|\{\s*['"])""")
+# numpy puts no commas between texts, and line breaks between dicts.
+_TEXTS_OF_NUMPY = re.compile(r"""\s*\[\s*(?:'[^']*'|"[^"]*")\s+['"]""")
+_BETWEEN_DICTS = re.compile(r"\}\s*\n\s*\{")
+# A backslash that Python does not print: LaTeX that somebody typed.
+_TYPED_BACKSLASH = re.compile(r"""(?<!\\)(?:\\\\)*\\[^\\'"nrtxuU]""")
+_LONGEST_LITERAL = 200_000
 
 
 class UnusableRow(Exception):
@@ -69,14 +80,28 @@ def structured(value: Any) -> Any:
     Example:
       >>> structured('{"answer": "7"}'), structured("[0, 1)"), structured("7")
       ({'answer': '7'}, '[0, 1)', '7')
+      >>> structured("['no', 'yes']"), structured("['no' 'yes']")
+      (['no', 'yes'], "['no' 'yes']")
     """
     value = plain(value)
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(value)
         except (ValueError, RecursionError):
-            return value
+            return _python_literal(value)
     return value
+
+
+def _python_literal(text: str) -> Any:
+    """The list or dict of texts that pandas wrote into a CSV file as Python prints it."""
+    is_printed = len(text) <= _LONGEST_LITERAL and _PRINTED.match(text)
+    # Python would join texts without commas to one.
+    if not is_printed or _TEXTS_OF_NUMPY.match(text) or _TYPED_BACKSLASH.search(text):
+        return text
+    try:
+        return ast.literal_eval(_BETWEEN_DICTS.sub("}, {", text.strip()))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
 
 
 def is_empty(value: Any) -> bool:

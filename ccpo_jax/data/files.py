@@ -30,6 +30,9 @@ _ARCHIVES = {
     b"\x28\xb5\x2f\xfd": "a Zstandard file",
 }
 
+# A file and a stream of Arrow's; `datasets` writes streams.
+_ARROW = (b"ARROW1", b"\xff\xff\xff\xff")
+
 # Stands in a checkout in place of a large file.
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -103,6 +106,10 @@ def _refuse_other_formats(beginning: bytes) -> None:
     for mark, kind in _ARCHIVES.items():
         if beginning.startswith(mark):
             raise ValueError(f"this is {kind}; unpack it, or compress with gzip")
+    if beginning.startswith(_ARROW):
+        raise ValueError(
+            "this is an Arrow file; type the folder that save_to_disk wrote it to, or write parquet"
+        )
     if beginning.startswith(_LFS_POINTER):
         raise ValueError(
             "this is a Git LFS pointer and not the file itself; fetch the file with `git lfs pull`"

@@ -108,6 +108,8 @@ BAD_FILES = [
         "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n",
         ["Git LFS pointer", "git lfs pull"],
     ),
+    ("data-00000-of-00001.arrow", b"\xff\xff\xff\xff\x10", ["Arrow", "save_to_disk"]),
+    ("x.arrow", b"ARROW1\x00\x00", ["Arrow", "parquet"]),
     ("x.json", "\n<!DOCTYPE html>\n<html></html>\n", ["HTML"]),
     ("x.parquet", b"PAR1 and no more", ["x.parquet: "]),
 ]

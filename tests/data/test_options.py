@@ -110,7 +110,7 @@ def test_a_struct_of_labels_in_another_order():
     "cells, column",
     [
         ({"options": "A. Venus B. Mars"}, "options"),
-        ({"choices": "['Venus', 'Mars']"}, "choices"),
+        ({"choices": "['Venus' 'Mars']"}, "choices"),
         ({"choices": [{"text": "Venus"}, {"text": "Mars"}]}, "choices"),
         ({"choices": ["Venus", None]}, "choices"),
         ({"choices": ["Venus", None, None, None]}, "choices"),
