@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ccpo_jax import __main__ as program
 from ccpo_jax import cli
 from ccpo_jax import config as table
 from ccpo_jax.config import FIELDS, Config, from_flat, parse
@@ -687,3 +688,32 @@ def test_typed_fields_change_a_runs_own_configuration_unless_it_depends_on_them(
     with raises_for("team.tie"):
         save_config(from_flat({"topology": "dyad"}), str(tmp_path), 0)
         load_config(str(tmp_path), {"team.tie": "first"})
+
+
+class Left(Exception):
+    """The process ended, without Python's shutdown."""
+
+
+@pytest.mark.parametrize("raised", [False, True])
+@pytest.mark.parametrize("status,leaves", [(0, False), (2, False), (130, True), (143, True)])
+def test_a_process_that_a_signal_ended_skips_the_shutdown(status, leaves, raised, monkeypatch):
+    """There compiled code that still runs in a thread would crash."""
+
+    def run():
+        if raised:
+            raise SystemExit(status)
+        return status
+
+    def leave(status):
+        raise Left(status)
+
+    monkeypatch.setattr(cli, "main", run)
+    monkeypatch.setattr(os, "_exit", leave)
+    if leaves:
+        with pytest.raises(Left, match=str(status)):
+            program.main()
+    elif raised:
+        with pytest.raises(SystemExit):
+            program.main()
+    else:
+        assert program.main() == status

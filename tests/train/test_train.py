@@ -161,7 +161,7 @@ def test_eval_sample_and_export(finished, capsys):
     assert shown.count("[agent 0, thinker]") == 8, "a thought is no answer and has no verdict"
     modes.export(config, str(workdir))
     exported = small_run(
-        name, steps=4, model=",".join(str(p) for p in sorted((workdir / "export").iterdir()))
+        name, steps=4, model=",".join(str(p) for p in sorted((workdir / "export").glob("agent_*")))
     )
     again = modes.evaluate_only(exported, None)
     assert again["eval/team_accuracy"] == metrics["eval/team_accuracy"]
