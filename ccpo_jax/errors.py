@@ -45,9 +45,12 @@ def as_input_error() -> Iterator[None]:
     except ValueError as error:
         raise _one_line(error) from error
     except OSError as error:
-        # A name that no file can have, a file that may not be read.
-        file = escape_control(f"{error.filename!s:.200}")
-        raise InputError(file, f"{error.strerror}; type another name") from error
+        # A name that no file can have, a file that may not be read, a full disk.
+        file = "a file" if error.filename is None else f"{error.filename!s:.200}"
+        reason = error.strerror or first_line(error)
+        raise InputError(
+            escape_control(file), f"{escape_control(reason)}; mend that, or type another name"
+        ) from error
 
 
 def _one_line(error: ValueError) -> InputError:

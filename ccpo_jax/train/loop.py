@@ -181,11 +181,10 @@ class Trainer:
             "topology": topology,
             "credit": credit,
         }
-        with contextlib.ExitStack() as resources:
+        with self._disk_errors(), contextlib.ExitStack() as resources:
             with as_input_error():
                 self._load(config, arguments, devices, resources)
-            with self._disk_errors():
-                self._open(resources)
+            self._open(resources)
             self._resources = resources.pop_all()
             # For those who do not close it: at the latest when the program ends.
             self._finalizer = weakref.finalize(self, _close_quietly, self._resources)
@@ -373,14 +372,17 @@ class Trainer:
     def close(self) -> None:
         """Ends worker processes, closes files and unlocks the workdir."""
         self._finalizer.detach()
-        self._resources.close()
+        with self._disk_errors():
+            self._resources.close()
 
     def __enter__(self) -> "Trainer":
         return self
 
     def __exit__(self, *raised: Any) -> None:
         self._finalizer.detach()
-        self._resources.__exit__(*raised)
+        # Closing writes what is left in buffers.
+        with self._disk_errors():
+            self._resources.__exit__(*raised)
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:

@@ -44,6 +44,15 @@ _RECORD = "record.json"
 State = TypeVar("State")
 
 
+def _is_no_failed_save(record: logging.LogRecord) -> bool:
+    """Whether a log record is not the traceback of a save: `wait` raises its error."""
+    return record.exc_info is None or "orbax" not in record.pathname
+
+
+# Orbax saves in threads of its own, and logs what happens there.
+logging.getLogger("absl").addFilter(_is_no_failed_save)
+
+
 class Checkpoints:
     """The checkpoints in one folder. A context manager: leaving it waits for pending saves.
 

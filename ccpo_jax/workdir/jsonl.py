@@ -20,7 +20,8 @@ class StepLines:
         self._path = path
         if path.exists():
             self._truncate(resume_step)
-        self._file = path.open("a", encoding="utf-8")
+        # Without a buffer: closing would write it once more to a disk that is full.
+        self._file = path.open("ab", buffering=0)
 
     def _truncate(self, last_step: int) -> None:
         """Rewrites the file without lines after `last_step`."""
@@ -33,8 +34,10 @@ class StepLines:
 
     def append(self, step: int, values: Mapping[str, Any]) -> None:
         """Writes one line through to the disk: a checkpoint of this step must never be older."""
-        self._file.write(json.dumps({"step": step} | dict(values), allow_nan=False) + "\n")
-        self._file.flush()
+        text = json.dumps({"step": step} | dict(values), allow_nan=False) + "\n"
+        rest = memoryview(text.encode())
+        while rest:
+            rest = rest[self._file.write(rest) :]
         os.fsync(self._file.fileno())
 
     def lines(self) -> list[dict[str, Any]]:

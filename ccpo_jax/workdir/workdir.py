@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import IO
 
 from ccpo_jax.devices.distributed import first_nonempty, is_main_process, sync_errors
 from ccpo_jax.errors import InputError
@@ -137,13 +137,13 @@ def _lock(folder: pathlib.Path) -> Iterator[None]:
     created = not folder.exists()
     with as_disk_error(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / _LOCK).open("a+", encoding="utf-8")
+        # Without a buffer: closing would write it once more to a disk that is full.
+        file = (folder / _LOCK).open("a+b", buffering=0)
     with file:
         _acquire(file, folder)
         with as_disk_error(str(folder)):
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-            file.flush()
+            file.write(f"process {os.getpid()} on {os.uname().nodename}\n".encode())
         try:
             yield
         finally:
@@ -151,13 +151,13 @@ def _lock(folder: pathlib.Path) -> Iterator[None]:
                 _remove_unused(folder)
 
 
-def _acquire(file: TextIO, folder: pathlib.Path) -> None:
+def _acquire(file: IO[bytes], folder: pathlib.Path) -> None:
     """Locks an open file; warns where the file system has no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.seek(0)
-        holder = file.read(100).strip() or "another process"
+        holder = file.read(100).decode("utf-8", "replace").strip() or "another process"
         raise InputError(
             "workdir",
             f"{folder} is in use by {holder}; wait until it ends, or type another --workdir",

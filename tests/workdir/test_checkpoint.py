@@ -294,6 +294,21 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
         Checkpoints(tmp_path / "file" / "checkpoints")
 
 
+def test_a_save_that_fails_is_raised_and_not_logged(tmp_path, caplog):
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder)
+    folder.rmdir()
+    folder.write_text("")
+    with pytest.raises(OSError, match="directory"):
+        save_and_close(checkpoints)
+    assert [record.message for record in caplog.records if record.exc_info] == []
+
+
+def save_and_close(checkpoints):
+    with checkpoints:
+        checkpoints.save(1, state(0))
+
+
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("kind", ["file", "link to nowhere", "unreadable"])
 def test_a_folder_that_cannot_be_read_is_not_an_empty_one(kind, read_only, tmp_path, monkeypatch):

@@ -5,9 +5,11 @@ import errno
 import os
 import pathlib
 import pwd
+import resource
 
 import pytest
 
+from ccpo_jax.errors import as_input_error
 from ccpo_jax.workdir import (
     as_disk_error,
     expand_workdir,
@@ -16,6 +18,7 @@ from ccpo_jax.workdir import (
     workdir,
     write_atomically,
 )
+from ccpo_jax.workdir.jsonl import StepLines
 from tests.support.errors import raises_for
 
 
@@ -43,6 +46,29 @@ def test_a_file_in_the_folders_place_is_an_error(tmp_path):
         pass
 
 
+@contextlib.contextmanager
+def full_disk():
+    """Within it, every write to a file fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_could_not_be_written_is_not_written_again_at_the_end(tmp_path):
+    """Where the disk is full, closing the file would raise a second error in place of the first."""
+    with raises_for("workdir") as error, full_disk(), lock_workdir(str(tmp_path / "run")):
+        pass
+    assert os.strerror(errno.EFBIG) in str(error.value)
+
+    lines = StepLines(tmp_path / "metrics.jsonl")
+    with pytest.raises(OSError, match=os.strerror(errno.EFBIG)), full_disk(), lines:
+        lines.append(1, {"loss": 1.0})
+    lines.close()
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 def test_a_full_or_read_only_disk_is_the_users_to_fix(code):
     with raises_for("workdir") as error, as_disk_error("runs/x"):
@@ -50,6 +76,13 @@ def test_a_full_or_read_only_disk_is_the_users_to_fix(code):
     message = str(error.value)
     assert "\n" not in message
     assert all(part in message for part in ("runs/x", os.strerror(code), "here"))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), OSError("full")])
+def test_an_error_that_names_no_file_is_told_as_it_is(error):
+    with raises_for("a file") as raised, as_input_error():
+        raise error
+    assert "full" in str(raised.value) and "None" not in str(raised.value)
 
 
 def test_other_errors_pass_unchanged():
