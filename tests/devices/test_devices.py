@@ -196,13 +196,14 @@ def test_an_error_of_another_process_is_raised_here(monkeypatch):
 def test_a_failing_process_of_several_says_why_and_exits(error, printed, monkeypatch, capsys):
     status = []
     monkeypatch.setattr(os, "_exit", status.append)
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    failing = cli.Mode(lambda *_: raise_(error), starts_run=True)
+
+    def fail(*_):
+        # What comes before the mode would wait for a second process.
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        raise error
+
+    failing = cli.Mode(fail, starts_run=True)
     monkeypatch.setitem(cli.MODES, "train", failing)
     cli.run_mode(voting.get_config("tiny"), "voting:tiny", "unused", "train")
     shown = capsys.readouterr().err
     assert status == [1] and printed in shown and ("Traceback" in shown) == ("mine" in printed)
-
-
-def raise_(error: Exception):
-    raise error

@@ -195,7 +195,9 @@ with stop:
         process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
     _, said = process.communicate(timeout=20)
-    assert process.returncode == status
+    # On a loaded machine a signal may come before the program reads, and a second one then has
+    # its default effect.
+    assert process.returncode in (status, -signal.SIGTERM)[:signals]
     assert said.count("SIGTERM") == 1 and "Traceback" not in said
 
 
