@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -10,6 +9,7 @@ from ccpo_jax.data.cells import UnusableRow, plain_row, printable
 from ccpo_jax.data.columns import NEEDS_NO_GOLD, Record, Row, read_row
 from ccpo_jax.data.files import LocatedRow
 from ccpo_jax.data.free_golds import is_sentence
+from ccpo_jax.data.inline_options import letter_of, names_inline_option
 from ccpo_jax.data.mapping import FIELD, NO_MAPPING, ColumnMapping, Columns, parse_columns
 from ccpo_jax.data.problems import Dataset, Problem, describe_dropped, drop_repeated_questions
 from ccpo_jax.data.whole_set import make_problems, reading_of
@@ -213,13 +213,39 @@ def _judged(
       InputError: it cannot judge one of them.
     """
     if verifier == "auto":
-        return list(made)
+        return _with_inline_options(made)
     judged: list[Problem | UnusableRow] = []
     for record, problem in zip(records, made, strict=True):
         if isinstance(problem, UnusableRow) or not problem.gold:
             judged.append(problem)
         else:
             judged.append(_judged_by(verifier, record, problem))
+    return judged
+
+
+def _with_inline_options(
+    made: Sequence[Problem | UnusableRow],
+) -> list[Problem | UnusableRow]:
+    """The problems, those as `choice` whose gold is a letter of options in the question's text.
+
+    Most problems of the set have to be so: in a set of mathematics a letter may be a variable.
+    """
+    is_inline = [
+        isinstance(problem, Problem)
+        and problem.verifier == "math"
+        and names_inline_option(problem.question, problem.gold)
+        for problem in made
+    ]
+    num_problems = sum(isinstance(problem, Problem) for problem in made)
+    if 2 * sum(is_inline) <= num_problems:
+        return list(made)
+    judged: list[Problem | UnusableRow] = []
+    for problem, inline in zip(made, is_inline, strict=True):
+        if inline and isinstance(problem, Problem):
+            letter = letter_of(problem.gold) or problem.gold
+            judged.append(dataclasses.replace(problem, verifier="choice", gold=letter))
+        else:
+            judged.append(problem)
     return judged
 
 
@@ -234,7 +260,7 @@ def _judged_by(verifier: str, record: Record, problem: Problem) -> Problem:
         )
     gold = problem.gold
     if verifier == "choice" and record.options is None:
-        letter = re.fullmatch(r"[(\[]?([A-Za-z])[)\].]?", gold)
+        letter = letter_of(gold)
         if letter is None:
             raise InputError(
                 record.gold_column,
@@ -242,5 +268,5 @@ def _judged_by(verifier: str, record: Record, problem: Problem) -> Problem:
                 f"options, received {gold!r:.40}; type --config.verifier.name=auto, or "
                 "--config.data.columns=options=COLUMN",
             )
-        gold = letter[1].upper()
+        gold = letter
     return dataclasses.replace(problem, verifier=verifier, gold=gold)

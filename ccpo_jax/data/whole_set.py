@@ -24,6 +24,7 @@ from ccpo_jax.errors import InputError
 
 # Options that stand in no column.
 _NAMELESS_OPTIONS = "Yes and No"
+_INLINE_OPTIONS = "in the question"
 
 
 def parse_row(row: Row, *, problem_id: str = "", columns: Columns = ()) -> Problem:
@@ -113,12 +114,18 @@ def reading_of(record: Record, problem: Problem, reward: str = "") -> str:
         record.question_source,
         bool(record.history),
         record.passage_column if problem.context else "",
-        "" if record.options is None else record.options.source or _NAMELESS_OPTIONS,
+        _options_of(record, problem),
         bool(record.views),
         record.ignored,
         record.gold_column if problem.gold else "",
         f"reward {reward}" if reward else f"verifier {problem.verifier}",
     )
+
+
+def _options_of(record: Record, problem: Problem) -> str:
+    if record.options is not None:
+        return record.options.source or _NAMELESS_OPTIONS
+    return _INLINE_OPTIONS if problem.verifier == "choice" else ""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -138,7 +145,7 @@ def _reading(
     if passage:
         sources.append(f"passage from `{passage}`")
     if options:
-        has_source = options != _NAMELESS_OPTIONS
+        has_source = options not in (_NAMELESS_OPTIONS, _INLINE_OPTIONS)
         sources.append(f"options from `{options}`" if has_source else f"options {options}")
     if has_views:
         sources.append("views of each agent")
