@@ -5,6 +5,7 @@ import inspect
 import json
 import numbers
 import pathlib
+import signal
 import sys
 import time
 import weakref
@@ -96,6 +97,7 @@ def train(
       RewardError: a reward function failed and ``verifier.on_error`` is "stop", or gave a score
         outside ``verifier.range``.
       KeyboardInterrupt: Ctrl-C ended the run early. In either case all steps are saved.
+      SystemExit: SIGTERM ended the run before its first step; the status is 143.
     """
     stop = GracefulStop()
     with stop, Trainer(config, workdir=workdir, on_step=on_step, devices=devices) as trainer:
@@ -642,6 +644,9 @@ class Trainer:
         print_main(f"stopped by {signal_name}: {saved}", file=sys.stderr)
         if signal_name == "SIGINT":
             raise KeyboardInterrupt
+        if signal_name == "SIGTERM" and not self.step_count:
+            # Python may have ignored the exit where the signal came.
+            raise SystemExit(128 + signal.SIGTERM)
         return metrics
 
 

@@ -1,5 +1,6 @@
 """Runs that are stopped, folders in use or full, numbers that are none: said in one line, saved, and gone on from."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -166,6 +167,22 @@ def test_a_signal_within_a_destructor_is_heeded_without_a_traceback(number, caps
         assert sys.unraisablehook is sys.__unraisablehook__
     finally:
         sys.unraisablehook = before
+
+
+def test_a_stop_that_python_swallowed_before_the_first_step_is_no_success(tmp_path, monkeypatch):
+    """A scheduler must not take a run without a step for one that is done."""
+    number = signal.SIGTERM
+
+    def evaluate_first(trainer):
+        with contextlib.suppress(SystemExit):
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Trainer, "_evaluate_first", evaluate_first)
+    with pytest.raises(SystemExit) as ended:
+        train(brief_run(3), str(tmp_path), devices=first_devices(1))
+    assert ended.value.code == 128 + number
+    assert not list(tmp_path.glob("checkpoints/[0-9]*"))
 
 
 @pytest.mark.parametrize("has_work, signals, status", [(True, 2, 143), (False, 1, 143)])
