@@ -38,6 +38,7 @@ def rollout_view(
     view = sanitize(dict(record))
     names = agent_names(topology)
     deciding = _deciding_turns(topology, view["masked"])
+    _check_turns_before(view.get("before", []))
 
     turns = zip(view["turns"], turn_names(topology), topology.speakers, strict=True)
     for index, (turn, name, agent) in enumerate(turns):
@@ -72,6 +73,15 @@ def _deciding_turns(topology: Topology, masked: list[list[int]]) -> set[int]:
         present = [t for agent, t in enumerate(topology.final_turns) if agent not in agents]
         deciding.add(max(present))
     return deciding
+
+
+def _check_turns_before(before: list[list[str]]) -> None:
+    """Raises TypeError or ValueError unless every turn is a speaker and a text."""
+    if not isinstance(before, list):
+        raise TypeError("before")
+    for speaker, text in before:
+        if not isinstance(speaker, str) or not isinstance(text, str):
+            raise TypeError("before")
 
 
 def _check_transcript(transcript: list[int | None], num_texts: list[int]) -> None:

@@ -28,6 +28,8 @@ _MAX_TEXT_CHARS = 2000
 _MAX_PROBLEM_CHARS = 1_000_000
 # Characters of names and answers.
 _MAX_NAME_CHARS = 200
+# Turns before a question that are logged: the first ones and the last ones.
+_MAX_TURNS_BEFORE = 16
 # Parts of a score that are logged.
 _MAX_PARTS = 16
 
@@ -74,6 +76,8 @@ class RolloutRecord(TypedDict):
 
     step: NotRequired[int]  # in the file; the step that was made of these rollouts
     id: str
+    # (speaker, text) of the turns before the question; absent where there are none
+    before: NotRequired[list[tuple[str, str]]]
     question: str
     views: NotRequired[list[str]]  # what each agent reads as the question; [] = all read it
     gold: str  # the right answer
@@ -170,7 +174,7 @@ def rollout_record(
     num_texts = sum(len(turn_rows) for turn_rows in logged_rows)
     max_chars = min(max_chars, _MAX_PROBLEM_CHARS // num_texts)
 
-    return {
+    record: RolloutRecord = {
         "id": shorten(problem.id, _MAX_NAME_CHARS),
         "question": shorten(problem.question, max_chars),
         "views": [shorten(view, max_chars) for view in problem.views],
@@ -184,6 +188,19 @@ def rollout_record(
             for sample, worlds in enumerate(rows)
         ],
     }
+    if problem.history:
+        record["before"] = _turns_before(problem.history, max_chars)
+    return record
+
+
+def _turns_before(history: Sequence[tuple[str, str]], max_chars: int) -> list[tuple[str, str]]:
+    """The turns before a question; of many, the ones in the middle are left out."""
+    kept = list(history)
+    left_out = len(kept) - _MAX_TURNS_BEFORE
+    if left_out > 0:
+        half = _MAX_TURNS_BEFORE // 2
+        kept[half:-half] = [("...", f"[{left_out:,} turns left out]")]
+    return [(shorten(who, _MAX_NAME_CHARS), shorten(text, max_chars)) for who, text in kept]
 
 
 def _rows_of_sample(

@@ -421,6 +421,25 @@ def test_fractional_scores_have_a_chart_of_parts_and_honest_labels(tmp_path):
     assert "held-out accuracy" not in words
 
 
+def test_the_turns_before_a_question_are_shown(tmp_path, open_page):
+    line = solved(1) | {"before": [["system", "Be <b>brief</b>."], ["assistant", "\u202eYes."]]}
+    make_run(tmp_path, rollouts=[line, solved(20)])
+    page_of(tmp_path)
+    page = open_page(tmp_path)
+    first, second = page.locator(".problem > header").all_inner_texts()
+    shown = ["system", "Be <b>brief</b>.", "assistant", "\\u202eYes.", "Compute 1+1."]
+    assert [text for text in first.splitlines() if text][:5] == shown
+    assert second.startswith("Compute 1+1.")
+    page.locator("input[type=search]").fill("brief")
+    assert page.locator(".problem").count() == 1
+
+
+@pytest.mark.parametrize("before", [[["system"]], [["user", 3]], {"ab": 1}, 3])
+def test_damaged_turns_before_a_question_are_a_damaged_line(before, tmp_path):
+    _, page = page_of(make_run(tmp_path, rollouts=[solved(1) | {"before": before}, solved(20)]))
+    assert "1 damaged lines" in page.text
+
+
 def test_damaged_parts_are_a_damaged_line(tmp_path):
     line = with_parts(solved(1), "form")
     line["turns"][0]["texts"][0]["parts"] = ["form"]

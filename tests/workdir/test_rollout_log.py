@@ -1,5 +1,6 @@
 """rollouts.jsonl: the texts of a problem in every world, with verdicts and credit; bounded, and no step twice."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -188,6 +189,22 @@ def test_everything_is_bounded():
     )
     assert len(json.dumps(record)) < 16_000
     assert 900_000 < len(json.dumps(record_of(*facts, problem=vast, max_chars=10**6))) < 1_100_000
+
+
+def test_the_turns_before_a_question_are_logged_and_bounded():
+    assert "before" not in dyad_record(2)
+    history = (("system", "Be brief."), ("user", "u" * 300))
+    record = dyad_record(2, problem=dataclasses.replace(PROBLEM, history=history))
+    said = "u" * 50 + " [200 characters left out] " + "u" * 50
+    assert record["before"] == [("system", "Be brief."), ("user", said)]
+
+    many = tuple(("user", str(turn)) for turn in range(100))
+    before = dyad_record(2, problem=dataclasses.replace(PROBLEM, history=many))["before"]
+    assert [text for _, text in before] == [
+        *map(str, range(8)),
+        "[84 turns left out]",
+        *map(str, range(92, 100)),
+    ]
 
 
 def test_some_steps_are_kept_and_none_twice(tmp_path):
