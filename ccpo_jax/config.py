@@ -1304,6 +1304,8 @@ def _check_effect(config: Config, name: str, *, typed: bool) -> None:
     if has_effect(config, name):
         return
     leave_out = "leave it out" + ("" if typed else f", or type --config.{name}=None")
+    if name == "team.num_agents" and get(config, name) == 1 and _has_several_agents(config):
+        leave_out += ", or type --config.topology=solo for a team of one"
     received = _shown(get(config, name))
     if _is_taken_from_outside(config, name) is False:
         section = name.rpartition(".")[0]

@@ -652,3 +652,11 @@ def test_fields_to_lower_exist_in_every_phase():
 
 def test_errors_are_input_errors():
     assert issubclass(InputError, ValueError)
+
+
+@pytest.mark.parametrize("topology, hints", [("dyad", True), ("graph", True), ("solo", False)])
+def test_who_asks_for_one_agent_is_told_how_to_get_a_team_of_one(topology, hints):
+    config = from_flat({"topology": topology, "team.num_agents": 1})
+    with raises_for("team.num_agents") as error:
+        parse(config, {"team.num_agents": 1})
+    assert ("--config.topology=solo" in str(error.value)) == hints

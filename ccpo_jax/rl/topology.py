@@ -306,9 +306,10 @@ def _not_a_graph(graph: str) -> InputError:
 def _require_agents(team: str, num_agents: int, at_least: int) -> None:
     if num_agents < at_least:
         agents = "1 agent" if at_least == 1 else f"{at_least} agents"
+        alone = ", or --config.topology=solo for a team of one" if num_agents == 1 else ""
         raise InputError(
             "team.num_agents",
-            f"{team} needs at least {agents}, received {num_agents}; use team.num_agents=3",
+            f"{team} needs at least {agents}, received {num_agents}; use team.num_agents=3{alone}",
         )
 
 

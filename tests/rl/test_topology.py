@@ -164,8 +164,9 @@ def test_voting_names_what_is_wrong():
 
 @pytest.mark.parametrize("num_agents", [0, 1])
 def test_a_chain_has_two_agents(num_agents):
-    with raises_for("team.num_agents"):
+    with raises_for("team.num_agents") as error:
         chain(num_agents)
+    assert ("--config.topology=solo" in str(error.value)) == (num_agents == 1)
 
 
 def test_voters_and_the_thinker_are_decoded_once():
