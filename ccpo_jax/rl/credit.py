@@ -823,6 +823,13 @@ def _require_worlds(expected: int, outcome: Outcome) -> None:
 
 
 def _require_team(fits: bool, name: str, topology: Topology, need: str) -> None:
+    if not fits and topology.num_agents == 1:
+        # Nobody may have typed the name: it is that of a preset for a larger team.
+        raise InputError(
+            "credit.name",
+            f"{name!r} needs {need}, received a team of one, topology {topology.name!r}; type "
+            "--config.credit.name=shared",
+        )
     if not fits:
         raise InputError(
             "credit.name",

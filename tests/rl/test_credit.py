@@ -21,7 +21,7 @@ from ccpo_jax import (
     make_credit,
 )
 from ccpo_jax.rl.credit import PooledState
-from ccpo_jax.rl.topology import chain, debate, dyad, voting
+from ccpo_jax.rl.topology import chain, debate, dyad, solo, voting
 from tests.support.errors import raises_for
 from tests.support.outcomes import (
     CHAIN,
@@ -569,6 +569,16 @@ def test_misfits_name_the_estimator_and_the_team(name, team):
     with raises_for("credit.name") as error:
         make_credit(name, team)
     assert name in str(error.value) and team.name in str(error.value)
+
+
+FIT_ONE_AGENT = ("shared", "difference", "agent_norm", "magrpo", "shapley")
+
+
+@pytest.mark.parametrize("name", sorted(set(CREDITS) - set(FIT_ONE_AGENT)))
+def test_an_estimator_that_does_not_fit_one_agent_says_what_to_type(name):
+    with raises_for("credit.name") as error:
+        make_credit(name, solo())
+    assert str(error.value).endswith("; type --config.credit.name=shared")
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
