@@ -1262,13 +1262,18 @@ def check_mode(mode: str, typed: Mapping[str, Any]) -> None:
       typed: values by dotted name; None takes a field back, which is never wrong.
 
     Raises:
-      InputError: the first field that it does not use.
+      InputError: all fields that it does not use.
     """
-    for name, value in typed.items():
-        if value is not None and not is_used_by(mode, name):
-            raise InputError(
-                name, f"has no effect with --mode={mode}; received {_shown(value)}; leave it out"
-            )
+    unused = [
+        name for name, value in typed.items() if value is not None and not is_used_by(mode, name)
+    ]
+    if len(unused) > 1:
+        raise InputError(", ".join(unused), f"have no effect with --mode={mode}; leave them out")
+    for name in unused:
+        received = _shown(typed[name])
+        raise InputError(
+            name, f"has no effect with --mode={mode}; received {received}; leave it out"
+        )
 
 
 def is_used_by(mode: str, name: str) -> bool:

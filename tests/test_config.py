@@ -10,7 +10,17 @@ import pytest
 
 from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES, make_credit, models
 from ccpo_jax import config as table
-from ccpo_jax.config import FIELDS, MOVED, REMOVED, Config, flatten, from_flat, get, parse
+from ccpo_jax.config import (
+    FIELDS,
+    MOVED,
+    REMOVED,
+    Config,
+    check_mode,
+    flatten,
+    from_flat,
+    get,
+    parse,
+)
 from ccpo_jax.devices.sharding import RULES
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import ON_RESUME, as_text
@@ -660,3 +670,14 @@ def test_who_asks_for_one_agent_is_told_how_to_get_a_team_of_one(topology, hints
     with raises_for("team.num_agents") as error:
         parse(config, {"team.num_agents": 1})
     assert ("--config.topology=solo" in str(error.value)) == hints
+
+
+def test_a_mode_names_all_fields_that_it_does_not_use():
+    typed = {"steps": 4, "seed": 1, "group_size": 2, "optimizer.learning_rate": 0.1}
+    with raises_for("steps, group_size, optimizer.learning_rate") as error:
+        check_mode("eval", typed)
+    assert str(error.value).endswith(": have no effect with --mode=eval; leave them out")
+
+    check_mode("eval", typed | dict.fromkeys(("steps", "group_size", "optimizer.learning_rate")))
+    with raises_for("steps"):
+        check_mode("eval", {"steps": 4, "seed": 1})
