@@ -444,7 +444,9 @@ def _numbered_option(options: Options, mapped: Mapped, *, first: int) -> _Golds:
         raise InputError(mapped.source, f"must be a whole number, received {number!r:.40}")
     is_option = first <= number < first + len(options.texts)
     letter = string.ascii_uppercase[number - first] if is_option else ""
-    return _Golds(options, number, mapped.source, GoldReading(letter, ""))
+    # A number that counts from 0 tells the whole set whether it really does.
+    index = number if first == 0 else None
+    return _Golds(options, number, mapped.source, GoldReading(letter, "", index))
 
 
 def _choice_gold_cell(

@@ -183,6 +183,7 @@ def _read_golds(
     """The gold of each row: with options the letter."""
     try:
         _refuse_counting_from_one(records, mapping)
+        _refuse_counting_from_zero(records, mapping)
         _refuse_digits(records, mapping)
         prefers_text = _prefers_text(records, mapping)
     except InputError:
@@ -288,6 +289,24 @@ def _refuse_counting_from_one(records: Sequence[Record], mapping: ColumnMapping)
                 "options and none has 0: they seem to count from 1; type "
                 f"{mapping.typed(answer_number=column)}, or give letters",
             )
+
+
+def _refuse_counting_from_zero(records: Sequence[Record], mapping: ColumnMapping) -> None:
+    """What is mapped as counting from 1, and has a 0 but no last number, counts from 0."""
+    source = mapping.sources.get("answer_number", "")
+    numbered = [
+        (record.gold, len(record.options.texts))
+        for record in records
+        if record.options is not None and record.gold_column == source
+    ]
+    zeros = sum(number == 0 for number, _ in numbered)
+    between = any(0 < number < count for number, count in numbered)
+    if zeros and between and not any(number == count for number, count in numbered):
+        raise InputError(
+            source,
+            f"is to count the options from 1, but {zeros} rows have 0 and none has the number of "
+            f"options: they seem to count from 0; type {mapping.typed(answer_index=source)}",
+        )
 
 
 def _refuse_digits(records: Sequence[Record], mapping: ColumnMapping) -> None:

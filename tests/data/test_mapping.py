@@ -122,6 +122,22 @@ def test_what_a_refusal_says_to_type_is_read(golds, typed):
     assert [problem.gold for problem in problems] == ["ABCDE"[int(gold) - first] for gold in golds]
 
 
+@pytest.mark.parametrize(
+    "target, numbers, other",
+    [
+        ("answer_number", [0, 1, 2], "answer_index"),
+        ("answer_index", ["1", "2", "3"], "answer_number"),
+    ],
+)
+def test_numbers_that_count_from_the_other_end_than_the_mapping_says(target, numbers, other):
+    rows = [{"question": f"q{number}", "options": list("xyz"), "key": number} for number in numbers]
+    with raises_for("data.train") as error:
+        from_rows(rows, name="set", columns={target: "key"})
+    assert f"--config.data.columns={other}=key" in str(error.value)
+    problems = from_rows(rows, name="set", columns={other: "key"}).problems
+    assert [problem.gold for problem in problems] == ["A", "B", "C"]
+
+
 def test_a_column_that_is_mapped_keeps_the_meaning_of_its_name():
     row = {"question": "q", "options": ["7", "8", "9"], "meta": {"label": "1"}}
     assert parse_row(row, columns="answer=meta.label").gold == "B"
