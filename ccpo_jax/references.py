@@ -217,6 +217,19 @@ def is_loaded(reference: str) -> bool:
     return name in sys.modules
 
 
+def imported_copy() -> str:
+    """The name under which a file was imported that is loaded by its path too; "" = none was.
+
+    It has then run twice, as two modules.
+    """
+    for path in _LOADED:
+        name = pathlib.Path(path).stem
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and real_path(file) == path:
+            return name
+    return ""
+
+
 def explain(error: Exception, field: str, entry: str, function: Any = None) -> InputError:
     """What a user's function did wrong when it was called, and in which line, as one line.
 

@@ -25,6 +25,7 @@ from ccpo_jax.devices.distributed import (
 )
 from ccpo_jax.errors import InputError, RewardError, as_input_error
 from ccpo_jax.learner.update import TrainState
+from ccpo_jax.reward_names import files_of
 from ccpo_jax.status import status
 from ccpo_jax.train.answers import Answered, answer_problems, sampling_of
 from ccpo_jax.train.build import Run, build, memory_fields
@@ -640,6 +641,9 @@ class Trainer:
                 "continues automatically"
             )
         if self._reward_error is not None:
+            config = self.run.config
+            if self.step_count and config is not None and files_of(config.verifier.name):
+                saved += " (after a change of the function's file with --config.allow_changes=True)"
             raise RewardError(f"{self._reward_error}; {saved}") from self._reward_error
         print_main(f"stopped by {signal_name}: {saved}", file=sys.stderr)
         if signal_name == "SIGINT":

@@ -191,6 +191,14 @@ def _check_tables(
     for table_name, (entries, kind, is_entry) in TABLES.items():
         for name, entry in before[table_name].items():
             if entries.get(name) is not entry:
+                copy = references.imported_copy()
+                if copy:
+                    raise InputError(
+                        "plugins",
+                        f"{copy}.py runs twice and adds {name!r} to {table_name} twice: it is "
+                        "named as a file, and another file imports it; type "
+                        f"{copy} in place of {copy}.py",
+                    )
                 raise InputError(
                     "plugins",
                     f"{plugin:.200} replaces {name!r} of {table_name}, which is there already; "

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import sys
 
 import pytest
 
@@ -156,6 +157,24 @@ def test_two_plugins_of_one_name(tmp_path, team_file):
     with refused("plugins", "other.py replaces 'pair' of TOPOLOGIES"):
         plugins.load_plugins((team_file, "other.py"))
     assert "pair" in TOPOLOGIES
+
+
+def test_file_that_another_plugin_imports(tmp_path, monkeypatch):
+    """Named as a file it would run twice; named as a module it is one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base = "from ccpo_jax import LOSSES\nLOSSES['base_loss'] = lambda: None\n"
+    (tmp_path / "my_base.py").write_text(base)
+    (tmp_path / "my_own.py").write_text("import my_base\nmy_base.LOSSES['own_loss'] = len\n")
+
+    with refused("plugins", "type my_base in place of my_base.py"):
+        plugins.load_plugins(("my_base.py", "my_own.py"))
+
+    with forgotten_plugins():
+        sys.modules.pop("my_base")
+        LOSSES.pop("base_loss")
+        plugins.load_plugins(("my_base", "my_own.py"))
+        assert {"base_loss", "own_loss"} <= set(LOSSES)
 
 
 def test_import_that_hangs_ends_at_the_time_limit():

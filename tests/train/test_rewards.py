@@ -45,6 +45,7 @@ def test_a_run_whose_reward_fails_ends_saved_and_goes_on_from_there(rewards, tmp
             devices=first_devices(1),
         )
     assert "saved after step 1 of 2, where the same command resumes" in str(error.value)
+    assert "a change of the function's file with --config.allow_changes=True" in str(error.value)
     assert "the flag is up" in str(error.value) and "\n" not in str(error.value)
     assert [line["step"] for line in lines_of(tmp_path / "run")] == [0, 1]
 
