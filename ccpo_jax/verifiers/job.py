@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from ccpo_jax.reward_names import AUTO
 from ccpo_jax.verifiers.functions import (
     LOADED,
     FunctionJob,
@@ -42,7 +43,8 @@ def verify(
     """Verifies the texts of one problem in this process, without a time limit: for trusted texts.
 
     Args:
-      name: a verifier, a function of your own or a weighted sum, as in `verifier.name`.
+      name: a verifier, a function of your own or a weighted sum, as in `verifier.name`; "auto" is
+        "choice" where the context has options, else "math".
       gold: the reference answer, the whole string.
       texts: what the agents wrote.
       context: what else is known about the problem, and how strictly its answers are read.
@@ -76,8 +78,11 @@ def verify(
             records = replay(steps_of_function(job), list(verify_job(job, [])))
             judgements.append(judgements_of_function(term, records, math.inf))
             continue
-        get_verifier(term.name)
-        verifier_job = make_job(item._replace(verifier=term.name), max_chars)
+        verifier = term.name
+        if verifier == AUTO:
+            verifier = "choice" if context.options else "math"
+        get_verifier(verifier)
+        verifier_job = make_job(item._replace(verifier=verifier), max_chars)
         done = list(verify_job(verifier_job, []))
         graded = collect_records(item, verifier_job, done, max_chars)
         if reward.is_verifier:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccpo_jax.verifiers import FAILURES, VERIFIERS, check_gold, verify
+from ccpo_jax.verifiers import FAILURES, VERIFIERS, Context, check_gold, verify
 
 RIGHT = {"math": "4", "choice": "D", "exact": "four"}
 WRONG = {"math": "5", "choice": "E", "exact": "five"}
@@ -173,3 +173,12 @@ def test_thought_longer_than_what_is_read_is_no_answer():
     thought = "<think>" + "so " * 100 + r"\boxed{4}"
     assert verify("math", "4", [thought], max_chars=50).answers == [None]
     assert verify("math", "4", [thought + "</think>#### 4"], max_chars=50).correct == [True]
+
+
+def test_auto_is_decided_by_whether_there_are_options():
+    assert verify("auto", "0.5", ["Answer: 1/2", "Answer: 2"]).correct == [True, False]
+    options = Context(options=("red", "blue"))
+    assert verify("auto", "B", ["Answer: (B)", "Answer: A"], options).correct == [True, False]
+    functions = {"none": lambda answer, problem: 0.0}
+    halved = verify("0.5*auto + 0.5*none", "0.5", ["Answer: 1/2"], functions=functions)
+    assert halved.scores == [0.5]
