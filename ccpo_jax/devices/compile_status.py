@@ -3,7 +3,8 @@
 import functools
 import re
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import jax
@@ -31,6 +32,30 @@ _NAMES = {
 }
 
 
+class _Place(threading.local):
+    """Which of several compilations a thread does, in words; "" = they are not counted."""
+
+    text = ""
+
+
+_place = _Place()
+
+
+@contextmanager
+def numbered(number: int, total: int) -> Iterator[None]:
+    """Within it, this thread's compilations say that they are one of several started at once.
+
+    Args:
+      number: of this one, from 1.
+      total: how many; 1 says nothing.
+    """
+    _place.text = f" ({number} of {total})" if total > 1 else ""
+    try:
+        yield
+    finally:
+        _place.text = ""
+
+
 class _Watch(threading.local):
     """What a thread compiles: functions that it traces within another belong to that one."""
 
@@ -45,7 +70,7 @@ class _Watch(threading.local):
         name = program_name(str(details.get("fun_name", "")))
         self.names.append(name)
         if len(self.names) == 1:
-            self.open.append(status(f"compiling {name}"))
+            self.open.append(status(f"compiling {name}{_place.text}"))
             self.open[-1].__enter__()
 
     def end(self, event: str, duration_secs: float, **details: str | int) -> None:

@@ -1,11 +1,13 @@
 """Ahead-of-time compilation, on the host while a TPU runs an earlier program."""
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
+
+from ccpo_jax.devices.compile_status import numbered
 
 # Compilations at once; the compiler starts threads of its own for each.
 _THREADS = 2
@@ -29,21 +31,27 @@ def worthwhile() -> bool:
     return jax.default_backend() == "tpu"
 
 
-def prepare(program: Callable, *args: Any, **static: Hashable) -> None:
-    """Starts to compile a jitted program for arguments of these shapes, once.
+def prepare(program: Callable, calls: Sequence[tuple], **static: Hashable) -> None:
+    """Starts to compile a jitted program for arguments of several shapes, each once.
 
     Args:
       program: from `jax.jit`; its static arguments are keyword-only.
-      args: pytrees of arrays, or of `jax.ShapeDtypeStruct` in their place, all on the default
-        device.
+      calls: the arguments of each call: pytrees of arrays, or of `jax.ShapeDtypeStruct` in their
+        place, all on the default device.
       static: the static arguments.
     """
-    key = _key(program, args, static)
-    if key in _compiled:
-        return
+    by_key = {_key(program, args, static): args for args in calls}
+    new = {key: args for key, args in by_key.items() if key not in _compiled}
+    for number, (key, args) in enumerate(new.items(), start=1):
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+        _compiled[key] = _executor().submit(_compile, program, shapes, static, number, len(new))
 
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-    _compiled[key] = _executor().submit(lambda: program.lower(*shapes, **static).compile())
+
+def _compile(
+    program: Any, shapes: tuple, static: dict[str, Hashable], number: int, total: int
+) -> jax.stages.Compiled:
+    with numbered(number, total):
+        return program.lower(*shapes, **static).compile()
 
 
 def call(program: Callable, *args: Any, **static: Hashable) -> Any:

@@ -322,16 +322,12 @@ def _compile_ahead(call: _Call, batch: _Batch) -> None:
         empty = np.zeros((*lead, sum(sizes)), bool)
         shrink = functools.partial(compact, stacked=call.stacked)
         states.append(jax.eval_shape(shrink, batch.state, prompts, rows, empty))
-    for state in states:
-        precompile.prepare(
-            call.jitted.decode,
-            call.weights,
-            state,
-            call.settings,
-            np.int32(0),
-            policy=call.policy,
-            stacked=call.stacked,
-        )
+    precompile.prepare(
+        call.jitted.decode,
+        [(call.weights, state, call.settings, np.int32(0)) for state in states],
+        policy=call.policy,
+        stacked=call.stacked,
+    )
 
 
 def _decode(call: _Call, batch: _Batch, decode_chunk: int) -> _Batch:
