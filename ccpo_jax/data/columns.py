@@ -1,5 +1,6 @@
 """What the columns of a row mean: under their usual names, or where a mapping says so."""
 
+import functools
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,6 +53,7 @@ from ccpo_jax.data.layouts import (
 )
 from ccpo_jax.data.mapping import ANSWER_TARGETS, NO_MAPPING, ColumnMapping, Mapped
 from ccpo_jax.data.options import OPTIONS_COLUMNS, Options, options_of, read_options
+from ccpo_jax.data.passages import repeats_question
 from ccpo_jax.data.unread_options import options_by_gold, options_by_name, several_values
 from ccpo_jax.errors import InputError
 
@@ -73,8 +75,13 @@ _LAYOUT_QUESTIONS = tuple(
     layout.question for layout in LAYOUTS if layout.question not in QUESTION_COLUMNS
 )
 
-# The story before a question, in sets that keep it apart.
-_STORY_COLUMN = "body"
+# The story before a question, in sets that keep it apart; in small letters.
+_STORY_COLUMNS = frozenset(
+    ("body", "story", "narrative", "background", "paragraph", "scenario", "dialogue", "input")
+)
+
+# A system turn in a column of its own, which is read where it is mapped.
+_SYSTEM_COLUMNS = ("system", "system_prompt")
 
 # The options of a question whose answer is True or False, in this order.
 _YES_NO = ("Yes", "No")
@@ -102,7 +109,7 @@ class Record(NamedTuple):
     Attributes:
       question: without passage and options.
       question_source: its column, or the path to it.
-      ignored: a prompt beside it, which is not read; "" = there is none.
+      ignored: a prompt, conversation or system text beside it, which is not read; "" = none.
       history: (speaker, text) of the turns before it.
       passage: stands in front of the question; "" = there is none.
       passage_column: its column.
@@ -179,7 +186,7 @@ def read_row(row: Row, mapping: ColumnMapping = NO_MAPPING, *, needs_gold: bool 
     asked = _question(row, mapped, mapping)
     if not asked.text:
         raise UnusableRow("empty question")
-    passage, passage_column = _passage(row, mapped, mapping)
+    passage, passage_column = _passage(row, asked, mapped, mapping)
     try:
         golds = _golds(row, asked, mapped, mapping)
     except (UnusableRow, InputError):
@@ -190,7 +197,7 @@ def read_row(row: Row, mapping: ColumnMapping = NO_MAPPING, *, needs_gold: bool 
     return Record(
         question=asked.text,
         question_source=asked.source,
-        ignored="" if "question" in mapped else _ignored(row, asked),
+        ignored=_ignored(row, asked, mapped),
         history=_history(asked, mapped),
         passage=passage,
         passage_column=passage_column,
@@ -247,10 +254,22 @@ def _other_question(row: Row, present: Sequence[str], mapping: ColumnMapping) ->
     )
 
 
-def _ignored(row: Row, asked: _Asked) -> str:
-    """A prompt beside a question of another name."""
+def _ignored(row: Row, asked: _Asked, mapped: Mapping[str, Mapped]) -> str:
+    """What stands beside a question of another name: a prompt, or turns before the question."""
+    systems = () if "system" in mapped else _SYSTEM_COLUMNS
+    system = next((name for name in systems if not is_empty(row.get(name))), "")
+    if "question" in mapped:
+        return system
     has_prompt = PROMPT_COLUMN in row and not asked.source.startswith(PROMPT_COLUMN)
-    return PROMPT_COLUMN if has_prompt and not is_empty(row[PROMPT_COLUMN]) else ""
+    if has_prompt and not is_empty(row[PROMPT_COLUMN]):
+        return PROMPT_COLUMN
+    for name in MESSAGES_COLUMNS:
+        turns = None if asked.turns or is_empty(row.get(name)) else turns_of(row[name])
+        first = turns[0].get("role", turns[0].get("from")) if turns else ""
+        # A conversation of the question and its answer has nothing that is lost.
+        if turns and (len(turns) > 2 or first in ("system", "developer")):
+            return name
+    return system
 
 
 def _question_hint(row: Row, mapping: ColumnMapping) -> str:
@@ -294,25 +313,36 @@ def _history(asked: _Asked, mapped: Mapping[str, Mapped]) -> tuple[tuple[str, st
 # --- passage and views ----------------------------------------------------------------------------
 
 
-def _passage(row: Row, mapped: Mapping[str, Mapped], mapping: ColumnMapping) -> tuple[str, str]:
+def _passage(
+    row: Row, asked: _Asked, mapped: Mapping[str, Mapped], mapping: ColumnMapping
+) -> tuple[str, str]:
     """(the passage, its column)."""
     if "context" in mapped:
         return _joined(mapped["context"]), mapped["context"].source
     for name in CONTEXT_COLUMNS:
         if not is_empty(row.get(name)):
             return _text(row[name], name), name
-    _refuse_story(row, mapping)
+    _refuse_story(row, asked, mapping)
     return "", ""
 
 
-def _refuse_story(row: Row, mapping: ColumnMapping) -> None:
-    for name in (_STORY_COLUMN, _STORY_COLUMN.capitalize(), _STORY_COLUMN.upper()):
-        if isinstance(row.get(name), str) and row[name].strip():
+def _refuse_story(row: Row, asked: _Asked, mapping: ColumnMapping) -> None:
+    for name in _story_columns(tuple(row), "question" in mapping.sources):
+        story = row[name].strip() if isinstance(row[name], str) else ""
+        # A question that has it already needs it no more.
+        if story and story not in asked.text and not repeats_question(story, asked.text):
             raise InputError(
                 name,
                 "stands beside the question, which may need it, and is not read; type "
                 f"{mapping.typed(context=name)}, or {mapping.typed(context='')} to leave it out",
             )
+
+
+@functools.lru_cache(maxsize=256)
+def _story_columns(columns: tuple[str, ...], is_question_mapped: bool) -> tuple[str, ...]:
+    # Who maps the question has seen the other columns; SVAMP's question always needs its body.
+    names = ("body",) if is_question_mapped else _STORY_COLUMNS
+    return tuple(name for name in columns if str(name).casefold() in names)
 
 
 def _views(row: Row, mapped: Mapping[str, Mapped]) -> tuple[str, ...]:
@@ -438,8 +468,9 @@ def _numbered_option(options: Options, mapped: Mapped, *, first: int) -> _Golds:
     if is_empty(mapped.value):
         raise UnusableRow("empty gold")
     number = whole_number(plain(mapped.value))
-    if isinstance(number, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", number):
-        number = int(number)
+    # A column that has nulls is written by pandas as 1.0.
+    if isinstance(number, str) and re.fullmatch(r"\s*-?\d{1,9}(?:\.0+)?\s*", number):
+        number = int(float(number))
     if not is_number(number) or not isinstance(number, int):
         raise InputError(mapped.source, f"must be a whole number, received {number!r:.40}")
     is_option = first <= number < first + len(options.texts)

@@ -8,6 +8,7 @@ options or of tags. The other rows tell. Where they do not, the set is refused.
 import collections
 import dataclasses
 import functools
+import re
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,9 @@ from ccpo_jax.errors import InputError
 # Options that stand in no column.
 _NAMELESS_OPTIONS = "Yes and No"
 _INLINE_OPTIONS = "in the question"
+
+# Digits as text, also as pandas writes whole numbers in a column that has nulls: "1.0".
+_DIGITS = re.compile(r"\d+(?:\.0+)?")
 
 
 def parse_row(row: Row, *, problem_id: str = "", columns: Columns = ()) -> Problem:
@@ -294,6 +298,8 @@ def _refuse_counting_from_one(records: Sequence[Record], mapping: ColumnMapping)
 def _refuse_counting_from_zero(records: Sequence[Record], mapping: ColumnMapping) -> None:
     """What is mapped as counting from 1, and has a 0 but no last number, counts from 0."""
     source = mapping.sources.get("answer_number", "")
+    if not source:
+        return
     numbered = [
         (record.gold, len(record.options.texts))
         for record in records
@@ -319,7 +325,7 @@ def _refuse_digits(records: Sequence[Record], mapping: ColumnMapping) -> None:
             continue
         rows[record.gold_column] += 1
         is_unread = not reading.by_name and not reading.by_text and reading.index is None
-        if is_unread and isinstance(record.gold, str) and record.gold.strip().isdigit():
+        if is_unread and isinstance(record.gold, str) and _DIGITS.fullmatch(record.gold.strip()):
             digits[record.gold_column] += 1
     for column, count in digits.items():
         if count > 1 and 2 * count > rows[column]:

@@ -51,7 +51,7 @@ def test_an_empty_column_in_capitals_is_an_empty_column():
         parse_row({"Question": "q", "Answer": None})
 
 
-@pytest.mark.parametrize("name", ["Body", "body", "BODY"])
+@pytest.mark.parametrize("name", ["Body", "body", "BODY", "story", "Background", "input"])
 def test_a_story_beside_its_question_is_not_left_out(name):
     row = {name: "Tom has 2 hens and buys 3.", "Question": "How many has he?", "Answer": 5.0}
     with raises_for(name) as error:
@@ -60,6 +60,9 @@ def test_a_story_beside_its_question_is_not_left_out(name):
     assert parse_row(row, columns=f"context={name}").context == row[name]
     assert parse_row(row, columns="context=").context == ""
     assert parse_row(row | {name: ""}).question == "How many has he?"
+    assert parse_row(row | {name: row["Question"]}).question == "How many has he?"
+    asked = f"{row[name]} How many has he?"
+    assert parse_row(row | {"Question": asked}).question == asked
     assert parse_row(row | {"context": "Tom has 2 hens and buys 3."}).context
 
 

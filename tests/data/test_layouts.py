@@ -413,6 +413,21 @@ def test_an_answer_column_counts_before_a_reply():
     assert parse_row(row).gold == "2"
 
 
+@pytest.mark.parametrize(
+    "cells, unread",
+    [
+        ({"messages": [SYSTEM, user("1+1?")]}, "messages"),
+        ({"system": "Be brief."}, "system"),
+        ({"messages": [user("1+1?"), turn("assistant", "2")], "system": None}, ""),
+    ],
+)
+def test_the_log_names_a_system_turn_that_is_not_read(cells, unread):
+    dataset = from_rows([{"question": "1+1?", "answer": "2"} | cells], name="set")
+    assert dataset.problems[0].history == ()
+    assert ("not read" in dataset.summary()) == bool(unread)
+    assert f"`{unread}` not read" in dataset.summary() or not unread
+
+
 def test_a_question_counts_before_a_prompt_and_the_log_says_so():
     row = {"prompt": [SYSTEM, user("1+1?")], "question": "1+1?", "answer": "2"}
     dataset = from_rows([row], name="set")

@@ -14,7 +14,7 @@ ROW = {
     "picks": ["x", "y"],
     "first pick": "x",
     "second pick": "y",
-    "story": "Tom adds.",
+    "remark": "Tom adds.",
     "rules": "Be brief.",
     "seen": ["1+?", "?+1"],
 }
@@ -33,7 +33,7 @@ ROW = {
 def test_ways_to_write_a_mapping(columns):
     problem = parse_row(ROW | {"answer": "7"}, columns=columns)
     assert (problem.question, problem.gold) == ("13+7?", "20")
-    assert problem.row["story"] == "Tom adds."
+    assert problem.row["remark"] == "Tom adds."
 
 
 @pytest.mark.parametrize("source", ["m.key", "m.keys[0]", "m.keys[-2]", "json.key", "a+b"])
@@ -52,9 +52,9 @@ def test_names_with_dots_are_names_first():
 @pytest.mark.parametrize(
     "columns, expected",
     [
-        ("context=story", ("Tom adds.\n13+7?", "20", "math", "Tom adds.")),
+        ("context=remark", ("Tom adds.\n13+7?", "20", "math", "Tom adds.")),
         ("context=info.hints[0].text", ("Add.\n13+7?", "20", "math", "Add.")),
-        ("context=story+info.hints[-1].text", ("Tom adds.\nAdd.\n13+7?", "20", "math")),
+        ("context=remark+info.hints[-1].text", ("Tom adds.\nAdd.\n13+7?", "20", "math")),
         ("views=seen", ("13+7?", "20", "math", "", ("1+?", "?+1"))),
     ],
 )
@@ -84,7 +84,9 @@ def test_the_number_of_a_column_names_its_option():
 
 
 @pytest.mark.parametrize("target, first", [("answer_index", 0), ("answer_number", 1)])
-@pytest.mark.parametrize("spell", [int, str, float])
+@pytest.mark.parametrize(
+    "spell", [int, str, float, "{}.0".format], ids=["int", "str", "float", "pandas"]
+)
 def test_numbers_of_options(target, first, spell):
     row = {"question": "q", "options": ["2", "1", "0"]}
     for number, letter in enumerate("ABC", first):
@@ -109,6 +111,8 @@ def test_numbers_that_are_none(cells):
         ([1, 2, 3, 4], "answer_number=answer"),
         (["1", "2", "1", "2"], "answer_number=answer"),
         (["1", "2", "1", "2"], "answer_index=answer"),
+        # As pandas writes a column that has nulls.
+        (["1.0", "2.0", "1.0", "2.0"], "answer_index=answer"),
     ],
 )
 def test_what_a_refusal_says_to_type_is_read(golds, typed):
@@ -119,7 +123,9 @@ def test_what_a_refusal_says_to_type_is_read(golds, typed):
     assert f"--config.data.columns={typed}" in str(error.value)
     problems = from_rows(rows, name="set", columns=typed).problems
     first = typed.startswith("answer_number")
-    assert [problem.gold for problem in problems] == ["ABCDE"[int(gold) - first] for gold in golds]
+    assert [problem.gold for problem in problems] == [
+        "ABCDE"[int(float(gold)) - first] for gold in golds
+    ]
 
 
 @pytest.mark.parametrize(
