@@ -150,6 +150,8 @@ def _kind(parameters: Sequence[inspect.Parameter]) -> Kind | None:
     is_verl = "solution_str" in names
     is_own = names[1:2] == ["problem"] and parameters[0].kind is not inspect.Parameter.KEYWORD_ONLY
     is_own = is_own or ("answer" in names and "problem" in names)
+    # A function of TRL's may take columns of these names.
+    is_own = is_own and not is_trl
     if is_trl + is_verl + is_own != 1:
         return None
     if is_trl:

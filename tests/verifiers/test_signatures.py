@@ -71,6 +71,10 @@ def trl_named(completions, level):
     return completions, level
 
 
+def trl_of_maths(completions, problem, answer, **kwargs):
+    return completions, problem, answer
+
+
 def verl(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
     return data_source, solution_str, ground_truth, extra_info, kwargs
 
@@ -95,6 +99,7 @@ ACCEPTED = {
     "trl": (trl, "trl", (["Q"], ["A"], sorted(set(VALUES) - {"prompts", "completions"}))),
     "trl_column": (trl_column, "trl", (["A"], ["G"], None)),
     "trl_named": (trl_named, "trl", (["A"], [3])),
+    "trl_of_maths": (trl_of_maths, "trl", (["A"], PROBLEM, "A")),
     "trl_partial": (functools.partial(trl_named, level=[4]), "trl", (["A"], [3])),
     "verl": (verl, "verl", ("set", "A", "G", {}, {})),
     "verl_short": (verl_short, "verl", ("A", "G")),
