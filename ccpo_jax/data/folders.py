@@ -19,6 +19,10 @@ from ccpo_jax.extras import train_extra
 _SAVED_DATASET = "state.json"
 _SAVED_SPLITS = "dataset_dict.json"
 
+# How files of rows end, and those of the Hub that only describe a dataset.
+_KINDS = frozenset((".parquet", ".json", ".jsonl", ".csv", ".tsv"))
+_DESCRIPTIONS = ("dataset_infos.json", "dataset_info.json")
+
 
 def read_folder(
     folder: pathlib.Path, config: str | None, split: str, field: str, notes: list[str]
@@ -54,7 +58,22 @@ def read_folder(
             f"{folder}: {reason}; name the files themselves by a pattern such as {folder}/*.jsonl",
         ) from error
     chosen = _choose(source, list(files), field, notes)
+    other = _other_kind(folder, files[chosen]) if config is None else None
+    if other is not None:
+        notes.append(f"files of another kind not read, such as {other}")
     return read_files(files[chosen], folder, field, notes)
+
+
+def _other_kind(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> pathlib.Path | None:
+    """A data file in a folder, of another format than those that are read; None = there is none."""
+    kinds = {_kind(file) for file in files}
+    others = (path for path in sorted(folder.iterdir()) if _kind(path) in _KINDS - kinds)
+    return next((path for path in others if path.name not in _DESCRIPTIONS), None)
+
+
+def _kind(path: pathlib.Path) -> str:
+    """How the name of a file ends: ".csv" of "a.csv.gz"."""
+    return pathlib.Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def read_files(

@@ -2,8 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from ccpo_jax.data.cells import UnusableRow, plain_row, printable
 from ccpo_jax.data.columns import NEEDS_NO_GOLD, Record, Row, read_row
@@ -67,8 +67,8 @@ def from_rows(
       questions are dropped and counted.
 
     Raises:
-      InputError: rows that can be read in several ways, no problem left after dropping, or a column
-        of the mapping that no row has.
+      InputError: rows that are no dicts or can be read in several ways, no problem left after
+        dropping, or a column of the mapping that no row has.
 
     Example:
       >>> rows = [{"riddle": "1+1?", "key": 2}]
@@ -94,8 +94,18 @@ def read_rows(rows: Iterable[Row], *, name: str, reader: RowReader, field: str) 
     Raises:
       InputError: as in `from_rows`, other than about the mapping.
     """
-    located = (LocatedRow(f"row {number}", row) for number, row in enumerate(rows))
-    return problems_of(name, located, field, origin=name, reader=reader)
+    return problems_of(name, _located(rows, field), field, origin=name, reader=reader)
+
+
+def _located(rows: Iterable[Any], field: str) -> Iterator[LocatedRow]:
+    """The rows with their numbers; what a table or a dict of columns yields are none."""
+    hint = "give a list of dicts, of a table to_dict('records') or to_list()"
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        raise InputError(field, f"rows must be dicts, received {type(rows).__name__}; {hint}")
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(field, f"row {number} must be a dict, received {row!r:.40}; {hint}")
+        yield LocatedRow(f"row {number}", row)
 
 
 def problems_of(

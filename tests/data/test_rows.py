@@ -45,6 +45,13 @@ def test_a_row_that_is_nested_too_deeply_is_one_line():
     assert "row 0: is nested too deeply" in str(error.value)
 
 
+@pytest.mark.parametrize("rows", [[1], "question", {"question": ["1+1?"], "answer": [2]}, None])
+def test_rows_that_are_no_dicts(rows):
+    with raises_for("data.train") as error:
+        from_rows(rows, name="set")
+    assert "give a list of dicts" in str(error.value)
+
+
 def test_a_row_is_no_part_of_a_problems_identity():
     one, other = Problem("s/0", "q", "1", "math", row={"a": []}), Problem("s/0", "q", "1", "math")
     assert one == other and len({one, other}) == 1

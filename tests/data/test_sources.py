@@ -96,6 +96,11 @@ def test_folders_of_files_of_one_kind(tmp_path, capfd):
     for name in "ba":
         (tmp_path / f"csv/{name}.csv").write_text(f"question,answer\n{name},1\n")
     assert questions(f"{tmp_path}/csv") == ["a", "b"]
+    assert load(f"{tmp_path}/csv").notes == ()
+    (tmp_path / "csv/dataset_infos.json").write_text("{}")
+    (tmp_path / "csv/c.jsonl").write_text('{"question": "c", "answer": "1"}')
+    unread = f"files of another kind not read, such as {tmp_path}/csv/c.jsonl"
+    assert load(f"{tmp_path}/csv").notes == (unread,)
     (tmp_path / "empty").mkdir()
     with raises_for("data.train") as error:
         load(f"{tmp_path}/empty")
