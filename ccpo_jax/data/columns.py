@@ -51,7 +51,13 @@ from ccpo_jax.data.layouts import (
     mixed_order,
     right_and_wrong,
 )
-from ccpo_jax.data.mapping import ANSWER_TARGETS, NO_MAPPING, ColumnMapping, Mapped
+from ccpo_jax.data.mapping import (
+    ANSWER_TARGETS,
+    NO_MAPPING,
+    SINGLE_TARGETS,
+    ColumnMapping,
+    Mapped,
+)
 from ccpo_jax.data.options import OPTIONS_COLUMNS, Options, options_of, read_options
 from ccpo_jax.data.passages import repeats_question
 from ccpo_jax.data.unread_options import options_by_gold, options_by_name, several_values
@@ -180,6 +186,7 @@ def read_row(row: Row, mapping: ColumnMapping = NO_MAPPING, *, needs_gold: bool 
     mapped: Mapping[str, Mapped] = {}
     if mapping:
         mapped = mapping.read(row)
+        _refuse_joined(mapped, mapping)
         row = mapping.other_columns(row)
     row = with_known_names(row, _MEANINGS, mapping)
 
@@ -211,6 +218,16 @@ def read_row(row: Row, mapping: ColumnMapping = NO_MAPPING, *, needs_gold: bool 
         views=_views(row, mapped),
         unread=golds.unread,
     )
+
+
+def _refuse_joined(mapped: Mapping[str, Mapped], mapping: ColumnMapping) -> None:
+    for target in SINGLE_TARGETS:
+        if target in mapped and mapped[target].names:
+            first = mapping.typed(**{target: mapped[target].names[0]})
+            raise InputError(
+                mapped[target].source,
+                f"joins columns, and {target} is read from one alone; type {first}",
+            )
 
 
 # --- the question ---------------------------------------------------------------------------------

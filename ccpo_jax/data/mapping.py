@@ -18,6 +18,9 @@ TARGETS = (
 # The answer as it is written, or as the number of an option, from 0 or from 1.
 ANSWER_TARGETS = ("answer", "answer_index", "answer_number")
 
+# What one column alone can be.
+SINGLE_TARGETS = (*ANSWER_TARGETS, "system")
+
 FIELD = "data.columns"
 
 # How deep structs are searched for a path that was probably meant.
@@ -156,9 +159,9 @@ def parse_columns(columns: Columns | ColumnMapping, field: str = FIELD) -> Colum
                 f"{', '.join(TARGETS)} before the equals sign, such as {_EXAMPLE}",
             )
         if target in sources:
-            raise InputError(
-                field, f"has {target} twice; join several columns by +, such as {target}=a+b"
-            )
+            is_single = target in SINGLE_TARGETS
+            hint = "keep one" if is_single else f"join several columns by +, such as {target}=a+b"
+            raise InputError(field, f"has {target} twice; {hint}")
         sources[target] = _checked_source(source.strip(), field)
     answers = [target for target in sources if target in ANSWER_TARGETS]
     if len(answers) > 1:

@@ -144,6 +144,17 @@ def test_numbers_that_count_from_the_other_end_than_the_mapping_says(target, num
     assert [problem.gold for problem in problems] == ["A", "B", "C"]
 
 
+@pytest.mark.parametrize("target", ["answer", "answer_index", "answer_number", "system"])
+def test_what_one_column_alone_can_be(target):
+    row = {"question": "q", "options": ["x", "y"], "one": "1", "two": "2"}
+    with raises_for("one+two") as error:
+        parse_row(row, columns={target: "one+two"})
+    assert f"type --config.data.columns={target}=one" in str(error.value)
+    with raises_for("data.columns") as error:
+        parse_row(row, columns=[f"{target}=one", f"{target}=two"])
+    assert str(error.value).endswith(f"has {target} twice; keep one")
+
+
 def test_a_column_that_is_mapped_keeps_the_meaning_of_its_name():
     row = {"question": "q", "options": ["7", "8", "9"], "meta": {"label": "1"}}
     assert parse_row(row, columns="answer=meta.label").gold == "B"
