@@ -12,7 +12,13 @@ from ccpo_jax.config import OBJECT, Config, check, flatten, objects_in
 from ccpo_jax.errors import InputError
 from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.presets.base import base
-from ccpo_jax.reward_names import AUTO, BUILT_IN, data_verifier, may_call_functions
+from ccpo_jax.reward_names import (
+    AUTO,
+    BUILT_IN,
+    data_verifier,
+    may_call_functions,
+    parse_reward,
+)
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import CreditEstimator, Policy
 from ccpo_jax.rollout.prompts import RolePrompt, TextCodec
@@ -244,6 +250,8 @@ def _preset(typed: Mapping[str, Any]) -> Any:
     if name not in PRESETS:
         start = base()
         start.response_length = (2048,)
+        values = flatten(start)
+        start.inherited.update({name: values[name] for name in ("data.eval", "data.heldout")})
         start.inherited.update({"response_length": (2048,)})
         return start
     return load_preset(f"{name}:tiny" if tiny else name)
@@ -478,6 +486,9 @@ def _rewards(value: Any) -> tuple[Any, dict[str, Any]]:
                 "reward", f"the weight of {entry!r:.80} is {weight!r:.40}; give a number"
             )
         name = entry if isinstance(entry, str) else _function_name(entry)
+        if isinstance(entry, str) and len(parse_reward(entry, "reward")) > 1:
+            # The weight would be that of its first term alone.
+            raise InputError("reward", f"{entry!r:.200} is a sum; give each term its own weight")
         if name in functions:
             raise InputError(
                 "reward",

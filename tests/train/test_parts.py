@@ -91,6 +91,11 @@ def test_problems_of_a_program_come_without_the_test_sets_of_the_preset():
     kept = {"data.eval": "math500", "data.heldout": 7}
     config, _ = resolve({"preset": "dyad", **kept}, train=ROWS)
     assert (config.data.eval, config.data.heldout) == (("math500",), 7)
+
+
+def test_a_team_without_a_preset_takes_no_test_set_either():
+    config, _ = resolve(None, model="tiny", train=ROWS, topology="graph", credit="shared")
+    assert (config.data.eval, config.data.heldout) == ((), 4)
     assert resolve("dyad", train="gsm8k")[0].data.heldout == 256
 
 
@@ -212,6 +217,7 @@ def test_what_was_an_object_is_recorded_and_missed(tmp_path):
         ("evaluate", None, {"evaluate": [{"question": "2 + 2 = ?"}]}, "answer"),
         ("reward", None, {"reward": 7}, "received int"),
         ("reward", None, {"reward": {half: "much"}}, "weight"),
+        ("reward", None, {"reward": {"math + exact": 0.5}}, "give each term its own weight"),
         ("reward", None, {"reward": {half: 0.5, (lambda answer, problem: 1.0): "1"}}, "number"),
         ("reward", None, {"reward": dict.fromkeys(TWO_LAMBDAS, 0.5)}, "with def"),
         ("reward", None, {"reward": {7: 0.5}}, "received int"),
