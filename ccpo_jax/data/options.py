@@ -128,7 +128,9 @@ def _checked(column: str, values: Any, labels: Sequence[str] = ()) -> Options:
         raise InputError(column, f"has a label twice, received {list(labels)!r:.60}")
 
     texts = ["" if cell is None else printable(str(cell)).strip() for cell in cells]
-    options = Options(tuple(_without_letters(texts)), tuple(labels))
+    mixed = "" if labels else _mixed_letters(texts)
+    shown = _without_letters(texts, mixed)
+    options = Options(tuple(shown), tuple(labels or mixed))
     if len(list(filter(None, texts))) < 2:
         raise UnusableRow("fewer than two options")
     return options
@@ -156,15 +158,31 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) or is_number(value)
 
 
-def _without_letters(texts: Sequence[str]) -> list[str]:
+def _mixed_letters(texts: Sequence[str]) -> str:
+    """The letters in front of texts where they are in another order, such as "BAC"; "" = none.
+
+    Two texts may begin with the names of species.
+    """
+    letters = "".join(label[1] if label else " " for label in map(_match_letter, texts)).upper()
+    in_order = "".join(sorted(letters))
+    is_mixed = in_order == _LETTERS[: len(texts)] and letters != in_order
+    return letters if is_mixed and len(texts) > 2 else ""
+
+
+def _match_letter(text: str) -> re.Match[str] | None:
+    return re.match(r"\s*\(?([A-Za-z])[.):]\s*", text)
+
+
+def _without_letters(texts: Sequence[str], mixed: str) -> list[str]:
     """Texts without their letters, whether or not they have any."""
     count = _count_without_padding(texts)
     padding = texts[count:]
     texts = texts[:count]
-    labels = [re.match(r"\s*\(?([A-Za-z])[.):]\s*", text) for text in texts]
+    labels = [_match_letter(text) for text in texts]
     letters = "".join(label[1] if label else " " for label in labels)
     # Letters are the options' own only if all are there, in order: "C. elegans" begins with a name.
-    if letters not in (_LETTERS[: len(texts)], _LETTERS[: len(texts)].lower()):
+    is_ordered = letters in (_LETTERS[: len(texts)], _LETTERS[: len(texts)].lower())
+    if not is_ordered and not mixed:
         return [*texts, *padding]
     shown = [text[label.end() :] for text, label in zip(texts, labels, strict=True) if label]
     return [*shown, *padding]

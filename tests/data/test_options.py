@@ -100,6 +100,15 @@ def test_an_empty_option_between_others_keeps_the_letters():
     assert problem.question == "q\nA. x\nB. \nC. z" and problem.gold == "C"
 
 
+def test_letters_of_their_own_in_another_order_are_what_a_gold_names():
+    row = {"question": "q", "options": ["B) 21", "A) 22", "C) 23"], "answer": "A"}
+    problem = parse_row(row)
+    assert problem.options == ("21", "22", "23") and problem.gold == "B"
+    assert parse_row(row | {"answer": 0}).gold == "A"
+    # A set of species, not of letters.
+    assert parse_row(row | {"options": ["B. subtilis", "A. niger"]}).gold == "A"
+
+
 def test_a_struct_of_labels_in_another_order():
     choices = {"text": ["Mars", "Venus"], "label": ["B", "A"]}
     problem = parse_row(QUESTION | {"choices": choices, "answerKey": "B"})
