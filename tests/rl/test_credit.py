@@ -571,10 +571,13 @@ def test_misfits_name_the_estimator_and_the_team(name, team):
     assert name in str(error.value) and team.name in str(error.value)
 
 
-FIT_ONE_AGENT = ("shared", "difference", "agent_norm", "magrpo", "shapley")
+NEED_SEVERAL_AGENTS = (
+    *("individual", "ccpo", "ccpo_event", "sepo"),
+    *("cross_play", "nested", "pooled"),
+)
 
 
-@pytest.mark.parametrize("name", sorted(set(CREDITS) - set(FIT_ONE_AGENT)))
+@pytest.mark.parametrize("name", NEED_SEVERAL_AGENTS)
 def test_an_estimator_that_does_not_fit_one_agent_says_what_to_type(name):
     with raises_for("credit.name") as error:
         make_credit(name, solo())
