@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from ccpo_jax.devices.xla_options import compiler_options
 from ccpo_jax.extras import train_extra
 from ccpo_jax.integers import next_power_of_two
 from ccpo_jax.learner.logprobs import packed_logprobs, response_logprobs
+from ccpo_jax.learner.optimizer import Optimizer
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
 from ccpo_jax.rl.losses import LOSSES, batch_totals
 from ccpo_jax.rl.types import Array, BatchTotals, Policy
@@ -34,55 +35,6 @@ class TrainState(NamedTuple):
     opt_state: tuple  # P optimizer states
     credit_state: Any  # carried statistics of the credit estimator
     key: Array  # typed PRNG key of the run; step k uses fold_in(key, k)
-
-
-class Optimizer(Protocol):
-    """An `optax.GradientTransformation`, or anything hashable with its two functions."""
-
-    @property
-    def init(self) -> Callable[[Any], Any]: ...
-
-    @property
-    def update(self) -> Callable[..., tuple[Any, Any]]: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class AdamW:
-    """AdamW behind a global-norm clip; step k of the linear warm-up has (k + 1) / (warmup_steps +
-    1) of the rate.
-
-    Static, and compared by value: equal settings share compiled programs.
-
-    Example:
-      >>> AdamW(learning_rate=1e-6) == AdamW(learning_rate=1e-6)
-      True
-    """
-
-    learning_rate: float
-    warmup_steps: int = 0
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    grad_clip: float = 1.0
-
-    def init(self, params: Any) -> Any:
-        """The optimizer state of fresh parameters."""
-        return self._transform().init(params)
-
-    def update(self, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        """(updates to add to the parameters, new optimizer state)."""
-        return self._transform().update(grads, state, params)
-
-    def _transform(self) -> optax.GradientTransformation:
-        rate: Any = self.learning_rate
-        if self.warmup_steps:
-            first = self.learning_rate / (self.warmup_steps + 1)
-            rate = optax.linear_schedule(first, self.learning_rate, self.warmup_steps)
-        return optax.chain(
-            optax.clip_by_global_norm(self.grad_clip),
-            optax.adamw(rate, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay),
-        )
 
 
 @dataclasses.dataclass(frozen=True)

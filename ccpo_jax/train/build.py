@@ -14,7 +14,8 @@ from ccpo_jax.config import Config, LogConfig, RolloutLogConfig, VerifierConfig
 from ccpo_jax.devices.compile_status import watch_compilation
 from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_mesh, num_shards
 from ccpo_jax.errors import InputError
-from ccpo_jax.learner.update import AdamW, LossConfig, PackingConfig, UpdateConfig
+from ccpo_jax.learner.optimizer import AdamW
+from ccpo_jax.learner.update import LossConfig, PackingConfig, UpdateConfig
 from ccpo_jax.reward_names import AUTO, may_call_functions
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.losses import LOSSES, batch_totals

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.integers import ceil_div
+from ccpo_jax.learner.optimizer import AdamW
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, gather_sequences, pack
-from ccpo_jax.learner.update import AdamW, accumulate, apply_gradients
+from ccpo_jax.learner.update import accumulate, apply_gradients
 from ccpo_jax.models import ModelConfig
 from ccpo_jax.models.decoder import Decoder, parameter_shapes, policy_of
 from ccpo_jax.rl.types import BatchTotals, Policy

@@ -36,8 +36,9 @@ from ccpo_jax.devices.sharding import (
     replicated,
     state_sharding,
 )
+from ccpo_jax.learner.optimizer import AdamW
 from ccpo_jax.learner.packing import PackedBatch
-from ccpo_jax.learner.update import AdamW, LossConfig, apply_gradients, jitted_accumulate
+from ccpo_jax.learner.update import LossConfig, apply_gradients, jitted_accumulate
 from ccpo_jax.models import ModelConfig, make_policy
 from ccpo_jax.models.decoder import parameter_shapes
 from ccpo_jax.rl.types import BatchTotals, Context

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax import models
+from ccpo_jax.learner.optimizer import AdamW
 from ccpo_jax.learner.packing import TrainSequence, pack
 from ccpo_jax.learner.update import (
-    AdamW,
     LossConfig,
     PackingConfig,
     UpdateConfig,
