@@ -106,6 +106,8 @@ _NOT_OF_AN_ENTRY = (
     "credit.name",
     "credit.rating_length",
     "credit.solo_samples",
+    "credit.overlong_penalty",
+    "credit.overlong_buffer",
     "loss.name",
     "loss.entropy_bonus",
 )
@@ -325,6 +327,11 @@ _JUDGED = Condition(
     ("credit.praise", "credit.blame"),
     lambda config: config.credit.praise > 0 or config.credit.blame > 0,
 )
+_OVERLONG = Condition(
+    "credit.overlong_penalty above 0",
+    ("credit.overlong_penalty",),
+    lambda config: config.credit.overlong_penalty > 0,
+)
 _MODEL_SHARDS = Condition(
     "mesh.model above 1 (at 1 all rules are the same)",
     ("mesh.model",),
@@ -442,6 +449,19 @@ class CreditConfig:
         none_means="group_size",
         at_least=1,
         applies=_MASKED_WORLDS,
+    )
+    overlong_penalty: float = field(
+        0.0,
+        "credit that an agent loses for a response cut at response_length; it grows over the last "
+        "tokens before, credit.overlong_buffer; 0 = none",
+        at_least=0,
+    )
+    overlong_buffer: int | None = field(
+        None,
+        "tokens before response_length in which the penalty grows from 0",
+        none_means="a fifth of response_length",
+        at_least=1,
+        applies=_OVERLONG,
     )
 
 
@@ -1225,6 +1245,14 @@ def check(config: Config, typed: Mapping[str, Any] | Collection[str] = ()) -> No
             "trainer.mini_batches",
             f"{config.trainer.mini_batches} does not divide batch_size={config.batch_size}; use "
             f"a divisor",
+        )
+    buffer = config.credit.overlong_buffer
+    shortest = min(config.response_length)
+    if buffer is not None and buffer > shortest:
+        raise InputError(
+            "credit.overlong_buffer",
+            f"{buffer} tokens are more than a response may have, response_length={shortest}; use "
+            f"at most {shortest}",
         )
     for name in config.log.trackers:
         if importlib.util.find_spec(name) is None:

@@ -72,6 +72,7 @@ NEEDED = {
     "credit.answers": {"credit.name": "nested"},
     "credit.solo_weight": {"credit.name": "nested"},
     "credit.scaled": {"credit.name": "pooled"},
+    "credit.overlong_buffer": {"credit.overlong_penalty": 0.5},
     "loss.clip_low": {"trainer.mini_batches": 2},
     "loss.clip_high": {"trainer.mini_batches": 2},
     "loss.dual_clip": {"trainer.mini_batches": 2},
@@ -103,6 +104,7 @@ WITHOUT = {
     "credit.solo_weight": {},
     "credit.scaled": {},
     "credit.solo_samples": {"topology": "voting"},
+    "credit.overlong_buffer": {},
     "advantage.normalize_std": {"advantage.baseline": "leave_one_out"},
     "loss.clip_low": {},
     "loss.clip_high": {},
@@ -363,6 +365,7 @@ def fields_with_effect(section: str, **changes) -> set[str]:
 def test_credit_fields_are_what_the_estimators_take(credit):
     ours = fields_with_effect("credit", **{"credit.name": credit, "credit.solo_weight": 0.5})
     of_the_program = {"name", "solo_samples"} | ({"rating_length"} if credit == "sepo" else set())
+    of_the_program |= {"overlong_penalty"}
     assert ours - of_the_program == options(CREDITS[credit])
 
 

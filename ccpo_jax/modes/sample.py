@@ -18,7 +18,7 @@ from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout import Turn
 from ccpo_jax.train.rollouts import Collected, collect_rollouts
-from ccpo_jax.train.step import Credited, assign_credit, publish
+from ccpo_jax.train.step import Credited, assign_credit, overlong_penalty, publish
 from ccpo_jax.train.worlds import masked_worlds
 from ccpo_jax.workdir.rollout_log import parts_of_text, verdict_text
 
@@ -63,7 +63,13 @@ def show_samples(
         )
     outcome = collected.outcome if read_worlds else _factual(collected.outcome)
     credit, advantage, _ = jax.device_get(
-        assign_credit(run.credit, run.advantage, state.credit_state, outcome)
+        assign_credit(
+            run.credit,
+            run.advantage,
+            state.credit_state,
+            outcome,
+            overlong_penalty(run, collected.rollouts),
+        )
     )
     credited = Credited(credit, advantage, np.ones(topology.num_agents, bool))
     for line in prompt_lines(run.team, chosen[0], 0, collected.rollouts):

@@ -27,6 +27,7 @@ MEANINGS = {
     "credit/pivotal_rate/*": "share of votes whose reward an agent's vote changes",
     "credit/leak_rate/*": "share of an agent's messages that state the right answer to the others: "
     "their mean score",
+    "overlong_penalty/*": "mean of what an agent's credit loses by long responses, at most 0",
     "moments/gate": "weight of the joint reward against the Thinker's contribution, in (0, 1)",
     "moments/delta/mean": "running mean of contributions",
     "moments/delta/var": "running variance of contributions",

@@ -2,6 +2,7 @@
 
 from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
 from ccpo_jax.rl.credit import CREDITS, make_credit
+from ccpo_jax.rl.length_penalty import overlong_penalty
 from ccpo_jax.rl.losses import (
     LOSSES,
     batch_totals,
@@ -60,6 +61,7 @@ __all__ = [
     "init_moments",
     "leave_one_out_advantage",
     "make_credit",
+    "overlong_penalty",
     "policy_gradient_loss",
     "reinforce_pp_loss",
     "sepo_reward",

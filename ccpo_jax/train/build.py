@@ -35,6 +35,7 @@ from ccpo_jax.train.load import (
     load_team,
     split_problems,
 )
+from ccpo_jax.train.overlong import Overlong
 from ccpo_jax.train.parts import NO_PARTS, Parts, check_objects
 from ccpo_jax.train.rollouts import RolloutConfig
 from ccpo_jax.train.words import apply_file, check_style, team_words
@@ -43,8 +44,14 @@ from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.verifiers.grader import check_problems
 from ccpo_jax.verifiers.reward import load_reward
 
-# Fields of the credit section that configure the rollout rather than the estimator.
-_ROLLOUT_FIELDS = ("name", "rating_length", "solo_samples")
+# Fields of the credit section that concern any estimator, and are not its arguments.
+_ROLLOUT_FIELDS = (
+    "name",
+    "rating_length",
+    "solo_samples",
+    "overlong_penalty",
+    "overlong_buffer",
+)
 
 _PHASES = ("rollout", "update", "evaluation", "loading")
 
@@ -104,6 +111,7 @@ class Run:
     layout: Layout
     model_configs: tuple = ()  # P network configurations, for export
     words: Mapping[str, RolePrompt] = dataclasses.field(default_factory=dict)  # of each role
+    overlong: Overlong | None = None  # the penalty on long responses; None = there is none
     verifier: VerifierConfig = VerifierConfig()
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)  # reward functions
     log: LogConfig = LogConfig()
@@ -213,6 +221,7 @@ def build(
         layout=layout,
         model_configs=model_configs,
         words=words,
+        overlong=make_overlong(config),
         verifier=config.verifier,
         functions=parts.functions,
         log=config.log,
@@ -333,6 +342,13 @@ def make_advantage(config: Config, credit: CreditEstimator) -> Advantage:
     if normalize_std is None:
         normalize_std = credit.baseline.normalize_std
     return Advantage(baseline, normalize_std)
+
+
+def make_overlong(config: Config) -> Overlong | None:
+    """The penalty on long responses, where there is one."""
+    if not config.credit.overlong_penalty:
+        return None
+    return Overlong(config.credit.overlong_penalty, config.credit.overlong_buffer)
 
 
 def _check_surprisal(config: Config) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax import data
@@ -13,6 +14,7 @@ from ccpo_jax.devices.sharding import put, replicated, state_sharding
 from ccpo_jax.learner.packing import TrainSequence, gather_sequences
 from ccpo_jax.learner.replay import SavedBatch, nonfinite_sequences
 from ccpo_jax.learner.update import TrainState, update_params
+from ccpo_jax.rl.advantages import group_advantage
 from ccpo_jax.rl.diagnostics import diagnostics
 from ccpo_jax.rl.types import Array, CreditEstimator, HostArray, Outcome, Policy
 from ccpo_jax.rollout import Rollout, Team
@@ -20,6 +22,7 @@ from ccpo_jax.scores import is_solved
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.guards import describe_nonfinite, explain_oom
+from ccpo_jax.train.overlong import overlong_metrics
 from ccpo_jax.train.part_scores import has_fractions, part_metrics, part_scores
 from ccpo_jax.train.rollouts import Collected, collect_rollouts
 from ccpo_jax.train.worlds import known_credit, masked_worlds
@@ -70,14 +73,17 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
     )
 
     start = time.perf_counter()
+    penalty = overlong_penalty(run, collected.rollouts)
     values, advantage, credit_state = assign_credit(
-        credit, run.advantage, state.credit_state, collected.outcome
+        credit, run.advantage, state.credit_state, collected.outcome, penalty
     )
     values, advantage = jax.device_get((values, advantage))
     known = known_credit(run.credit, credit, active, run.team.topology.num_agents)
     credited = Credited(values, advantage, known)
     metrics = collected.metrics | step_metrics(run, collected, credited)
     metrics |= credit_metrics(run.credit, state.credit_state)
+    if penalty is not None:
+        metrics |= overlong_metrics(penalty)
 
     with explain_oom("update", run.memory_fields.get("update", {})):
         updated = update_agents(run, state, collected, advantage, active, step)
@@ -136,12 +142,37 @@ def assign_credit(
     advantage: Callable[[Array, Array | None], Array],
     state: Any,
     outcome: Outcome,
+    penalty: HostArray | None = None,
 ) -> tuple[Array, Array, Any]:
-    """Outcome -> (credit ``[A, B, G]``, advantage ``[A, B, G]``, new credit state)."""
+    """Outcome -> (credit ``[A, B, G]``, advantage ``[A, B, G]``, new credit state).
+
+    Args:
+      credit: the estimator.
+      advantage: the baseline.
+      state: of the estimator.
+      outcome: of the batch.
+      penalty: ``[A, B, G]``, what the length of its own responses adds to each agent's credit,
+        before the baseline; None = nothing. To an estimator that has a baseline of its own it is
+        added without the mean of its group, so that the sum is still centred. The mean holds the
+        sample itself: of n texts of a prompt, the expected gradient is (n - 1) / n of the
+        penalty's.
+    """
     value, state = credit.update(state, outcome)
+    if penalty is not None:
+        added = jnp.asarray(penalty)
+        if credit.baseline.kind == "none":
+            added = group_advantage(added, normalize_std=False)
+        value = value + added
     # Inside jit every array is on the device.
     surprisal: Any = outcome.surprisal
     return value, advantage(value, surprisal), state
+
+
+def overlong_penalty(run: Run, rollouts: Rollout) -> HostArray | None:
+    """What the length of its own responses adds to each agent's credit: ``[A, B, G]``; None = the
+    run has no such penalty.
+    """
+    return None if run.overlong is None else run.overlong(run.team, rollouts)
 
 
 # --- updates --------------------------------------------------------------------------------------
