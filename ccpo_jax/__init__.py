@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ccpo_jax.rl import (
         CREDITS,
+        KL_ESTIMATORS,
         LOSSES,
         TOPOLOGIES,
         Baseline,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         gspo_loss,
         history_gate,
         init_moments,
+        kl_loss,
         leave_one_out_advantage,
         make_credit,
         overlong_penalty,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CREDITS",
+    "KL_ESTIMATORS",
     "LOSSES",
     "TOPOLOGIES",
     "Baseline",
@@ -72,6 +75,7 @@ __all__ = [
     "gspo_loss",
     "history_gate",
     "init_moments",
+    "kl_loss",
     "leave_one_out_advantage",
     "make_credit",
     "overlong_penalty",

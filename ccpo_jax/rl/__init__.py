@@ -2,6 +2,7 @@
 
 from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
 from ccpo_jax.rl.credit import CREDITS, make_credit
+from ccpo_jax.rl.kl import KL_ESTIMATORS, kl_loss
 from ccpo_jax.rl.length_penalty import overlong_penalty
 from ccpo_jax.rl.losses import (
     LOSSES,
@@ -37,6 +38,7 @@ from ccpo_jax.rl.types import (
 
 __all__ = [
     "CREDITS",
+    "KL_ESTIMATORS",
     "LOSSES",
     "TOPOLOGIES",
     "Baseline",
@@ -59,6 +61,7 @@ __all__ = [
     "gspo_loss",
     "history_gate",
     "init_moments",
+    "kl_loss",
     "leave_one_out_advantage",
     "make_credit",
     "overlong_penalty",
