@@ -182,7 +182,9 @@ def baseline(config: "Config") -> str:
 
 
 def _on_hub(config: "Config") -> bool:
-    return any(name != "tiny" and not os.path.isdir(name) for name in config.model)
+    # Behind a workdir there may stand the number of one of its parameter sets.
+    folders = [(name, name.rpartition(":")[0]) for name in config.model if name != "tiny"]
+    return any(not any(map(os.path.isdir, names)) for names in folders)
 
 
 def _generates_problems(config: "Config") -> bool:
@@ -854,7 +856,9 @@ class Config:
     )
     model: tuple[str, ...] = field(
         ("Qwen/Qwen2.5-1.5B-Instruct",),
-        "Hub names or folders, tiny = the embedded model; one for all agents, or one per agent",
+        "Hub names or folders, tiny = the embedded model; one for all agents, or one per agent. "
+        "The workdir of a run starts from its best checkpoint, each agent from its own parameters; "
+        "WORKDIR:K from its parameter set K",
         on_resume="fixed",
         lower_for={"loading": 1},
         is_path=True,

@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "load_config",
     "make_policy",
+    "parameter_shapes",
     "save",
 ]
 

@@ -195,7 +195,6 @@ def build(
     params = load_params(
         sources,
         layout,
-        revision=config.revision,
         time_limit=config.load_time_limit,
         models_given=parts.models,
     )

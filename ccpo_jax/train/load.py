@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,10 +22,8 @@ from ccpo_jax.rollout import Agent, Team, prompts
 from ccpo_jax.status import status
 from ccpo_jax.train.guards import run_with_timeout
 from ccpo_jax.train.parts import NO_PARTS, Model, Parts, row_reader
+from ccpo_jax.train.sources import Source, find_sources, read_trained
 from ccpo_jax.train.words import senders_of
-
-# The embedded model.
-TINY = pathlib.Path(__file__).parents[1] / "assets" / "tiny"
 
 # More characters than any token of words has: bounds what is tokenized of a problem of megabytes.
 _CHARACTERS_PER_TOKEN = 64
@@ -45,7 +42,7 @@ class LoadedTeam(NamedTuple):
 
     team: Team
     model_configs: tuple  # P network configurations
-    sources: tuple[str, ...]  # P folders or Hub names of parameters
+    sources: tuple[Source, ...]  # P, where their parameters come from
 
 
 # --- problems -------------------------------------------------------------------------------------
@@ -255,14 +252,22 @@ def load_team(
       ratings: True: the agents also rate outcomes.
       parts: models of a program.
     """
-    names = _model_names(config, topology)
+    sources = find_sources(
+        config.model,
+        1 if config.shared_policy else topology.num_agents,
+        revision=config.revision,
+        objects=parts.models,
+    )
+    # Runs that started from one model share its tokenizer, and so its sampler calls.
+    names = [source.model for source in sources]
     networks: dict[str, Any] = {name: model.config for name, model in parts.models.items()}
     tokenizers: dict[str, Any] = {name: model.tokenizer for name, model in parts.models.items()}
     policies = {name: model.policy for name, model in parts.models.items()}
-    for name in dict.fromkeys(names):
-        if name in parts.models:
+    for source in sources:
+        name = source.model
+        if name in networks:
             continue
-        networks[name], tokenizers[name] = _load_network(name, config)
+        networks[name], tokenizers[name] = _load_network(name, source.revision, config)
         policies[name] = models.make_policy(
             networks[name],
             compute_dtype=jnp.dtype(config.compute_dtype),
@@ -299,31 +304,18 @@ def load_team(
             raters.append(agent(f"rate_{role}", speaker, senders, config.credit.rating_length))
 
     team = Team(topology, tuple(agents), config.prompt_length, tuple(raters))
-    return LoadedTeam(team, tuple(networks[name] for name in names), tuple(names))
+    return LoadedTeam(team, tuple(networks[name] for name in names), sources)
 
 
-def _model_names(config: Config, topology: Topology) -> list[str]:
-    """The folder or Hub name of each parameter set."""
-    names = [str(TINY) if name == "tiny" else name for name in config.model]
-    sets = 1 if config.shared_policy else topology.num_agents
-    if len(names) not in (1, sets):
-        raise InputError(
-            "model",
-            f"{len(names)} models for {sets} parameter sets; give one name, or one per agent with "
-            "shared_policy=False",
-        )
-    return names * sets if len(names) == 1 else names
-
-
-def _load_network(name: str, config: Config) -> tuple[Any, Any]:
+def _load_network(name: str, revision: str | None, config: Config) -> tuple[Any, Any]:
     """(network configuration, tokenizer) of one model."""
     with status(f"loading the tokenizer of {name}"):
         tokenizer = run_with_timeout(
             config.load_time_limit,
             "model",
-            lambda: load_tokenizer(name, revision=config.revision, thinking=config.thinking),
+            lambda: load_tokenizer(name, revision=revision, thinking=config.thinking),
         )
-    network = models.load_config(name, revision=config.revision)
+    network = models.load_config(name, revision=revision)
     if tokenizer.vocab_size > network.vocab_size:
         raise InputError(
             "model",
@@ -365,31 +357,55 @@ def response_lengths(lengths: Sequence[int], topology: Topology) -> tuple[int, .
 
 
 def load_params(
-    sources: Sequence[str],
+    sources: Sequence[Source],
     layout: Layout,
     *,
-    revision: str | None,
     time_limit: float,
     models_given: Mapping[str, Model] = types.MappingProxyType({}),
+    dtype: Any = jnp.float32,
+    copies: bool = True,
 ) -> tuple:
-    """P float32 parameter sets on the mesh; each is a copy that is trained and donated on its
-    own.
+    """P parameter sets on the mesh.
+
+    Args:
+      sources: of every set, from `find_sources`; each distinct one is loaded once.
+      layout: of the devices.
+      time_limit: seconds; 0 = no limit.
+      models_given: models of a program by the names that the sources have.
+      dtype: of the parameters.
+      copies: True: each set is a copy of its own, which is trained and donated. False: sets of one
+        source share their arrays.
+
+    Raises:
+      InputError: one of them cannot be read, or is of another network.
     """
     placement = functools.partial(state_sharding, layout.mesh, rules=layout.train)
 
+    def load_one(source: Source) -> Any:
+        if source.model in models_given:
+            params = jax.tree.map(lambda x: np.asarray(x, dtype), models_given[source.model].params)
+            return jax.tree.map(put, params, placement(params))
+        if not source.workdir:
+            _, params = models.load(
+                source.model, dtype=dtype, revision=source.revision, sharding=placement
+            )
+            return params
+        network = models.load_config(source.model, revision=source.revision)
+        shapes = models.parameter_shapes(network)
+        like = jax.tree.map(_placed, shapes, placement(shapes))
+        params = read_trained(source, like)
+        return jax.tree.map(lambda x: x.astype(dtype), params)
+
     def load() -> tuple:
-        loaded = {}
-        for name in dict.fromkeys(sources):
-            if name in models_given:
-                params = jax.tree.map(_as_float32, models_given[name].params)
-                loaded[name] = jax.tree.map(put, params, placement(params))
-                continue
-            _, loaded[name] = models.load(name, revision=revision, sharding=placement)
+        loaded = {source: load_one(source) for source in dict.fromkeys(sources)}
+        if not copies:
+            return tuple(loaded[source] for source in sources)
         copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
-        return tuple(copy(loaded[name]) for name in sources)
+        return tuple(copy(loaded[source]) for source in sources)
 
     return run_with_timeout(time_limit, "model", load)
 
 
-def _as_float32(array: Any) -> HostArray:
-    return np.asarray(array, np.float32)
+def _placed(shape: jax.ShapeDtypeStruct, sharding: Any) -> jax.ShapeDtypeStruct:
+    """Float32 parameters, as checkpoints hold them, with their place."""
+    return jax.ShapeDtypeStruct(shape.shape, jnp.float32, sharding=sharding)

@@ -25,6 +25,7 @@ from ccpo_jax.rollout.prompts import RolePrompt, TextCodec
 from ccpo_jax.rollout.role_files import Words, parse_words
 from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train import plugins
+from ccpo_jax.train.sources import base_models
 from ccpo_jax.train.words import apply_file, apply_format
 from ccpo_jax.verifiers import needs_gold
 from ccpo_jax.verifiers.signatures import read_function
@@ -245,8 +246,8 @@ def _preset(typed: Mapping[str, Any]) -> Any:
     """The preset of the team, `tiny` for the embedded model; defaults where it has none."""
     topology = typed.get("topology", "dyad")
     name = str(topology).removeprefix(OBJECT)
-    model = typed.get("model")
-    tiny = bool(model) and set((model,) if isinstance(model, str) else model) == {"tiny"}
+    model = typed.get("model") or ()
+    tiny = set(base_models((model,) if isinstance(model, str) else model)) == {"tiny"}
     if name not in PRESETS:
         start = base()
         start.response_length = (2048,)

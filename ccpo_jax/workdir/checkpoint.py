@@ -18,7 +18,7 @@ import os
 import pathlib
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
@@ -216,6 +216,39 @@ class Checkpoints:
           InputError: ``step``: no such checkpoint; ``workdir``: no checkpoint, no intact one, or
             one of another model or team.
         """
+        return self._restore(step, lambda candidate: self._read(candidate, like))
+
+    def restore_params(
+        self, like: State, parameter_set: int, *, step: int | None = None
+    ) -> tuple[int, State]:
+        """Restores one parameter set of a `TrainState`, and reads nothing else.
+
+        Args:
+          like: the set, as in `restore`.
+          parameter_set: its number.
+          step: as in `restore`.
+
+        Returns:
+          ``(step, parameters)``.
+
+        Raises:
+          InputError: as in `restore`.
+        """
+        return self._restore(
+            step, lambda candidate: self._read_params(candidate, like, parameter_set)
+        )
+
+    def num_parameter_sets(self) -> int:
+        """P, the parameter sets of the newest checkpoint whose record is intact.
+
+        Raises:
+          InputError: ``workdir``: no checkpoint, or no intact one.
+        """
+        _, count = self._restore(None, self._count_parameter_sets)
+        return count
+
+    def _restore(self, step: int | None, read: Callable[[int], State]) -> tuple[int, State]:
+        """What `read` makes of the checkpoint of `step`, or of the newest intact one."""
         known = self.steps()
         if not known:
             raise InputError(
@@ -230,7 +263,7 @@ class Checkpoints:
         damaged: list[int] = []
         for candidate in reversed(candidates):
             with status(f"reading the checkpoint of step {candidate}"):
-                state, damage = self._try_read(candidate, like)
+                state, damage = _try_read(candidate, read)
             # All processes take the same checkpoint.
             damage = first_nonempty(damage)
             if not damage:
@@ -259,13 +292,6 @@ class Checkpoints:
         self._manager.close()
         self._manager = self._open()
 
-    def _try_read(self, step: int, like: State) -> tuple[State | None, str]:
-        """``(state, "")``, or ``(None, damage)``."""
-        try:
-            return self._read(step, like), ""
-        except _DamagedCheckpointError as error:
-            return None, str(error)
-
     def _read(self, step: int, like: State) -> State:
         saved = self._read_record(step)["arrays"]
         target = jax.tree.map(_abstract, _keys_to_words(like))
@@ -275,11 +301,35 @@ class Checkpoints:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
             arrays = self._manager.restore(step, args=args)["state"]
 
-        restored = _describe(arrays, fingerprints(arrays))
-        changed = [name for name in saved if restored[name] != saved[name]]
-        if changed:
-            raise _DamagedCheckpointError(f"{', '.join(changed[:3])}: not what was saved")
+        _check_fingerprints(saved, arrays)
         return _words_to_keys(arrays, like)
+
+    def _read_params(self, step: int, like: State, parameter_set: int) -> State:
+        own = f"params.{parameter_set}."
+        saved = self._read_record(step)["arrays"]
+        target = jax.tree.map(_abstract, like)
+        wanted = {name.removeprefix(own): saved[name] for name in saved if name.startswith(own)}
+        _check_structure(step, wanted, target)
+
+        # Orbax wants the other sets named as well: placeholders stand for what is not read.
+        tree = _placeholders(name for name in saved if name.startswith("params."))
+        sets = [tree["params"][str(index)] for index in range(len(tree["params"]))]
+        sets[parameter_set] = target
+        item = {"params": sets}
+        with _failures_as_damage(), ocp.PyTreeCheckpointer() as reader:
+            args = ocp.args.PyTreeRestore(
+                item=item,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                partial_restore=True,
+            )
+            arrays = reader.restore(self.folder / str(step) / "state", args=args)
+        params = arrays["params"][parameter_set]
+        _check_fingerprints(wanted, params)
+        return params
+
+    def _count_parameter_sets(self, step: int) -> int:
+        names = self._read_record(step)["arrays"]
+        return len({name.split(".")[1] for name in names if name.startswith("params.")})
 
     def _read_record(self, step: int) -> dict[str, Any]:
         """The record beside the arrays of a step."""
@@ -401,6 +451,22 @@ def _failures_as_damage() -> Iterator[None]:
         raise _DamagedCheckpointError(first_line(error.__cause__ or error)) from error
 
 
+def _try_read(step: int, read: Callable[[int], State]) -> tuple[State | None, str]:
+    """``(what read returns, "")``, or ``(None, damage)``."""
+    try:
+        return read(step), ""
+    except _DamagedCheckpointError as error:
+        return None, str(error)
+
+
+def _check_fingerprints(saved: Mapping[str, list], arrays: Any) -> None:
+    """Raises _DamagedCheckpointError where an array is not what its record says."""
+    restored = _describe(arrays, fingerprints(arrays))
+    changed = [name for name in saved if restored[name] != saved[name]]
+    if changed:
+        raise _DamagedCheckpointError(f"{', '.join(changed[:3])}: not what was saved")
+
+
 def _rename_damaged(checkpoint: pathlib.Path) -> None:
     """Renames a checkpoint to damaged-<step>, or to damaged-<step>-1, -2, ... if that exists."""
     name = f"damaged-{checkpoint.name}"
@@ -491,6 +557,18 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
         return leaf
     sharding = getattr(leaf, "sharding", None)
     return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=sharding)
+
+
+def _placeholders(names: Iterable[str]) -> dict[str, Any]:
+    """Nested dicts of dotted names, with a placeholder for every array."""
+    tree: dict[str, Any] = {}
+    for name in names:
+        *path, last = name.split(".")
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[last] = ocp.PLACEHOLDER
+    return tree
 
 
 def _name(path: Sequence[Any]) -> str:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from ccpo_jax.hf.tokenizer import load_tokenizer
-from ccpo_jax.train.load import TINY
+from ccpo_jax.train.sources import TINY
 from ccpo_jax.verifiers import VERIFIERS, Context, Item, VerifierPool
 from experiments.bench.workloads import peak_memory
 

@@ -35,7 +35,8 @@ from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import Agent, Team, prompts, ratings
 from ccpo_jax.rollout.role_prompts import PROMPTS
-from ccpo_jax.train.load import TINY, fit_prompts
+from ccpo_jax.train.load import fit_prompts
+from ccpo_jax.train.sources import TINY
 from experiments.robustness.families import FAMILIES, load_family
 from experiments.robustness.hostile_texts import KINDS, hostile_texts
 

@@ -17,7 +17,7 @@ from ccpo_jax import cli, models
 from ccpo_jax.devices import distributed
 from ccpo_jax.fields import as_text
 from ccpo_jax.train import loop as train
-from ccpo_jax.train.load import TINY
+from ccpo_jax.train.sources import TINY
 from configs import voting
 from tests.support.errors import raises_for
 from tests.support.runs import first_devices, lines_of

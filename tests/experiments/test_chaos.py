@@ -9,7 +9,7 @@ import statistics
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ccpo_jax.train.load import TINY
+from ccpo_jax.train.sources import TINY
 from experiments.robustness import chaos
 
 pytestmark = pytest.mark.experiments

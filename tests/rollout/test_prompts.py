@@ -12,7 +12,7 @@ from ccpo_jax.rl.topology import TOPOLOGIES
 from ccpo_jax.rollout import padding, prompts
 from ccpo_jax.rollout.prompts import RolePrompt, Template, tokenize_role
 from ccpo_jax.rollout.role_prompts import PROMPTS
-from ccpo_jax.train.load import TINY
+from ccpo_jax.train.sources import TINY
 from ccpo_jax.verifiers.reasoning import strip_reasoning
 from experiments.robustness.families import FAMILIES, save_tokenizer
 from tests.support.errors import raises_for

@@ -21,7 +21,8 @@ from ccpo_jax.train.build import (
     make_run_credit,
     make_topology,
 )
-from ccpo_jax.train.load import TINY, load_problems, response_lengths
+from ccpo_jax.train.load import load_problems, response_lengths
+from ccpo_jax.train.sources import TINY
 from tests.support.errors import raises_for
 from tests.support.problems import ids, write_json
 

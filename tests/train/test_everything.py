@@ -17,7 +17,7 @@ import pytest
 from ccpo_jax import cli, models, report
 from ccpo_jax.report.legend import meaning
 from ccpo_jax.scores import is_fraction
-from ccpo_jax.train.load import TINY
+from ccpo_jax.train.sources import TINY
 from tests.support.plugins import forgotten_plugins
 from tests.support.runs import lines_of, rollouts_of
 

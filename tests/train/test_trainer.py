@@ -18,8 +18,8 @@ from ccpo_jax.rl.topology import voting
 from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train import Model, Trainer, train
 from ccpo_jax.train.build import build
-from ccpo_jax.train.load import TINY
 from ccpo_jax.train.rollouts import collect_rollouts
+from ccpo_jax.train.sources import TINY
 from ccpo_jax.train.step import publish
 from ccpo_jax.workdir import open_checkpoints
 from tests.support.errors import raises_for
