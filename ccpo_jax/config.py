@@ -552,9 +552,23 @@ class SampleConfig:
     temperature: float = field(1.0, "softmax temperature", above=0)
     top_p: float = field(
         1.0,
-        "probability mass that is sampled from; below 1 the gradient still counts the tokens that "
-        "are never sampled",
+        "probability mass that is sampled from, a share of what sample.top_k leaves; below 1 the "
+        "gradient still counts the tokens that are never sampled",
         above=0,
+        at_most=1,
+    )
+    top_k: int | None = field(
+        None,
+        "how many of the most likely tokens are sampled from, and those as likely as the last of "
+        "them; the gradient still counts the others",
+        none_means="all",
+        at_least=1,
+    )
+    min_p: float = field(
+        0.0,
+        "least probability of a token that is sampled, as a share of the most likely token's; "
+        "above 0 the gradient still counts the tokens that are never sampled",
+        at_least=0,
         at_most=1,
     )
     decode_chunk: int = field(
@@ -571,6 +585,11 @@ class SampleConfig:
         on_resume="free",
         lower_for={"rollout": 1, "evaluation": 2},
     )
+
+    @property
+    def leaves_out_tokens(self) -> bool:
+        """Whether some tokens are never sampled although the network gives them a probability."""
+        return self.top_p < 1 or self.top_k is not None or self.min_p > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -754,6 +773,21 @@ class EvalConfig:
         "probability mass that is sampled from",
         none_means="that of sample.top_p",
         above=0,
+        at_most=1,
+        applies=_EVALUATES_AT_RANDOM,
+    )
+    top_k: int | None = field(
+        None,
+        "how many of the most likely tokens are sampled from; 0 = all",
+        none_means="that of sample.top_k",
+        at_least=0,
+        applies=_EVALUATES_AT_RANDOM,
+    )
+    min_p: float | None = field(
+        None,
+        "least probability of a token that is sampled, as a share of the most likely token's",
+        none_means="that of sample.min_p",
+        at_least=0,
         at_most=1,
         applies=_EVALUATES_AT_RANDOM,
     )
@@ -983,7 +1017,15 @@ _TRAINING = (
     "log",
     "rollout_log",
 )
-_EVALUATION = ("eval.samples", "eval.temperature", "eval.top_p", "eval.greedy", "eval.limit")
+_EVALUATION = (
+    "eval.samples",
+    "eval.temperature",
+    "eval.top_p",
+    "eval.top_k",
+    "eval.min_p",
+    "eval.greedy",
+    "eval.limit",
+)
 UNUSED_BY_MODE = {
     "eval": (*_TRAINING, "credit", "group_size"),
     "sample": (*(name for name in _TRAINING if name != "advantage"), *_EVALUATION),

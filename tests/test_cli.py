@@ -513,6 +513,8 @@ NO_VALUE = [
     "sample.max_concurrent",
     "advantage.baseline",
     "eval.top_p",
+    "sample.top_k",
+    "eval.top_k",
     "revision",
 ]
 

@@ -83,8 +83,8 @@ class UpdateConfig:
     temperature: float = 1.0  # the sampler's
     mini_batches: int = 1  # optimizer steps per batch of rollouts
     # True: take the old log-probs from this network before its first step instead of from the
-    # sampler. In bfloat16 the two differ by rounding, and with top-p by the tokens left out, which
-    # a clip would take for a change of policy.
+    # sampler. In bfloat16 the two differ by rounding, and with top-p, top-k
+    # or min-p by the tokens left out, which a clip would take for a change of policy.
     rescore: bool = False
     # Leave out sequences that have no gradient; they still count in every mean.
     skip_silent: bool = True

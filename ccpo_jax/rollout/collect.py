@@ -56,8 +56,8 @@ def rollout(
       key: typed PRNG key of this batch. Row (turn, variant, prompt, sample) derives its own key, so
         its tokens do not depend on which other samples or devices take part.
       group_size: G, samples per prompt in the factual world.
-      sampling: temperature and top-p; all other fields change how the work is done and not one
-        token.
+      sampling: temperature, top-p, top-k and min-p; all other fields change how the work is done
+        and not one token.
       ablated: the agents that each further world masks, see `agent_masks`; () decodes the factual
         world alone.
       masked_samples: samples per prompt of what a mask changes; None = G.

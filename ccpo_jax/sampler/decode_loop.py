@@ -89,7 +89,7 @@ def sample(
       prompts: what to condition on; with a leading agent axis on every field when `stacked`.
       keys: ``[B, R]`` typed PRNG keys, one per row; with a leading agent axis when `stacked`. A
         row's tokens depend on its prompt, its key and the settings, not on the rest of the batch.
-      settings: traced temperature, top-p, end tokens and pad token, see `token_sampling`.
+      settings: traced temperature, filters, end tokens and pad token, see `token_sampling`.
       max_tokens: T, the length at which a response is cut.
       tail_groups: see `prefill`.
       stacked: True: several parameter sets of one architecture sample together, vmapped inside one

@@ -127,8 +127,8 @@ def generate(
       key_paths: ``[A', B, R, I]`` uint32: folding these I numbers into `key`, one after another,
         gives a row's own key.
       response: end tokens, pad token and the length at which a response is cut.
-      sampling: temperature and top-p; all other fields change how the work is done and not one
-        token.
+      sampling: temperature, top-p, top-k and min-p; all other fields change how the work is done
+        and not one token.
       tail_groups: see `decode_loop.prefill`.
       on_prompts_done: called with prompts, and their samples ``[A', b, R, T]``, as soon as they
         have finished for all agents; every prompt is in one call.

@@ -9,11 +9,18 @@ from ccpo_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class SamplingParams:
-    """How responses are sampled. Only `temperature` and `top_p` change which tokens are drawn.
+    """How responses are sampled. Only the first four change which tokens are drawn.
+
+    Filters apply in this order, after the temperature: `top_k`, `top_p`, `min_p`.
 
     Attributes:
       temperature: 0 = greedy.
       top_p: probability mass of the tokens to draw from, in (0, 1]; 1 = the full distribution.
+        It is a share of the mass that `top_k` leaves.
+      top_k: how many of the most likely tokens to draw from, and those as likely as the last of
+        them. None = all.
+      min_p: least probability of a token to draw, as a share of that of the most likely token, in
+        [0, 1]; 0 = all tokens.
       decode_chunk: decode steps between host checks for finished responses.
       max_concurrent: most responses of one sampler call that decode at once; further prompts wait
         until others have finished. None = all.
@@ -23,7 +30,7 @@ class SamplingParams:
       InputError: naming the field of the configuration, if a value is out of range.
 
     Example:
-      >>> SamplingParams(temperature=0.7, top_p=0.95).max_concurrent is None
+      >>> SamplingParams(temperature=0.7, top_p=0.95, top_k=20).max_concurrent is None
       True
       >>> SamplingParams(temperature=-1.0)
       Traceback (most recent call last):
@@ -32,6 +39,8 @@ class SamplingParams:
 
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float = 0.0
     decode_chunk: int = 32
     max_concurrent: int | None = None
     sharding: jax.sharding.NamedSharding | None = None
@@ -45,6 +54,15 @@ class SamplingParams:
             raise InputError(
                 "sample.top_p",
                 f"must be in (0, 1], received {self.top_p}; use 1.0 for the full distribution",
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(
+                "sample.top_k",
+                f"must be at least 1, received {self.top_k}; leave it out for all tokens",
+            )
+        if not 0 <= self.min_p <= 1:
+            raise InputError(
+                "sample.min_p", f"must be in [0, 1], received {self.min_p}; use 0 for all tokens"
             )
         if self.decode_chunk < 1:
             raise InputError(

@@ -384,6 +384,8 @@ def make_rollout(config: Config, layout: Layout) -> RolloutConfig:
         sampling=SamplingParams(
             temperature=config.sample.temperature,
             top_p=config.sample.top_p,
+            top_k=config.sample.top_k,
+            min_p=config.sample.min_p,
             decode_chunk=config.sample.decode_chunk,
             max_concurrent=config.sample.max_concurrent,
             sharding=batch_sharding(layout.mesh, layout.decode),
@@ -392,12 +394,15 @@ def make_rollout(config: Config, layout: Layout) -> RolloutConfig:
 
 
 def make_evaluation(config: Config, sampling: SamplingParams) -> EvalConfig:
-    """Evaluation samples as training does, but for a temperature or top-p of its own."""
+    """Evaluation samples as training does, but for a temperature or filters of its own."""
     changes = {
         name: getattr(config.eval, name)
-        for name in ("temperature", "top_p")
+        for name in ("temperature", "top_p", "top_k", "min_p")
         if getattr(config.eval, name) is not None
     }
+    # None says that evaluation samples as training does.
+    if changes.get("top_k") == 0:
+        changes["top_k"] = None
     return EvalConfig(
         # At temperature 0 all samples are the same.
         samples=1 if config.eval.temperature == 0 else config.eval.samples,
@@ -411,7 +416,7 @@ def make_update(config: Config, loss: LossConfig, layout: Layout) -> UpdateConfi
     """Loss, optimizer and packing, the same for every parameter set."""
     mini_batches = config.trainer.mini_batches
     # Of fewer tokens, or of rounded numbers, the sampler's log-probs are not those of training.
-    sampler_differs = config.compute_dtype != "float32" or config.sample.top_p < 1
+    sampler_differs = config.compute_dtype != "float32" or config.sample.leaves_out_tokens
     return UpdateConfig(
         loss=loss,
         optimizer=make_optimizer(config),

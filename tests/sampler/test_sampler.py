@@ -158,12 +158,18 @@ def test_stacked_agents_equal_separate_calls():
 
 def test_changing_settings_does_not_recompile():
     run.clear_cache()
-    for temperature, top_p in ((1.0, 1.0), (0.5, 0.9), (0.0, 1.0)):
+    for temperature, filters in (
+        (1.0, {}),
+        (0.5, {"top_p": 0.9}),
+        (0.0, {}),
+        (1.0, {"top_k": 2}),
+        (1.0, {"top_k": 3, "top_p": 0.5, "min_p": 0.1}),
+    ):
         run(
             markov_params(V),
             prompts_for(2, 2),
             keys_for(2, 2),
-            settings(temperature=temperature, top_p=top_p),
+            settings(temperature=temperature, **filters),
             max_tokens=4,
         )
     assert run._cache_size() == 1
@@ -183,6 +189,9 @@ def test_loop_stops_as_soon_as_every_row_has_ended():
         ("temperature", float("nan")),
         ("top_p", 0.0),
         ("top_p", 1.5),
+        ("top_k", 0),
+        ("min_p", -0.1),
+        ("min_p", float("nan")),
         ("decode_chunk", 0),
         ("max_concurrent", 0),
     ],

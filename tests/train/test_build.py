@@ -20,6 +20,7 @@ from ccpo_jax.train.build import (
     make_rollout,
     make_run_credit,
     make_topology,
+    make_update,
 )
 from ccpo_jax.train.load import load_problems, response_lengths
 from ccpo_jax.train.sources import TINY
@@ -140,23 +141,45 @@ def test_a_graph_comes_from_one_line():
 
 
 def test_evaluation_samples_as_training_does():
-    """All settings of sampling reach both; evaluation may have a temperature and a top-p of its own."""
+    """All settings of sampling reach both; evaluation may have a temperature and filters of its own."""
     sample = {
         "sample.temperature": 0.7,
         "sample.top_p": 0.9,
+        "sample.top_k": 20,
+        "sample.min_p": 0.05,
         "sample.decode_chunk": 5,
         "sample.max_concurrent": 6,
     }
     config = config_of("dyad:tiny", **sample)
     layout = Layout(make_mesh(devices=jax.devices()[:1]))
     sampling = make_rollout(config, layout).sampling
-    expected = (0.7, 0.9, 5, 6)
-    assert dataclasses.astuple(dataclasses.replace(sampling, sharding=None))[:4] == expected
+    expected = (0.7, 0.9, 20, 0.05, 5, 6)
+    assert dataclasses.astuple(dataclasses.replace(sampling, sharding=None))[:6] == expected
     assert make_evaluation(config, sampling).sampling == sampling
 
     own = config_of("dyad:tiny", **sample, **{"eval.temperature": 0.2, "eval.top_p": 0.5})
     evaluated = make_evaluation(own, sampling).sampling
     assert evaluated == dataclasses.replace(sampling, temperature=0.2, top_p=0.5)
+
+    for top_k, expected in ((3, 3), (0, None)):
+        own = config_of("dyad:tiny", **sample, **{"eval.top_k": top_k, "eval.min_p": 0.0})
+        evaluated = make_evaluation(own, sampling).sampling
+        assert evaluated == dataclasses.replace(sampling, top_k=expected, min_p=0.0)
+
+
+@pytest.mark.parametrize("field, value", [("top_p", 0.9), ("top_k", 20), ("min_p", 0.05)])
+def test_old_logprobs_are_the_trainers_where_the_sampler_leaves_tokens_out(field, value):
+    """Of one mini-batch there is nothing to rescore: new and old log-probs are the same numbers."""
+    layout = Layout(make_mesh(devices=jax.devices()[:1]))
+
+    def rescores(**fields):
+        config = config_of("dyad:tiny", **fields)
+        return make_update(config, make_loss(config), layout).rescore
+
+    several = {"trainer.mini_batches": 2}
+    assert not rescores(**several)
+    assert rescores(**several, **{f"sample.{field}": value})
+    assert not rescores(**{f"sample.{field}": value})
 
 
 def test_an_entry_from_outside_gets_what_is_recorded_and_refuses_what_it_does_not_take(monkeypatch):
