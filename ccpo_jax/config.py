@@ -42,7 +42,9 @@ from ccpo_jax.reward_names import (
 # The library's own; what a table of the library gains from outside may take any field of its
 # section.
 TOPOLOGIES = ("solo", "dyad", "voting", "chain", "debate", "graph")
-LOSSES = ("grpo", "gspo", "reinforce_pp")
+LOSSES = ("grpo", "gspo", "reinforce_pp", "cispo", "gmpo", "sapo")
+# Those that clip: sapo has a smooth gate instead.
+_CLIPPING_LOSSES = tuple(name for name in LOSSES if name != "sapo")
 RULES = ("default", "replicated_decode")
 
 
@@ -500,19 +502,27 @@ class LossConfig:
     name: str = field("grpo", "policy-gradient loss", choices=LOSSES, extensible=True)
     clip_low: float | None = field(
         None,
-        "the probability ratio is clipped below 1 - clip_low",
-        none_means="the loss's own default",
+        "the probability ratio is clipped below 1 - clip_low; with cispo it bounds the token's "
+        "weight; with gmpo the logarithm of the ratio is clipped below -clip_low",
+        none_means=(
+            "the loss's own default: 0.2 with grpo and reinforce_pp, 3e-4 with gspo, no bound "
+            "with cispo, 0.4 with gmpo"
+        ),
         at_least=0,
         below=1,
-        applies=_SEVERAL_UPDATES,
+        applies=_loss(*_CLIPPING_LOSSES) & _SEVERAL_UPDATES,
     )
     clip_high: float | None = field(
         None,
-        "the probability ratio is clipped above 1 + clip_high",
-        none_means="the loss's own default",
+        "the probability ratio is clipped above 1 + clip_high; with cispo it bounds the token's "
+        "weight; with gmpo the logarithm of the ratio is clipped above clip_high",
+        none_means=(
+            "the loss's own default: 0.2 with grpo and reinforce_pp, 4e-4 with gspo, 4 with "
+            "cispo, 0.4 with gmpo"
+        ),
         at_least=0,
         infinite=True,
-        applies=_SEVERAL_UPDATES,
+        applies=_loss(*_CLIPPING_LOSSES) & _SEVERAL_UPDATES,
     )
     ratio: str = field(
         "sequence",
@@ -528,6 +538,19 @@ class LossConfig:
         above=1,
         infinite=True,
         applies=_loss("grpo") & _SEVERAL_UPDATES,
+    )
+    tau_positive: float = field(
+        1.0,
+        "temperature of the gate on the probability ratio where the advantage is positive; a "
+        "larger one narrows it",
+        above=0,
+        applies=_loss("sapo") & _SEVERAL_UPDATES,
+    )
+    tau_negative: float = field(
+        1.05,
+        "temperature of the gate on the probability ratio where the advantage is negative",
+        above=0,
+        applies=_loss("sapo") & _SEVERAL_UPDATES,
     )
     normalize: str = field(
         "sequence",

@@ -24,7 +24,7 @@ with train_extra():
 
 # Losses in which a sequence of advantage 0 has no gradient, so that it can be left out. Those that
 # subtract the batch's mean are not among them.
-_SILENT_AT_ZERO_ADVANTAGE = ("grpo", "gspo")
+_SILENT_AT_ZERO_ADVANTAGE = ("grpo", "gspo", "cispo", "gmpo", "sapo")
 
 
 class TrainState(NamedTuple):

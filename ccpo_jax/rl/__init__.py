@@ -7,9 +7,12 @@ from ccpo_jax.rl.length_penalty import overlong_penalty
 from ccpo_jax.rl.losses import (
     LOSSES,
     batch_totals,
+    cispo_loss,
+    gmpo_loss,
     gspo_loss,
     policy_gradient_loss,
     reinforce_pp_loss,
+    sapo_loss,
 )
 from ccpo_jax.rl.moments import init_moments, standardize, update_moments
 from ccpo_jax.rl.rewards import (
@@ -53,10 +56,12 @@ __all__ = [
     "Topology",
     "agent_masks",
     "batch_totals",
+    "cispo_loss",
     "contribution",
     "cross_play_contribution",
     "event_bonus",
     "gated_reward",
+    "gmpo_loss",
     "group_advantage",
     "gspo_loss",
     "history_gate",
@@ -67,6 +72,7 @@ __all__ = [
     "overlong_penalty",
     "policy_gradient_loss",
     "reinforce_pp_loss",
+    "sapo_loss",
     "sepo_reward",
     "shape_contribution",
     "shapley_value",

@@ -15,43 +15,21 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ccpo_jax.errors import InputError
+from ccpo_jax.rl.cispo import cispo_loss
+from ccpo_jax.rl.gmpo import gmpo_loss
+from ccpo_jax.rl.loss_terms import (
+    batch_mean,
+    batch_totals,
+    bounded_exp,
+    log_ratio,
+    per_token,
+    ratio_metrics,
+    sequence_mean,
+)
+from ccpo_jax.rl.sapo import sapo_loss
 from ccpo_jax.rl.types import Array, BatchTotals
 
-# Keeps exp finite in float32, and is far outside every clipping range.
-_LARGEST_LOG_RATIO = 20.0
 _EPS = 1e-6
-
-
-def batch_totals(advantage: ArrayLike, mask: ArrayLike) -> BatchTotals:
-    """Denominators and token statistics of a whole batch, for the losses of its micro-batches.
-
-    Args:
-      advantage: ``[N]`` float.
-      mask: ``[N, T]`` bool, True = a sampled token.
-
-    Returns:
-      BatchTotals of ``[]`` float32: sequences with a kept token, kept tokens, and the mean and
-      standard deviation over kept tokens of their sequence's advantage.
-
-    Example:
-      >>> mask = jnp.array([[True, True], [False, False]])
-      >>> totals = batch_totals(jnp.array([1.0, 5.0]), mask)
-      >>> float(totals.num_sequences), float(totals.tokens), float(totals.advantage_mean)
-      (1.0, 2.0, 1.0)
-    """
-    mask = jnp.asarray(mask, bool)
-    length = mask.sum(axis=-1).astype(jnp.float32)
-    advantage = jnp.where(length > 0, jnp.asarray(advantage, jnp.float32), 0.0)
-
-    tokens = length.sum()
-    mean = (length * advantage).sum() / jnp.maximum(tokens, 1.0)
-    var = (length * jnp.square(advantage - mean)).sum() / jnp.maximum(tokens, 1.0)
-    return BatchTotals(
-        num_sequences=(length > 0).sum().astype(jnp.float32),
-        tokens=tokens,
-        advantage_mean=mean,
-        advantage_std=jnp.sqrt(var),
-    )
 
 
 def policy_gradient_loss(
@@ -116,12 +94,12 @@ def policy_gradient_loss(
     mask = jnp.asarray(mask, bool)
     totals = batch_totals(advantage, mask) if totals is None else totals
 
-    token_log_ratio = _log_ratio(logprobs, old_logprobs, mask)
-    log_ratio = token_log_ratio if ratio == "token" else _sequence_mean(token_log_ratio, mask)
-    values, clipped, ratios = _clipped_loss(log_ratio, advantage, clip_low, clip_high, dual_clip)
+    token_log_ratio = log_ratio(logprobs, old_logprobs, mask)
+    compared = token_log_ratio if ratio == "token" else sequence_mean(token_log_ratio, mask)
+    values, clipped, ratios = _clipped_loss(compared, advantage, clip_low, clip_high, dual_clip)
 
-    loss = _reduce(values, mask, totals, normalize, max_length)
-    return loss, _metrics(token_log_ratio, ratios, clipped, mask, totals)
+    loss = batch_mean(values, mask, totals, normalize, max_length)
+    return loss, ratio_metrics(token_log_ratio, ratios, clipped, mask, totals)
 
 
 def gspo_loss(
@@ -165,13 +143,13 @@ def gspo_loss(
     mask = jnp.asarray(mask, bool)
     totals = batch_totals(advantage, mask) if totals is None else totals
 
-    token_log_ratio = _log_ratio(logprobs, old_logprobs, mask)
-    sequence = jax.lax.stop_gradient(_sequence_mean(token_log_ratio, mask))
-    log_ratio = sequence + (token_log_ratio - jax.lax.stop_gradient(token_log_ratio))
-    values, clipped, ratios = _clipped_loss(log_ratio, advantage, clip_low, clip_high, None)
+    token_log_ratio = log_ratio(logprobs, old_logprobs, mask)
+    sequence = jax.lax.stop_gradient(sequence_mean(token_log_ratio, mask))
+    compared = sequence + (token_log_ratio - jax.lax.stop_gradient(token_log_ratio))
+    values, clipped, ratios = _clipped_loss(compared, advantage, clip_low, clip_high, None)
 
-    loss = _reduce(values, mask, totals, "sequence", None)
-    return loss, _metrics(token_log_ratio, ratios, clipped, mask, totals)
+    loss = batch_mean(values, mask, totals, "sequence")
+    return loss, ratio_metrics(token_log_ratio, ratios, clipped, mask, totals)
 
 
 def reinforce_pp_loss(
@@ -231,20 +209,6 @@ def reinforce_pp_loss(
     )
 
 
-def _log_ratio(logprobs: ArrayLike, old_logprobs: ArrayLike, mask: Array) -> Array:
-    """``[N, T]`` float32, 0 where masked."""
-    # Selecting before subtracting keeps garbage in masked places out of values and gradients.
-    new = jnp.where(mask, jnp.asarray(logprobs, jnp.float32), 0.0)
-    old = jnp.where(mask, jnp.asarray(old_logprobs, jnp.float32), 0.0)
-    return new - jax.lax.stop_gradient(old)
-
-
-def _sequence_mean(values: Array, mask: Array) -> Array:
-    """``[N, T] -> [N, T]``: every token gets its sequence's mean; `values` are 0 where masked."""
-    mean = values.sum(axis=-1, keepdims=True) / jnp.maximum(mask.sum(axis=-1, keepdims=True), 1)
-    return jnp.broadcast_to(mean, values.shape)
-
-
 def _clipped_loss(
     log_ratio: Array,
     advantage: ArrayLike,
@@ -253,8 +217,8 @@ def _clipped_loss(
     dual_clip: float | None,
 ) -> tuple[Array, Array, Array]:
     """``[N, T]`` each: a token's loss, whether clipping removed its gradient, and its ratio."""
-    advantage = jax.lax.stop_gradient(jnp.asarray(advantage, jnp.float32))[:, None]
-    ratio = jnp.exp(jnp.clip(log_ratio, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO))
+    advantage = per_token(advantage)
+    ratio = bounded_exp(log_ratio)
 
     unclipped = ratio * advantage
     objective = jnp.minimum(unclipped, jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high) * advantage)
@@ -266,51 +230,12 @@ def _clipped_loss(
     return -objective, clipped, ratio
 
 
-def _reduce(
-    values: Array, mask: Array, totals: BatchTotals, normalize: str, max_length: int | None
-) -> Array:
-    """``[N, T]`` token losses into the ``[]`` loss."""
-    kept = jnp.where(mask, values, 0.0)
-    if normalize == "token":
-        return kept.sum() / jnp.maximum(totals.tokens, 1.0)
-    if normalize == "sequence":
-        length = jnp.maximum(mask.sum(axis=-1), 1)
-    elif normalize == "length":
-        if not max_length:
-            raise InputError(
-                "loss.max_length",
-                f"normalize='length' divides by it, received {max_length}; use a number of tokens",
-            )
-        length = max_length
-    else:
-        raise InputError(
-            "loss.normalize",
-            f"{normalize!r:.80} is unknown; use 'sequence', 'token' or 'length'",
-        )
-    return (kept.sum(axis=-1) / length).sum() / jnp.maximum(totals.num_sequences, 1.0)
-
-
-def _metrics(
-    token_log_ratio: Array, ratio: Array, clipped: Array, mask: Array, totals: BatchTotals
-) -> dict[str, Array]:
-    """Means over the batch's kept tokens, each ``[]`` float32."""
-    token_log_ratio, ratio = jax.lax.stop_gradient((token_log_ratio, ratio))
-    log_ratio = jnp.clip(token_log_ratio, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
-
-    def mean(values):
-        return jnp.where(mask, values, 0.0).sum() / jnp.maximum(totals.tokens, 1.0)
-
-    return {
-        "clip_fraction": mean(clipped.astype(jnp.float32)),
-        "ratio_mean": mean(ratio),
-        "ratio_max": jnp.where(mask, ratio, 0.0).max(initial=0.0),
-        "approx_kl": mean(jnp.exp(log_ratio) - 1.0 - log_ratio),
-    }
-
-
 # The loss of config field loss.name.
 LOSSES: dict[str, Callable[..., tuple[Array, dict[str, Array]]]] = {
     "grpo": policy_gradient_loss,
     "gspo": gspo_loss,
     "reinforce_pp": reinforce_pp_loss,
+    "cispo": cispo_loss,
+    "gmpo": gmpo_loss,
+    "sapo": sapo_loss,
 }

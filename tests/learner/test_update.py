@@ -98,10 +98,11 @@ def test_micro_batches_add_up_to_the_whole_gradient(name, micro_batch):
     np.testing.assert_allclose(metrics["grad_norm"], jnp.linalg.norm(gradient["table"]), rtol=1e-5)
 
 
-def test_leaving_out_silent_rows_changes_nothing_but_the_work():
+@pytest.mark.parametrize("name", ["grpo", "cispo", "gmpo", "sapo"])
+def test_leaving_out_silent_rows_changes_nothing_but_the_work(name):
     rows = ragged_rows(silent=range(3, 11))
     (kept, _, some), (full, _, every) = (
-        step(rows, update_of(skip_silent=skip)) for skip in (True, False)
+        step(rows, update_of(name, skip_silent=skip)) for skip in (True, False)
     )
     np.testing.assert_allclose(kept["table"], full["table"], atol=1e-6)
     assert some["trained_tokens"] < every["trained_tokens"]

@@ -169,9 +169,18 @@ def on_policy_weights(name, advantage, mask):
     if name == "reinforce_pp":
         each = np.repeat(advantage, mask.shape[1], 1)[mask > 0]
         advantage = (advantage - each.mean()) / each.std()
-    if name in ("dapo", "reinforce_pp"):
+    if name in ("dapo", "reinforce_pp", "cispo"):
         return advantage * mask / tokens
     return advantage * mask / (rows * (9 if name == "dr_grpo" else np.maximum(length, 1)))
+
+
+def on_policy_value(name, weights, logprobs):
+    """The loss at ratio 1. Two of them are not the mean advantage there, though their gradient is that of it."""
+    if name == "cispo":
+        return -(weights * logprobs).sum()
+    if name == "sapo":
+        return -(weights * 2 / np.where(weights > 0, 1.0, 1.05)).sum()
+    return -weights.sum()
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -180,7 +189,7 @@ def test_on_policy_gradient_is_reinforce(name):
     (value, metrics), gradient = run(VARIANTS[name], old, old, advantage, mask)
     weights = on_policy_weights(name, advantage, mask)
     np.testing.assert_allclose(gradient, -weights, atol=1e-5)
-    np.testing.assert_allclose(value, -weights.sum(), atol=1e-5)
+    np.testing.assert_allclose(value, on_policy_value(name, weights, old), atol=1e-5)
     assert metrics["clip_fraction"] == 0 and metrics["approx_kl"] == 0
     np.testing.assert_allclose([metrics["ratio_mean"], metrics["ratio_max"]], 1, atol=1e-6)
 

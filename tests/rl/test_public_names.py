@@ -14,6 +14,7 @@ FIXED = """
     init_moments update_moments standardize contribution shape_contribution history_gate gated_reward event_bonus
     group_advantage leave_one_out_advantage vote_reward agent_masks cross_play_contribution shapley_value sepo_reward
     CREDITS LOSSES TOPOLOGIES policy_gradient_loss gspo_loss RunningMoments CCPOState CreditEstimator
+    cispo_loss gmpo_loss sapo_loss overlong_penalty
 """.split()
 
 
