@@ -20,6 +20,7 @@ FLOORS = [
     "status",
     "boxes",
     "conversation",
+    "stop_strings",
     "fields",
     "references",
     "reward_names",

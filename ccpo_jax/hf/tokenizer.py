@@ -20,6 +20,8 @@ from ccpo_jax.extras import train_extra
 from ccpo_jax.fields import expand_home
 from ccpo_jax.hf import chat_template, hub, model_files
 from ccpo_jax.hf.model_files import ModelFiles
+from ccpo_jax.hf.token_bytes import check_token_bytes, token_bytes
+from ccpo_jax.stop_strings import TokenBytes
 
 # Tokens in brackets that say where a thought or an answer begins or ends. Verifiers need them.
 _MARKER = re.compile(
@@ -133,6 +135,22 @@ class Tokenizer:
         return self.backend.batch_decode(
             kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
+
+    @functools.cached_property
+    def token_bytes(self) -> TokenBytes:
+        """What each token adds to the text of `decode_batch`.
+
+        Raises:
+          InputError: texts are not what their tokens add up to.
+        """
+        tokens = {token_id: token for token, token_id in self.backend.get_vocab().items()}
+        # Without the layer above it, which takes ten times as long.
+        decode = functools.partial(
+            self.backend.backend_tokenizer.decode_batch, skip_special_tokens=False
+        )
+        added = token_bytes(decode, tokens, self.control_ids - self.marker_ids)
+        check_token_bytes(added, self.decode_batch)
+        return added
 
     def show(self, ids: Sequence[int]) -> str:
         """Text of ids for people: with its control tokens, and a backslash before each that is

@@ -17,6 +17,7 @@ import numpy as np
 
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import Array, Context, HostArray, Policy, Samples
+from ccpo_jax.sampler.stop_table import ACCEPT, START
 from ccpo_jax.sampler.token_sampling import TokenSampling, sample_tokens
 
 # Groups of rows that follow each other: (rows, slots that their tails need). Static.
@@ -37,6 +38,16 @@ class Prompts(NamedTuple):
     prefix_length: Array | HostArray  # shape=[B], dtype=int32, at least 1
     tail: Array | HostArray  # shape=[B, R, S], dtype=int32, left-padded; S = 0: rows have no tail
     tail_length: Array | HostArray  # shape=[B, R], dtype=int32, at least 1 unless S = 0
+
+
+class StopProgress(NamedTuple):
+    """How far responses have come towards a stop string."""
+
+    # shape=[B, R], dtype=uint8: state of the stop table.
+    state: Array
+    # shape=[B, R], dtype=int32: tokens of the response so far. Where it ended cannot be told from
+    # its tokens alone, as it can where end tokens alone end one.
+    length: Array
 
 
 class DecodeState(NamedTuple):
@@ -64,6 +75,8 @@ class DecodeState(NamedTuple):
     # Cache of [B, R, ...]: the token of step s is in slot s mod T. It may have fewer slots while s
     # is small.
     cache: Any
+    # None = there are no stop strings.
+    stop: StopProgress | None = None
 
 
 def sample(
@@ -89,7 +102,8 @@ def sample(
       prompts: what to condition on; with a leading agent axis on every field when `stacked`.
       keys: ``[B, R]`` typed PRNG keys, one per row; with a leading agent axis when `stacked`. A
         row's tokens depend on its prompt, its key and the settings, not on the rest of the batch.
-      settings: traced temperature, filters, end tokens and pad token, see `token_sampling`.
+      settings: traced temperature, filters, end tokens, pad token and stop table, see
+        `token_sampling`.
       max_tokens: T, the length at which a response is cut.
       tail_groups: see `prefill`.
       stacked: True: several parameter sets of one architecture sample together, vmapped inside one
@@ -115,6 +129,8 @@ def sample(
 
 def _as_samples(state: DecodeState, settings: TokenSampling) -> Samples:
     """The responses so far, of rows that all began at step 0."""
+    if state.stop is not None:
+        return Samples(state.tokens, state.logprobs, state.stop.length, ~state.done)
     ends = jnp.any(state.tokens[..., None] == settings.eos_ids, axis=-1)
     length = jnp.where(
         jnp.any(ends, axis=-1), jnp.argmax(ends, axis=-1) + 1, state.tokens.shape[-1]
@@ -161,8 +177,14 @@ def prefill(
         position=position + tail_length,
         context=context,
         cache=_empty_cache(policy, keys.shape, max_tokens if cache_slots is None else cache_slots),
+        stop=None if settings.stop_table is None else _first_progress(keys.shape),
     )
     return _draw_token(state, logits(weights, hidden), settings)
+
+
+def _first_progress(shape: tuple[int, ...]) -> StopProgress:
+    """Responses without a token."""
+    return StopProgress(jnp.full(shape, START, jnp.uint8), jnp.zeros(shape, jnp.int32))
 
 
 def _per_agent(stacked: bool, function: Callable) -> Callable:
@@ -353,12 +375,31 @@ def _draw_token(state: DecodeState, logits: Array, settings: TokenSampling) -> D
     token = jnp.where(state.done, settings.pad_id, token)
     logprob = jnp.where(state.done, 0.0, logprob)
     column = (0,) * token.ndim + (step % state.tokens.shape[-1],)
+    ended = jnp.any(token[..., None] == settings.eos_ids, axis=-1)
+    stop = state.stop
+    if stop is not None:
+        stop = _advance(stop, token, state.done, settings)
+        ended = ended | (stop.state == ACCEPT)
     return state._replace(
         step=step,
         token=token,
-        done=state.done | jnp.any(token[..., None] == settings.eos_ids, axis=-1),
+        done=state.done | ended,
+        stop=stop,
         tokens=jax.lax.dynamic_update_slice(state.tokens, token[..., None], column),
         logprobs=jax.lax.dynamic_update_slice(state.logprobs, logprob[..., None], column),
+    )
+
+
+def _advance(
+    stop: StopProgress, token: Array, done: Array, settings: TokenSampling
+) -> StopProgress:
+    """Takes the newest tokens into account; nothing changes where a response had ended."""
+    assert settings.stop_table is not None, "the same stop strings from the first token on"
+    # Ids beyond the table share its last column.
+    reached = settings.stop_table.at[stop.state, token].get(mode="clip")
+    return StopProgress(
+        state=jnp.where(done, stop.state, reached),
+        length=stop.length + jnp.where(done, 0, 1),
     )
 
 

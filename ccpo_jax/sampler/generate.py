@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.devices import precompile
-from ccpo_jax.devices.sharding import fetch, num_shards, put
+from ccpo_jax.devices.sharding import fetch, num_shards, put, replicated
 from ccpo_jax.devices.xla_options import compiler_options
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import HostArray, Policy, Samples
@@ -48,6 +48,8 @@ class ResponseFormat(NamedTuple):
     eos_ids: tuple[int, ...]  # any of them ends it
     pad_id: int  # follows the end token
     max_tokens: int  # T, the length at which it is cut
+    # [S, V + 1] uint8 on the host, see `make_stop_table`: finds what ends it besides; None = nothing
+    stop_table: HostArray | None = None
 
 
 class Programs(NamedTuple):
@@ -126,7 +128,7 @@ def generate(
       key: typed PRNG key of the batch.
       key_paths: ``[A', B, R, I]`` uint32: folding these I numbers into `key`, one after another,
         gives a row's own key.
-      response: end tokens, pad token and the length at which a response is cut.
+      response: end tokens, pad token, stop strings and the length at which a response is cut.
       sampling: temperature, top-p, top-k and min-p; all other fields change how the work is done
         and not one token.
       tail_groups: see `decode_loop.prefill`.
@@ -139,7 +141,12 @@ def generate(
       `Samples` ``[A', B, R, T]`` on the host.
     """
     shape = key_paths.shape[:3]
-    settings = token_sampling(sampling, eos_ids=response.eos_ids, pad_id=response.pad_id)
+    settings = token_sampling(
+        sampling,
+        eos_ids=response.eos_ids,
+        pad_id=response.pad_id,
+        stop_table=_stop_table(response, sampling),
+    )
     stacked = len(weights) > 1
     if not stacked:
         # Agents that share parameters are further prompts.
@@ -158,6 +165,7 @@ def generate(
         key=key,
         key_paths=key_paths,
         settings=settings,
+        eos_ids=response.eos_ids,
         max_tokens=response.max_tokens,
         tail_groups=tail_groups or ((prompts.tail.shape[2], prompts.tail.shape[3]),),
         stacked=stacked,
@@ -172,6 +180,8 @@ def generate(
     responses = _Responses(
         tokens=np.full(flat_shape, response.pad_id, np.int32),
         logprobs=np.zeros(flat_shape, np.float32),
+        length=np.zeros(flat_shape[:1], np.int32),
+        truncated=np.zeros(flat_shape[:1], bool),
     )
     # [B] responses of each prompt that have not finished.
     unfinished = np.full(shape[1], shape[0] * shape[2])
@@ -190,10 +200,17 @@ def generate(
         unfinished -= np.bincount(prompt, minlength=len(unfinished))
         done = np.unique(prompt[unfinished[prompt] == 0])
         if on_prompts_done is not None and len(done):
-            on_prompts_done(done.tolist(), _as_samples(responses, shape, response.eos_ids, done))
+            on_prompts_done(done.tolist(), _as_samples(responses, shape, done))
         if unfinished.any():
             batch = _refill_or_shrink(call, batch)
-    return _as_samples(responses, shape, response.eos_ids, slice(None))
+    return _as_samples(responses, shape, slice(None))
+
+
+def _stop_table(response: ResponseFormat, sampling: SamplingParams) -> Any:
+    """The stop table, whole on every device."""
+    if response.stop_table is None or sampling.sharding is None:
+        return response.stop_table
+    return put(response.stop_table, replicated(sampling.sharding.mesh))
 
 
 def _batch_size(shape: tuple[int, ...], max_concurrent: int | None, num_parts: int) -> int:
@@ -218,6 +235,7 @@ class _Call(NamedTuple):
     key: jax.Array
     key_paths: HostArray  # [A', B, R, I]
     settings: TokenSampling
+    eos_ids: tuple[int, ...]
     max_tokens: int
     tail_groups: TailGroups
     stacked: bool
@@ -249,25 +267,20 @@ class _Batch(NamedTuple):
 
 
 class _Responses(NamedTuple):
-    """All responses of the call, written as they finish. Host arrays ``[A' * B * R, T]``."""
+    """All N = A' * B * R responses of the call, written as they finish, on the host."""
 
-    tokens: HostArray
-    logprobs: HostArray
+    tokens: HostArray  # [N, T]
+    logprobs: HostArray  # [N, T]
+    length: HostArray  # [N]
+    truncated: HostArray  # [N]
 
 
 def _as_samples(
-    responses: _Responses,
-    shape: tuple[int, ...],
-    eos_ids: tuple[int, ...],
-    prompts: HostArray | slice,
+    responses: _Responses, shape: tuple[int, ...], prompts: HostArray | slice
 ) -> Samples:
     """The responses to `prompts`, an index into the axis of prompts; `shape` is ``(A', B, R)``."""
-    tokens = responses.tokens.reshape(*shape, -1)[:, prompts]
-    logprobs = responses.logprobs.reshape(*shape, -1)[:, prompts]
-    ends = np.isin(tokens, np.asarray(eos_ids))
-    ended = np.any(ends, axis=-1)
-    length = np.where(ended, np.argmax(ends, axis=-1) + 1, tokens.shape[-1])
-    return Samples(tokens, logprobs, length.astype(np.int32), np.logical_not(ended))
+    fields = (field.reshape(*shape, *field.shape[1:])[:, prompts] for field in responses)
+    return Samples(*fields)
 
 
 def _start(call: _Call, batch_size: int, decode_chunk: int) -> _Batch:
@@ -362,15 +375,28 @@ def _collect(call: _Call, batch: _Batch, responses: _Responses) -> tuple[_Batch,
         # Token i of a response that began at step f is in column (f + i) mod T.
         steps = slots.began[finished][:, None] + np.arange(call.max_tokens)
         columns = steps % call.max_tokens
-        for target, source in zip(responses, (state.tokens, state.logprobs), strict=True):
+        for target, source in (
+            (responses.tokens, state.tokens),
+            (responses.logprobs, state.logprobs),
+        ):
             rows = fetch(source).reshape(*finished.shape, -1)[finished]
             target[numbers] = np.take_along_axis(rows, columns, axis=1)
+        responses.truncated[numbers] = ~ended[finished]
+        responses.length[numbers] = _lengths(call, state, responses.tokens[numbers], finished)
         slots = slots._replace(response=np.where(finished, -1, slots.response))
     if (finished & ~ended).any():
         # Responses that were cut are not done on the device.
         done = slots.empty.reshape(state.done.shape)
         state = state._replace(done=put(done, state.done.sharding))
     return batch._replace(slots=slots, state=state), numbers
+
+
+def _lengths(call: _Call, state: DecodeState, tokens: HostArray, finished: HostArray) -> HostArray:
+    """``[n]`` lengths of the responses ``tokens [n, T]``, which are those `finished` in the batch."""
+    if state.stop is not None:
+        return fetch(state.stop.length).reshape(finished.shape)[finished]
+    ends = np.isin(tokens, call.eos_ids)
+    return np.where(np.any(ends, axis=-1), np.argmax(ends, axis=-1) + 1, tokens.shape[-1])
 
 
 def _refill_or_shrink(call: _Call, batch: _Batch) -> _Batch:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.rl.types import Array
+from ccpo_jax.rl.types import Array, HostArray
 from ccpo_jax.sampler.sampling_params import SamplingParams
 
 # Vocabulary entries per block.
@@ -36,10 +36,16 @@ class TokenSampling(NamedTuple):
     min_p: Array  # shape=[], dtype=float32, in [0, 1]; 0 = all tokens
     eos_ids: Array  # shape=[E], dtype=int32; any of them ends a response
     pad_id: Array  # shape=[], dtype=int32
+    # shape=[S, V + 1], dtype=uint8, see `make_stop_table`; None = no stop strings
+    stop_table: Array | None = None
 
 
 def token_sampling(
-    sampling: SamplingParams = SamplingParams(), *, eos_ids: Sequence[int], pad_id: int
+    sampling: SamplingParams = SamplingParams(),
+    *,
+    eos_ids: Sequence[int],
+    pad_id: int,
+    stop_table: Array | HostArray | None = None,
 ) -> TokenSampling:
     """The traced settings of `sampling` for one tokenizer.
 
@@ -58,6 +64,7 @@ def token_sampling(
         jnp.float32(sampling.min_p),
         jnp.asarray(eos_ids, jnp.int32),
         jnp.int32(pad_id),
+        None if stop_table is None else jnp.asarray(stop_table),
     )
 
 
