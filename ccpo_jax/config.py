@@ -28,6 +28,7 @@ from ccpo_jax.fields import (
     help_entry,
     path_exists,
     table_row,
+    value_text,
 )
 from ccpo_jax.reward_names import (
     check_range,
@@ -36,6 +37,7 @@ from ccpo_jax.reward_names import (
     may_use_verifiers,
     parse_reward,
 )
+from ccpo_jax.stop_strings import check_stop_strings
 
 # --- where a field has an effect ------------------------------------------------------------------
 
@@ -593,6 +595,13 @@ class SampleConfig:
         "above 0 the gradient still counts the tokens that are never sampled",
         at_least=0,
         at_most=1,
+    )
+    stop: tuple[str, ...] = field(
+        (),
+        "texts of which any ends a response, for every role; what verifiers and other agents read "
+        "ends before it. Typed, \\n is a line break, \\t a tab, and a backslash goes before a "
+        "comma, a backslash, and a blank at either end",
+        has_escapes=True,
     )
     decode_chunk: int = field(
         32,
@@ -1303,6 +1312,7 @@ def check(config: Config, typed: Mapping[str, Any] | Collection[str] = ()) -> No
     for name, entry in FIELDS.items():
         check_value(entry, get(config, name))
     _check_lists(config)
+    check_stop_strings(config.sample.stop, "sample.stop")
     parse_reward(config.verifier.name)
     check_range(config.verifier.range)
     for name in FIELDS:
@@ -1493,7 +1503,7 @@ def help_text(values: Config = Config()) -> str:
     for title, entries in _by_section():
         blocks.append(f"{title}\n")
         for entry in entries:
-            blocks.append(help_entry(entry, as_text(get(values, entry.name))))
+            blocks.append(help_entry(entry, value_text(entry, get(values, entry.name))))
         blocks.append("")
     return "\n".join(blocks)
 

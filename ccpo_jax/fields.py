@@ -4,6 +4,7 @@ import dataclasses
 import glob
 import math
 import os
+import re
 import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,11 @@ OBJECT = "object:"
 _LONGEST_LIST = 10_000
 # Parts between commas that may be one file's name.
 _MOST_PARTS = 16
+
+# What a backslash stands before in a list of any texts; the backslash itself first.
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", ",": "\\,", " ": "\\ "}
+# Dropped around a text in such a list.
+_BLANKS = (" ", "\t", "\n", "\r")
 
 _TRUE = ("true", "t", "1", "yes", "on")
 _FALSE = ("false", "f", "0", "no", "off")
@@ -119,6 +125,8 @@ class Field:
         memory.
       is_path: whether it may hold a path, in which ``~`` is expanded.
       is_mapping: whether its list is of ``NAME=VALUE``, which Python may also give as a mapping.
+      has_escapes: whether its list is of any texts, in which a backslash is typed before what would
+        otherwise end or change one.
     """
 
     name: str
@@ -135,6 +143,7 @@ class Field:
     lower_for: Mapping[str, int]
     is_path: bool
     is_mapping: bool = False
+    has_escapes: bool = False
 
     @property
     def is_list(self) -> bool:
@@ -151,7 +160,8 @@ class Field:
         """Its type in words."""
         noun = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
         if self.is_list:
-            kind = {int: "whole numbers", float: "numbers"}.get(self.element, "names")
+            words = "texts" if self.has_escapes else "names"
+            kind = {int: "whole numbers", float: "numbers"}.get(self.element, words)
             return f"a list of {kind}, separated by commas"
         return noun[self.kind]
 
@@ -162,6 +172,8 @@ class Field:
         if self.default is not None and self.element is int and self.is_list:
             # One number fits every team.
             return str(self.default[0])
+        if self.has_escapes:
+            return "###"
         if self.default is not None:
             return as_text(self.default) or "NAME"
         return {int: "64", float: "1.0"}.get(self.element, "NAME")
@@ -184,6 +196,7 @@ def field(
     lower_for: Mapping[str, int] | None = None,
     is_path: bool = False,
     is_mapping: bool = False,
+    has_escapes: bool = False,
 ) -> Any:
     """Declares a field of a section; see `Field` for the arguments."""
     facts = {
@@ -197,6 +210,7 @@ def field(
         "lower_for": dict(lower_for or {}),
         "is_path": is_path,
         "is_mapping": is_mapping,
+        "has_escapes": has_escapes,
     }
     return dataclasses.field(default=default, metadata=facts)
 
@@ -225,6 +239,23 @@ def as_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value)
+
+
+def value_text(entry: Field, value: Any) -> str:
+    """A value of a field as one types it on the command line."""
+    if not entry.has_escapes:
+        return as_text(value)
+    return ",".join(map(_escape, value))
+
+
+def _escape(text: str) -> str:
+    for letter, escaped in _ESCAPES.items():
+        if letter != " ":
+            text = text.replace(letter, escaped)
+    # Blanks are dropped at the ends alone.
+    inner = text.strip(" ")
+    before, _, after = text.partition(inner) if inner else (text, "", "")
+    return before.replace(" ", "\\ ") + inner + after.replace(" ", "\\ ")
 
 
 def from_text(entry: Field, text: str) -> Any:
@@ -290,6 +321,8 @@ def _as_list(entry: Field, value: Any) -> list:
         return [value]
     if len(value) > _LONGEST_LIST:
         raise _wrong_type(entry, value)
+    if entry.has_escapes:
+        return _split_escaped(entry, value)
     text = value.strip()
     if entry.element is float and text[:1] + text[-1:] in ("()", "[]"):
         # A pair of numbers is often written so.
@@ -305,6 +338,37 @@ def _as_list(entry: Field, value: Any) -> list:
         return [entry.element(part) for part in parts]
     except ValueError as error:
         raise _wrong_type(entry, value) from error
+
+
+def _split_escaped(entry: Field, text: str) -> list[str]:
+    """The texts in a list with escapes; blanks around a text are dropped unless escaped."""
+    if not text:
+        return []
+    parts: list[list[str]] = [[]]
+    for piece in re.findall(r"\\.?|[^\\]", text, re.DOTALL):
+        if piece == ",":
+            parts.append([])
+        else:
+            parts[-1].append(piece)
+
+    letters = {escaped: letter for letter, escaped in _ESCAPES.items()}
+    texts = []
+    for pieces in parts:
+        while pieces and pieces[0] in _BLANKS:
+            del pieces[0]
+        while pieces and pieces[-1] in _BLANKS:
+            del pieces[-1]
+        for piece in pieces:
+            if piece.startswith("\\") and piece not in letters:
+                raise InputError(
+                    entry.name,
+                    f"received {text!r:.80}, and {piece} means nothing; type \\\\ for a backslash, "
+                    "\\n for a line break, \\t for a tab, and \\, for a comma",
+                )
+        texts.append("".join(letters.get(piece, piece) for piece in pieces))
+    if "" in texts:
+        raise _wrong_type(entry, text)
+    return texts
 
 
 def _has_brackets(text: str) -> bool:
@@ -367,6 +431,8 @@ def _wrong_type(entry: Field, value: Any) -> InputError:
 
 def _as_typed(entry: Field, value: Any) -> str:
     """A list in another spelling, such as ``(18, 22)``, as it is typed; else an example."""
+    if entry.has_escapes:
+        return entry.example()
     if not (entry.is_list and isinstance(value, str) and len(value) <= _LONGEST_LIST):
         return entry.example()
     parts = [part.strip(" ()[]'\"") for part in value.split(",")]

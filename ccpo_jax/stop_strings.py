@@ -46,7 +46,7 @@ def check_stop_strings(stops: Sequence[str], field: str, owner: str = "") -> Non
         if "\ufffd" in stop or any("\ud800" <= letter <= "\udfff" for letter in stop):
             raise InputError(
                 field,
-                f"{owner}stop {ascii(stop):.80} has a character that stands for bytes which are no "
+                f"{owner}stop {stop!a:.80} has a character that stands for bytes which are no "
                 "text; leave it out",
             )
     size = sum(len(stop.encode()) for stop in dict.fromkeys(stops))

@@ -152,8 +152,8 @@ class Context(NamedTuple):
 class Samples(NamedTuple):
     """Responses of one sampler call, padded on the right."""
 
-    # shape=[B, R, T], dtype=int32: with the end token, or the token that completes a stop string; pad
-    # id after it
+    # shape=[B, R, T], dtype=int32: with the end token, or the token that completes a stop string;
+    # pad id after it
     tokens: Array | HostArray
     logprobs: Array | HostArray  # shape=[B, R, T], dtype=float32, as sampled; 0 after the end
     length: Array | HostArray  # shape=[B, R], dtype=int32, tokens with the one that ends it

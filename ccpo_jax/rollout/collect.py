@@ -22,9 +22,11 @@ from ccpo_jax.rl.types import HostArray, Samples
 from ccpo_jax.rollout import prompts as segments
 from ccpo_jax.rollout.padding import bucket, pad_left, pad_right, stack_prompts, tail_groups
 from ccpo_jax.rollout.records import Agent, ProblemText, Rollout, Team, Turn
+from ccpo_jax.rollout.stopping import stop_table
 from ccpo_jax.sampler import Prompts, SamplingParams
 from ccpo_jax.sampler.generate import ResponseFormat, generate
 from ccpo_jax.status import status
+from ccpo_jax.stop_strings import text_before_stop
 
 # Room for a verdict of one word in any tokenizer.
 _VERDICT_TOKENS = 8
@@ -340,11 +342,13 @@ def _build_prompts(
 
 
 def _group_by_call(requests: Sequence[_Request]) -> list[list[_Request]]:
-    """Requests that one sampler call serves: same network, tokenizer, response limit and rows."""
+    """Requests that one sampler call serves: same network, tokenizer, ends of responses and
+    rows."""
     calls: dict[tuple, list[_Request]] = {}
     for request in requests:
         agent = request.agent
-        kind = (agent.policy, agent.tokenizer, agent.max_tokens, request.samples_per_variant)
+        ends = (agent.max_tokens, agent.stop)
+        kind = (agent.policy, agent.tokenizer, *ends, request.samples_per_variant)
         calls.setdefault(kind, []).append(request)
     return list(calls.values())
 
@@ -374,7 +378,9 @@ def _sample(
             prompts,
             key,
             key_paths,
-            ResponseFormat(tokenizer.eos_ids, tokenizer.pad_id, agent.max_tokens),
+            ResponseFormat(
+                tokenizer.eos_ids, tokenizer.pad_id, agent.max_tokens, stop_table(agent)
+            ),
             sampling=sampling,
             tail_groups=tail_groups(prompts, call[0].samples_per_variant),
             on_prompts_done=on_prompts_done,
@@ -397,11 +403,14 @@ def _key_paths(request: _Request) -> HostArray:
 
 
 def _decode_texts(agent: Agent, samples: Samples) -> list[list[str]]:
-    """``[b][R]`` texts of samples ``[b, R, T]``, behind a thought that the prompt has opened."""
+    """``[b][R]`` texts of samples ``[b, R, T]``, behind a thought that the prompt has opened, up to
+    the stop string that ended them."""
     batch, rows, max_tokens = samples.tokens.shape
     tokens = np.asarray(samples.tokens).reshape(-1, max_tokens)
     lengths = np.asarray(samples.length).reshape(-1)
     ids = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
     opened = segments.opened_thought(agent.template, agent.tokenizer)
-    flat = [opened + text for text in agent.tokenizer.decode_batch(ids)]
+    whole = agent.tokenizer.decode_batch(ids)
+    # The marker is the prompt's, and takes no part in a stop string.
+    flat = [opened + text_before_stop(text, agent.stop) for text in whole]
     return [flat[b * rows : (b + 1) * rows] for b in range(batch)]

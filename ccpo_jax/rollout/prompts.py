@@ -85,12 +85,15 @@ class RolePrompt:
         "own" (an earlier turn of the reader itself), "verdict" (on the team's answer, for ratings),
         "" = any other sender.
       closing: the end of the user turn.
+      stop: texts of which any ends the role's responses, besides those for every role.
     """
 
     system: str
     problem: str
     message: str | Mapping[str, str]
     closing: str
+    # Without it in `repr`, words without stop strings are called as they always were.
+    stop: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

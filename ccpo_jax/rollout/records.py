@@ -24,6 +24,7 @@ class Agent:
     template: Template
     max_tokens: int  # T, tokens at which a response is cut
     parameter_set: int  # index into the tuple of parameter sets
+    stop: tuple[str, ...] = ()  # texts of which any ends a response; its text ends before it
 
     @property
     def reads_messages(self) -> bool:

@@ -12,6 +12,7 @@ from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.fields import expand_home
 from ccpo_jax.references import given_content
 from ccpo_jax.rollout.prompts import RolePrompt
+from ccpo_jax.stop_strings import check_stop_strings
 
 # What the words ask of a reply, for the verifier.
 FORMATS = ("marked", "unmarked", "evaluated")
@@ -22,7 +23,7 @@ _LONGEST_FILE = 1_000_000
 # Control characters but line feeds and tabs, and the tabs of \text, \times, \theta and \tfrac.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|\t(?=(?:ext|imes|heta|frac)\b)")
 
-_KEYS = ("system", "problem", "message", "closing")
+_KEYS = ("system", "problem", "message", "closing", "stop")
 _SLOTS = ("{problem}", "{message}")
 # Any sender that the table of `message` does not name.
 _OTHER = "other"
@@ -155,6 +156,13 @@ def _parse_role(role: str, table: Mapping[str, Any]) -> RolePrompt:
                 f"[{role:.80}] has no key {key!r:.80}; use {', '.join(_KEYS)}"
                 f"{_hint(str(key), _KEYS)}",
             )
+    stop = table.get("stop", ())
+    if stop and set(table) == {"stop"}:
+        raise InputError(
+            "prompts",
+            f"[{role:.80}] has stop and no words; write those too, or type --config.sample.stop, "
+            "which is for every role",
+        )
     message = table.get("message", "")
     if isinstance(message, Mapping):
         message = {"" if sender == _OTHER else str(sender): message[sender] for sender in message}
@@ -163,6 +171,7 @@ def _parse_role(role: str, table: Mapping[str, Any]) -> RolePrompt:
         problem=table.get("problem", "{problem}"),
         message=message,
         closing=table.get("closing", ""),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else stop,
     )
     check_words(words, role, field="prompts")
     return words
@@ -206,6 +215,19 @@ def check_words(words: Any, role: str, *, field: str) -> None:
             )
         _check_characters(name, text, role, field)
         _check_slots(name, text, role, field)
+    _check_stop(words, role, field)
+
+
+def _check_stop(words: RolePrompt, role: str, field: str) -> None:
+    if not isinstance(words.stop, tuple):
+        raise InputError(
+            field,
+            f"stop of [{role:.80}] is {words.stop!r:.80} ({type(words.stop).__name__}); write a "
+            'list of texts, such as ["###"]',
+        )
+    check_stop_strings(words.stop, field, f"[{role:.80}] ")
+    for stop in words.stop:
+        _check_characters("stop", stop, role, field)
 
 
 def _check_characters(name: str, text: str, role: str, field: str) -> None:

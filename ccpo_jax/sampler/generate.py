@@ -48,7 +48,8 @@ class ResponseFormat(NamedTuple):
     eos_ids: tuple[int, ...]  # any of them ends it
     pad_id: int  # follows the end token
     max_tokens: int  # T, the length at which it is cut
-    # [S, V + 1] uint8 on the host, see `make_stop_table`: finds what ends it besides; None = nothing
+    # [S, V + 1] uint8 on the host, see `make_stop_table`: finds the stop strings that end it too;
+    # None = there are none
     stop_table: HostArray | None = None
 
 
@@ -210,7 +211,9 @@ def _stop_table(response: ResponseFormat, sampling: SamplingParams) -> Any:
     """The stop table, whole on every device."""
     if response.stop_table is None or sampling.sharding is None:
         return response.stop_table
-    return put(response.stop_table, replicated(sampling.sharding.mesh))
+    mesh = sampling.sharding.mesh
+    assert isinstance(mesh, jax.sharding.Mesh)
+    return put(response.stop_table, replicated(mesh))
 
 
 def _batch_size(shape: tuple[int, ...], max_concurrent: int | None, num_parts: int) -> int:
@@ -392,7 +395,7 @@ def _collect(call: _Call, batch: _Batch, responses: _Responses) -> tuple[_Batch,
 
 
 def _lengths(call: _Call, state: DecodeState, tokens: HostArray, finished: HostArray) -> HostArray:
-    """``[n]`` lengths of the responses ``tokens [n, T]``, which are those `finished` in the batch."""
+    """``[n]`` lengths of the responses ``tokens [n, T]``, those that are `finished`."""
     if state.stop is not None:
         return fetch(state.stop.length).reshape(finished.shape)[finished]
     ends = np.isin(tokens, call.eos_ids)

@@ -19,7 +19,9 @@ from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray
 from ccpo_jax.rollout import Agent, Team, prompts
+from ccpo_jax.rollout.stopping import check_can_stop
 from ccpo_jax.status import status
+from ccpo_jax.stop_strings import check_stop_strings
 from ccpo_jax.train.guards import run_with_timeout
 from ccpo_jax.train.parts import NO_PARTS, Model, Parts, row_reader
 from ccpo_jax.train.sources import Source, find_sources, read_trained
@@ -289,7 +291,9 @@ def load_team(
             "model",
             functools.partial(prompts.tokenize_role, tokenizers[name], words[role], senders),
         )
-        return Agent(policies[name], tokenizers[name], template, max_tokens, parameter_set)
+        # Each once, those for every role first.
+        stop = tuple(dict.fromkeys((*config.sample.stop, *words[role].stop)))
+        return Agent(policies[name], tokenizers[name], template, max_tokens, parameter_set, stop)
 
     agents = []
     lengths = response_lengths(config.response_length, topology)
@@ -304,6 +308,9 @@ def load_team(
             raters.append(agent(f"rate_{role}", speaker, senders, config.credit.rating_length))
 
     team = Team(topology, tuple(agents), config.prompt_length, tuple(raters))
+    if any(agent.stop for agent in (*agents, *raters)):
+        with status("preparing stop strings"):
+            _check_stops(team, config, words)
     return LoadedTeam(team, tuple(networks[name] for name in names), sources)
 
 
@@ -324,6 +331,19 @@ def _load_network(name: str, revision: str | None, config: Config) -> tuple[Any,
             f"({network.vocab_size}); choose a model whose files belong together",
         )
     return network, tokenizer
+
+
+def _check_stops(team: Team, config: Config, words: Mapping[str, prompts.RolePrompt]) -> None:
+    """Checks that the stop strings of every role can occur in its responses."""
+    roles = [*team.topology.roles, *(f"rate_{role}" for role in team.topology.agent_roles)]
+    agents: dict[str, list[Agent]] = {}
+    for role, agent in zip(roles, team.agents + team.raters, strict=False):
+        agents.setdefault(role, []).append(agent)
+
+    check_can_stop(config.sample.stop, team.agents + team.raters, "sample.stop")
+    for role, of_role in agents.items():
+        check_can_stop(words[role].stop, of_role, "prompts")
+        check_stop_strings(of_role[0].stop, "sample.stop", f"with those of [{role:.80}], ")
 
 
 def _check_thinking(tokenizers: Mapping[str, Any], config: Config) -> None:

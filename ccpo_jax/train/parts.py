@@ -529,7 +529,8 @@ def _prompts(value: Any) -> tuple[Any, dict[str, Any]]:
     tables = {role: words for role, words in value.items() if role not in given}
     read = parse_words(tables) if tables else Words({})
     roles = {**given, **read.roles}
-    name = f"{OBJECT}{len(roles)} roles ({_digest(sorted(roles.items()))})"
+    stops = [(role, roles[role].stop) for role in sorted(roles) if roles[role].stop]
+    name = f"{OBJECT}{len(roles)} roles ({_digest([*sorted(roles.items()), *stops])})"
     return name, {"prompts": roles, "format": read.format}
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ccpo_jax.conversation import Frame
 from ccpo_jax.rl.types import Policy
+from ccpo_jax.stop_strings import TokenBytes
 
 
 def markov_policy() -> Policy:
@@ -54,6 +55,11 @@ class LetterCodec:
 
     def decode_batch(self, rows) -> list[str]:
         return [self.decode(row) for row in rows]
+
+    @property
+    def token_bytes(self) -> TokenBytes:
+        texts = (None, None, None, *(letter.encode() for letter in ALPHABET))
+        return TokenBytes(texts, texts)
 
     def show(self, ids) -> str:
         return "".join("_.<"[i] if i < 3 else ALPHABET[i - 3] for i in ids)
