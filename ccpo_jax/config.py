@@ -225,9 +225,19 @@ _VERIFIERS = Condition(
     lambda config: may_use_verifiers(config.verifier.name),
 )
 _SEVERAL_UPDATES = Condition(
-    "trainer.mini_batches above 1 (at 1 the ratio is 1)",
-    ("trainer.mini_batches",),
-    lambda config: config.trainer.mini_batches > 1,
+    "trainer.mini_batches or trainer.epochs above 1 (with one update per batch the ratio is 1)",
+    ("trainer.mini_batches", "trainer.epochs"),
+    lambda config: config.trainer.mini_batches * config.trainer.epochs > 1,
+)
+_DECAYS = Condition(
+    "optimizer.schedule=linear or cosine",
+    ("optimizer.schedule",),
+    lambda config: config.optimizer.schedule != "constant",
+)
+_DECAYS_OVER_THE_RUN = Condition(
+    "the learning rate decays over all steps of the run",
+    ("optimizer.schedule", "optimizer.decay_steps"),
+    lambda config: _DECAYS.holds(config) and config.optimizer.decay_steps is None,
 )
 _NORMALIZE_LENGTH = Condition(
     "loss.normalize=length", ("loss.normalize",), lambda config: config.loss.normalize == "length"
@@ -637,7 +647,15 @@ class TrainerConfig:
         10, "steps before the next agent's turn, agent 0 first", at_least=1, applies=_ALTERNATE
     )
     mini_batches: int = field(
-        1, "optimizer steps per batch of rollouts; divides batch_size", at_least=1
+        1,
+        "parts of a batch of rollouts, an optimizer step each; divides batch_size",
+        at_least=1,
+    )
+    epochs: int = field(
+        1,
+        "passes over each batch of rollouts, in the same order; old log-probs are those of before "
+        "the first",
+        at_least=1,
     )
     pack_length: int = field(
         2048,
@@ -674,7 +692,28 @@ class TrainerConfig:
 class OptimizerConfig:
     """AdamW behind a clip of the global norm."""
 
-    learning_rate: float = field(1e-6, "learning rate after warm-up", above=0)
+    learning_rate: tuple[float, ...] = field(
+        (1e-6,),
+        "learning rate after warm-up; one number, or one per agent with shared_policy=False",
+        above=0,
+        one_for_all=True,
+    )
+    schedule: str = field(
+        "constant",
+        "the rate after warm-up: it stays, or falls on a line or on half a cosine",
+        choices=("constant", "linear", "cosine"),
+    )
+    decay_steps: int | None = field(
+        None,
+        "optimizer steps, counted per agent from the first of the warm-up, after which the rate is "
+        "at its floor",
+        none_means="all that an agent's parameters make in the run",
+        at_least=1,
+        applies=_DECAYS,
+    )
+    floor: float = field(
+        0.0, "fraction of the rate that is left at the end", at_least=0, below=1, applies=_DECAYS
+    )
     warmup_steps: int = field(0, "optimizer steps of linear warm-up, counted per agent", at_least=0)
     b1: float = field(0.9, "decay of the first moment", at_least=0, below=1)
     b2: float = field(0.999, "decay of the second moment", at_least=0, below=1)
@@ -911,7 +950,11 @@ class Config:
         0, "decides data order and sampling; same seed, same metrics", on_resume="fixed"
     )
     steps: int = field(
-        1000, "training steps, one batch of rollouts each", at_least=0, on_resume="free"
+        1000,
+        "training steps, one batch of rollouts each",
+        at_least=0,
+        on_resume="free",
+        asks_where=_DECAYS_OVER_THE_RUN,
     )
     topology: str = field(
         "dyad",
@@ -1267,7 +1310,9 @@ def _closest(name: str) -> str | None:
     section = name.rpartition(".")[0]
     inside = [entry for entry in FIELDS if section and entry.startswith(f"{section}.")]
     last_parts = {entry.rpartition(".")[2]: entry for entry in inside or reversed(FIELDS)}
-    near = difflib.get_close_matches(last[:80], last_parts, n=1, cutoff=0.65)
+    # Most words of three letters have two in common with some field.
+    cutoff = 0.65 if len(last) > 3 else 0.8
+    near = difflib.get_close_matches(last[:80], last_parts, n=1, cutoff=cutoff)
     return last_parts[near[0]] if near else None
 
 
@@ -1313,6 +1358,7 @@ def check(config: Config, typed: Mapping[str, Any] | Collection[str] = ()) -> No
         check_value(entry, get(config, name))
     _check_lists(config)
     check_stop_strings(config.sample.stop, "sample.stop")
+    _check_decay(config)
     parse_reward(config.verifier.name)
     check_range(config.verifier.range)
     for name in FIELDS:
@@ -1341,8 +1387,19 @@ def check(config: Config, typed: Mapping[str, Any] | Collection[str] = ()) -> No
             )
 
 
+def _check_decay(config: Config) -> None:
+    warmup_steps = config.optimizer.warmup_steps
+    decay_steps = config.optimizer.decay_steps
+    if decay_steps is not None and warmup_steps >= decay_steps:
+        raise InputError(
+            "optimizer.decay_steps",
+            f"{decay_steps} leaves no step to decay in after optimizer.warmup_steps="
+            f"{warmup_steps}, which it counts too; use at least {warmup_steps + 1}",
+        )
+
+
 def _check_lists(config: Config) -> None:
-    for name in ("model", "response_length", "data.train"):
+    for name in ("model", "response_length", "data.train", "optimizer.learning_rate"):
         if not get(config, name):
             default = as_text(FIELDS[name].default)
             raise InputError(name, f"is empty; type --config.{name}={default}")
@@ -1377,7 +1434,7 @@ def check_mode(mode: str, typed: Mapping[str, Any]) -> None:
     if len(unused) > 1:
         raise InputError(", ".join(unused), f"have no effect with --mode={mode}; leave them out")
     for name in unused:
-        received = _shown(typed[name])
+        received = shown(typed[name])
         raise InputError(
             name, f"has no effect with --mode={mode}; received {received}; leave it out"
         )
@@ -1418,7 +1475,7 @@ def _check_effect(config: Config, name: str, *, typed: bool) -> None:
     leave_out = "leave it out" + ("" if typed else f", or type --config.{name}=None")
     if name == "team.num_agents" and get(config, name) == 1 and _has_several_agents(config):
         leave_out += ", or type --config.topology=solo for a team of one"
-    received = _shown(get(config, name))
+    received = shown(get(config, name))
     if _is_taken_from_outside(config, name) is False:
         section = name.rpartition(".")[0]
         chooser = _NAMED_BY[section]
@@ -1432,7 +1489,7 @@ def _check_effect(config: Config, name: str, *, typed: bool) -> None:
     condition = FIELDS[name].applies
     assert condition is not None
     context = ", ".join(
-        f"{other}={_shown(get(config, other))}" for other in dict.fromkeys(condition.reads)
+        f"{other}={shown(get(config, other))}" for other in dict.fromkeys(condition.reads)
     )
     raise InputError(
         name,
@@ -1449,7 +1506,7 @@ def reset_unused(config: Config, names: Collection[str] = FIELDS) -> Config:
     return from_flat(flatten(config) | unused)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in an error: a list as it is typed."""
     if isinstance(value, tuple):
         return f"{as_text(value) or 'nothing':.60}"
@@ -1468,8 +1525,14 @@ def to_json(config: Config) -> dict[str, Any]:
             continue
         section, _, last = name.rpartition(".")
         target = tree.setdefault(section, {}) if section else tree
-        target[last] = list(value) if isinstance(value, tuple) else value
+        target[last] = _as_json(FIELDS[name], value)
     return tree
+
+
+def _as_json(entry: Field, value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    return value[0] if entry.one_for_all and len(value) == 1 else list(value)
 
 
 def fields_to_lower(phase: str) -> tuple[str, ...]:
@@ -1493,7 +1556,7 @@ def changes(old: Config, new: Config) -> list[str]:
     return [
         name
         for name, entry in FIELDS.items()
-        if entry.on_resume != "free" and get(old, name) != get(new, name)
+        if get(old, name) != get(new, name) and not entry.may_change(new)
     ]
 
 

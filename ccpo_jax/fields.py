@@ -121,6 +121,9 @@ class Field:
         more.
       applies: when it has an effect; None = always.
       on_resume: whether a resumed run may change it.
+      one_for_all: whether its list may have one element that stands for all; config.json has that
+        element alone.
+      asks_where: where a resumed run may not simply change it although it is free; None = nowhere.
       lower_for: phase of a step -> rank among the fields to lower where that phase runs out of
         memory.
       is_path: whether it may hold a path, in which ``~`` is expanded.
@@ -144,6 +147,13 @@ class Field:
     is_path: bool
     is_mapping: bool = False
     has_escapes: bool = False
+    one_for_all: bool = False
+    asks_where: Condition | None = None
+
+    def may_change(self, config: Any) -> bool:
+        """Whether a resumed run of a configuration may simply have another value."""
+        asks = self.asks_where is not None and self.asks_where.holds(config)
+        return self.on_resume == "free" and not asks
 
     @property
     def is_list(self) -> bool:
@@ -197,6 +207,8 @@ def field(
     is_path: bool = False,
     is_mapping: bool = False,
     has_escapes: bool = False,
+    one_for_all: bool = False,
+    asks_where: Condition | None = None,
 ) -> Any:
     """Declares a field of a section; see `Field` for the arguments."""
     facts = {
@@ -211,6 +223,8 @@ def field(
         "is_path": is_path,
         "is_mapping": is_mapping,
         "has_escapes": has_escapes,
+        "one_for_all": one_for_all,
+        "asks_where": asks_where,
     }
     return dataclasses.field(default=default, metadata=facts)
 
@@ -516,5 +530,8 @@ def table_row(entry: Field) -> str:
     meaning = entry.help + (f" (None: {entry.none_means})" if entry.none_means else "")
     applies = "always" if entry.applies is None else f"with {entry.applies.words}"
     cells = (f"`{entry.name}`", f"`{default}`", meaning, allowed_words(entry), applies)
-    escaped = [cell.replace("|", r"\|") for cell in (*cells, ON_RESUME[entry.on_resume])]
+    may_change = ON_RESUME[entry.on_resume]
+    if entry.asks_where is not None:
+        may_change += f"; {ON_RESUME['asks']} where {entry.asks_where.words}"
+    escaped = [cell.replace("|", r"\|") for cell in (*cells, may_change)]
     return "| " + " | ".join(escaped) + " |"

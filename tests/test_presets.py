@@ -14,7 +14,8 @@ from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train.build import (
     make_advantage,
     make_loss,
-    make_optimizer,
+    make_optimizers,
+    make_schedule,
     make_topology,
 )
 from ccpo_jax.train.load import response_lengths
@@ -45,7 +46,7 @@ def test_every_preset_is_a_run(name, preset):
     credit = make_credit(config.credit.name, topology)
     make_loss(config)
     make_advantage(config, credit)
-    make_optimizer(config)
+    make_optimizers(config, topology, make_schedule(config, topology))
 
 
 @pytest.mark.parametrize("name,preset", ALL)
@@ -159,7 +160,7 @@ def test_what_a_file_may_do_with_a_configuration():
     config.sample.top_p = config.get_ref("optimizer").get().get_ref("b1")
     assert not hasattr(config, "stepz") and config.get("stepz", 3) == 3
     made = parse(config)
-    assert made.optimizer.learning_rate == 1.0 and made.credit.name == "shared"
+    assert made.optimizer.learning_rate == (1.0,) and made.credit.name == "shared"
     assert made.steps == FIELDS["steps"].default and made.sample.top_p == 0.9
 
 

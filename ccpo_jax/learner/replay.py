@@ -1,6 +1,8 @@
 """Replay: batches of updates that were left out, saved, read back and examined."""
 
 import dataclasses
+import functools
+import itertools
 import pathlib
 import re
 import zipfile
@@ -69,6 +71,7 @@ class NonFinite(NamedTuple):
     mini_batch: int  # from 0
     sequences: tuple[TrainSequence, ...] = ()  # those concerned, where single ones are
     parameters: tuple[str, ...] = ()  # names of those concerned, where single ones are
+    epoch: int = 0  # the pass over the batch, from 0
 
 
 def nonfinite_sequences(sequences: Sequence[TrainSequence]) -> list[TrainSequence]:
@@ -167,19 +170,20 @@ def locate_nonfinite(
     if config.rescore:
         packed, _ = rescore(policy, params, packed, config)
     totals = mini_batch_totals(mini_batches)
-    for index, (sequences, batches) in enumerate(zip(mini_batches, packed, strict=True)):
-        if bad := _nonfinite_logprobs(policy, params, sequences, config, pad_id):
-            return NonFinite("trainer log-prob", index, sequences=bad)
+    for epoch, index in itertools.product(range(config.epochs), range(len(packed))):
+        located = functools.partial(NonFinite, mini_batch=index, epoch=epoch)
+        if bad := _nonfinite_logprobs(policy, params, mini_batches[index], config, pad_id):
+            return located("trainer log-prob", sequences=bad)
 
-        grads, loss, _ = gradient(policy, params, batches, totals[index], config)
+        grads, loss, _ = gradient(policy, params, packed[index], totals[index], config)
         if not _finite(loss):
-            return NonFinite("loss", index)
+            return located("loss")
         if names := _nonfinite_leaves(grads):
-            return NonFinite("gradient", index, parameters=names)
+            return located("gradient", parameters=names)
 
         params, opt_state, norm = apply_gradients(config.optimizer, params, opt_state, grads, loss)
         if not _finite(norm):
-            return NonFinite("gradient norm", index)
+            return located("gradient norm")
     return None
 
 

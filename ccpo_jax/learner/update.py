@@ -14,7 +14,7 @@ from ccpo_jax.devices.xla_options import compiler_options
 from ccpo_jax.extras import train_extra
 from ccpo_jax.integers import next_power_of_two
 from ccpo_jax.learner.logprobs import packed_logprobs, response_logprobs
-from ccpo_jax.learner.optimizer import Optimizer
+from ccpo_jax.learner.optimizer import Optimizer, changing_rate
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
 from ccpo_jax.rl.losses import LOSSES, batch_totals
 from ccpo_jax.rl.types import Array, BatchTotals, Policy
@@ -25,6 +25,9 @@ with train_extra():
 # Losses in which a sequence of advantage 0 has no gradient, so that it can be left out. Those that
 # subtract the batch's mean are not among them.
 _SILENT_AT_ZERO_ADVANTAGE = ("grpo", "gspo", "cispo", "gmpo", "sapo")
+
+# Metrics that compare sampler and trainer, which later passes would not: their policy has moved.
+_OF_FIRST_PASS = ("logprob_gap", "logprob_gap_max")
 
 
 class TrainState(NamedTuple):
@@ -81,13 +84,19 @@ class UpdateConfig:
     optimizer: Optimizer
     packing: PackingConfig
     temperature: float = 1.0  # the sampler's
-    mini_batches: int = 1  # optimizer steps per batch of rollouts
+    mini_batches: int = 1  # parts of a batch of rollouts, an optimizer step each
+    epochs: int = 1  # passes over a batch of rollouts
     # True: take the old log-probs from this network before its first step instead of from the
     # sampler. In bfloat16 the two differ by rounding, and with top-p, top-k
     # or min-p by the tokens left out, which a clip would take for a change of policy.
     rescore: bool = False
     # Leave out sequences that have no gradient; they still count in every mean.
     skip_silent: bool = True
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimizer steps per batch of rollouts."""
+        return self.mini_batches * self.epochs
 
 
 def accumulate(
@@ -177,8 +186,10 @@ def update_params(
     *,
     pad_id: int = 0,
 ) -> tuple[Any, Any, dict[str, float]]:
-    """One optimizer step on each mini-batch; one whose loss or gradient is not finite changes
-    nothing.
+    """One optimizer step on each mini-batch, in the same order in each of `config.epochs` passes;
+    one whose loss or gradient is not finite changes nothing.
+
+    The old log-probs are those of before the first step, in all passes.
 
     Args:
       policy: the network's functions.
@@ -189,24 +200,34 @@ def update_params(
       pad_id: any token of the network.
 
     Returns:
-      ``(params, opt_state, metrics)``, metrics averaged over the tokens trained on.
+      ``(params, opt_state, metrics)``, metrics averaged over the tokens trained on, each of them
+      counted in every pass; the gap to the sampler is that of the first pass.
     """
     packed = [pack_trained(sequences, config, pad_id=pad_id) for sequences in mini_batches]
     gap = {}
     if config.rescore:
         packed, gap = rescore(policy, params, packed, config)
 
-    parts = []
+    totals = mini_batch_totals(mini_batches)
+    passes = []
     norms = []
-    for batches, totals in zip(packed, mini_batch_totals(mini_batches), strict=True):
-        grads, loss, metrics = gradient(policy, params, batches, totals, config)
-        params, opt_state, norm = apply_gradients(config.optimizer, params, opt_state, grads, loss)
-        parts += [(totals, part) for part in metrics]
-        norms.append(norm)
+    for _ in range(config.epochs):
+        passes.append([])
+        for batches, total in zip(packed, totals, strict=True):
+            grads, loss, metrics = gradient(policy, params, batches, total, config)
+            params, opt_state, norm = apply_gradients(
+                config.optimizer, params, opt_state, grads, loss
+            )
+            passes[-1] += [(total, part) for part in metrics]
+            norms.append(norm)
 
-    norms = jax.device_get(norms)
-    metrics = _summary(jax.device_get(parts), steps=len(norms))
-    return params, opt_state, metrics | gap | {"grad_norm": float(np.mean(norms))}
+    passes, norms = jax.device_get((passes, norms))
+    metrics = _summary([part for parts in passes for part in parts], steps=len(norms))
+    if config.epochs > 1:
+        first = _summary(passes[0], steps=len(mini_batches))
+        metrics |= {name: first[name] for name in _OF_FIRST_PASS if name in first}
+    metrics |= gap | {"grad_norm": float(np.mean(norms))}
+    return params, opt_state, metrics | changing_rate(config.optimizer, opt_state)
 
 
 def trained_sequences(

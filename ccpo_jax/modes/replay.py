@@ -77,19 +77,20 @@ def replay_update(
 ) -> Replayed:
     """Repeats the update of `batch` with the parameters of `state`, which are donated."""
     parameter_set = _parameter_set(run.team, batch.agents)
+    update = run.update_of(parameter_set)
     turn = run.team.topology.speakers.index(batch.agents[0])
     agent = run.team.agents[turn]
     location = locate_nonfinite(
         agent.policy,
         state.params[parameter_set],
         state.opt_state[parameter_set],
-        batch.mini_batches(run.update.mini_batches),
-        run.update,
+        batch.mini_batches(update.mini_batches),
+        update,
         pad_id=agent.tokenizer.pad_id,
     )
-    # An update of one mini-batch that was left out changed nothing: the parameters after it are
-    # those before it.
-    unchanged = batch.step if run.update.mini_batches == 1 else batch.step - 1
+    # An update of one optimizer step that was left out changed nothing: the parameters after it
+    # are those before it.
+    unchanged = batch.step if update.steps_per_batch == 1 else batch.step - 1
     exact = checkpoint_step in (batch.step - 1, unchanged)
     return Replayed(batch, parameter_set, checkpoint_step, exact, location)
 
@@ -138,6 +139,8 @@ def _location_lines(batch: SavedBatch, location: NonFinite) -> list[str]:
     where = f"the first non-finite number is in: {location.stage}"
     if location.mini_batch:
         where += f", mini-batch {location.mini_batch + 1}"
+    if location.epoch:
+        where += f", pass {location.epoch + 1}"
     lines = [where]
     for name in location.parameters:
         lines.append(f"  parameter {name}")

@@ -55,7 +55,7 @@ MEANINGS = {
     "verifier/timed_out": "texts on which the verifier took too long",
     "verifier/crashed": "texts on which the verifier's process died",
     "verifier/gold_unparsed": "problems whose right answer could not be parsed",
-    "update/trained_tokens/*": "tokens with an advantage, per parameter set",
+    "update/trained_tokens/*": "tokens with an advantage, in all passes, per parameter set",
     "update/loss/*": "loss, per parameter set",
     "update/approx_kl/*": "estimated KL divergence from the sampling policy, per parameter set",
     "update/clip_fraction/*": "share of tokens whose gradient was clipped, per parameter set",
@@ -64,6 +64,8 @@ MEANINGS = {
     "update/logprob_gap_max/*": "largest log-prob difference, per parameter set",
     "update/ratio_max/*": "largest probability ratio to the sampling policy, per parameter set",
     "update/ratio_mean/*": "mean probability ratio to the sampling policy, per parameter set",
+    "update/learning_rate/*": "learning rate of the last update, where it varies, per parameter "
+    "set",
     "update/grad_norm/*": "norm of the gradient before clipping, per parameter set",
     "update/left_out/*": "1: the update was not finite and was skipped, per parameter set",
     "time/rollout": "seconds of a step in which responses were decoded",

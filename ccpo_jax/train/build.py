@@ -14,7 +14,7 @@ from ccpo_jax.config import Config, LogConfig, RolloutLogConfig, VerifierConfig
 from ccpo_jax.devices.compile_status import watch_compilation
 from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_mesh, num_shards
 from ccpo_jax.errors import InputError
-from ccpo_jax.learner.optimizer import AdamW
+from ccpo_jax.learner.optimizer import AdamW, Optimizer
 from ccpo_jax.learner.update import LossConfig, PackingConfig, UpdateConfig
 from ccpo_jax.reward_names import AUTO, may_call_functions
 from ccpo_jax.rl.credit import CREDITS, make_credit
@@ -74,6 +74,22 @@ class Schedule:
             return tuple(range(self.num_agents))
         return (step // self.period % self.num_agents,)
 
+    def num_training(self, agents: Collection[int], steps: int) -> int:
+        """How many of the first `steps` steps train one of some agents.
+
+        Example:
+          >>> [Schedule(num_agents=2, period=3).num_training((1,), steps) for steps in (3, 5, 8)]
+          [0, 2, 3]
+        """
+        if self.period is None:
+            return steps
+        rounds, rest = divmod(steps, self.num_agents * self.period)
+        total = 0
+        for agent in agents:
+            in_last_round = min(max(rest - agent * self.period, 0), self.period)
+            total += rounds * self.period + in_last_round
+        return total
+
     def all_active(self) -> list[tuple[int, ...]]:
         """Every value of `active`."""
         if self.period is None:
@@ -104,11 +120,12 @@ class Run:
     credit: CreditEstimator
     advantage: Advantage
     rollout: RolloutConfig
-    update: UpdateConfig
+    update: UpdateConfig  # of parameter sets without an optimizer of their own
     schedule: Schedule
     evaluation: EvalConfig
     loop: LoopConfig
     layout: Layout
+    optimizers: tuple = ()  # P optimizers; () = that of `update` for every parameter set
     model_configs: tuple = ()  # P network configurations, for export
     words: Mapping[str, RolePrompt] = dataclasses.field(default_factory=dict)  # of each role
     overlong: Overlong | None = None  # the penalty on long responses; None = there is none
@@ -130,6 +147,12 @@ class Run:
             active: credit_of_step(self.credit, topology, active)
             for active in self.schedule.all_active()
         }
+
+    def update_of(self, parameter_set: int) -> UpdateConfig:
+        """How one parameter set is updated."""
+        if not self.optimizers:
+            return self.update
+        return dataclasses.replace(self.update, optimizer=self.optimizers[parameter_set])
 
     def verifier_pool(self) -> VerifierPool:
         """Starts the processes that check its answers. A context manager."""
@@ -173,6 +196,8 @@ def build(
     topology = parts.topology or make_topology(config)
     credit = make_run_credit(config, topology, parts)
     loss = make_loss(config)
+    schedule = make_schedule(config, topology)
+    optimizers = make_optimizers(config, topology, schedule)
     advantage = make_advantage(config, credit)
     check_credit(config, credit, advantage, topology)
     check_loss(config, loss)
@@ -206,8 +231,8 @@ def build(
         credit=credit,
         advantage=advantage,
         rollout=rollout,
-        update=make_update(config, loss, layout),
-        schedule=make_schedule(config, topology),
+        update=make_update(config, loss, layout, optimizers[0]),
+        schedule=schedule,
         evaluation=make_evaluation(config, rollout.sampling),
         loop=LoopConfig(
             steps=config.steps,
@@ -218,6 +243,7 @@ def build(
             not_finite=config.trainer.not_finite,
         ),
         layout=layout,
+        optimizers=optimizers if len(set(optimizers)) > 1 else (),
         model_configs=model_configs,
         words=words,
         overlong=make_overlong(config),
@@ -306,7 +332,7 @@ def make_loss(config: Config) -> LossConfig:
     return LossConfig(
         name=config.loss.name,
         hyper=tuple(sorted(arguments.items())),
-        on_policy=config.trainer.mini_batches == 1,
+        on_policy=config.trainer.mini_batches * config.trainer.epochs == 1,
         entropy_bonus=config.loss.entropy_bonus,
         logits_chunk=config.trainer.logits_chunk,
     )
@@ -412,28 +438,68 @@ def make_evaluation(config: Config, sampling: SamplingParams) -> EvalConfig:
     )
 
 
-def make_update(config: Config, loss: LossConfig, layout: Layout) -> UpdateConfig:
-    """Loss, optimizer and packing, the same for every parameter set."""
-    mini_batches = config.trainer.mini_batches
+def make_update(
+    config: Config, loss: LossConfig, layout: Layout, optimizer: Optimizer
+) -> UpdateConfig:
+    """Loss, optimizer and packing of a parameter set."""
     # Of fewer tokens, or of rounded numbers, the sampler's log-probs are not those of training.
     sampler_differs = config.compute_dtype != "float32" or config.sample.leaves_out_tokens
     return UpdateConfig(
         loss=loss,
-        optimizer=make_optimizer(config),
+        optimizer=optimizer,
         packing=PackingConfig(
             row_length=config.trainer.pack_length,
             rows_per_microbatch=config.trainer.micro_batch,
             sharding=batch_sharding(layout.mesh, layout.train),
         ),
         temperature=config.sample.temperature,
-        mini_batches=mini_batches,
-        rescore=mini_batches > 1 and sampler_differs,
+        mini_batches=config.trainer.mini_batches,
+        epochs=config.trainer.epochs,
+        rescore=not loss.on_policy and sampler_differs,
     )
 
 
-def make_optimizer(config: Config) -> AdamW:
-    """The optimizer, the same for every parameter set."""
-    return AdamW(**vars(config.optimizer))
+def make_optimizers(config: Config, topology: Topology, schedule: Schedule) -> tuple[AdamW, ...]:
+    """The optimizer of every parameter set: its learning rate, and over how many steps that decays.
+
+    Raises:
+      InputError: as many rates as there are neither parameter sets nor one, or a warm-up that
+        leaves no step to decay in.
+    """
+    agents = range(topology.num_agents)
+    agents_of_set = [tuple(agents)] if config.shared_policy else [(agent,) for agent in agents]
+    settings = dict(vars(config.optimizer))
+    rates = _learning_rates(settings.pop("learning_rate"), len(agents_of_set))
+    if config.optimizer.schedule == "constant" or config.optimizer.decay_steps is not None:
+        return tuple(AdamW(rate, **settings) for rate in rates)
+
+    steps_per_batch = config.trainer.mini_batches * config.trainer.epochs
+    warmup_steps = config.optimizer.warmup_steps
+    optimizers = []
+    for rate, members in zip(rates, agents_of_set, strict=True):
+        steps = schedule.num_training(members, config.steps) * steps_per_batch
+        if 0 < steps <= warmup_steps:
+            names = ", ".join(f"agent {a} ({topology.agent_roles[a]})" for a in members)
+            raise InputError(
+                "optimizer.warmup_steps",
+                f"{warmup_steps} leaves no step to decay in: with steps={config.steps}, {names} "
+                f"makes {steps} optimizer steps; use at most {steps - 1}, or a longer run",
+            )
+        # Parameters whose turn never comes make no step.
+        settings["decay_steps"] = max(steps, warmup_steps + 1)
+        optimizers.append(AdamW(rate, **settings))
+    return tuple(optimizers)
+
+
+def _learning_rates(rates: Sequence[float], count: int) -> tuple[float, ...]:
+    """One rate per parameter set."""
+    if len(rates) not in (1, count):
+        sets = f"{count} parameter sets" if count > 1 else "one parameter set"
+        raise InputError(
+            "optimizer.learning_rate",
+            f"{len(rates)} rates for {sets}; give one, or one per agent with shared_policy=False",
+        )
+    return tuple(rates) * (count // len(rates))
 
 
 def make_schedule(config: Config, topology: Topology) -> Schedule:

@@ -104,11 +104,12 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
 def initial_state(run: Run) -> TrainState:
     """Step 0: loaded parameters, fresh optimizers, empty statistics."""
     mesh = run.layout.mesh
-    # One function object for all parameter sets, so that they share a compiled program.
-    init = run.update.optimizer.init
+    optimizers = [run.update_of(index).optimizer for index in range(len(run.params))]
+    # One function object for equal optimizers, so that their parameters share a compiled program.
+    inits = {optimizer: optimizer.init for optimizer in optimizers}
     everywhere = replicated(mesh)
 
-    def fresh(params: Any) -> Any:
+    def fresh(init: Callable[[Any], Any], params: Any) -> Any:
         shapes = jax.eval_shape(init, params)
         placement = state_sharding(mesh, shapes, run.layout.train)
         return jax.jit(init, out_shardings=placement)(params)
@@ -116,7 +117,10 @@ def initial_state(run: Run) -> TrainState:
     return TrainState(
         step=put(np.int32(0), everywhere),
         params=run.params,
-        opt_state=tuple(fresh(params) for params in run.params),
+        opt_state=tuple(
+            fresh(inits[optimizer], params)
+            for optimizer, params in zip(optimizers, run.params, strict=True)
+        ),
         credit_state=put(run.credit.init(), everywhere),
         key=jax.jit(lambda: jax.random.key(run.seed), out_shardings=everywhere)(),
     )
@@ -218,8 +222,9 @@ def update_agents(
 
     for index, turns in sorted(turns_of_set.items()):
         agent = team.agents[turns[0]]
+        update = run.update_of(index)
         per_turn = turn_advantages(collected.rollouts, advantage, speakers, turns)
-        mini_batches = _mini_batches(collected.rollouts, per_turn, turns, run.update.mini_batches)
+        mini_batches = _mini_batches(collected.rollouts, per_turn, turns, update.mini_batches)
         sequences = tuple(s for mini_batch in mini_batches for s in mini_batch)
         set_metrics: dict[str, float] = {}
         if not nonfinite_sequences(sequences):
@@ -230,7 +235,7 @@ def update_agents(
                     params[index],
                     opt_state[index],
                     mini_batches,
-                    run.update,
+                    update,
                     pad_id=agent.tokenizer.pad_id,
                 )
         if reason := describe_nonfinite(sequences, set_metrics):

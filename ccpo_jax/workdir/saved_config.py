@@ -17,6 +17,7 @@ from ccpo_jax.config import (
     objects_in,
     parse,
     reset_unused,
+    shown,
     to_json,
     upgrade,
 )
@@ -71,10 +72,7 @@ def compare_config(config: Config, workdir: str) -> None:
     if config.allow_changes:
         return
 
-    differences = [
-        f"{name} was {get(saved, name)!r:.60} and is {get(config, name)!r:.60}"
-        for name in changed[:4]
-    ]
+    differences = [_difference(name, saved, config) for name in changed[:4]]
     if len(changed) > 4:
         differences.append(f"and {len(changed) - 4} more fields")
     raise InputError(
@@ -83,6 +81,13 @@ def compare_config(config: Config, workdir: str) -> None:
         "use another --workdir, or type --config.allow_changes=True to resume it with the new "
         "values",
     )
+
+
+def _difference(name: str, saved: Config, config: Config) -> str:
+    """A field's two values; where it may change in other runs, why not in this one."""
+    difference = f"{name} was {shown(get(saved, name))} and is {shown(get(config, name))}"
+    reason = FIELDS[name].asks_where
+    return difference if reason is None else f"{difference} ({reason.words})"
 
 
 def save_config(config: Config, workdir: str, step: int) -> None:

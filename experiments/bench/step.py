@@ -109,7 +109,9 @@ def random_run(config, args, topology: str):
     data = Dataset("random", problems, {})
     credit = make_credit(config.credit.name, team.topology)
     rollout = parts.make_rollout(config, layout)
-    update = parts.make_update(config, parts.make_loss(config), layout)
+    schedule = parts.make_schedule(config, team.topology)
+    (optimizer,) = parts.make_optimizers(config, team.topology, schedule)
+    update = parts.make_update(config, parts.make_loss(config), layout, optimizer)
     return parts.Run(
         seed=config.seed,
         team=team,

@@ -180,6 +180,60 @@ def test_mini_batches_are_steps_of_their_own_and_all_are_reported():
         np.testing.assert_allclose(both[name], (first[name] + second[name]) / 2, rtol=1e-5)
 
 
+def grpo_by_hand(rows, params, old_params):
+    """GRPO with the ratio of tokens, clipped at 0.2, sequence by sequence."""
+    total = 0.0
+    for row in rows:
+        old = picked(row, old_params["table"])
+        ratio = jnp.exp(picked(row, params["table"]) - old)
+        clipped = jnp.clip(ratio, 0.8, 1.2)
+        total -= jnp.mean(jnp.minimum(ratio * row.advantage, clipped * row.advantage))
+    return total / len(rows)
+
+
+def test_the_second_pass_has_the_ratio_to_the_policy_before_the_first():
+    rows = ragged_rows()
+    start = markov_params(V)
+    config = update_of(rate=8.0, on_policy=False, rescore=True, epochs=2, rows_per_microbatch=4)
+    params, _, metrics = step(rows, config)
+
+    gradient = jax.grad(grpo_by_hand, argnums=1)
+    after_one = {"table": start["table"] - 8.0 * gradient(rows, start, start)["table"]}
+    second = gradient(rows, after_one, start)["table"]
+    np.testing.assert_allclose(params["table"], after_one["table"] - 8.0 * second, atol=2e-5)
+    assert metrics["ratio_max"] > 1.2 and metrics["clip_fraction"] > 0
+    # With the ratio at 1 it would be another gradient.
+    on_policy = gradient(rows, after_one, after_one)["table"]
+    assert jnp.abs(second - on_policy).max() > 1e-3
+
+
+def test_two_passes_are_two_updates_with_the_old_log_probs_kept():
+    rows = ragged_rows(12)
+    config = update_of(on_policy=False)
+    params, state, first = step(rows, config)
+    twice, _, second = update_params(POLICY, params, state, [rows], config)
+    once, _, both = step(rows, dataclasses.replace(config, epochs=2))
+    np.testing.assert_array_equal(once["table"], twice["table"])
+    assert both["trained_tokens"] == first["trained_tokens"] + second["trained_tokens"]
+    for name in ("loss", "grad_norm", "entropy", "ratio_mean"):
+        assert both[name] == pytest.approx((first[name] + second[name]) / 2, rel=1e-6)
+    # In the second pass the trainer is not the sampler any more.
+    assert both["logprob_gap"] == first["logprob_gap"] != second["logprob_gap"]
+
+
+def test_passes_take_the_mini_batches_in_the_same_order():
+    rows = ragged_rows(12)
+    config = update_of(on_policy=False, mini_batches=2, epochs=2)
+    params, _, _ = step(rows, config)
+    single = dataclasses.replace(config, mini_batches=1, epochs=1)
+    expected = markov_params(V)
+    state = single.optimizer.init(expected)
+    for part in (rows[:6], rows[6:]) * 2:
+        expected, state, _ = update_params(POLICY, expected, state, [part], single)
+    np.testing.assert_allclose(params["table"], expected["table"], atol=1e-6)
+    assert config.steps_per_batch == 4
+
+
 def test_reinforce_pp_whitens_over_the_whole_batch():
     rows = ragged_rows(12)
     rows = [row._replace(advantage=1.0 if n < 6 else -1.0) for n, row in enumerate(rows)]

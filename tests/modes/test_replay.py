@@ -59,6 +59,12 @@ def test_a_poisoned_parameter_is_named(stopped, capsys):
     assert (replayed.location.stage, replayed.location.parameters) == ("parameter", ("final_norm",))
     assert "  parameter final_norm" in replay.report_lines(replayed)
 
+    # Of several optimizer steps some may have been taken.
+    assert replayed.exact
+    twice = dataclasses.replace(trainer.run.update, epochs=2)
+    run = dataclasses.replace(trainer.run, update=twice)
+    assert not replay.replay_update(run, trainer.state, mended, checkpoint_step=2).exact
+
 
 @pytest.fixture(scope="module")
 def update():
@@ -110,6 +116,16 @@ def test_what_overflows_later_is_named_by_its_stage(update):
     location, _ = located(update, lambda s: s._replace(advantage=3e38), temperature=1e-3)
     assert location.stage in ("loss", "gradient", "gradient norm")
     assert STAGES.index(location.stage) > STAGES.index("trainer log-prob")
+
+
+def test_what_overflows_in_a_later_pass_is_found_there(update):
+    optimizer = dataclasses.replace(update[4].optimizer, learning_rate=1e38)
+    location, _ = located(update, optimizer=optimizer)
+    assert location is None
+    location, _ = located(update, optimizer=optimizer, epochs=2)
+    assert (location.stage, location.mini_batch, location.epoch) == ("trainer log-prob", 0, 1)
+    replayed = replay.Replayed(SavedBatch(1, (0,), ("p",), "", ()), 0, 0, True, location)
+    assert any("pass 2" in line for line in replay.report_lines(replayed))
 
 
 def test_mini_batches_are_cut_by_problem(update):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ccpo_jax import report
+from ccpo_jax.config import parse, to_json
 from ccpo_jax.report.load import load_run
 from ccpo_jax.report.names import agent_names
 from ccpo_jax.report.page import missing_rollouts, render_page
@@ -127,7 +128,7 @@ def make_run(folder, *, rollouts=None, steps=40, config=None):
     """A workdir as a run of three voters leaves it."""
     folder.mkdir(parents=True, exist_ok=True)
     config = config or voting_config.get_config("tiny")
-    (folder / "config.json").write_text(config.to_json_best_effort())
+    (folder / "config.json").write_text(json.dumps(to_json(parse(config))))
     lines = [metrics_of(step) for step in range(steps + 1)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     kept = [solved(1), solved(20), solved(40)] if rollouts is None else rollouts

@@ -1,0 +1,82 @@
+"""config.json: what a resumed run may change, and what earlier versions wrote."""
+
+import json
+
+import pytest
+
+from ccpo_jax.config import FIELDS, from_flat, parse, parse_field, to_json
+from ccpo_jax.workdir.saved_config import compare_config, save_config, saved_config
+from tests.support.errors import raises_for
+
+pytestmark = pytest.mark.fast
+
+
+def config_of(**fields):
+    return parse(from_flat(fields))
+
+
+def test_steps_may_change_unless_the_learning_rate_decays_over_them(tmp_path):
+    fields = {"steps": 10, "optimizer.schedule": "cosine"}
+    save_config(config_of(**fields), str(tmp_path), 5)
+    with raises_for("config") as error:
+        compare_config(config_of(**fields | {"steps": 20}), str(tmp_path))
+    assert "steps was 10 and is 20 (the learning rate decays over" in str(error.value)
+    assert "\n" not in str(error.value)
+    compare_config(config_of(**fields | {"steps": 20, "allow_changes": True}), str(tmp_path))
+    # What the schedule was is kept.
+    save_config(config_of(**fields | {"steps": 20}), str(tmp_path), 5)
+    assert json.loads((tmp_path / "config-until-step-5.json").read_text())["steps"] == 10
+
+
+@pytest.mark.parametrize("fields", [
+    {}, {"optimizer.warmup_steps": 3}, {"optimizer.schedule": "linear", "optimizer.decay_steps": 9},
+], ids=str)  # fmt: skip
+def test_steps_may_change_where_no_rate_depends_on_them(fields, tmp_path):
+    save_config(config_of(steps=10, **fields), str(tmp_path), 5)
+    compare_config(config_of(steps=20, **fields), str(tmp_path))
+
+
+def test_a_learning_rate_of_an_earlier_version_is_one_for_all_agents(tmp_path):
+    config = config_of(**{"optimizer.learning_rate": 2e-4})
+    assert config.optimizer.learning_rate == (2e-4,)
+    assert to_json(config)["optimizer"]["learning_rate"] == 2e-4
+    (tmp_path / "config.json").write_text('{"optimizer": {"learning_rate": 0.0002}}')
+    assert saved_config(str(tmp_path)) == config
+    compare_config(config, str(tmp_path))
+
+    several = config_of(**{"optimizer.learning_rate": [1e-4, 2e-4]})
+    save_config(several, str(tmp_path), 0)
+    assert saved_config(str(tmp_path)) == several
+
+
+@pytest.mark.parametrize("text,rates", [("1e-4", (1e-4,)), ("1e-4,2e-4", (1e-4, 2e-4))])
+def test_learning_rates_are_typed_like_other_lists(text, rates):
+    assert parse_field("optimizer.learning_rate", text) == rates
+
+
+@pytest.mark.parametrize("text", ["0", "1e-4,0", "1e-4,-1", "nan", "", "fast"])
+def test_what_is_no_learning_rate_is_refused(text):
+    with raises_for("optimizer.learning_rate"):
+        config_of(**{"optimizer.learning_rate": parse_field("optimizer.learning_rate", text)})
+
+
+@pytest.mark.parametrize("fields,field", [
+    ({"optimizer.floor": 0.1}, "optimizer.floor"),
+    ({"optimizer.decay_steps": 10}, "optimizer.decay_steps"),
+    ({"optimizer.schedule": "linear", "optimizer.floor": 1.0}, "optimizer.floor"),
+    ({"optimizer.schedule": "linear", "optimizer.decay_steps": 4, "optimizer.warmup_steps": 4},
+     "optimizer.decay_steps"),
+    ({"optimizer.schedule": "exponential"}, "optimizer.schedule"),
+    ({"trainer.epochs": 0}, "trainer.epochs"),
+], ids=str)  # fmt: skip
+def test_schedules_that_cannot_be_are_refused(fields, field):
+    with raises_for(field):
+        config_of(**fields)
+
+
+def test_the_documentation_says_when_steps_may_change():
+    from ccpo_jax.fields import table_row
+
+    assert table_row(FIELDS["steps"]).endswith(
+        "yes; with `allow_changes` where the learning rate decays over all steps of the run |"
+    )
