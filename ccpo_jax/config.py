@@ -828,7 +828,8 @@ class EvalConfig:
 
     samples: int = field(
         4,
-        "sampled answers per problem, k of avg@k and maj@k; at temperature 0 there is one",
+        "sampled answers per problem, k of avg@k and maj@k, and the largest k of pass@k; at "
+        "temperature 0 there is one",
         at_least=1,
         applies=_EVALUATES_SAMPLES,
     )

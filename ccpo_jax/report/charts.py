@@ -84,10 +84,15 @@ def metric_keys(run: RunData, metric: str, counts: str) -> list[tuple[str, str]]
     Args:
       run: the run.
       metric: a name, in which * stands for a number.
-      counts: agent | turn | set: what * counts.
+      counts: agent | turn | set | samples: what * counts.
     """
     if "*" not in metric:
         return [(metric, "")]
+    if counts == "samples":
+        start = metric.removesuffix("*")
+        ends = {name.removeprefix(start) for name in _metric_names(run) if name.startswith(start)}
+        numbers = sorted(int(end) for end in ends if end.isdigit())
+        return [(f"{start}{number}", f"{number} samples") for number in numbers]
     if counts == "turn":
         names = turn_names(run.topology)
     elif counts == "set" and run.config.get("shared_policy"):
@@ -95,6 +100,10 @@ def metric_keys(run: RunData, metric: str, counts: str) -> list[tuple[str, str]]
     else:
         names = agent_names(run.topology)
     return [(metric.replace("*", str(number)), name) for number, name in enumerate(names)]
+
+
+def _metric_names(run: RunData) -> set[str]:
+    return {name for line in run.metrics for name in line}
 
 
 def credit_figures(run: RunData) -> str:
@@ -212,6 +221,12 @@ LEARNING = (
             "eval/solved": "full scores",
         },
         band=True,
+    ),
+    Chart(
+        "One of k samples",
+        "Held-out: at least one is right (pass@k).",
+        {"eval/pass_at_*": "{}"},
+        counts="samples",
     ),
     Chart("Alone", "Held-out, without the others.", {"eval/agent_accuracy/*": "{}"}),
     Chart("Own answers", "Mean score of final messages; 1 is right.", {"correct/*": "{}"}),

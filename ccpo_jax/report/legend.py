@@ -3,8 +3,8 @@
 import re
 
 # Metric -> meaning. * stands for the number of an agent, a turn or a parameter set, as the meaning
-# says, or for the name of a part of the score; <set> for an evaluated set of problems: eval, or
-# test/NAME.
+# says, for a number of samples, or for the name of a part of the score; <set> for an evaluated set
+# of problems: eval, or test/NAME.
 MEANINGS = {
     "step": "steps completed",
     "reward": "mean reward of the team over a step's samples",
@@ -76,6 +76,7 @@ MEANINGS = {
     "time/tokens_per_second": "decoded tokens per second of a step",
     "<set>/team_accuracy": "accuracy, or mean score, of the team over the samples of a problem",
     "<set>/maj_accuracy": "accuracy, or mean score, of the most frequent answer of all samples",
+    "<set>/pass_at_*": "pass@k: how often at least one of k samples has a reward of 1",
     "<set>/agent_accuracy/*": "accuracy, or mean score, of an agent alone",
     "<set>/without_agent_accuracy/*": "accuracy, or mean score, of the team without an agent",
     "<set>/solved": "share of samples with a reward of 1",

@@ -15,6 +15,7 @@ from ccpo_jax.rl.losses import (
     sapo_loss,
 )
 from ccpo_jax.rl.moments import init_moments, standardize, update_moments
+from ccpo_jax.rl.pass_at_k import pass_at_k
 from ccpo_jax.rl.rewards import (
     contribution,
     cross_play_contribution,
@@ -70,6 +71,7 @@ __all__ = [
     "leave_one_out_advantage",
     "make_credit",
     "overlong_penalty",
+    "pass_at_k",
     "policy_gradient_loss",
     "reinforce_pp_loss",
     "sapo_loss",

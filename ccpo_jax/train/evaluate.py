@@ -14,7 +14,8 @@ from ccpo_jax.data import Problem
 from ccpo_jax.devices.sharding import num_shards
 from ccpo_jax.errors import InputError
 from ccpo_jax.integers import ceil_div
-from ccpo_jax.rl.topology import vote_reward
+from ccpo_jax.rl.pass_at_k import pass_at_k
+from ccpo_jax.rl.topology import team_reward, vote_reward
 from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout import Team, rollout
 from ccpo_jax.sampler import SamplingParams
@@ -65,9 +66,12 @@ def evaluate(
     Returns:
       name -> value; accuracies come with ``/low`` and ``/high``, the 95 % bootstrap interval over
       problems. `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality
-      of all k samples' answers. In a team of several, `agent_accuracy/k` is the world that holds
-      agent k alone, `without_agent_accuracy/k` the one that lacks it, and `free_ride/k` how often
-      the team was right, with a reward of 1, and would have been without agent k.
+      of all k samples' answers, `pass_at_2`, `pass_at_4` and so on up to `pass_at_k` how often at
+      least one of so many samples has a reward of 1; a tie of a vote is right as often as breaking
+      it at random is. Of one sample there is none, as pass@1 is avg@1. In a team of several,
+      `agent_accuracy/k` is the world that holds agent k alone, `without_agent_accuracy/k` the one
+      that lacks it, and `free_ride/k` how often the team was right, with a reward of 1, and would
+      have been without agent k.
 
       Where scores say more than right and wrong, because one lies between 0 and 1 or has parts,
       also `solved`, the share of samples with a reward of 1, `agent_solved/k`, the same of agent k
@@ -224,6 +228,8 @@ def _accuracies(team: Team, answered: _Answered, fractions: bool = False) -> dic
         "team_accuracy": reward[0].mean(axis=1),
         "maj_accuracy": _majority(team, outcome),
     }
+    for k in pass_sizes(reward.shape[2]):
+        accuracies[f"pass_at_{k}"] = np.asarray(_pass_at_k(_right(team, outcome), k))
     if fractions:
         accuracies["solved"] = is_solved(reward[0]).mean(axis=1)
     for name, values in answered.parts.items():
@@ -247,6 +253,27 @@ def _accuracies(team: Team, answered: _Answered, fractions: bool = False) -> dic
     return accuracies
 
 
+def pass_sizes(samples: int) -> tuple[int, ...]:
+    """The k of which an evaluation of some samples per problem reports pass@k: powers of two, and
+    all samples. pass@1 is the mean.
+
+    Example:
+      >>> pass_sizes(1), pass_sizes(4), pass_sizes(6)
+      ((), (2, 4), (2, 4, 6))
+    """
+    powers = [2**power for power in range(1, samples.bit_length()) if 2**power < samples]
+    return (*powers, samples) if samples > 1 else ()
+
+
+def _right(team: Team, outcome: Outcome) -> HostArray:
+    """``[B, G]``: 1 where the team's answer has full score, 0 where not; where a vote ties, the
+    probability that breaking the tie at random gives one that has.
+    """
+    full = is_solved(np.asarray(outcome.correct)[:1]).astype(np.float32)
+    mask = np.asarray(outcome.agent_mask)[:1]
+    return np.asarray(_team_reward(team.topology, full, outcome.answer_id[:1], mask))[0]
+
+
 def _majority(team: Team, outcome: Outcome) -> HostArray:
     """maj@k: one plurality over the answers of all samples (and, in a vote, of all voters)."""
     topology = team.topology
@@ -260,3 +287,5 @@ def _majority(team: Team, outcome: Outcome) -> HostArray:
 
 
 _vote_reward = jax.jit(vote_reward)
+_team_reward = jax.jit(team_reward, static_argnames="topology")
+_pass_at_k = jax.jit(pass_at_k, static_argnames="k")

@@ -27,6 +27,8 @@ def accuracy_rows(
         "team, greedy": "greedy/team_accuracy",
         FULL_SCORES: "solved",
     }
+    if sizes := _pass_sizes(metrics, prefix):
+        names[f"team, pass@{sizes[-1]}"] = f"pass_at_{sizes[-1]}"
     for agent, role in enumerate(topology.agent_roles):
         names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
     for agent, role in enumerate(topology.agent_roles):
@@ -38,6 +40,13 @@ def accuracy_rows(
         if key in metrics:
             rows[row] = (metrics[key], metrics[f"{key}/low"], metrics[f"{key}/high"])
     return rows
+
+
+def _pass_sizes(metrics: Mapping[str, float], prefix: str) -> list[int]:
+    """The k of pass@k among the metrics, in ascending order."""
+    start = f"{prefix}/pass_at_"
+    ends = [name.removeprefix(start) for name in metrics if name.startswith(start)]
+    return sorted(int(end) for end in ends if end.isdigit())
 
 
 def accuracy_table(

@@ -60,6 +60,17 @@ def test_other_estimators_carry_moments_by_name_or_agent():
     assert history("agent_norm", both) == {"thinker": [0.1], "solver": [0.2]}
 
 
+def test_pass_at_k_is_drawn_for_every_k_of_the_run():
+    lines = [{"eval/pass_at_2": 0.5, "eval/pass_at_16": 0.75}, {"eval/pass_at_2": 0.625}]
+    (chart,) = [chart for chart in LEARNING if "eval/pass_at_*" in chart.lines]
+    drawn = chart_lines(run_with("shared", *lines), chart)
+    assert [(line.name, list(line.y)) for line in drawn] == [
+        ("2 samples", [0.5, 0.625]),
+        ("16 samples", [0.75]),
+    ]
+    assert meaning("test/a/pass_at_16/low").endswith("lower end of the 95 % interval")
+
+
 def test_what_is_unknown_has_no_meaning():
     assert meaning("moments/2/mean", "pooled") == "" and meaning("surprise") == ""
     assert meaning("test/gsm8k/greedy/team_accuracy/high").endswith(

@@ -10,7 +10,7 @@ import pytest
 
 from ccpo_jax.data import Problem
 from ccpo_jax.models import make_policy
-from ccpo_jax.rl.topology import agent_masks, chain, dyad, graph, team_reward, voting
+from ccpo_jax.rl.topology import agent_masks, chain, dyad, graph, solo, team_reward, voting
 from ccpo_jax.rl.types import Outcome
 from ccpo_jax.rollout import rollout
 from ccpo_jax.sampler import SamplingParams
@@ -41,6 +41,9 @@ def test_scores_of_a_vote_by_hand():
     np.testing.assert_allclose(
         scores["maj_accuracy"], [0.5, 0]
     )  # 3 against 3; then 3 wrong ones against 2
+    # The first problem's samples are right, and wrong by 1 vote against 2; the second's are a wrong
+    # vote and a tie of three, of which one is right.
+    np.testing.assert_allclose(scores["pass_at_2"], [1, 1 / 3], rtol=1e-6)
     np.testing.assert_allclose(scores["agent_accuracy/0"], [1, 0])
     np.testing.assert_allclose(scores["agent_accuracy/2"], [0, 1])
     np.testing.assert_allclose(scores["without_agent_accuracy/2"], [(1 + 0.5) / 2, 0])
@@ -62,7 +65,8 @@ def test_scores_of_a_dyad_by_hand():
     scores = _accuracies(
         SimpleNamespace(topology=dyad()), answered(dyad(), [joint, solo, thought], classes)
     )
-    expected = {"team_accuracy": 2 / 3, "maj_accuracy": 1, "agent_accuracy/0": 1 / 3, "agent_accuracy/1": 1 / 3,
+    expected = {"team_accuracy": 2 / 3, "maj_accuracy": 1, "pass_at_2": 1, "pass_at_3": 1,
+                "agent_accuracy/0": 1 / 3, "agent_accuracy/1": 1 / 3,
                 "without_agent_accuracy/0": 1 / 3, "without_agent_accuracy/1": 1 / 3,
                 "free_ride/0": 1 / 3, "free_ride/1": 0}  # fmt: skip
     assert scores.keys() == expected.keys()
@@ -83,7 +87,7 @@ def test_scores_of_a_chain_by_hand():
     scores = _accuracies(
         SimpleNamespace(topology=chain(3)), answered(chain(3), correct, np.where(correct, 0, 1))
     )
-    expected = {"team_accuracy": 1, "maj_accuracy": 1, "without_agent_accuracy/0": 0.5, "without_agent_accuracy/1": 0,
+    expected = {"team_accuracy": 1, "maj_accuracy": 1, "pass_at_2": 1, "without_agent_accuracy/0": 0.5, "without_agent_accuracy/1": 0,
                 "without_agent_accuracy/2": 1, "agent_accuracy/0": 0.5, "agent_accuracy/1": 0.5,
                 "agent_accuracy/2": 1, "free_ride/0": 0.5, "free_ride/1": 0, "free_ride/2": 1}  # fmt: skip
     assert {name: value.item() for name, value in scores.items()} == expected
@@ -152,6 +156,12 @@ def test_the_same_key_gives_the_same_numbers():
         for _ in range(2)
     )
     assert once == again and "greedy/team_accuracy" in once and "greedy/maj_accuracy" not in once
+    assert {name for name in once if "pass_at" in name} == {
+        "pass_at_2",
+        "pass_at_2/low",
+        "pass_at_2/high",
+    }
+    assert once["pass_at_2"] >= once["team_accuracy"] > 0
     assert once["team_accuracy/low"] <= once["team_accuracy"] <= once["team_accuracy/high"]
 
 
@@ -192,6 +202,21 @@ def test_alone_and_without_are_the_smaller_teams():
         assert found[f"free_ride/{3 - sum(agents)}"] == pytest.approx(both, abs=1e-6)
 
 
+def test_pass_at_k_of_every_power_of_two_and_of_all_samples():
+    """One of six samples is right on the first problem, none on the second; of one sample there is no pass@k."""
+    correct = np.zeros((1, 2, 6, 1))
+    correct[0, 0, 4, 0] = 1
+    team = SimpleNamespace(topology=solo())
+    scores = _accuracies(team, answered(solo(), correct, np.zeros(correct.shape)))
+    expected = {"pass_at_2": [2 / 6, 0], "pass_at_4": [4 / 6, 0], "pass_at_6": [1, 0]}
+    assert {name for name in scores if name.startswith("pass_at")} == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(scores[name], values, rtol=1e-6)
+
+    one = _accuracies(team, answered(solo(), correct[:, :, 4:5], np.zeros((1, 2, 1, 1))))
+    assert one.keys() == {"team_accuracy", "maj_accuracy"}
+
+
 def test_no_problems_have_no_accuracies():
     team = team_of(dyad())
     with raises_for("problems"):
@@ -210,6 +235,7 @@ def test_fractional_scores_are_means_and_full_ones_are_counted():
     reached = answered(dyad(), correct, classes)._replace(parts=parts)
     scores = _accuracies(SimpleNamespace(topology=dyad()), reached, True)
     expected = {"team_accuracy": 2 / 3, "maj_accuracy": 0.8, "solved": 1 / 3, "score/form": 0.25,
+                "pass_at_2": 2 / 3, "pass_at_3": 1,
                 "agent_accuracy/0": 0.5, "agent_solved/0": 1 / 3, "agent_accuracy/1": 2.5 / 3, "agent_solved/1": 1 / 3,
                 "without_agent_accuracy/0": 2.5 / 3, "without_agent_accuracy/1": 0.5,
                 "free_ride/0": 1 / 3, "free_ride/1": 0}  # fmt: skip

@@ -30,6 +30,16 @@ def test_fractional_scores_are_named_and_full_ones_counted():
     assert "accuracy %" in accuracy_table({"team": (0.62,) * 3})
 
 
+def test_pass_at_k_has_one_row_of_all_samples():
+    metrics = {}
+    values = {"team_accuracy": 0.3, "maj_accuracy": 0.4, "pass_at_2": 0.5, "pass_at_10": 0.7}
+    for name, value in values.items():
+        metrics |= {f"test/a/{name}{edge}": value for edge in ("", "/low", "/high")}
+    metrics |= {"eval/pass_at_64": 1.0}
+    rows = accuracy_rows(metrics, "test/a", dyad())
+    assert rows["team, pass@10"] == (0.7,) * 3 and len(rows) == 3
+
+
 def test_a_row_of_one_evaluation_alone_has_no_change():
     before = {"team": (0.5, 0.4, 0.6)}
     after = before | {"team, full scores": (0.25, 0.2, 0.3)}
