@@ -611,6 +611,14 @@ def test_other_checks_between_fields():
     parse({"trainer": {"mini_batches": 4}})
 
 
+def test_a_penalty_may_not_begin_before_the_response():
+    fits = {"response_length": (64, 32), "credit.overlong_penalty": 1.0}
+    parse(from_flat(fits | {"credit.overlong_buffer": 32}))
+    with raises_for("credit.overlong_buffer") as error:
+        parse(from_flat(fits | {"credit.overlong_buffer": 33}))
+    assert "33" in str(error.value) and "use at most 32" in str(error.value)
+
+
 @pytest.mark.parametrize("field", TRACKERS)
 def test_a_tracker_needs_its_package(field, monkeypatch):
     monkeypatch.setattr(table.importlib.util, "find_spec", lambda name: None)

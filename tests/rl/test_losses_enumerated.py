@@ -35,7 +35,9 @@ class Policy:
     def __init__(self, longest: int, *, ragged: bool, seed: int = 0):
         rng = np.random.default_rng(seed)
         self.texts = texts(longest, ragged=ragged)
-        contexts = [c for n in range(longest) for c in itertools.product((0, 1), repeat=n)]
+        contexts: list[tuple[int, ...]] = []
+        for length in range(longest):
+            contexts += itertools.product((0, 1), repeat=length)
         number = {context: i for i, context in enumerate(contexts)}
         self.logits = rng.normal(0, 1, (len(contexts), 3))
         if not ragged:

@@ -235,7 +235,8 @@ def test_a_step_compares_with_the_surprisal_of_its_other_prompts():
 @pytest.mark.parametrize("changes", [
     {"shared_policy": True, "loss.name": "reinforce_pp"},
     {"trainer.schedule": "alternate", "trainer.period": 1, "advantage.baseline": "leave_one_out",
-     "loss.normalize": "token", "loss.ratio": "token", "credit.name": "difference"},
+     "loss.normalize": "token", "loss.ratio": "token", "credit.name": "difference",
+     "credit.overlong_penalty": 0.5, "credit.overlong_buffer": 10},
     {"trainer.mini_batches": 2, "loss.name": "gspo"},
 ], ids=lambda c: next(iter(c)))  # fmt: skip
 def test_options_of_training_run(changes, tmp_path):
@@ -255,6 +256,8 @@ def test_options_of_training_run(changes, tmp_path):
             [True, True],
             [False, True],
         ]
+        for row in rows[1:]:
+            assert all(-0.5 <= row[f"overlong_penalty/{agent}"] <= 0 for agent in range(2))
         assert None not in rows[1].values() and None not in rows[2].values()
     if "trainer.mini_batches" in changes:
         assert rows[-1]["update/ratio_mean/1"] != 1.0
