@@ -58,7 +58,9 @@ usage: {program} --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.
 
   --config       {presets}, or the path of a file
   --workdir      folder of the run; a new one under runs/ when left out
-  --mode         {modes}; train when left out
+  --mode         {modes}; train when left out.
+                 sft = a supervised warm start, from which --config.model=WORKDIR
+                 starts
   --dtype        with --mode=export: type of the weights, {dtypes}; source, that
                  of the model before training, when left out
   --coordinator  one of several processes: HOST:PORT of process 0, or auto
@@ -229,6 +231,8 @@ def _run(
     _use_compilation_cache()
     if workdir is not None:
         workdir = expand_workdir(workdir)
+    if mode == "sft":
+        typed = {**typed, "mode": mode}
     chosen = MODES[mode]
     chosen = chosen._replace(run=functools.partial(chosen.run, **options))
     check_mode(mode, typed)
@@ -281,7 +285,7 @@ def _compare_named(named: Config, own: Config, config_name: str, workdir: str) -
     differ = [
         f"{name}={get(own, name)!r:.60}"
         for name, field in FIELDS.items()
-        if field.on_resume == "fixed" and get(own, name) != get(named, name)
+        if field.on_resume == "fixed" and get(own, name) != get(named, name) and name != "mode"
     ]
     if differ:
         more = f", and {len(differ) - 4} more" if len(differ) > 4 else ""
@@ -457,6 +461,7 @@ def _cache_folder() -> pathlib.Path | None:
 # A mode is added here.
 MODES: dict[str, Mode] = {
     "train": Mode(train, starts_run=True),
+    "sft": Mode(train, starts_run=True),
     "eval": Mode(modes.evaluate_only, starts_run=False),
     # It shows two samples of each problem, and a whole group may take minutes.
     "sample": Mode(modes.show_samples, starts_run=False, group_size=2),

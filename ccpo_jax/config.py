@@ -195,6 +195,7 @@ def _generates_problems(config: "Config") -> bool:
     return any(name.startswith("synthetic/") for name in config.data.train)
 
 
+_SUPERVISED = Condition("--mode=sft", ("mode",), lambda config: config.mode == "sft")
 _VOTES = Condition(
     "topology=voting or debate, or graph with team.decision=vote",
     ("topology", "team.decision"),
@@ -723,6 +724,20 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SftConfig:
+    """Demonstrations of a supervised warm start."""
+
+    targets: tuple[str, ...] = field(
+        (),
+        "which column has the text that a role learns to write: ROLE=COLUMN, such as "
+        "thinker=plan,solver=solution; a list in a column holds several demonstrations. Nothing "
+        "stands for the column solution, else answer, for the role that answers",
+        applies=_SUPERVISED,
+        is_mapping=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Problems to train on and to report on."""
 
@@ -957,6 +972,13 @@ class Config:
         on_resume="free",
         asks_where=_DECAYS_OVER_THE_RUN,
     )
+    mode: str = field(
+        "train",
+        "how the team learns: train = by reinforcement, sft = a supervised warm start from "
+        "demonstrations; --mode=sft sets it",
+        choices=("train", "sft"),
+        on_resume="fixed",
+    )
     topology: str = field(
         "dyad",
         "who speaks when and reads whom",
@@ -1066,6 +1088,7 @@ class Config:
     sample: SampleConfig = SampleConfig()
     trainer: TrainerConfig = TrainerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    sft: SftConfig = SftConfig()
     data: DataConfig = DataConfig()
     verifier: VerifierConfig = VerifierConfig()
     eval: EvalConfig = EvalConfig()
@@ -1081,11 +1104,13 @@ PHASES = ("loading", "rollout", "update", "evaluation")
 # used by every mode, which checks that they divide over the devices.
 _TRAINING = (
     "steps",
+    "mode",
     "eval_every",
     "eval_first",
     "checkpoint_every",
     "keep_last",
     "allow_changes",
+    "sft",
     "advantage",
     "loss",
     "trainer",
@@ -1102,7 +1127,17 @@ _EVALUATION = (
     "eval.greedy",
     "eval.limit",
 )
+# What a supervised update takes of the section `trainer`.
+_SUPERVISED_UPDATE = ("pack_length", "micro_batch", "not_finite", "remat", "logits_chunk")
 UNUSED_BY_MODE = {
+    "sft": (
+        *("credit", "advantage", "loss", "rollout_log"),
+        *(
+            f"trainer.{entry.name}"
+            for entry in dataclasses.fields(TrainerConfig)
+            if entry.name not in _SUPERVISED_UPDATE
+        ),
+    ),
     "eval": (*_TRAINING, "credit", "group_size"),
     "sample": (*(name for name in _TRAINING if name != "advantage"), *_EVALUATION),
     "export": (*_TRAINING, *_EVALUATION, "credit", "group_size", "sample", "verifier"),
@@ -1251,7 +1286,7 @@ def combine(
     """A configuration with other values in some fields, unchecked.
 
     An inherited value that has no effect in this run is at its default instead, which changes
-    nothing and is not recorded.
+    nothing and is not recorded; so is what `start` says about another kind of learning.
 
     Args:
       start: a Config, or nested mappings such as a ConfigDict; what is absent or None has its
@@ -1266,9 +1301,11 @@ def combine(
     made = from_flat(flatten(start) | dict(changes))
     of_preset = getattr(start, "inherited", {})
     not_chosen = from_flat(of_preset if inherited is None else inherited)
-    kept = [
-        name for name in FIELDS if name not in changes and get(made, name) == get(not_chosen, name)
-    ]
+    kept = []
+    for name in FIELDS:
+        inherits = get(made, name) == get(not_chosen, name) or not is_used_by(made.mode, name)
+        if name not in changes and inherits:
+            kept.append(name)
     return reset_unused(made, kept)
 
 
@@ -1449,6 +1486,8 @@ def is_used_by(mode: str, name: str) -> bool:
 
 def has_effect(config: Config, name: str) -> bool:
     """Whether a field has an effect in a run."""
+    if not is_used_by(config.mode, name):
+        return False
     is_taken = _is_taken_from_outside(config, name)
     if is_taken is not None and (not is_taken or name.startswith("credit.")):
         # What decides about the fields of a credit beside its name concerns the library's own.
@@ -1473,6 +1512,8 @@ def _is_taken_from_outside(config: Config, name: str) -> bool | None:
 def _check_effect(config: Config, name: str, *, typed: bool) -> None:
     if has_effect(config, name):
         return
+    if not is_used_by(config.mode, name):
+        check_mode(config.mode, {name: get(config, name)})
     leave_out = "leave it out" + ("" if typed else f", or type --config.{name}=None")
     if name == "team.num_agents" and get(config, name) == 1 and _has_several_agents(config):
         leave_out += ", or type --config.topology=solo for a team of one"

@@ -17,6 +17,7 @@ from ccpo_jax.learner.logprobs import packed_logprobs, response_logprobs
 from ccpo_jax.learner.optimizer import Optimizer, changing_rate
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
 from ccpo_jax.rl.losses import LOSSES, batch_totals
+from ccpo_jax.rl.supervised import supervised_loss
 from ccpo_jax.rl.types import Array, BatchTotals, Policy
 
 with train_extra():
@@ -28,6 +29,10 @@ _SILENT_AT_ZERO_ADVANTAGE = ("grpo", "gspo", "cispo", "gmpo", "sapo")
 
 # Metrics that compare sampler and trainer, which later passes would not: their policy has moved.
 _OF_FIRST_PASS = ("logprob_gap", "logprob_gap_max")
+
+
+# The loss of a warm start; no run by reinforcement can choose it.
+SUPERVISED = "supervised"
 
 
 class TrainState(NamedTuple):
@@ -50,7 +55,7 @@ class LossConfig:
       {'clip_low': 0.001}
     """
 
-    name: str = "grpo"  # a key of LOSSES
+    name: str = "grpo"  # a key of LOSSES, or SUPERVISED
     hyper: tuple[tuple[str, Any], ...] = ()  # (name, value) of that loss's hyper-parameters
     on_policy: bool = True  # one update per rollout: old log-probs are stop_gradient(new)
     entropy_bonus: float = 0.0  # weight of the mean token entropy
@@ -58,8 +63,9 @@ class LossConfig:
 
     @property
     def function(self) -> functools.partial:
-        """The entry of `LOSSES` with its hyper-parameters bound."""
-        return functools.partial(LOSSES[self.name], **dict(self.hyper))
+        """The loss with its hyper-parameters bound."""
+        loss = supervised_loss if self.name == SUPERVISED else LOSSES[self.name]
+        return functools.partial(loss, **dict(self.hyper))
 
     @property
     def zero_advantage_is_silent(self) -> bool:

@@ -27,6 +27,7 @@ from ccpo_jax.rl.rewards import (
     shapley_value,
     vote_reward,
 )
+from ccpo_jax.rl.supervised import supervised_loss
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks, team_reward
 from ccpo_jax.rl.types import (
     Baseline,
@@ -79,6 +80,7 @@ __all__ = [
     "shape_contribution",
     "shapley_value",
     "standardize",
+    "supervised_loss",
     "surprisal_advantage",
     "team_reward",
     "update_moments",

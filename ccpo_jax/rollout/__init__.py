@@ -1,7 +1,7 @@
 """Rollouts: a team answers a batch of problems, in the factual world and in worlds that mask
 agents."""
 
-from ccpo_jax.rollout.collect import rate, rollout
+from ccpo_jax.rollout.collect import demonstrate, rate, rollout
 from ccpo_jax.rollout.outcomes import outcome
 from ccpo_jax.rollout.padding import bucket, tail_groups
 from ccpo_jax.rollout.prompts import RolePrompt, Template, TextCodec, tokenize_role
@@ -18,6 +18,7 @@ __all__ = [
     "TextCodec",
     "Turn",
     "bucket",
+    "demonstrate",
     "outcome",
     "rate",
     "rollout",

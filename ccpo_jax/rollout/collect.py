@@ -165,6 +165,81 @@ def rate(
     return rollout._replace(ratings=tuple(ratings[number] for number in sorted(ratings)))
 
 
+def demonstrate(
+    team: Team, problems: Sequence[ProblemText], texts: Mapping[int, Sequence[Sequence[str]]]
+) -> dict[int, Turn]:
+    """The turns that a rollout would leave in which the responses are given, and not sampled.
+
+    A turn reads what the given texts of other turns become as responses. A turn without texts is
+    masked in the prompts of the others.
+
+    Args:
+      team: who answers.
+      problems: as in `rollout`.
+      texts: turn -> ``[B][G]`` texts. Those of one number belong together: sample g of a turn reads
+        text g of the others.
+
+    Returns:
+      Turn -> `Turn`, of the turns with texts. A response is the text as inert tokens and an end
+      token; of one that is too long the first ``max_tokens``, without an end token.
+
+    Raises:
+      InputError: a prompt is longer than ``team.prompt_length``.
+    """
+    turns: dict[int, Turn] = {}
+    for number in sorted(texts):
+        agent = team.agents[number]
+        group = len(texts[number][0])
+        masks = np.ones((1, team.topology.num_agents), bool)
+        stage = _Stage(team, problems, masks, turns, group, group)
+        partners = stage.partners(number)
+        rows = [
+            [(partner, sample) if partner in turns else None for partner in partners]
+            for sample in range(group)
+        ]
+        prompts = _build_prompts(
+            agent,
+            number,
+            _view(problems, team.topology.speakers[number]),
+            _messages(stage, number, rows),
+            longest_messages=[team.agents[partner].max_tokens for partner in partners],
+            prompt_length=team.prompt_length,
+        )
+        samples = _as_responses(agent, texts[number])
+        turns[number] = Turn(prompts, samples, _decode_texts(agent, samples), (0,), (group,))
+    return turns
+
+
+def _as_responses(agent: Agent, texts: Sequence[Sequence[str]]) -> Samples:
+    """``[B][G]`` texts as responses; nobody sampled them, so their log-probabilities are 0."""
+    tokenizer = agent.tokenizer
+    # Where the prompt opens a thought, the response begins inside it.
+    opened = segments.opened_thought(agent.template, tokenizer)
+    flat = [text.removeprefix(opened) for text in chain.from_iterable(texts)]
+    end = _end_id(tokenizer)
+    whole = [[*ids, end] for ids in tokenizer.encode_batch(flat)]
+    cut = [ids[: agent.max_tokens] for ids in whole]
+    tokens, length = pad_right(cut, max(map(len, cut)), tokenizer.pad_id)
+    truncated = np.array([len(ids) > agent.max_tokens for ids in whole])
+    shape = (len(texts), len(texts[0]))
+    return Samples(
+        tokens=tokens.reshape(*shape, -1),
+        logprobs=np.zeros((*shape, tokens.shape[1]), np.float32),
+        length=length.reshape(shape),
+        truncated=truncated.reshape(shape),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _end_id(tokenizer: segments.TextCodec) -> int:
+    """The token that ends a response: what the chat template writes there, else the first that
+    sampling stops at.
+    """
+    # A tokenizer of the user's need not know its template.
+    end_of_turn = getattr(tokenizer, "end_of_turn_id", lambda: None)()
+    return end_of_turn if end_of_turn in tokenizer.eos_ids else tokenizer.eos_ids[0]
+
+
 class _Request(NamedTuple):
     """A turn to be sampled."""
 
@@ -241,6 +316,7 @@ def _messages(
     quotes = {
         partner: _quote(agents[number], stage.turns[partner].texts, agents[partner].max_tokens)
         for partner in stage.partners(number)
+        if partner in stage.turns
     }
     messages: _Messages = []
     for b in range(len(stage.problems)):

@@ -15,7 +15,7 @@ from ccpo_jax.devices.compile_status import watch_compilation
 from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_mesh, num_shards
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.optimizer import AdamW, Optimizer
-from ccpo_jax.learner.update import LossConfig, PackingConfig, UpdateConfig
+from ccpo_jax.learner.update import SUPERVISED, LossConfig, PackingConfig, UpdateConfig
 from ccpo_jax.reward_names import AUTO, may_call_functions
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.losses import LOSSES, batch_totals
@@ -26,6 +26,11 @@ from ccpo_jax.rollout.prompts import RolePrompt
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train import plugins
 from ccpo_jax.train.advantage import BASELINES, Advantage
+from ccpo_jax.train.demonstrations import (
+    Demonstrations,
+    find_targets,
+    with_demonstrations,
+)
 from ccpo_jax.train.evaluate import EvalConfig
 from ccpo_jax.train.load import (
     Datasets,
@@ -133,6 +138,7 @@ class Run:
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)  # reward functions
     log: LogConfig = LogConfig()
     rollout_log: RolloutLogConfig = RolloutLogConfig()
+    demonstrations: Demonstrations | None = None  # None = it learns by reinforcement
     config: Config | None = None  # what it was built from, for config.json alone
     # phase -> name and value of the fields to lower where it runs out of memory
     memory_fields: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
@@ -217,6 +223,11 @@ def build(
         for dataset in (problems, *tests)
     )
     datasets = split_problems(problems, tests, config)
+    demonstrations = None
+    if config.mode == "sft":
+        demonstrations = find_targets(config.sft.targets, topology)
+        train = with_demonstrations(datasets.train, demonstrations, team)
+        datasets = datasets._replace(train=train)
     params = load_params(
         sources,
         layout,
@@ -251,6 +262,7 @@ def build(
         functions=parts.functions,
         log=config.log,
         rollout_log=config.rollout_log,
+        demonstrations=demonstrations,
         config=config,
         memory_fields={phase: memory_fields(config, phase) for phase in _PHASES},
     )
@@ -303,7 +315,9 @@ def make_topology(config: Config) -> Topology:
 
 
 def make_run_credit(config: Config, topology: Topology, parts: Parts = NO_PARTS) -> CreditEstimator:
-    """The credit estimator."""
+    """The credit estimator. Where demonstrations are learned, the shared reward is shown."""
+    if config.mode == "sft":
+        return make_credit("shared", topology)
     name = config.credit.name
     known = name in table.CREDITS
     with plugins.outside_errors("credit.name", name, known):
@@ -324,6 +338,8 @@ def make_run_credit(config: Config, topology: Topology, parts: Parts = NO_PARTS)
 
 def make_loss(config: Config) -> LossConfig:
     """The loss with its hyper-parameters."""
+    if config.mode == "sft":
+        return LossConfig(SUPERVISED, logits_chunk=config.trainer.logits_chunk)
     function = _lookup(LOSSES, config.loss.name, "loss.name")
     known = config.loss.name in table.LOSSES
     arguments = _arguments(
@@ -452,7 +468,8 @@ def make_update(
             rows_per_microbatch=config.trainer.micro_batch,
             sharding=batch_sharding(layout.mesh, layout.train),
         ),
-        temperature=config.sample.temperature,
+        # Nobody samples a demonstration.
+        temperature=1.0 if config.mode == "sft" else config.sample.temperature,
         mini_batches=config.trainer.mini_batches,
         epochs=config.trainer.epochs,
         rescore=not loss.on_policy and sampler_differs,
@@ -504,7 +521,7 @@ def _learning_rates(rates: Sequence[float], count: int) -> tuple[float, ...]:
 
 def make_schedule(config: Config, topology: Topology) -> Schedule:
     """Which agents each step trains."""
-    alternate = config.trainer.schedule == "alternate"
+    alternate = config.trainer.schedule == "alternate" and config.mode != "sft"
     return Schedule(topology.num_agents, config.trainer.period if alternate else None)
 
 

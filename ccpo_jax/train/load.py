@@ -65,7 +65,7 @@ def load_problems(
                 lambda: data.load(name, field=field, reader=reader, **options),
             )
 
-    reader = row_reader(config.data.columns, config.verifier.name)
+    reader = row_reader(config.data.columns, config.verifier.name, keep_rows=config.mode == "sft")
     size = config.data.size or None
     train = [load(name, "data.train", size=size, seed=config.seed) for name in config.data.train]
     tests = [load(name, "data.eval") for name in config.data.eval]

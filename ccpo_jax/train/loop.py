@@ -37,6 +37,12 @@ from ccpo_jax.train.parts import Parts, as_dataset, as_questions, resolve, row_r
 from ccpo_jax.train.same_problems import compare_problems, keep_problems
 from ccpo_jax.train.signals import GracefulStop, StoppedError
 from ccpo_jax.train.step import initial_state, publish, train_step
+from ccpo_jax.train.supervised import (
+    SupervisedBatch,
+    SupervisedResult,
+    demonstration_loss,
+    supervised_step,
+)
 from ccpo_jax.verifiers import VerifierPool
 from ccpo_jax.workdir import (
     Checkpoints,
@@ -69,8 +75,9 @@ _EVALUATION_KEY = 2**31 - 1
 # Folded into the key of samples.
 _SAMPLE_KEY = 2**31 - 2
 
-# Called after each step with its metrics and what it was made of.
-OnStep = Callable[[dict[str, float], StepBatch], None]
+# Called after each step with its metrics and what it was made of: a StepBatch, or of a supervised
+# step a SupervisedBatch.
+OnStep = Callable[[dict[str, float], Any], None]
 
 
 def train(
@@ -130,7 +137,8 @@ class Trainer:
       workdir: folder of the run; where it holds checkpoints, training resumes from the newest one.
         None = nothing is written or saved.
       on_step: called by `train` after each step with its metrics, before they are written, and with
-        a `StepBatch`, what the step was made of; it may add to the metrics.
+        a `StepBatch`, what the step was made of, or a `SupervisedBatch` in a warm start; it may
+        add to the metrics.
       devices: of the mesh; None = all.
 
     Attributes:
@@ -175,6 +183,8 @@ class Trainer:
         # While `train` runs: who may ask it to stop, and the metrics of its last step.
         self._stop: GracefulStop | None = None
         self._metrics: dict[str, Any] = {}
+        # What the last step was made of.
+        self._batch: StepBatch | SupervisedBatch
         arguments = {
             "model": model,
             "train": train,
@@ -201,11 +211,17 @@ class Trainer:
         """
         self._check_open()
         with status(f"step {self.step_count + 1}"):
-            result = train_step(self.run, self.state, self.step_count, self._pool)
+            if self.run.demonstrations is None:
+                result = train_step(self.run, self.state, self.step_count, self._pool)
+            else:
+                result = supervised_step(self.run, self.state, self.step_count)
         self.state = result.state
         self.step_count += 1
         for batch in result.left_out:
             self._guard.report(batch)
+        if isinstance(result, SupervisedResult):
+            self._batch = result.batch
+            return result.metrics
         collected = result.collected
         self._batch = StepBatch(
             collected.problems,
@@ -396,7 +412,7 @@ class Trainer:
         """How rows become problems that a method receives."""
         run = self.run
         columns = () if run.config is None else run.config.data.columns
-        return row_reader(columns, run.verifier.name)
+        return row_reader(columns, run.verifier.name, keep_rows=run.demonstrations is not None)
 
     # --- start ---
 
@@ -473,12 +489,14 @@ class Trainer:
                 project=run.log.project,
                 config=None if run.config is None else to_json(run.config),
             )
+            # Nobody rolls out where demonstrations are learned.
+            logged = run.rollout_log.problems if run.demonstrations is None else 0
             self._rollout_log = RolloutLog(
                 self._workdir,
                 topology,
                 resume_step=self.step_count,
                 total_steps=run.loop.steps,
-                problems=run.rollout_log.problems,
+                problems=logged,
                 every=run.rollout_log.every,
             )
         resources.enter_context(self._writer)
@@ -766,5 +784,7 @@ def evaluate_sets(
                 problems_name=dataset.name,
                 between_batches=between_batches,
             )
+            if run.demonstrations is not None:
+                accuracies |= demonstration_loss(run, params, dataset.problems)
         metrics |= {f"{prefix}/{name}": value for name, value in accuracies.items()}
     return metrics | {"time/eval": time.perf_counter() - start}

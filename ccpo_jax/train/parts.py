@@ -122,18 +122,19 @@ def check_objects(config: Config, parts: Parts) -> None:
 NO_PARTS = Parts()
 
 
-def row_reader(columns: Any, judge: str) -> data.RowReader:
+def row_reader(columns: Any, judge: str, *, keep_rows: bool = False) -> data.RowReader:
     """How the rows of a run's sets become problems.
 
     Args:
       columns: as in `data.columns`.
       judge: as in `verifier.name`.
+      keep_rows: problems keep their rows also where no function of the user's reads them.
     """
     return data.RowReader(
         data.parse_columns(columns),
         gold="required" if needs_gold(judge) else "optional",
         verifier=data_verifier(judge),
-        keep_rows=may_call_functions(judge),
+        keep_rows=keep_rows or may_call_functions(judge),
         reward="" if judge in (AUTO, *BUILT_IN) else judge,
     )
 
@@ -182,7 +183,11 @@ def resolve(
 
     # What rows become depends on the other arguments.
     values = {**flatten(start), **fields, **typed}
-    reader = row_reader(values.get("data.columns") or (), values.get("verifier.name") or AUTO)
+    reader = row_reader(
+        values.get("data.columns") or (),
+        values.get("verifier.name") or AUTO,
+        keep_rows=values.get("mode") == "sft",
+    )
     datasets: dict[str, data.Dataset] = {}
     for argument, value in (("train", train), ("evaluate", evaluate)):
         if value is not None:

@@ -81,6 +81,10 @@ def progress_line(
     parts = [f"step {step}/{total}"]
     if "reward" in values:
         parts.append(f"reward {values['reward']:.3f}")
+    if "loss" in values:
+        parts.append(f"loss {values['loss']:.3f}")
+    if "eval/loss" in values:
+        parts.append(f"held-out loss {values['eval/loss']:.3f}")
     if "eval/team_accuracy" in values:
         name = "mean score" if "eval/solved" in values else "accuracy"
         parts.append(f"held-out {name} {values['eval/team_accuracy']:.3f}")

@@ -61,6 +61,13 @@ def compare_config(config: Config, workdir: str) -> None:
     if not path.exists():
         return
     saved = _read_config(path)
+    if saved.mode != config.mode:
+        raise InputError(
+            "mode",
+            f"{workdir} contains a run of --mode={saved.mode}, and this is one of "
+            f"--mode={config.mode}; type --config.model={workdir} with another --workdir to start "
+            f"from its parameters, or --mode={saved.mode} to resume it",
+        )
     changed = changes(saved, config)
     if not changed:
         return
