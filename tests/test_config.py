@@ -59,6 +59,7 @@ VALUES = {"log.project": "mine", "loss.dual_clip": 3.0, "verifier.range": (-1.0,
 
 # A run in which the field has an effect, besides the default run.
 NEEDED = {
+    "sft.targets": {"mode": "sft"},
     "team.num_agents": {"topology": "voting"},
     "team.tie": {"topology": "voting"},
     "team.graph": {"topology": "graph"},
@@ -89,6 +90,7 @@ NEEDED = {
 }
 # A run in which it has none.
 WITHOUT = {
+    "sft.targets": {},
     "team.num_agents": {},
     "team.tie": {"topology": "chain"},
     "team.graph": {},
@@ -625,6 +627,33 @@ def test_a_tracker_needs_its_package(field, monkeypatch):
     with raises_for(field) as error:
         parse(from_flat({field: True}))
     assert f"pip install {field.removeprefix('log.')}" in str(error.value)
+
+
+# What reinforcement alone uses, with a value that it can have there.
+OF_REINFORCEMENT = {
+    "credit.name": "shared",
+    "advantage.baseline": "none",
+    "loss.name": "gspo",
+    "loss.entropy_bonus": 0.5,
+    "trainer.schedule": "simultaneous",
+    "trainer.mini_batches": 2,
+    "rollout_log.problems": 1,
+}
+
+
+@pytest.mark.parametrize("name", OF_REINFORCEMENT)
+def test_a_warm_start_uses_nothing_of_reinforcement(name):
+    """A typed field is refused; one of a file, which serves both, is left out and not recorded."""
+    value = OF_REINFORCEMENT[name]
+    for typed in (value, FIELDS[name].default):
+        if typed is not None:
+            with raises_for(name) as error:
+                parse(from_flat({"mode": "sft", name: typed}), {name})
+            assert "no effect with --mode=sft" in str(error.value)
+    made = parse(table.combine({name: value}, {"mode": "sft"}), {"mode"})
+    assert get(made, name) == FIELDS[name].default
+    assert name not in table.flatten(table.to_json(made))
+    assert get(table.combine({name: value}, {}), name) == value
 
 
 # --- what is made from the table ------------------------------------------------------------------

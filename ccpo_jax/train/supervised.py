@@ -70,7 +70,7 @@ def supervised_step(run: Run, state: TrainState, step: int) -> SupervisedResult:
                 params[index],
                 opt_state[index],
                 [sequences],
-                run.update,
+                run.update_of(index),
                 pad_id=agent.tokenizer.pad_id,
             )
         size = sum(len(sequence.response) for sequence in sequences)
