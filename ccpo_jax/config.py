@@ -250,6 +250,25 @@ _GROUP_BASELINE = Condition(
 )
 
 
+def _has_silent_groups(config: "Config") -> bool:
+    """Whether a group whose samples earn the same teaches nothing."""
+    if config.loss.name == "reinforce_pp":
+        return False
+    kind = baseline(config)
+    if kind == "none":
+        own = config.credit.name in _credits_with("own")
+        return own and config.credit.solo_weight == 0
+    return kind != "surprisal"
+
+
+_SILENT_GROUPS = Condition(
+    "a loss and a baseline under which a group of equal credit has no gradient: not loss "
+    "reinforce_pp, not advantage.baseline=surprisal or none, not credit.solo_weight above 0",
+    ("loss.name", "advantage.baseline", "credit.name", "credit.solo_weight"),
+    _has_silent_groups,
+)
+
+
 def _has_several_agents(config: "Config") -> bool:
     if config.topology in ("voting", "debate"):
         return config.team.num_agents > 1
@@ -627,6 +646,14 @@ class SampleConfig:
         at_least=1,
         on_resume="free",
         lower_for={"rollout": 1, "evaluation": 2},
+    )
+    max_draws: int = field(
+        1,
+        "dynamic sampling (DAPO): most batches of prompts that a step may draw until batch_size "
+        "groups are informative, which are those with an advantage other than 0; 1 = off",
+        at_least=1,
+        at_most=1000,
+        applies=_SILENT_GROUPS,
     )
 
     @property
@@ -1113,6 +1140,7 @@ _TRAINING = (
     "sft",
     "advantage",
     "loss",
+    "sample.max_draws",
     "trainer",
     "optimizer",
     "log",

@@ -145,6 +145,7 @@ WITHOUT = {
     "verifier.on_error": {"verifier.name": "2*math"},
     "verifier.extraction": {"verifier.name": "my.py:score"},
     "verifier.evaluated": {"verifier.name": "my.py:score"},
+    "sample.max_draws": {"loss.name": "reinforce_pp"},
 }
 
 
@@ -231,6 +232,9 @@ ALSO_WITHOUT = [
     ("credit.soft", {"credit.name": "ccpo_event", "credit.weight": 0.0}, True),
     ("credit.own", {"credit.name": "sepo", "credit.praise": 0.0, "credit.blame": 0.0}, 0.5),
     ("credit.solo_samples", {"topology": "graph", "team.graph": "voter voter"}, 2),
+    ("sample.max_draws", {"advantage.baseline": "none"}, 4),
+    ("sample.max_draws", {"advantage.baseline": "surprisal"}, 4),
+    ("sample.max_draws", {"credit.name": "nested", "credit.solo_weight": 0.5}, 4),
     ("eval.top_p", {"eval.temperature": 0.0}, 0.5),
     ("eval.top_k", {"eval.temperature": 0.0}, 0),
     ("eval.min_p", {"eval.temperature": 0.0}, 0.5),

@@ -43,6 +43,8 @@ class TrainState(NamedTuple):
     opt_state: tuple  # P optimizer states
     credit_state: Any  # carried statistics of the credit estimator
     key: Array  # typed PRNG key of the run; step k uses fold_in(key, k)
+    # [] int32, batches of prompts drawn so far; () where every step draws one.
+    drawn: Any = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,12 @@ MEANINGS = {
     "score/*": "mean of a part of the score, over the team's answers",
     "score/*/*": "mean of a part of the score, over an agent's own final answers",
     "decoded_tokens": "tokens decoded in a step, in all worlds",
+    "draws": "batches of prompts that a step drew; with dynamic sampling, metrics of rewards, "
+    "answers, lengths, tokens, verifiers and times are of all groups drawn, those of credit and "
+    "update of the groups trained on",
+    "discarded_groups": "groups that a step drew and did not train on",
+    "surplus_groups": "discarded groups that were informative: the batch was full",
+    "filled_groups": "groups of a step's batch that are uninformative: too few others were drawn",
     "response_length/*": "mean tokens of a turn's responses",
     "truncated/*": "share of a turn's responses that were cut at their limit",
     "credit/mean/*": "mean credit of an agent",

@@ -45,6 +45,18 @@ def pad_left(
 
 def stack_prompts(prompts: Sequence[Prompts], pad_id: int) -> Prompts:
     """Prompts of A' agents with a leading agent axis, padded to common lengths."""
+    widened = _widen(prompts, pad_id)
+    return Prompts(*(np.stack(field) for field in zip(*widened, strict=True)))
+
+
+def join_prompts(prompts: Sequence[Prompts], pad_id: int) -> Prompts:
+    """Prompts of several batches one after another, padded to common lengths."""
+    widened = _widen(prompts, pad_id)
+    return Prompts(*(np.concatenate(field) for field in zip(*widened, strict=True)))
+
+
+def _widen(prompts: Sequence[Prompts], pad_id: int) -> list[Prompts]:
+    """The same prompts, padded to common lengths."""
     prefix_slots = max(p.prefix.shape[1] for p in prompts)
     tail_slots = max(p.tail.shape[2] for p in prompts)
     widened = []
@@ -57,7 +69,7 @@ def stack_prompts(prompts: Sequence[Prompts], pad_id: int) -> Prompts:
                 tail=np.pad(p.tail, ((0, 0), (0, 0), left), constant_values=pad_id),
             )
         )
-    return Prompts(*(np.stack(field) for field in zip(*widened, strict=True)))
+    return widened
 
 
 def tail_groups(prompts: Prompts, samples_per_variant: Sequence[int]) -> TailGroups:

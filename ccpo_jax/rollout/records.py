@@ -100,16 +100,21 @@ class Rollout(NamedTuple):
 
     def first_prompts(self, count: int) -> "Rollout":
         """The rollouts of the first `count` problems."""
+        return self.select_prompts(range(count))
 
-        def cut(turn: Turn) -> Turn:
+    def select_prompts(self, chosen: Sequence[int]) -> "Rollout":
+        """The rollouts of the problems with these numbers, in this order."""
+        numbers = list(chosen)
+
+        def select(turn: Turn) -> Turn:
             return turn._replace(
-                prompts=Prompts(*(x[:count] for x in turn.prompts)),
-                samples=Samples(*(x[:count] for x in turn.samples)),
-                texts=turn.texts[:count],
+                prompts=Prompts(*(x[numbers] for x in turn.prompts)),
+                samples=Samples(*(x[numbers] for x in turn.samples)),
+                texts=[turn.texts[number] for number in numbers],
             )
 
-        turns = tuple(cut(turn) for turn in self.turns)
-        ratings = tuple(cut(turn) for turn in self.ratings)
+        turns = tuple(select(turn) for turn in self.turns)
+        ratings = tuple(select(turn) for turn in self.ratings)
         return Rollout(turns, self.masks, ratings)
 
     def num_samples(self, topology: Topology, world: int) -> int:

@@ -423,6 +423,7 @@ def make_rollout(config: Config, layout: Layout) -> RolloutConfig:
         batch_size=config.batch_size,
         group_size=config.group_size,
         solo_samples=config.credit.solo_samples,
+        max_draws=config.sample.max_draws,
         sampling=SamplingParams(
             temperature=config.sample.temperature,
             top_p=config.sample.top_p,

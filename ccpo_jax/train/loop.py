@@ -29,6 +29,7 @@ from ccpo_jax.reward_names import files_of
 from ccpo_jax.status import status
 from ccpo_jax.train.answers import Answered, answer_problems, sampling_of
 from ccpo_jax.train.build import Run, build, memory_fields
+from ccpo_jax.train.drawing import ShortBatches
 from ccpo_jax.train.evaluate import evaluate
 from ccpo_jax.train.export import export_networks
 from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_oom
@@ -53,6 +54,7 @@ from ccpo_jax.workdir import (
     accuracy_rows,
     accuracy_table,
     as_disk_error,
+    check_drawing,
     check_same_config,
     check_same_inputs,
     compare_config,
@@ -222,6 +224,7 @@ class Trainer:
         if isinstance(result, SupervisedResult):
             self._batch = result.batch
             return result.metrics
+        self._short_batches.report(self.step_count, result.metrics)
         collected = result.collected
         self._batch = StepBatch(
             collected.problems,
@@ -462,6 +465,8 @@ class Trainer:
             self._checkpoints = open_checkpoints(workdir, keep_last=loop.keep_last)
             resources.enter_context(self._checkpoints)
             if self._checkpoints.latest_step() is not None:
+                if config is not None:
+                    check_drawing(config, workdir)
                 _, self.state = self._checkpoints.restore(self.state)
             self.step_count = int(self.state.step)
             if self.step_count < loop.steps:
@@ -504,6 +509,7 @@ class Trainer:
         self._pool = resources.enter_context(run.verifier_pool())
         folder = None if self._workdir is None else pathlib.Path(self._workdir, "not_finite")
         self._guard = NonFiniteGuard(folder, topology.agent_roles, run.loop.not_finite)
+        self._short_batches = ShortBatches(run.rollout.batch_size)
         self._reward_error: RewardError | None = None
 
     def _print_start(self) -> None:

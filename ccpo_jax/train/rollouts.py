@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from ccpo_jax.data import Problem
 from ccpo_jax.rl.types import Needs, Outcome
 from ccpo_jax.rollout import Rollout, Team, rate, rollout
+from ccpo_jax.rollout.joining import join_outcomes, join_rollouts, select_outcome
 from ccpo_jax.rollout.ratings import FAILURES, OUTCOMES, outcome_word, parse_rating
 from ccpo_jax.rollout.records import ProblemText
 from ccpo_jax.sampler import SamplingParams
@@ -27,6 +29,7 @@ class RolloutConfig:
     batch_size: int  # B, prompts
     group_size: int  # G, samples per prompt
     solo_samples: int | None = None  # per prompt in masked worlds that decode; None = group_size
+    max_draws: int = 1  # batches of prompts that a step may draw, see `train.drawing`
     sampling: SamplingParams = SamplingParams()
 
 
@@ -96,6 +99,38 @@ def collect_rollouts(
     return Collected(problems, rollouts, graded, outcome, metrics)
 
 
+def join_collected(team: Team, batches: Sequence[Collected]) -> Collected:
+    """Several batches as one, their problems one after another; counts and times add up."""
+    rollouts = join_rollouts(team, [batch.rollouts for batch in batches])
+    outcome = join_outcomes([batch.outcome for batch in batches])
+    metrics: dict[str, float] = {}
+    for batch in batches:
+        for name, value in batch.metrics.items():
+            # Those of ratings are means.
+            if not name.startswith("rating/"):
+                metrics[name] = metrics.get(name, 0.0) + value
+    if rollouts.ratings:
+        metrics |= _read_ratings(rollouts, outcome)[1]
+    return Collected(
+        problems=list(chain.from_iterable(batch.problems for batch in batches)),
+        rollouts=rollouts,
+        graded=list(chain.from_iterable(batch.graded for batch in batches)),
+        outcome=outcome,
+        metrics=metrics,
+    )
+
+
+def select_collected(collected: Collected, chosen: Sequence[int]) -> Collected:
+    """The problems with these numbers, in this order; the metrics stay those of all."""
+    return Collected(
+        problems=[collected.problems[number] for number in chosen],
+        rollouts=collected.rollouts.select_prompts(chosen),
+        graded=[collected.graded[number] for number in chosen],
+        outcome=select_outcome(collected.outcome, chosen),
+        metrics=collected.metrics,
+    )
+
+
 def collect_ratings(
     team: Team,
     weights: Sequence[Any],
@@ -122,12 +157,25 @@ def collect_ratings(
       where the team was right, where it was wrong, and where the outcome was partial, a reward
       between 0 and 1.
     """
-    verdicts = [[outcome_word(float(reward)) for reward in row] for row in outcome.reward[0]]
-    rollouts = rate(team, weights, prompts, rollouts, verdicts, key, sampling=sampling)
+    rollouts = rate(
+        team, weights, prompts, rollouts, _outcome_words(outcome), key, sampling=sampling
+    )
+    shares, metrics = _read_ratings(rollouts, outcome)
+    return rollouts, outcome._replace(shares=shares), metrics
+
+
+def _outcome_words(outcome: Outcome) -> list[list[str]]:
+    """``[B][G]``: what raters are told."""
+    return [[outcome_word(float(reward)) for reward in row] for row in outcome.reward[0]]
+
+
+def _read_ratings(rollouts: Rollout, outcome: Outcome) -> tuple[np.ndarray, dict[str, float]]:
+    """Shares ``[A, B, G, 2]`` and metrics of a batch's ratings, see `collect_ratings`."""
+    verdicts = _outcome_words(outcome)
     shares = []
     metrics: dict[str, float] = {}
     for agent, turn in enumerate(rollouts.ratings):
-        agent_shares, failures = _read_ratings(turn.texts, verdicts)
+        agent_shares, failures = _read_replies(turn.texts, verdicts)
         shares.append(agent_shares)
         metrics[f"rating/parsed/{agent}"] = float((failures == "").mean())
         for name in FAILURES:
@@ -137,10 +185,10 @@ def collect_ratings(
             if chosen.any():
                 mean = agent_shares[chosen, 0].mean()
                 metrics[f"rating/thinker_if_{verdict}/{agent}"] = float(mean)
-    return rollouts, outcome._replace(shares=np.stack(shares)), metrics
+    return np.stack(shares), metrics
 
 
-def _read_ratings(
+def _read_replies(
     replies: Sequence[Sequence[str]], verdicts: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shares ``[B, G, 2]`` and failures ``[B, G]``, "" = none, of one rater's replies."""

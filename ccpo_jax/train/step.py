@@ -21,6 +21,7 @@ from ccpo_jax.rollout import Rollout, Team
 from ccpo_jax.scores import is_solved
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
+from ccpo_jax.train.drawing import Drawn, draw_groups, is_informative
 from ccpo_jax.train.guards import describe_nonfinite, explain_oom
 from ccpo_jax.train.overlong import overlong_metrics
 from ccpo_jax.train.part_scores import has_fractions, part_metrics, part_scores
@@ -57,30 +58,26 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
       step: ``state.step``, steps completed before this one.
       pool: verifiers.
     """
-    problems = data.batch_at(run.datasets.train.problems, run.seed, step, run.rollout.batch_size)
     active = run.schedule.active(step)
     credit = run.step_credits[active]
-    collected = collect_rollouts(
-        run.team,
-        publish(run.team, state.params),
-        problems,
-        pool,
-        jax.random.fold_in(state.key, step),
-        config=run.rollout,
-        needs=credit.needs,
-        ablated=masked_worlds(credit, run.team.topology),
-        memory_fields=run.memory_fields.get("rollout", {}),
-    )
+    drawn = draw_batch(run, state, step, pool)
+    collected = drawn.kept
 
     start = time.perf_counter()
     penalty = overlong_penalty(run, collected.rollouts)
     values, advantage, credit_state = assign_credit(
         credit, run.advantage, state.credit_state, collected.outcome, penalty
     )
+    if drawn.draws > 1 and jax.tree.leaves(credit_state):
+        # Informative groups alone would be a biased history.
+        credit_state = next_credit_state(credit, state.credit_state, drawn.everything.outcome)
     values, advantage = jax.device_get((values, advantage))
     known = known_credit(run.credit, credit, active, run.team.topology.num_agents)
     credited = Credited(values, advantage, known)
-    metrics = collected.metrics | step_metrics(run, collected, credited)
+    metrics = drawn.everything.metrics | drawn.metrics | rollout_metrics(run, drawn.everything)
+    metrics |= diagnostics(
+        collected.outcome, credited.credit, credited.advantage, run.team.topology, known=known
+    )
     metrics |= credit_metrics(run.credit, state.credit_state)
     if penalty is not None:
         metrics |= overlong_metrics(penalty)
@@ -89,7 +86,7 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
         updated = update_agents(run, state, collected, advantage, active, step)
     metrics |= updated.metrics | {"time/update": time.perf_counter() - start}
     seconds = sum(metrics[f"time/{part}"] for part in ("rollout", "verify", "update"))
-    tokens = collected.rollouts.decoded_tokens
+    tokens = drawn.everything.rollouts.decoded_tokens
     metrics |= {"time/step": seconds, "time/tokens_per_second": tokens / seconds}
     new_state = TrainState(
         step=state.step + 1,
@@ -97,6 +94,7 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
         opt_state=updated.opt_state,
         credit_state=jax.device_put(credit_state, replicated(run.layout.mesh)),
         key=state.key,
+        drawn=state.drawn + drawn.draws if run.rollout.max_draws > 1 else (),
     )
     return StepResult(new_state, metrics, collected, credited, updated.left_out)
 
@@ -123,6 +121,50 @@ def initial_state(run: Run) -> TrainState:
         ),
         credit_state=put(run.credit.init(), everywhere),
         key=jax.jit(lambda: jax.random.key(run.seed), out_shardings=everywhere)(),
+        drawn=put(np.int32(0), everywhere) if run.rollout.max_draws > 1 else (),
+    )
+
+
+# --- rollouts -------------------------------------------------------------------------------------
+
+
+def draw_batch(run: Run, state: TrainState, step: int, pool: VerifierPool) -> Drawn:
+    """The rollouts of a step: of one batch of prompts, or of several where groups without a
+    gradient are replaced, see `draw_groups`.
+    """
+    active = run.schedule.active(step)
+    credit = run.step_credits[active]
+    weights = publish(run.team, state.params)
+
+    def draw(position: int, key: jax.Array) -> Collected:
+        problems = run.datasets.train.problems
+        return collect_rollouts(
+            run.team,
+            weights,
+            data.batch_at(problems, run.seed, position, run.rollout.batch_size),
+            pool,
+            key,
+            config=run.rollout,
+            needs=credit.needs,
+            ablated=masked_worlds(credit, run.team.topology),
+            memory_fields=run.memory_fields.get("rollout", {}),
+        )
+
+    def informative(collected: Collected) -> HostArray:
+        # As the update will see it: with the statistics from before the step.
+        penalty = overlong_penalty(run, collected.rollouts)
+        _, advantage, _ = assign_credit(
+            credit, run.advantage, state.credit_state, collected.outcome, penalty
+        )
+        return is_informative(jax.device_get(advantage), active)
+
+    return draw_groups(
+        draw,
+        informative,
+        run.team,
+        jax.random.fold_in(state.key, step),
+        first=int(state.drawn) if run.rollout.max_draws > 1 else step,
+        max_draws=run.rollout.max_draws,
     )
 
 
@@ -177,6 +219,12 @@ def overlong_penalty(run: Run, rollouts: Rollout) -> HostArray | None:
     run has no such penalty.
     """
     return None if run.overlong is None else run.overlong(run.team, rollouts)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def next_credit_state(credit: CreditEstimator, state: Any, outcome: Outcome) -> Any:
+    """The credit state after an outcome of any number of groups."""
+    return credit.update(state, outcome)[1]
 
 
 # --- updates --------------------------------------------------------------------------------------
@@ -275,8 +323,8 @@ def turn_advantages(
 # --- metrics --------------------------------------------------------------------------------------
 
 
-def step_metrics(run: Run, collected: Collected, credited: Credited) -> dict[str, float]:
-    """Rewards and lengths of a step's rollouts, and the diagnostics of its credit.
+def rollout_metrics(run: Run, collected: Collected) -> dict[str, float]:
+    """Rewards and lengths of a step's rollouts.
 
     Where scores are more than right and wrong, see `has_fractions`, also the shares of full scores
     and the parts of the scores.
@@ -302,9 +350,7 @@ def step_metrics(run: Run, collected: Collected, credited: Credited) -> dict[str
             own = outcome.correct[0, ..., agent]
             metrics[f"solved/{agent}"] = float(np.mean(is_solved(own)))
         metrics |= part_metrics(part_scores(topology, rollouts, collected.graded))
-    return metrics | diagnostics(
-        outcome, credited.credit, credited.advantage, topology, known=credited.known
-    )
+    return metrics
 
 
 def credit_metrics(credit: CreditEstimator, state: Any) -> dict[str, float]:

@@ -18,6 +18,7 @@ with train_extra():
     from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter
     from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch
     from ccpo_jax.workdir.saved_config import (
+        check_drawing,
         check_same_config,
         compare_config,
         load_config,
@@ -36,6 +37,7 @@ __all__ = [
     "accuracy_rows",
     "accuracy_table",
     "as_disk_error",
+    "check_drawing",
     "check_same_config",
     "check_same_inputs",
     "compare_config",

@@ -97,6 +97,26 @@ def _difference(name: str, saved: Config, config: Config) -> str:
     return difference if reason is None else f"{difference} ({reason.words})"
 
 
+def check_drawing(config: Config, workdir: str) -> None:
+    """Checks that a run with checkpoints goes on with dynamic sampling if it began with it, and
+    only then: they hold where it stands in the stream of prompts, or follow from the step.
+
+    Raises:
+      InputError: ``sample.max_draws`` switches it on or off.
+    """
+    saved = saved_config(workdir)
+    if saved is None:
+        return
+    before, now = saved.sample.max_draws, config.sample.max_draws
+    if (before > 1) != (now > 1):
+        raise InputError(
+            "sample.max_draws",
+            f"cannot switch dynamic sampling {'on' if now > 1 else 'off'} in a run that has begun: "
+            f"received {now}, the run in {workdir} has {before}; type "
+            f"--config.sample.max_draws={before}, or another --workdir",
+        )
+
+
 def save_config(config: Config, workdir: str, step: int) -> None:
     """Writes config.json; one with other values is kept as config-until-step-<step>.json."""
     if not is_main_process():
