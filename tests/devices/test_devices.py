@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -149,6 +150,47 @@ def test_a_run_moves_to_other_devices_and_processes_and_learns_the_same(fields, 
     replicated = SPLIT | {"mesh.rules": "replicated_decode"}
     eight = on_devices(8, moved, fields | replicated | {"steps": 4})
     assert_alike(eight, alone, **close)
+
+
+# Nobody earns anything for an odd sum; for an even one, every answer earns something else.
+EVEN_SUMS = """
+import zlib
+
+def score(answer, problem):
+    return 0.0 if int(problem["answer"]) % 2 else zlib.crc32(answer.encode()) % 997 / 997
+"""
+
+
+def test_a_run_that_draws_on_is_killed_and_moves_in_the_middle_of_its_stream(fields, tmp_path):
+    """It draws, keeps and discards the same prompts on one device, on eight, and in two processes."""
+    (tmp_path / "even.py").write_text(EVEN_SUMS)
+    changes = fields | {
+        "verifier.name": f"{tmp_path / 'even.py'}:score",
+        "sample.max_draws": 3,
+        # The answers of a team that has lost its way are cut, and earn nothing.
+        "optimizer.learning_rate": 1e-4,
+        "steps": 3,
+        "checkpoint_every": 1,
+    }
+    alone = on_devices(1, tmp_path / "alone", changes)
+    assert sum(line["draws"] for line in alone[1:]) > 4
+    assert all(line["discarded_groups"] == 8 * (line["draws"] - 1) for line in alone[1:])
+
+    killed, moved, twin = (tmp_path / name for name in ("killed", "moved", "twin"))
+    (process,) = start_all(1, 1, killed, changes)
+    while not list(killed.glob("checkpoints/[1-9]")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    shutil.copytree(killed, moved)
+    shutil.copytree(killed, twin)
+
+    assert on_devices(1, killed, changes) == alone
+    close = {"rel_tol": 2e-3, "abs_tol": 2e-4}
+    assert_alike(on_devices(8, moved, changes), alone, **close)
+    finish_all(start_all(2, 1, twin, changes))
+    assert_alike(lines_of(twin), alone, **close)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,6 @@ def fields_of(folder, hopeless) -> dict:
         "batch_size": BATCH,
         "group_size": GROUP,
         "loss.entropy_bonus": 0.0,
-        "optimizer.learning_rate": 1e-2,
         "rollout_log.problems": BATCH,
         "rollout_log.every": 1,
     }
