@@ -1159,7 +1159,7 @@ _EVALUATION = (
 _SUPERVISED_UPDATE = ("pack_length", "micro_batch", "not_finite", "remat", "logits_chunk")
 UNUSED_BY_MODE = {
     "sft": (
-        *("credit", "advantage", "loss", "rollout_log"),
+        *("credit", "advantage", "loss", "sample.max_draws", "rollout_log"),
         *(
             f"trainer.{entry.name}"
             for entry in dataclasses.fields(TrainerConfig)

@@ -639,6 +639,7 @@ OF_REINFORCEMENT = {
     "advantage.baseline": "none",
     "loss.name": "gspo",
     "loss.entropy_bonus": 0.5,
+    "sample.max_draws": 4,
     "trainer.schedule": "simultaneous",
     "trainer.mini_batches": 2,
     "rollout_log.problems": 1,
