@@ -47,6 +47,7 @@ TOPOLOGIES = ("solo", "dyad", "voting", "chain", "debate", "graph")
 LOSSES = ("grpo", "gspo", "reinforce_pp", "cispo", "gmpo", "sapo")
 # Those that clip: sapo has a smooth gate instead.
 _CLIPPING_LOSSES = tuple(name for name in LOSSES if name != "sapo")
+KL_ESTIMATORS = ("k1", "k2", "k3")
 RULES = ("default", "replicated_decode")
 
 
@@ -114,6 +115,9 @@ _NOT_OF_AN_ENTRY = (
     "credit.overlong_buffer",
     "loss.name",
     "loss.entropy_bonus",
+    "loss.kl_weight",
+    "loss.kl_estimator",
+    "loss.reference",
 )
 
 # Estimators that take more where credit.solo_weight is above 0.
@@ -239,6 +243,9 @@ _DECAYS_OVER_THE_RUN = Condition(
     "the learning rate decays over all steps of the run",
     ("optimizer.schedule", "optimizer.decay_steps"),
     lambda config: _DECAYS.holds(config) and config.optimizer.decay_steps is None,
+)
+_KL = Condition(
+    "loss.kl_weight above 0", ("loss.kl_weight",), lambda config: config.loss.kl_weight > 0
 )
 _NORMALIZE_LENGTH = Condition(
     "loss.normalize=length", ("loss.normalize",), lambda config: config.loss.normalize == "length"
@@ -598,6 +605,27 @@ class LossConfig:
         applies=_loss("grpo") & _NORMALIZE_LENGTH,
     )
     entropy_bonus: float = field(0.0, "weight of the mean token entropy", at_least=0)
+    kl_weight: float = field(
+        0.0,
+        "weight of the KL divergence to a reference model, in nats per token; 0 = no reference is "
+        "loaded",
+        at_least=0,
+    )
+    kl_estimator: str = field(
+        "k3",
+        "gradient of the divergence: k1 = of whole responses, the reward minus which RLHF "
+        "maximises; k2 and k3 = of each token at its prefix, less noisy; they differ in the loss "
+        "that is reported alone",
+        choices=KL_ESTIMATORS,
+        applies=_KL,
+    )
+    reference: tuple[str, ...] = field(
+        (),
+        "reference model, a folder or Hub name; one for all agents, or one per agent; nothing = "
+        "the model that each agent's training began with",
+        applies=_KL,
+        is_path=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

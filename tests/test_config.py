@@ -8,7 +8,7 @@ import pathlib
 
 import pytest
 
-from ccpo_jax import CREDITS, LOSSES, TOPOLOGIES, make_credit, models
+from ccpo_jax import CREDITS, KL_ESTIMATORS, LOSSES, TOPOLOGIES, make_credit, models
 from ccpo_jax import config as table
 from ccpo_jax.config import (
     FIELDS,
@@ -82,6 +82,8 @@ NEEDED = {
     "loss.max_length": {"loss.normalize": "length"},
     "optimizer.decay_steps": {"optimizer.schedule": "linear"},
     "optimizer.floor": {"optimizer.schedule": "cosine"},
+    "loss.kl_estimator": {"loss.kl_weight": 0.1},
+    "loss.reference": {"loss.kl_weight": 0.1},
     "data.size": {"data.train": ("synthetic/dyad",)},
     "mesh.rules": {"mesh.model": 2},
     "log.project": {"log.wandb": True},
@@ -120,6 +122,8 @@ WITHOUT = {
     "loss.ratio": {"loss.name": "gspo"},
     "loss.normalize": {"loss.name": "reinforce_pp"},
     "loss.max_length": {},
+    "loss.kl_estimator": {},
+    "loss.reference": {},
     "trainer.period": {"topology": "solo"},
     "optimizer.decay_steps": {},
     "optimizer.floor": {},
@@ -410,7 +414,7 @@ def test_the_table_knows_what_an_estimator_reads_and_how_it_is_centred(credit):
 def test_loss_fields_are_what_the_losses_take(loss):
     changes = {"loss.name": loss, "trainer.mini_batches": 2, "loss.normalize": "length"}
     ours = fields_with_effect("loss", **changes)
-    assert ours - {"name", "entropy_bonus"} == options(LOSSES[loss])
+    assert ours - {"name", "entropy_bonus", "kl_weight"} == options(LOSSES[loss])
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -423,6 +427,7 @@ def test_choices_are_those_of_the_library():
     assert FIELDS["topology"].choices == tuple(TOPOLOGIES)
     assert FIELDS["credit.name"].choices == tuple(CREDITS)
     assert FIELDS["loss.name"].choices == tuple(LOSSES)
+    assert FIELDS["loss.kl_estimator"].choices == KL_ESTIMATORS
     assert FIELDS["prompt_style"].choices == tuple(PROMPTS)
     assert set(FIELDS["trainer.remat"].choices) == set(models.REMAT)
     assert FIELDS["attention"].choices == models.ATTENTION

@@ -8,6 +8,7 @@ quotes) and its response.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from ccpo_jax.integers import ceil_div, next_power_of_two
@@ -49,6 +50,8 @@ class PackedBatch(NamedTuple):
     length: Array | HostArray  # [M, R] int32, its tokens; 0 = no response here
     advantage: Array | HostArray  # [M, R] float32
     old_logprobs: Array | HostArray  # [M, R, T] float32
+    # [M, R, T] float32, those of the reference policy; () = there is none
+    reference_logprobs: Array | HostArray | tuple[()] = ()
 
 
 def gather_sequences(
@@ -133,10 +136,14 @@ def pack(
     batches = []
     start = 0
     for size in _microbatch_sizes(len(filled), rows_per_microbatch, multiple):
-        columns = zip(*filled[start : start + size], strict=True)
-        batches.append(PackedBatch(*(np.stack(column) for column in columns)))
+        batches.append(_stack(filled[start : start + size]))
         start += size
     return batches
+
+
+def _stack(rows: Sequence[PackedBatch]) -> PackedBatch:
+    """Rows without the axis M as one batch."""
+    return jax.tree.map(lambda *values: np.stack(values), *rows)
 
 
 def _branch_length(sequence: TrainSequence) -> int:

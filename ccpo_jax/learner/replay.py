@@ -18,9 +18,11 @@ from ccpo_jax.devices.sharding import fetch, put
 from ccpo_jax.errors import InputError, first_line
 from ccpo_jax.learner.logprobs import packed_logprobs
 from ccpo_jax.learner.packing import TrainSequence
+from ccpo_jax.learner.reference import Reference
 from ccpo_jax.learner.update import (
     UpdateConfig,
     apply_gradients,
+    compare,
     gradient,
     mini_batch_totals,
     pack_trained,
@@ -34,6 +36,7 @@ STAGES = (
     "advantage",
     "sampler log-prob",
     "parameter",
+    "reference log-prob",
     "trainer log-prob",
     "loss",
     "gradient",
@@ -149,12 +152,13 @@ def locate_nonfinite(
     config: UpdateConfig,
     *,
     pad_id: int = 0,
+    reference: Reference | None = None,
 ) -> NonFinite | None:
     """Repeats an update and says where the first number that is not finite arises; None where all
     are finite.
 
     Args:
-      policy, mini_batches, config, pad_id: as in `update_params`.
+      policy, mini_batches, config, pad_id, reference: as in `update_params`.
       params: the parameters before the update; donated.
       opt_state: their optimizer state; donated.
     """
@@ -169,6 +173,13 @@ def locate_nonfinite(
     packed = [pack_trained(sequences, config, pad_id=pad_id) for sequences in mini_batches]
     if config.rescore:
         packed, _ = rescore(policy, params, packed, config)
+    packed = compare(reference, packed, config)
+    if reference is not None and config.loss.kl_weight:
+        for index, sequences in enumerate(mini_batches):
+            if bad := _nonfinite_logprobs(
+                reference.policy, reference.params, sequences, config, pad_id
+            ):
+                return NonFinite("reference log-prob", index, sequences=bad)
     totals = mini_batch_totals(mini_batches)
     for epoch, index in itertools.product(range(config.epochs), range(len(packed))):
         located = functools.partial(NonFinite, mini_batch=index, epoch=epoch)

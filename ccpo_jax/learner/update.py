@@ -11,11 +11,14 @@ import numpy as np
 
 from ccpo_jax.devices.sharding import fetch, num_shards, put
 from ccpo_jax.devices.xla_options import compiler_options
+from ccpo_jax.errors import InputError
 from ccpo_jax.extras import train_extra
 from ccpo_jax.integers import next_power_of_two
 from ccpo_jax.learner.logprobs import packed_logprobs, response_logprobs
 from ccpo_jax.learner.optimizer import Optimizer, changing_rate
 from ccpo_jax.learner.packing import PackedBatch, TrainSequence, pack
+from ccpo_jax.learner.reference import Reference, score_reference
+from ccpo_jax.rl.kl import kl_loss
 from ccpo_jax.rl.losses import LOSSES, batch_totals
 from ccpo_jax.rl.supervised import supervised_loss
 from ccpo_jax.rl.types import Array, BatchTotals, Policy
@@ -61,6 +64,8 @@ class LossConfig:
     hyper: tuple[tuple[str, Any], ...] = ()  # (name, value) of that loss's hyper-parameters
     on_policy: bool = True  # one update per rollout: old log-probs are stop_gradient(new)
     entropy_bonus: float = 0.0  # weight of the mean token entropy
+    kl_weight: float = 0.0  # weight of the divergence from a reference
+    kl_estimator: str = "k3"  # one of KL_ESTIMATORS
     logits_chunk: int = 2048  # response tokens whose logits exist at once
 
     @property
@@ -72,7 +77,8 @@ class LossConfig:
     @property
     def zero_advantage_is_silent(self) -> bool:
         """True: a sequence whose advantage is 0 has no gradient and may be left out."""
-        return self.name in _SILENT_AT_ZERO_ADVANTAGE and not self.entropy_bonus
+        has_other_terms = bool(self.entropy_bonus or self.kl_weight)
+        return self.name in _SILENT_AT_ZERO_ADVANTAGE and not has_other_terms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +153,19 @@ def accumulate(
             "logprob_gap_max": jnp.max(gap),
         }
         value = value - loss.entropy_bonus * entropy
+        if loss.kl_weight:
+            # Any: without a reference there are no log-probs of one, but then there is no weight.
+            reference: Any = batch.reference_logprobs
+            divergence, kl_metrics = kl_loss(
+                logprobs,
+                old,
+                reference.reshape(sampled.shape),
+                mask,
+                estimator=loss.kl_estimator,
+                totals=totals,
+            )
+            value = value + loss.kl_weight * divergence
+            metrics |= kl_metrics
         return value, metrics | {"loss": value, "tokens": jnp.sum(mask)}
 
     grads, metrics = jax.grad(objective, has_aux=True)(params)
@@ -193,6 +212,7 @@ def update_params(
     config: UpdateConfig,
     *,
     pad_id: int = 0,
+    reference: Reference | None = None,
 ) -> tuple[Any, Any, dict[str, float]]:
     """One optimizer step on each mini-batch, in the same order in each of `config.epochs` passes;
     one whose loss or gradient is not finite changes nothing.
@@ -206,15 +226,20 @@ def update_params(
       mini_batches: the sequences of one batch of rollouts.
       config: loss, optimizer and packing.
       pad_id: any token of the network.
+      reference: the policy that the KL term of the loss compares with, where it has one.
 
     Returns:
       ``(params, opt_state, metrics)``, metrics averaged over the tokens trained on, each of them
       counted in every pass; the gap to the sampler is that of the first pass.
+
+    Raises:
+      InputError: the loss has a KL term, and there is no reference.
     """
     packed = [pack_trained(sequences, config, pad_id=pad_id) for sequences in mini_batches]
     gap = {}
     if config.rescore:
         packed, gap = rescore(policy, params, packed, config)
+    packed = compare(reference, packed, config)
 
     totals = mini_batch_totals(mini_batches)
     passes = []
@@ -285,6 +310,26 @@ def rescore(
             rescored[-1].append(batch._replace(old_logprobs=np.where(mask, new, 0)))
     gap = np.concatenate(gaps or [np.zeros(1)])
     return rescored, {"logprob_gap": float(gap.mean()), "logprob_gap_max": float(gap.max())}
+
+
+def compare(
+    reference: Reference | None, packed: Sequence[Sequence[PackedBatch]], config: UpdateConfig
+) -> Sequence[Sequence[PackedBatch]]:
+    """The batches with the log-probs of the reference, where the loss has a KL term."""
+    if not config.loss.kl_weight:
+        return packed
+    if reference is None:
+        raise InputError(
+            "loss.kl_weight",
+            f"is {config.loss.kl_weight:g}, but there is no reference; give one, or use 0",
+        )
+    return score_reference(
+        reference,
+        packed,
+        temperature=config.temperature,
+        logits_chunk=config.loss.logits_chunk,
+        sharding=config.packing.sharding,
+    )
 
 
 def gradient(

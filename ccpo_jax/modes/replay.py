@@ -87,6 +87,7 @@ def replay_update(
         batch.mini_batches(update.mini_batches),
         update,
         pad_id=agent.tokenizer.pad_id,
+        reference=run.references[parameter_set] if run.references else None,
     )
     # An update of one optimizer step that was left out changed nothing: the parameters after it
     # are those before it.

@@ -40,7 +40,7 @@ def trained_or_loaded(
         require_checkpoints(workdir)
     with as_input_error():
         with sync_errors():
-            run = build(config)
+            run = build(config, for_training=False)
         state = initial_state(run)
         if workdir is None:
             return Restored(run, state, 0)

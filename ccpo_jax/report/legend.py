@@ -62,6 +62,7 @@ MEANINGS = {
     "verifier/crashed": "texts on which the verifier's process died",
     "verifier/gold_unparsed": "problems whose right answer could not be parsed",
     "update/trained_tokens/*": "tokens with an advantage, in all passes, per parameter set",
+    "kl/*": "estimated KL divergence to the reference model in nats per token, per parameter set",
     "update/loss/*": "loss, per parameter set",
     "update/approx_kl/*": "estimated KL divergence from the sampling policy, per parameter set",
     "update/clip_fraction/*": "share of tokens whose gradient was clipped, per parameter set",

@@ -15,6 +15,7 @@ from ccpo_jax.devices.compile_status import watch_compilation
 from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_mesh, num_shards
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.optimizer import AdamW, Optimizer
+from ccpo_jax.learner.reference import Reference
 from ccpo_jax.learner.update import SUPERVISED, LossConfig, PackingConfig, UpdateConfig
 from ccpo_jax.reward_names import AUTO, may_call_functions
 from ccpo_jax.rl.credit import CREDITS, make_credit
@@ -42,6 +43,7 @@ from ccpo_jax.train.load import (
 )
 from ccpo_jax.train.overlong import Overlong
 from ccpo_jax.train.parts import NO_PARTS, Parts, check_objects
+from ccpo_jax.train.reference import load_references
 from ccpo_jax.train.rollouts import RolloutConfig
 from ccpo_jax.train.words import apply_file, check_style, team_words
 from ccpo_jax.train.worlds import credit_of_step, masked_worlds
@@ -57,6 +59,9 @@ _ROLLOUT_FIELDS = (
     "overlong_penalty",
     "overlong_buffer",
 )
+
+# Fields of the loss section that concern any loss, and are not its arguments.
+_TERMS_OF_ANY_LOSS = ("name", "entropy_bonus", "kl_weight", "kl_estimator", "reference")
 
 _PHASES = ("rollout", "update", "evaluation", "loading")
 
@@ -131,6 +136,7 @@ class Run:
     loop: LoopConfig
     layout: Layout
     optimizers: tuple = ()  # P optimizers; () = that of `update` for every parameter set
+    references: tuple[Reference, ...] = ()  # P, or none where the loss has no KL term
     model_configs: tuple = ()  # P network configurations, for export
     words: Mapping[str, RolePrompt] = dataclasses.field(default_factory=dict)  # of each role
     overlong: Overlong | None = None  # the penalty on long responses; None = there is none
@@ -183,6 +189,7 @@ def build(
     *,
     parts: Parts = NO_PARTS,
     devices: Sequence[Any] | None = None,
+    for_training: bool = True,
 ) -> Run:
     """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work
     begins.
@@ -191,6 +198,7 @@ def build(
       config: a `Config`, or nested mappings of its fields such as a ConfigDict.
       parts: the objects that it names.
       devices: of the mesh; None = all.
+      for_training: False: what only updates need is not loaded.
 
     Raises:
       InputError: one line that names the field, what was received and what to type instead.
@@ -234,10 +242,14 @@ def build(
         time_limit=config.load_time_limit,
         models_given=parts.models,
     )
+    references = ()
+    if for_training and loss.kl_weight:
+        references = load_references(config, team, params, sources, layout, parts)
     return Run(
         seed=config.seed,
         team=team,
         params=params,
+        references=references,
         datasets=datasets,
         credit=credit,
         advantage=advantage,
@@ -342,14 +354,15 @@ def make_loss(config: Config) -> LossConfig:
         return LossConfig(SUPERVISED, logits_chunk=config.trainer.logits_chunk)
     function = _lookup(LOSSES, config.loss.name, "loss.name")
     known = config.loss.name in table.LOSSES
-    arguments = _arguments(
-        config, "loss", None if known else function, without=("name", "entropy_bonus")
-    )
+    constructor = None if known else function
+    arguments = _arguments(config, "loss", constructor, without=_TERMS_OF_ANY_LOSS)
     return LossConfig(
         name=config.loss.name,
         hyper=tuple(sorted(arguments.items())),
         on_policy=config.trainer.mini_batches * config.trainer.epochs == 1,
         entropy_bonus=config.loss.entropy_bonus,
+        kl_weight=config.loss.kl_weight,
+        kl_estimator=config.loss.kl_estimator,
         logits_chunk=config.trainer.logits_chunk,
     )
 

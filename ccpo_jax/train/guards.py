@@ -41,6 +41,7 @@ def describe_nonfinite(sequences: Sequence[TrainSequence], metrics: Mapping[str,
         "loss": "the loss",
         "grad_norm": "the gradient",
         "logprob_gap": "a log-prob in training",
+        "kl": "the divergence to the reference",
     }
     bad_names = [name for key, name in names.items() if not np.isfinite(metrics.get(key, 0.0))]
     return f"not finite: {', '.join(bad_names)}" if bad_names else ""

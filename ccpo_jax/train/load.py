@@ -17,7 +17,7 @@ from ccpo_jax.devices.sharding import Layout, put, state_sharding
 from ccpo_jax.errors import InputError
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.topology import Topology
-from ccpo_jax.rl.types import HostArray
+from ccpo_jax.rl.types import HostArray, Policy
 from ccpo_jax.rollout import Agent, Team, prompts
 from ccpo_jax.rollout.stopping import check_can_stop
 from ccpo_jax.status import status
@@ -37,6 +37,14 @@ class Datasets(NamedTuple):
     train: data.Dataset
     heldout: data.Dataset
     tests: tuple[data.Dataset, ...]
+
+
+class Network(NamedTuple):
+    """A network without its parameters."""
+
+    config: Any  # `ccpo_jax.models.ModelConfig`
+    tokenizer: Any  # `ccpo_jax.hf.tokenizer.Tokenizer`
+    policy: Policy
 
 
 class LoadedTeam(NamedTuple):
@@ -269,16 +277,7 @@ def load_team(
         name = source.model
         if name in networks:
             continue
-        networks[name], tokenizers[name] = _load_network(name, source.revision, config)
-        policies[name] = models.make_policy(
-            networks[name],
-            compute_dtype=jnp.dtype(config.compute_dtype),
-            remat=config.trainer.remat,
-            attention=config.attention,
-            layout=None if layout.mesh.size == 1 else layout,
-            num_tokens=tokenizers[name].vocab_size,
-            unused_ids=tokenizers[name].unused_ids,
-        )
+        networks[name], tokenizers[name], policies[name] = load_network(source, config, layout)
     if config.thinking:
         _check_thinking(tokenizers, config)
 
@@ -314,8 +313,15 @@ def load_team(
     return LoadedTeam(team, tuple(networks[name] for name in names), sources)
 
 
-def _load_network(name: str, revision: str | None, config: Config) -> tuple[Any, Any]:
-    """(network configuration, tokenizer) of one model."""
+def load_network(source: Source, config: Config, layout: Layout) -> Network:
+    """A network without its parameters.
+
+    Args:
+      source: its model, from `find_sources`.
+      config: numbers and kernels that it computes with.
+      layout: of the devices.
+    """
+    name, revision = source.model, source.revision
     with status(f"loading the tokenizer of {name}"):
         tokenizer = run_with_timeout(
             config.load_time_limit,
@@ -330,7 +336,16 @@ def _load_network(name: str, revision: str | None, config: Config) -> tuple[Any,
             "embedding table "
             f"({network.vocab_size}); choose a model whose files belong together",
         )
-    return network, tokenizer
+    policy = models.make_policy(
+        network,
+        compute_dtype=jnp.dtype(config.compute_dtype),
+        remat=config.trainer.remat,
+        attention=config.attention,
+        layout=None if layout.mesh.size == 1 else layout,
+        num_tokens=tokenizer.vocab_size,
+        unused_ids=tokenizer.unused_ids,
+    )
+    return Network(network, tokenizer, policy)
 
 
 def _check_stops(team: Team, config: Config, words: Mapping[str, prompts.RolePrompt]) -> None:

@@ -36,6 +36,7 @@ from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_
 from ccpo_jax.train.load import fit_prompts
 from ccpo_jax.train.parts import Parts, as_dataset, as_questions, resolve, row_reader
 from ccpo_jax.train.same_problems import compare_problems, keep_problems
+from ccpo_jax.train.same_reference import compare_references, keep_references
 from ccpo_jax.train.signals import GracefulStop, StoppedError
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.train.supervised import (
@@ -456,6 +457,12 @@ class Trainer:
                 self.state = initial_state(self.run)
             if workdir is not None and config is not None:
                 compare_problems(workdir, self.run.datasets, allow_changes=config.allow_changes)
+                compare_references(
+                    workdir,
+                    self.run.references,
+                    field="loss.reference" if config.loss.reference else "model",
+                    allow_changes=config.allow_changes,
+                )
         self.step_count = 0
         if workdir is None:
             return
@@ -475,6 +482,7 @@ class Trainer:
                 save_config(config, workdir, self.step_count)
                 copy_inputs(workdir, inputs, self.step_count)
                 keep_problems(workdir, self.run.datasets)
+                keep_references(workdir, self.run.references)
 
     def _open(self, resources: contextlib.ExitStack) -> None:
         """Opens files and worker processes. Of several processes the main one writes."""

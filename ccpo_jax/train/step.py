@@ -285,14 +285,22 @@ def update_agents(
                     mini_batches,
                     update,
                     pad_id=agent.tokenizer.pad_id,
+                    reference=run.references[index] if run.references else None,
                 )
         if reason := describe_nonfinite(sequences, set_metrics):
             set_metrics |= {"left_out": 1.0}
             agents = tuple(sorted({speakers[turn] for turn in turns}))
             names = tuple(problem.id for problem in collected.problems)
             left_out.append(SavedBatch(step + 1, agents, names, reason, sequences))
-        metrics |= {f"update/{name}/{index}": value for name, value in set_metrics.items()}
+        metrics |= {_metric_name(name, index): value for name, value in set_metrics.items()}
     return Updated(tuple(params), tuple(opt_state), metrics, tuple(left_out))
+
+
+def _metric_name(name: str, index: int) -> str:
+    """A metric of an update in metrics.jsonl; the divergence from the reference is told apart from
+    update/approx_kl, that from the sampling policy.
+    """
+    return f"kl/{index}" if name == "kl" else f"update/{name}/{index}"
 
 
 def _mini_batches(

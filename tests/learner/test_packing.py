@@ -129,7 +129,7 @@ def test_shapes_are_few_and_divide_over_devices():
     shapes = set()
     for seed in range(50):
         for batch in pack(rows_of(seed=seed), row_length=64, rows_per_microbatch=8, multiple=2):
-            shapes.add(tuple(field.shape for field in batch))
+            shapes.add(tuple(field.shape for field in jax.tree.leaves(batch)))
     assert {tokens[0] for tokens, *_ in shapes} == {2, 8}
     assert len(shapes) <= 8
 
