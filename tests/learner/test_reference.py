@@ -3,27 +3,41 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from ccpo_jax import KL_ESTIMATORS, kl_loss, policy_gradient_loss
 from ccpo_jax.devices.sharding import batch_sharding, make_mesh
 from ccpo_jax.learner.reference import Reference, score_reference
 from ccpo_jax.learner.replay import locate_nonfinite
-from ccpo_jax.learner.update import LossConfig, pack_trained, update_params
-from tests.learner.test_update import V, ragged_rows, scores_of, update_of
+from ccpo_jax.learner.update import (
+    LossConfig,
+    PackingConfig,
+    UpdateConfig,
+    pack_trained,
+    update_params,
+)
 from tests.support.errors import raises_for
+from tests.support.sequences import V, ragged_rows, scores_of
 from tests.support.stubs import POLICY, markov_params
 
 WEIGHT = 0.7
 OTHER = Reference(POLICY, markov_params(V, seed=5))
 
 
-def config_of(estimator="k3", *, weight=WEIGHT, **changes):
-    config = update_of(**changes)
-    loss = LossConfig(
-        logits_chunk=7, on_policy=config.loss.on_policy, kl_weight=weight, kl_estimator=estimator
-    )
-    return config.__class__(**{**vars(config), "loss": loss})
+def config_of(
+    estimator="k3",
+    *,
+    weight=WEIGHT,
+    on_policy=True,
+    rows_per_microbatch=64,
+    sharding=None,
+    **changes,
+):
+    """Plain gradient descent; `changes` are fields of `UpdateConfig`."""
+    loss = LossConfig(logits_chunk=7, on_policy=on_policy, kl_weight=weight, kl_estimator=estimator)
+    packing = PackingConfig(16, rows_per_microbatch, sharding)
+    return UpdateConfig(loss, optax.sgd(1.0), packing, **changes)
 
 
 def step(rows, config, reference: Reference | None = OTHER):
@@ -72,7 +86,6 @@ def test_the_update_is_that_of_the_loss_written_out(estimator, rows_per_microbat
         estimator,
         rows_per_microbatch=rows_per_microbatch,
         temperature=temperature,
-        skip_silent=True,
     )
     params, _, metrics = step(rows, config)
     np.testing.assert_allclose(
