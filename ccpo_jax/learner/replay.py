@@ -22,12 +22,12 @@ from ccpo_jax.learner.reference import Reference
 from ccpo_jax.learner.update import (
     UpdateConfig,
     apply_gradients,
-    compare,
     gradient,
     mini_batch_totals,
     pack_trained,
     rescore,
     trained_sequences,
+    with_reference,
 )
 from ccpo_jax.rl.types import Policy
 
@@ -173,7 +173,7 @@ def locate_nonfinite(
     packed = [pack_trained(sequences, config, pad_id=pad_id) for sequences in mini_batches]
     if config.rescore:
         packed, _ = rescore(policy, params, packed, config)
-    packed = compare(reference, packed, config)
+    packed = with_reference(reference, packed, config)
     if reference is not None and config.loss.kl_weight:
         for index, sequences in enumerate(mini_batches):
             if bad := _nonfinite_logprobs(

@@ -239,7 +239,7 @@ def update_params(
     gap = {}
     if config.rescore:
         packed, gap = rescore(policy, params, packed, config)
-    packed = compare(reference, packed, config)
+    packed = with_reference(reference, packed, config)
 
     totals = mini_batch_totals(mini_batches)
     passes = []
@@ -312,7 +312,7 @@ def rescore(
     return rescored, {"logprob_gap": float(gap.mean()), "logprob_gap_max": float(gap.max())}
 
 
-def compare(
+def with_reference(
     reference: Reference | None, packed: Sequence[Sequence[PackedBatch]], config: UpdateConfig
 ) -> Sequence[Sequence[PackedBatch]]:
     """The batches with the log-probs of the reference, where the loss has a KL term."""
