@@ -31,7 +31,7 @@ def load_references(
     layout: Layout,
     parts: Parts = NO_PARTS,
 ) -> tuple[Reference, ...]:
-    """The reference of every parameter set; () where the loss has no KL term.
+    """The reference of every parameter set.
 
     They lie on the mesh as the trained parameters do, in `compute_dtype`: that is what the trained
     float32 parameters are rounded to in every matrix product, so that a network that has not been
@@ -48,8 +48,6 @@ def load_references(
     Raises:
       InputError: `loss.reference`, if it cannot be read or has another vocabulary.
     """
-    if not config.loss.kl_weight:
-        return ()
     policies, tokenizers = _of_sets(team, len(params))
     dtype = jnp.dtype(config.compute_dtype)
     if not config.loss.reference:
