@@ -19,6 +19,7 @@ FLOORS = [
     "scores",
     "status",
     "boxes",
+    "reasoning",
     "conversation",
     "stop_strings",
     "fields",

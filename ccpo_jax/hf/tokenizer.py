@@ -21,6 +21,7 @@ from ccpo_jax.fields import expand_home
 from ccpo_jax.hf import chat_template, hub, model_files
 from ccpo_jax.hf.model_files import ModelFiles
 from ccpo_jax.hf.token_bytes import check_token_bytes, token_bytes
+from ccpo_jax.reasoning import Marker, marker_of
 from ccpo_jax.stop_strings import TokenBytes
 
 # Tokens in brackets that say where a thought or an answer begins or ends. Verifiers need them.
@@ -79,11 +80,25 @@ class Tokenizer:
     @functools.cached_property
     def marker_ids(self) -> frozenset[int]:
         """Added tokens such as ``<think>``, ``</think>`` and ``<answer>``, which stay in texts."""
-        return frozenset(
-            token_id
-            for token_id, token in self.backend.added_tokens_decoder.items()
-            if _MARKER.fullmatch(token.content)
-        )
+        ids = []
+        for token_id, token in self.backend.added_tokens_decoder.items():
+            marks_thought = self.thought_tokens.get(token_id) in ("opening", "closing")
+            if marks_thought or _MARKER.fullmatch(token.content):
+                ids.append(token_id)
+        return frozenset(ids)
+
+    @functools.cached_property
+    def thought_tokens(self) -> dict[int, Marker]:
+        """Added tokens that mark thoughts, and what each does; {} where there are none."""
+        markers: dict[int, Marker] = {}
+        for token_id, token in self.backend.added_tokens_decoder.items():
+            marker = marker_of(token.content)
+            if marker is not None:
+                markers[token_id] = marker
+        if "channel" in markers.values():
+            return markers
+        # Tokens of other formats are called as those of a channel's header are.
+        return {i: kind for i, kind in markers.items() if kind in ("opening", "closing")}
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, none of them a control token. Lone surrogates become "?"."""

@@ -17,16 +17,17 @@ import numpy as np
 
 from ccpo_jax.conversation import Conversation
 from ccpo_jax.errors import InputError
+from ccpo_jax.reasoning import Reply
 from ccpo_jax.rl.topology import agent_masks, is_chain, variants
 from ccpo_jax.rl.types import HostArray, Samples
 from ccpo_jax.rollout import prompts as segments
 from ccpo_jax.rollout.padding import bucket, pad_left, pad_right, stack_prompts, tail_groups
 from ccpo_jax.rollout.records import Agent, ProblemText, Rollout, Team, Turn
 from ccpo_jax.rollout.stopping import stop_table
+from ccpo_jax.rollout.thoughts import decode_replies
 from ccpo_jax.sampler import Prompts, SamplingParams
 from ccpo_jax.sampler.generate import ResponseFormat, generate
 from ccpo_jax.status import status
-from ccpo_jax.stop_strings import text_before_stop
 
 # Room for a verdict of one word in any tokenizer.
 _VERDICT_TOKENS = 8
@@ -83,19 +84,20 @@ def rollout(
             f"{team.topology.name!r}; use 1",
         )
     masks = agent_masks(team.topology.num_agents, ablated)
-    # Per turn, the texts of the prompts that have finished.
-    texts: list[dict[int, list[str]]] = [{} for _ in team.agents]
+    # Per turn, the replies to the prompts that have finished.
+    replies: list[dict[int, list[Reply]]] = [{} for _ in team.agents]
 
     def receive(call: Sequence[_Request], finished: Sequence[int], samples: Samples) -> None:
         for i, request in enumerate(call):
-            of_turn = _decode_texts(request.agent, Samples(*(field[i] for field in samples)))
-            texts[request.number].update(zip(finished, of_turn, strict=True))
+            of_turn = _decode_replies(request.agent, Samples(*(field[i] for field in samples)))
+            replies[request.number].update(zip(finished, of_turn, strict=True))
         if on_prompt_done is None:
             return
         complete = {}
         for b in finished:
-            if all(b in of_turn for of_turn in texts):
-                complete[b] = tuple(chain.from_iterable(of_turn[b] for of_turn in texts))
+            if all(b in of_turn for of_turn in replies):
+                written = chain.from_iterable(of_turn[b] for of_turn in replies)
+                complete[b] = tuple(reply.answer for reply in written)
         if complete:
             on_prompt_done(complete)
 
@@ -121,7 +123,7 @@ def rollout(
                 on_prompts_done=functools.partial(receive, call),
             )
             for request, samples in zip(call, results, strict=True):
-                of_turn = texts[request.number]
+                of_turn = replies[request.number]
                 turns[request.number] = request.to_turn(
                     samples, [of_turn[b] for b in range(len(problems))]
                 )
@@ -160,8 +162,8 @@ def rate(
     for call in _group_by_call(requests):
         results = _sample(call, weights, key, sampling, what="ratings")
         for request, samples in zip(call, results, strict=True):
-            texts = _decode_texts(request.agent, samples)
-            ratings[request.number] = request.to_turn(samples, texts)
+            replies = _decode_replies(request.agent, samples)
+            ratings[request.number] = request.to_turn(samples, replies)
     return rollout._replace(ratings=tuple(ratings[number] for number in sorted(ratings)))
 
 
@@ -206,7 +208,8 @@ def demonstrate(
             prompt_length=team.prompt_length,
         )
         samples = _as_responses(agent, texts[number])
-        turns[number] = Turn(prompts, samples, _decode_texts(agent, samples), (0,), (group,))
+        request = _Request(number, agent, prompts, (0,), (group,))
+        turns[number] = request.to_turn(samples, _decode_replies(agent, samples))
     return turns
 
 
@@ -249,9 +252,17 @@ class _Request(NamedTuple):
     variant_of_world: tuple[int, ...]
     samples_per_variant: tuple[int, ...]
 
-    def to_turn(self, samples: Samples, texts: list[list[str]]) -> Turn:
+    def to_turn(self, samples: Samples, replies: list[list[Reply]]) -> Turn:
         """The turn with its responses."""
-        return Turn(self.prompts, samples, texts, self.variant_of_world, self.samples_per_variant)
+        return Turn(
+            self.prompts,
+            samples,
+            [[reply.answer for reply in of_prompt] for of_prompt in replies],
+            self.variant_of_world,
+            self.samples_per_variant,
+            thoughts=[[reply.thought for reply in of_prompt] for of_prompt in replies],
+            unfinished=[[reply.unfinished for reply in of_prompt] for of_prompt in replies],
+        )
 
 
 class _Stage(NamedTuple):
@@ -478,15 +489,12 @@ def _key_paths(request: _Request) -> HostArray:
     return paths
 
 
-def _decode_texts(agent: Agent, samples: Samples) -> list[list[str]]:
-    """``[b][R]`` texts of samples ``[b, R, T]``, behind a thought that the prompt has opened, up to
-    the stop string that ended them."""
+def _decode_replies(agent: Agent, samples: Samples) -> list[list[Reply]]:
+    """``[b][R]`` replies of samples ``[b, R, T]``, up to the stop string that ended them, thoughts
+    apart from answers."""
     batch, rows, max_tokens = samples.tokens.shape
     tokens = np.asarray(samples.tokens).reshape(-1, max_tokens)
     lengths = np.asarray(samples.length).reshape(-1)
     ids = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
-    opened = segments.opened_thought(agent.template, agent.tokenizer)
-    whole = agent.tokenizer.decode_batch(ids)
-    # The marker is the prompt's, and takes no part in a stop string.
-    flat = [opened + text_before_stop(text, agent.stop) for text in whole]
+    flat = decode_replies(agent.template, agent.tokenizer, ids, stops=agent.stop)
     return [flat[b * rows : (b + 1) * rows] for b in range(batch)]

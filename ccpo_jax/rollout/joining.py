@@ -37,6 +37,8 @@ def _join_turns(turns: Sequence[Turn], pad_id: int) -> Turn:
         prompts=join_prompts([turn.prompts for turn in turns], pad_id),
         samples=Samples(*(np.concatenate(field) for field in samples)),
         texts=list(chain.from_iterable(turn.texts for turn in turns)),
+        thoughts=list(chain.from_iterable(turn.thoughts for turn in turns)),
+        unfinished=list(chain.from_iterable(turn.unfinished for turn in turns)),
     )
 
 

@@ -8,29 +8,25 @@ agent removes exactly its segment's tokens.
 
 import dataclasses
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ccpo_jax.conversation import Conversation, Frame
 from ccpo_jax.errors import InputError
+from ccpo_jax.reasoning import opened_at_end
 
 # Bounds the text that `quote` tokenizes. Words have fewer characters per token; runs of blanks may
 # have more.
 _CHARACTERS_PER_TOKEN = 16
 
 
-# A marker that opens a thought, at the end of a prompt. Those that close one have a slash or "end".
-_OPENING_MARKER = re.compile(
-    r"[<\[◁](?!\|?end)[^\s<>\[\]/]{0,24}?(?:think|thought|reason)[^\s<>\[\]/]{0,12}[>\]▷]\s*\Z",
-    re.IGNORECASE,
-)
-_LONGEST_MARKER = 80
-
-
 class TextCodec(Protocol):
     """What prompts, rollouts and the export need of a tokenizer. Hashable; equal codecs share a
-    sampler call."""
+    sampler call.
+
+    One whose tokens mark thoughts may also have `thought_tokens`, as `ccpo_jax.hf.Tokenizer` does;
+    without it, the markers in a text do.
+    """
 
     @property
     def pad_id(self) -> int:
@@ -243,8 +239,7 @@ def opened_thought(template: Template, tokenizer: TextCodec) -> str:
     response that was cut off would be taken for the answer.
     """
     (text,) = tokenizer.decode_batch([template.closing])
-    marker = _OPENING_MARKER.search(text[-_LONGEST_MARKER:])
-    return marker[0] if marker else ""
+    return opened_at_end(text)
 
 
 def quote(tokenizer: TextCodec, texts: Sequence[str], max_tokens: int) -> list[list[int]]:

@@ -59,13 +59,21 @@ class Turn(NamedTuple):
 
     The rows of a prompt are (variant, sample), variant 0 first. Variant 0 is the factual one;
     worlds whose masks let the turn read the same things share a variant.
+
+    What a model thinks is kept apart from what it says: partners and verifiers read `texts` alone.
     """
 
     prompts: Prompts  # [B, ...], [B, R, ...]
     samples: Samples  # [B, R, T]
-    texts: list[list[str]]  # [B][R]
+    texts: list[list[str]]  # [B][R], without thoughts
     variant_of_world: tuple[int, ...]  # [W]
     samples_per_variant: tuple[int, ...]  # they add up to R
+    thoughts: Sequence[Sequence[str]] = ()  # [B][R], "" = none; () = no response has one
+    unfinished: Sequence[Sequence[bool]] = ()  # [B][R], it ends within a thought; () = none does
+
+    def thought(self, index: int, row: int) -> str:
+        """What the response in a row of a prompt thinks; "" = nothing."""
+        return self.thoughts[index][row] if self.thoughts else ""
 
     def rows(self, world: int) -> slice:
         """The rows that belong to `world`."""
@@ -111,6 +119,8 @@ class Rollout(NamedTuple):
                 prompts=Prompts(*(x[numbers] for x in turn.prompts)),
                 samples=Samples(*(x[numbers] for x in turn.samples)),
                 texts=[turn.texts[number] for number in numbers],
+                thoughts=[turn.thoughts[number] for number in numbers if turn.thoughts],
+                unfinished=[turn.unfinished[number] for number in numbers if turn.unfinished],
             )
 
         turns = tuple(select(turn) for turn in self.turns)

@@ -10,6 +10,7 @@ import pytest
 
 from ccpo_jax.devices.sharding import batch_sharding, make_mesh, replicated
 from ccpo_jax.learner.packing import gather_sequences
+from ccpo_jax.reasoning import Reply
 from ccpo_jax.rl.topology import (
     agent_masks,
     all_subsets,
@@ -601,7 +602,7 @@ def test_buckets_round_up_by_at_most_a_third_and_are_few():
     assert len(set(sizes)) <= 24
 
 
-def test_responses_are_shown_behind_a_thought_that_their_prompt_has_opened():
+def test_responses_begin_within_a_thought_that_their_prompt_has_opened():
     @dataclasses.dataclass(frozen=True)
     class Thinking:
         """Id 2 opens a thought, and stays in texts."""
@@ -615,12 +616,13 @@ def test_responses_are_shown_behind_a_thought_that_their_prompt_has_opened():
                 for row in rows
             ]
 
-    def texts(closing):
+    def replies(closing):
         template = text.Template("", (), (), (), (), closing)
         agent = Agent(POLICY, Thinking(), template, 3, 0)  # pyright: ignore[reportArgumentType]
         tokens = np.array([[[65, 66, 0], [2, 67, 1]]])
         samples = Samples(tokens, tokens * 0.0, np.array([[2, 3]]), np.array([[True, False]]))
-        return collect._decode_texts(agent, samples)
+        return collect._decode_replies(agent, samples)
 
-    assert texts((70, 2)) == [["<think>AB", "<think><think>C."]]
-    assert texts((2, 70)) == [["AB", "<think>C."]]
+    thinks = Reply("", "C.", unfinished=True)
+    assert replies((70, 2)) == [[Reply("", "AB", unfinished=True), thinks]]
+    assert replies((2, 70)) == [[Reply("AB"), thinks]]

@@ -9,7 +9,7 @@ from ccpo_jax.models.decoder import ModelConfig
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import Policy
 from ccpo_jax.rollout import Agent, Rollout, Team, Turn, rollout
-from ccpo_jax.rollout.prompts import RolePrompt, tokenize_role
+from ccpo_jax.rollout.prompts import RolePrompt, TextCodec, tokenize_role
 from tests.support.stubs import CODEC
 
 ROLES = {
@@ -63,7 +63,7 @@ def senders_of(topology: Topology) -> list[list[str]]:
 
 
 def team_of(
-    topology: Topology, *, shared=False, codec=CODEC, policy=None, max_tokens: int = 12
+    topology: Topology, *, shared=False, codec: TextCodec = CODEC, policy=None, max_tokens: int = 12
 ) -> Team:
     policy = policy or small_policy()
     turns = zip(topology.roles, topology.speakers, senders_of(topology), strict=True)
