@@ -22,6 +22,7 @@ from ccpo_jax.models.decoder import (
     init_params,
     make_policy,
     parameter_shapes,
+    with_tokens,
 )
 from ccpo_jax.status import status
 
@@ -42,6 +43,7 @@ __all__ = [
     "make_policy",
     "parameter_shapes",
     "save",
+    "with_tokens",
 ]
 
 

@@ -426,7 +426,22 @@ def make_policy(
     num_tokens = config.vocab_size if num_tokens is None else num_tokens
     if num_tokens >= config.vocab_size and not unused_ids:
         return policy
-    return policy._replace(logits=PaddedLogits(num_tokens, unused_ids))
+    return with_tokens(policy, num_tokens, unused_ids)
+
+
+def with_tokens(policy: Policy, num_tokens: int, unused_ids: tuple[int, ...] = ()) -> Policy:
+    """A policy, of this module or not, that gives no probability to ids which are no token.
+
+    Args:
+      policy: any network's functions.
+      num_tokens: one more than the highest id of the tokenizer.
+      unused_ids: ids below `num_tokens` that are no token either.
+    """
+    logits = policy.logits
+    own = (logits.num_tokens, logits.unused_ids) if isinstance(logits, PaddedLogits) else None
+    if own == (num_tokens, unused_ids):
+        return policy
+    return policy._replace(logits=PaddedLogits(num_tokens, unused_ids, logits))
 
 
 def policy_of(decoder: Decoder) -> Policy:
@@ -739,17 +754,20 @@ def logits(params: Params, hidden: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class PaddedLogits:
-    """`logits` of a table with rows that are no token of the tokenizer."""
+    """The logits of a table with rows that are no token of the tokenizer."""
 
     num_tokens: int
     unused_ids: tuple[int, ...] = ()
+    function: Callable[[Any, Array], Array] = logits
 
     @property
     def __name__(self) -> str:
         return logits.__name__
 
     def __call__(self, params: Params, hidden: Array) -> Array:
-        values = logits(params, hidden)
+        values = self.function(params, hidden)
+        if self.num_tokens >= values.shape[-1] and not self.unused_ids:
+            return values
         exists = jnp.arange(values.shape[-1]) < self.num_tokens
         if self.unused_ids:
             used = np.ones(values.shape[-1], bool)

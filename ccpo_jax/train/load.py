@@ -15,7 +15,7 @@ from ccpo_jax.config import Config
 from ccpo_jax.conversation import Conversation
 from ccpo_jax.devices.sharding import Layout, put, state_sharding
 from ccpo_jax.errors import InputError
-from ccpo_jax.hf.tokenizer import load_tokenizer
+from ccpo_jax.hf.tokenizer import Tokenizer, load_tokenizer
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Policy
 from ccpo_jax.rollout import Agent, Team, prompts
@@ -272,7 +272,7 @@ def load_team(
     names = [source.model for source in sources]
     networks: dict[str, Any] = {name: model.config for name, model in parts.models.items()}
     tokenizers: dict[str, Any] = {name: model.tokenizer for name, model in parts.models.items()}
-    policies = {name: model.policy for name, model in parts.models.items()}
+    policies = {name: _policy_of(model) for name, model in parts.models.items()}
     for source in sources:
         name = source.model
         if name in networks:
@@ -311,6 +311,17 @@ def load_team(
         with status("preparing stop strings"):
             _check_stops(team, config, words)
     return LoadedTeam(team, tuple(networks[name] for name in names), sources)
+
+
+def _policy_of(model: Model) -> Policy:
+    """The policy of a program's model. Ids that its tokenizer does not have are never sampled, also
+    where the policy was made without their number.
+    """
+    if not isinstance(model.tokenizer, Tokenizer):
+        # Of another codec only the policy knows which ids are tokens.
+        return model.policy
+    tokenizer = model.tokenizer
+    return models.with_tokens(model.policy, tokenizer.vocab_size, tokenizer.unused_ids)
 
 
 def load_network(source: Source, config: Config, layout: Layout) -> Network:

@@ -49,7 +49,8 @@ class Model:
     """A network of one's own with what it takes to train it.
 
     Attributes:
-      policy: its functions.
+      policy: its functions. Ids that a tokenizer of `ccpo_jax.hf.load_tokenizer` does not have get
+        no probability; of another codec, the policy has to see to that.
       params: a pytree of its parameters; they are copied, as float32.
       tokenizer: its tokenizer.
       config: of a network of `ccpo_jax.models`, which an export writes; None = no export.

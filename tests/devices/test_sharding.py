@@ -1,6 +1,7 @@
 """Meshes, rules, and what compiled programs send between devices."""
 
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -27,13 +28,15 @@ from ccpo_jax.devices.sharding import (
     replicated,
     state_sharding,
 )
+from ccpo_jax.learner.logprobs import token_logprobs
 from ccpo_jax.learner.packing import TrainSequence, pack
 from ccpo_jax.learner.update import LossConfig, jitted_accumulate, totals_of
 from ccpo_jax.models import init_params, make_policy
 from ccpo_jax.models.decoder import ModelConfig, parameter_shapes
 from ccpo_jax.sampler.decode_loop import Prompts
 from ccpo_jax.sampler.generate import programs
-from ccpo_jax.sampler.token_sampling import token_sampling
+from ccpo_jax.sampler.sampling_params import SamplingParams
+from ccpo_jax.sampler.token_sampling import sample_tokens, token_sampling
 from tests.support.errors import raises_for
 from tests.support.programs import collectives
 
@@ -214,3 +217,42 @@ def test_an_update_gathers_layer_by_layer_and_adds_up_gradients():
     assert max(gathered) == layer, "one layer at a time"
     assert max(summed) >= MATRIX // 4, "gradients are added up"
     assert max(size for _, size in collectives(program)) <= max(layer, table)
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_k": 400, "top_p": 0.95, "min_p": 1e-4}], ids=str)
+def test_a_split_vocabulary_draws_the_same_tokens_and_none_that_does_not_exist(filters):
+    """Rows of the table beyond the tokenizer, and holes, which two shards of the vocabulary hold;
+    sampler and trainer agree on what is left."""
+    holes = (3, 200, 300)
+    params = init_params(NETWORK, jax.random.key(0))
+    policy = make_policy(NETWORK, num_tokens=500, unused_ids=holes)
+    head = {name: 20 * x for name, x in policy.head(params).items()}
+    hidden = jax.random.normal(jax.random.key(1), (8, 64, NETWORK.hidden_size))
+    uniform = jax.random.uniform(jax.random.key(2), (8, 64))
+    sampling = SamplingParams(temperature=2.0, **filters)
+    settings = token_sampling(sampling, eos_ids=(1,), pad_id=0)
+
+    def draw(head, hidden, uniform):
+        token, logprob = sample_tokens(policy.logits(head, hidden), uniform, settings)
+        per_token = functools.partial(token_logprobs, policy.logits, 16, True)
+        trained, entropy = per_token(head, hidden, token, jnp.int32(64), jnp.float32(0.5))
+        return token, logprob, trained, entropy
+
+    one = jax.jit(draw)(head, hidden, uniform)
+    layout = make_layout(make_mesh(data=2, fsdp=2, model=2))
+    placed = jax.tree.map(put, head, state_sharding(layout.mesh, head, rules=layout.train))
+    assert "model" in str(jax.tree.leaves(placed)[0].sharding.spec)
+    batch = batch_sharding(layout.mesh, layout.decode)
+    split = jax.jit(draw)(placed, put(hidden, batch), put(uniform, batch))
+
+    token, logprob, trained, entropy = map(np.asarray, one)
+    assert token.max() < 500 and not np.isin(token, holes).any() and len(np.unique(token)) > 50
+    assert entropy.max() <= np.log(500 - len(holes))
+    if not filters:
+        np.testing.assert_allclose(logprob, trained, atol=1e-5)
+    # A number that falls on the border of two tokens may go either way.
+    same = np.asarray(split[0]) == token
+    assert same.mean() > 0.99
+    assert not np.isin(split[0], holes).any() and np.max(split[0]) < 500
+    for mine, theirs in zip(split[1:], one[1:], strict=True):
+        np.testing.assert_allclose(np.asarray(mine)[same], np.asarray(theirs)[same], atol=1e-5)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ccpo_jax import cli, data, models
-from ccpo_jax.hf import load_tokenizer
+from ccpo_jax.hf import Tokenizer, load_tokenizer
 from ccpo_jax.rl.credit import ccpo
 from ccpo_jax.rl.topology import voting
 from ccpo_jax.rollout.role_prompts import PROMPTS
@@ -107,6 +107,41 @@ def test_a_metric_that_is_no_number_is_one_line(added, says):
     ):
         trainer.train()
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_how_evaluation_samples_changes_nothing_in_training(tmp_path):
+    """Two runs that differ in `eval` alone: other evaluations, the same steps and parameters bit by
+    bit."""
+    own = {
+        "eval.temperature": 0.3,
+        "eval.top_p": 0.9,
+        "eval.top_k": 5,
+        "eval.min_p": 0.01,
+        "eval.samples": 3,
+        "eval.greedy": True,
+        "eval.batch_size": 4,
+    }
+    trained, evaluated, params = [], [], []
+    for name, fields in (("plain", {}), ("own", own)):
+        config = brief_run(3, **fields, **{"eval_every": 1})
+        with Trainer(config, workdir=tmp_path / name, devices=first_devices(1)) as trainer:
+            trainer.train()
+            state = trainer.state
+            params.append(jax.tree.map(np.asarray, (state.params, state.opt_state)))
+        lines = lines_of(tmp_path / name)
+        of_eval = [{k: v for k, v in line.items() if k.startswith("eval/")} for line in lines]
+        evaluated.append(of_eval)
+        trained.append(
+            [line.items() - part.items() for line, part in zip(lines, of_eval, strict=True)]
+        )
+    assert trained[0] == trained[1] and len(trained[0][-1]) > 10
+    jax.tree.map(np.testing.assert_array_equal, *params)
+    assert {"eval/pass_at_4", "eval/pass_at_2"} <= evaluated[0][-1].keys()
+    assert {"eval/pass_at_3", "eval/greedy/team_accuracy"} <= evaluated[1][-1].keys()
+    assert all(
+        one["eval/decoded_tokens"] != other["eval/decoded_tokens"]
+        for one, other in zip(*evaluated, strict=True)
+    )
 
 
 def test_evaluation_is_repeatable_and_trains_nothing():
@@ -368,43 +403,89 @@ def padded_tiny(folder: pathlib.Path, rows: int) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("top_p", [1.0, 0.7])
-def test_rows_beyond_the_tokenizer_are_never_sampled_nor_trained(tmp_path, top_p):
+def drawn_tokens(trainer) -> np.ndarray:
+    """What the sampler draws for eight problems."""
+    collected = collect_rollouts(
+        trainer.run.team,
+        publish(trainer.run.team, trainer.state.params),
+        trainer.run.datasets.train.problems[:8],
+        trainer._pool,
+        jax.random.key(0),
+        config=trainer.run.rollout,
+        needs=trainer.run.credit.needs,
+        ablated=(),
+        memory_fields={},
+    )
+    return np.concatenate([turn.samples.tokens.ravel() for turn in collected.rollouts.turns])
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [{}, {"sample.top_p": 0.7}, {"sample.top_k": 120, "loss.entropy_bonus": 0.01}],
+    ids=str,
+)
+def test_rows_beyond_the_tokenizer_are_never_sampled_nor_trained(tmp_path, filters):
+    """The last filter is on, and would keep all 112 tokens and 8 of the 16 further rows."""
     model = padded_tiny(tmp_path, 16)
-    sampled = {"sample.temperature": 3.0, "sample.top_p": top_p}
+    sampled = {"sample.temperature": 3.0, **filters}
     with Trainer(
         brief_run(1, model=model, **sampled, **{"data.heldout": 0}), devices=first_devices(1)
     ) as trainer:
-        state = trainer.state
-        collected = collect_rollouts(
-            trainer.run.team,
-            publish(trainer.run.team, state.params),
-            trainer.run.datasets.train.problems[:8],
-            trainer._pool,
-            jax.random.key(0),
-            config=trainer.run.rollout,
-            needs=trainer.run.credit.needs,
-            ablated=(),
-            memory_fields={},
-        )
-        tokens = np.concatenate([turn.samples.tokens.ravel() for turn in collected.rollouts.turns])
-        before = np.asarray(state.params[0]["embed"])
+        tokens = drawn_tokens(trainer)
+        before = np.asarray(trainer.state.params[0]["embed"])
         metrics = trainer.step()
         after = np.asarray(trainer.state.params[0]["embed"])
     assert tokens.max() < 112 and len(np.unique(tokens)) > 50
     # The sampler's log-probs are those of training: both leave out the same tokens.
-    assert top_p < 1 or metrics["update/logprob_gap_max/0"] < 1e-4
+    assert "sample.top_p" in filters or metrics["update/logprob_gap_max/0"] < 1e-5
     assert np.isfinite(list(metrics.values())).all()
     # Weight decay alone moves rows that have no gradient.
     moved = np.abs(after / before - 1).max(axis=1)
     assert moved[112:].max() < 1e-4 < moved[:112].max()
 
 
-@pytest.mark.parametrize("top_p", [1.0, 0.7, 0.3])
-def test_the_ratio_is_one_before_the_network_has_moved(top_p):
+class WithHoles(Tokenizer):
+    """The tiny tokenizer, as if it had no digits 2 to 5."""
+
+    @property
+    def unused_ids(self):
+        return tuple(i for i in range(self.vocab_size) if self.show([i]) in tuple("2345"))
+
+
+def test_a_policy_of_ones_own_samples_no_id_that_its_tokenizer_does_not_have(tmp_path):
+    """It was made for the whole table; the tokenizer ends before it does, and has holes."""
+    network, params = models.load(padded_tiny(tmp_path, 16))
+    plain = load_tokenizer(str(TINY))
+    tokenizer = WithHoles(plain.backend, plain.pad_id, plain.eos_ids, files=plain.files)
+    holes = tokenizer.unused_ids
+    assert len(holes) == 4 and tokenizer.vocab_size == 112 < network.vocab_size
+    model = Model(models.make_policy(network, remat="none"), params, tokenizer, network)
+    fields = {"sample.temperature": 2.0, "sample.top_k": 120, "data.heldout": 0}
+    with Trainer(brief_run(1, **fields), model=model, devices=first_devices(1)) as trainer:
+        tokens = drawn_tokens(trainer)
+        metrics = trainer.step()
+    assert tokens.max() < 112 and not np.isin(tokens, holes).any()
+    other_digits = [plain.encode(digit)[0] for digit in "016789"]
+    assert np.isin(other_digits, tokens).all(), "the holes would have been drawn"
+    assert metrics["update/logprob_gap_max/0"] < 1e-5
+    assert metrics["update/entropy/0"] <= np.log(112 - 4)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"sample.top_p": 0.7},
+        {"sample.top_p": 0.3},
+        {"sample.top_k": 3},
+        {"sample.min_p": 0.2},
+    ],
+    ids=str,
+)
+def test_the_ratio_is_one_before_the_network_has_moved(filters):
     """The second mini-batch has the first one's update behind it; here that update is tiny."""
     changes = {
-        "sample.top_p": top_p,
+        **filters,
         "trainer.mini_batches": 2,
         "optimizer.learning_rate": 1e-12,
         "data.heldout": 0,
@@ -413,4 +494,4 @@ def test_the_ratio_is_one_before_the_network_has_moved(top_p):
         metrics = trainer.step()
     assert metrics["update/ratio_max/0"] == pytest.approx(1.0, abs=1e-4)
     assert metrics["update/clip_fraction/0"] == 0
-    assert (metrics["update/logprob_gap_max/0"] > 0.1) == (top_p < 1)
+    assert (metrics["update/logprob_gap_max/0"] > 0.1) == bool(filters)
