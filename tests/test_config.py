@@ -23,7 +23,7 @@ from ccpo_jax.config import (
 )
 from ccpo_jax.devices.sharding import RULES
 from ccpo_jax.errors import InputError
-from ccpo_jax.fields import ON_RESUME, as_text
+from ccpo_jax.fields import ON_RESUME, as_text, value_text
 from ccpo_jax.presets import load_preset
 from ccpo_jax.presets.base import base, tiny
 from ccpo_jax.rl.topology import dyad
@@ -175,6 +175,32 @@ def test_a_pair_of_numbers_is_typed_with_or_without_brackets():
     for text in ("1;2", "(1, 2", "a,b", "1,,2"):
         with raises_for("verifier.range"):
             table.parse_field("verifier.range", text)
+
+
+@pytest.mark.parametrize(
+    "typed, stops",
+    [
+        ("###", ("###",)),
+        ("</answer>, [END]", ("</answer>", "[END]")),
+        (r"\n\n,\tQ:", ("\n\n", "\tQ:")),
+        (r"a\,b,\\boxed{", ("a,b", "\\boxed{")),
+        (r" \ END\  ", (" END ",)),
+        ("[END]", ("[END]",)),
+        ("", ()),
+    ],
+)
+def test_stop_strings_are_any_texts(typed, stops):
+    entry = FIELDS["sample.stop"]
+    assert table.parse_field("sample.stop", typed) == stops
+    assert table.parse_field("sample.stop", value_text(entry, stops)) == stops
+    assert from_flat({"sample.stop": list(stops)}).sample.stop == stops
+
+
+@pytest.mark.parametrize("typed", [r"\boxed{", "a,,b", ",", " ", "a\\"])
+def test_a_stop_string_that_is_not_clear_is_refused(typed):
+    with raises_for("sample.stop") as error:
+        table.parse_field("sample.stop", typed)
+    assert "\n" not in str(error.value)
 
 
 @every_field

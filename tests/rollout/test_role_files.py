@@ -102,6 +102,12 @@ def test_a_team_of_roles_of_ones_own_needs_no_style(tmp_path):
         ("[solver]\nsystem = 'x'", ("[solver] has no words for a message of 'thinker'",)),
         ("[thinker]\nmessage = '{message}'", ("[thinker] reads no message in dyad",)),
         ("[solver.message]\nthinkre = '{message}'", ("'thinkre'", "did you mean thinker?")),
+        # Stop strings.
+        ("[thinker]\nstop = ['#']", ("[thinker] has stop and no words", "sample.stop")),
+        ("[thinker]\nsystem = 'x'\nstop = 3", ("stop of [thinker] is 3 (int)",)),
+        ("[thinker]\nsystem = 'x'\nstop = ['#', 3]", ("[thinker] stop holds 3 (int)",)),
+        ("[thinker]\nsystem = 'x'\nstop = ''", ("[thinker] stop holds an empty text",)),
+        ('[thinker]\nsystem = "x"\nstop = "\\boxed"', ("stop of [thinker]", "'\\x08'")),
         # Formats.
         ("format = 'boxed'\n" + SOLVER, ("'boxed'", "marked, unmarked, evaluated")),
         ("format = 3\n" + SOLVER, ("format is 3",)),
@@ -114,6 +120,15 @@ def test_a_mistake_is_one_line_that_names_file_and_place(tmp_path, text, parts):
     message = str(error.value)
     assert all(part in message for part in parts), message
     assert "\n" not in message and len(message) < 500
+
+
+def test_stop_strings_stand_beside_the_words(tmp_path):
+    text = """[thinker]\nsystem = "x"\nstop = ["###", "\\n\\n"]\n""" + SOLVER
+    words = words_of(tmp_path, text)
+    assert words["thinker"] == RolePrompt("x", "{problem}", "", "", ("###", "\n\n"))
+    assert words["solver"].stop == ()
+    alone = words_of(tmp_path, text.replace('["###", "\\n\\n"]', '"###"'))
+    assert alone["thinker"].stop == ("###",)
 
 
 @pytest.mark.parametrize("name", ["absent.toml", ".", "a\0b"])
