@@ -158,10 +158,11 @@ def _message_lines(
         repeated = world > 0 and turn.variant_of_world[world] == turn.variant_of_world[0]
         if not mask[speaker] or repeated:
             continue
-        label = f"agent {speaker}, {topology.roles[index_of_turn]}"
+        who = label = f"agent {speaker}, {topology.roles[index_of_turn]}"
         if index_of_turn in answering:
             label += f": {_verdict(collected, index, index_of_turn, sample, world)}"
-        lines.append(f"[{label}] {_text(turn, index, sample, world, count)}")
+        row = turn.row_of_sample(world, sample, count)
+        lines += _reply_lines(who, label, turn, index, row)
     return lines
 
 
@@ -199,8 +200,12 @@ def answer_turns(topology: Topology, mask: HostArray) -> set[int]:
     return {max(final)} if final else set()
 
 
-def _text(turn: Turn, index: int, sample: int, world: int, count: int) -> str:
-    return escape_control(turn.texts[index][turn.row_of_sample(world, sample, count)])
+def _reply_lines(who: str, label: str, turn: Turn, index: int, row: int) -> list[str]:
+    """What was thought, where anything was, and what was said."""
+    lines = []
+    if thought := turn.thought(index, row):
+        lines.append(f"[{who}, thinks] {escape_control(thought)}")
+    return [*lines, f"[{label}] {escape_control(turn.texts[index][row])}"]
 
 
 def _rating_lines(index: int, sample: int, collected: Collected) -> list[str]:
@@ -209,5 +214,6 @@ def _rating_lines(index: int, sample: int, collected: Collected) -> list[str]:
     for agent, turn in enumerate(collected.rollouts.ratings):
         thinker, solver = np.asarray(collected.outcome.shares)[agent, index, sample]
         label = f"agent {agent} rates thinker {thinker:.1f}, solver {solver:.1f}"
-        lines.append(f"[{label}] {_text(turn, index, sample, 0, count)}")
+        row = turn.row_of_sample(0, sample, count)
+        lines += _reply_lines(f"agent {agent}", label, turn, index, row)
     return lines

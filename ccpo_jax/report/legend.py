@@ -23,6 +23,7 @@ MEANINGS = {
     "filled_groups": "groups of a step's batch that are uninformative: too few others were drawn",
     "response_length/*": "mean tokens of a turn's responses",
     "truncated/*": "share of a turn's responses that were cut at their limit",
+    "unfinished_thought/*": "share of a turn's responses that end within a thought",
     "credit/mean/*": "mean credit of an agent",
     "credit/var/*": "variance of an agent's credit",
     "credit/percentile_*/*": "percentile 5, 25, 50, 75 or 95 of an agent's credit",

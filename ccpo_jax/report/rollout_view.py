@@ -46,6 +46,8 @@ def rollout_view(
         for text in turn["texts"]:
             if not isinstance(text["text"], str) or not isinstance(text["verdict"], str):
                 raise TypeError("text")
+            if not isinstance(text.get("thought", ""), str):
+                raise TypeError("thought")
             if not isinstance(text.get("parts", {}), dict):
                 raise TypeError("parts")
 

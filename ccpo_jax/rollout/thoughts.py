@@ -5,12 +5,20 @@ from typing import NamedTuple
 
 from ccpo_jax.reasoning import Marker, Reply, join_pieces, split_text
 from ccpo_jax.rollout.prompts import Template, TextCodec, opened_thought
+from ccpo_jax.rollout.records import Agent, Turn
 from ccpo_jax.stop_strings import text_before_stop
 
 
 def thought_tokens(tokenizer: TextCodec) -> Mapping[int, Marker]:
     """Ids that mark thoughts, and what each does; empty where a codec has none."""
     return getattr(tokenizer, "thought_tokens", {})
+
+
+def may_think(agent: Agent, turn: Turn) -> bool:
+    """Whether responses may have thoughts: the tokenizer has tokens for them, or one has."""
+    if thought_tokens(agent.tokenizer):
+        return True
+    return any(map(any, turn.thoughts)) or any(map(any, turn.unfinished))
 
 
 def decode_replies(

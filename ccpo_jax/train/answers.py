@@ -24,7 +24,8 @@ class Message(NamedTuple):
 
     role: str
     agent: int
-    text: str
+    text: str  # what it says: what partners and the verifier read
+    thought: str = ""  # what it thinks before that; "" = nothing
 
 
 class TeamAnswer(NamedTuple):
@@ -116,7 +117,8 @@ def _team_answer(
     for number, turn in enumerate(rollouts.turns):
         row = turn.row_of_sample(0, sample, count)
         text = turn.texts[index][row]
-        messages.append(Message(topology.roles[number], topology.speakers[number], text))
+        thought = turn.thought(index, row)
+        messages.append(Message(topology.roles[number], topology.speakers[number], text, thought))
         answers.append(graded.answers[first_text + row])
         first_text += len(turn.texts[index])
 

@@ -18,6 +18,7 @@ from ccpo_jax.rl.advantages import group_advantage
 from ccpo_jax.rl.diagnostics import diagnostics
 from ccpo_jax.rl.types import Array, CreditEstimator, HostArray, Outcome, Policy
 from ccpo_jax.rollout import Rollout, Team
+from ccpo_jax.rollout.thoughts import may_think
 from ccpo_jax.scores import is_solved
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
@@ -350,6 +351,9 @@ def rollout_metrics(run: Run, collected: Collected) -> dict[str, float]:
         rows = turn.rows(0)
         metrics[f"response_length/{index}"] = float(np.mean(turn.samples.length[:, rows]))
         metrics[f"truncated/{index}"] = float(np.mean(turn.samples.truncated[:, rows]))
+        if may_think(run.team.agents[index], turn):
+            unfinished = [of_prompt[rows] for of_prompt in turn.unfinished]
+            metrics[f"unfinished_thought/{index}"] = float(np.mean(unfinished))
     for agent in range(topology.num_agents):
         metrics[f"correct/{agent}"] = float(np.mean(outcome.correct[0, ..., agent]))
     if has_fractions(collected.graded):

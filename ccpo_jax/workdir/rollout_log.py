@@ -42,6 +42,7 @@ class TextRecord(TypedDict):
     """A message and what the verifier said about it."""
 
     text: str
+    thought: NotRequired[str]  # what was thought before it; absent where nothing was
     # "right", "wrong", a score between them as "0.40", "cut off", or why there is no verdict
     verdict: str
     answer: NotRequired[str]  # as stated; absent where no answer was found
@@ -69,6 +70,7 @@ class SampleRecord(TypedDict):
     said: list[list[Transcript]]  # [W][n][T]: numbers of texts; see `rollout_record` for n
     splits: NotRequired[list[list[float | None]]]  # [A][2], where agents rate the outcome
     ratings: NotRequired[list[str]]  # [A], the raters' replies
+    rating_thoughts: NotRequired[list[str]]  # [A], absent where no rater thought
 
 
 class RolloutRecord(TypedDict):
@@ -172,6 +174,8 @@ def rollout_record(
     ]
     logged_rows = _unique_rows(rows, len(rollout.turns))
     num_texts = sum(len(turn_rows) for turn_rows in logged_rows)
+    for turn, turn_rows in zip(rollout.turns, logged_rows, strict=True):
+        num_texts += sum(turn.thought(index, row) != "" for row in turn_rows)
     max_chars = min(max_chars, _MAX_PROBLEM_CHARS // num_texts)
 
     record: RolloutRecord = {
@@ -263,7 +267,10 @@ def _turn_records(
         for row in logged_rows[t]:
             truncated = bool(turn.samples.truncated[index, row])
             text = shorten(turn.texts[index][row], max_chars)
-            texts.append(_text_record(text, graded, offset + row, truncated))
+            record = _text_record(text, graded, offset + row, truncated)
+            if thought := turn.thought(index, row):
+                record["thought"] = shorten(thought, max_chars)
+            texts.append(record)
         turns.append({"speaker": topology.speakers[t], "role": topology.roles[t], "texts": texts})
         offset += len(turn.texts[index])
     return turns
@@ -328,6 +335,9 @@ def _sample_record(
         record["splits"] = [_json_numbers(split) for split in shares]
         replies = [turn.texts[index][sample] for turn in batch.rollout.ratings]
         record["ratings"] = [shorten(reply, max_chars) for reply in replies]
+        thoughts = [turn.thought(index, sample) for turn in batch.rollout.ratings]
+        if any(thoughts):
+            record["rating_thoughts"] = [shorten(thought, max_chars) for thought in thoughts]
     return record
 
 

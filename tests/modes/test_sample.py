@@ -29,16 +29,17 @@ def graded_texts(topology, rollouts, correct, parts) -> Graded:
     return Graded(scores, [0] * count, [None] * count, [""] * count, None, {}, columns)
 
 
-def lines_for(topology, reward, correct, credit, advantage, ablated, parts=None):
+def lines_for(topology, reward, correct, credit, advantage, ablated, parts=None, thought=""):
     """What is printed about the first of two problems."""
     team = team_of(topology)
     rollouts = small_rollout(
         team, weights_of(team, topology.num_agents), ["1+1", "2+2"], ablated=ablated, group_size=2
     )
-    uncut = [
-        t._replace(samples=t.samples._replace(truncated=0 * t.samples.length > 0))
-        for t in rollouts.turns
-    ]
+    uncut = []
+    for turn in rollouts.turns:
+        thoughts = [[thought for _ in of_prompt] for of_prompt in turn.texts]
+        samples = turn.samples._replace(truncated=0 * turn.samples.length > 0)
+        uncut.append(turn._replace(samples=samples, thoughts=thoughts))
     rollouts = rollouts._replace(turns=tuple(uncut))
     correct = np.array(correct, np.float32)
     graded = [graded_texts(topology, rollouts, correct, parts or {})] * 2
@@ -113,3 +114,16 @@ def test_voters_all_answer_and_their_texts_stand_once():
 def test_answers_are_the_last_word_or_the_votes(topology, present, expected):
     mask = np.isin(np.arange(topology.num_agents), present)
     assert answer_turns(topology, mask) == expected
+
+
+def test_a_thought_is_shown_before_what_is_said():
+    zeros = np.zeros((2, 2, 2, 2))
+    lines = lines_for(
+        dyad(), zeros[..., 0], zeros, zeros[..., 0], zeros[..., 0], (0,), thought="is it 7?"
+    )
+    for number in [k for k, line in enumerate(lines) if line.startswith("[agent ")][::2]:
+        assert lines[number].endswith(", thinks] is it 7?")
+        assert lines[number + 1].startswith(lines[number].partition(", thinks]")[0])
+    assert sum("thinks] is it 7?" in line for line in lines) == 6
+    without = lines_for(dyad(), zeros[..., 0], zeros, zeros[..., 0], zeros[..., 0], (0,))
+    assert without == [line for line in lines if "thinks]" not in line]

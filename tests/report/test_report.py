@@ -441,6 +441,40 @@ def test_damaged_turns_before_a_question_are_a_damaged_line(before, tmp_path):
     assert "1 damaged lines" in page.text
 
 
+def thoughtful(line):
+    """A line whose first text was thought about."""
+    line["turns"][0]["texts"][0]["thought"] = "Is it <b>7</b>?\u202e"
+    return line
+
+
+def test_thoughts_are_on_the_page_and_a_line_of_an_earlier_version_has_none(tmp_path):
+    _, page = page_of(make_run(tmp_path, rollouts=[thoughtful(solved(1)), solved(20)]))
+    assert "damaged" not in page.text
+    first, second = json.loads(page.raw["rollouts-json"])["entries"]
+    assert first["turns"][0]["texts"][0]["thought"] == "Is it <b>7</b>?\\u202e"
+    assert "thought" not in second["turns"][0]["texts"][0]
+
+
+def test_a_thought_is_shown_when_it_is_opened_and_is_searched(tmp_path, open_page):
+    page_of(make_run(tmp_path, rollouts=[thoughtful(solved(1)), solved(20)]))
+    page = open_page(tmp_path)
+    page.locator("input[type=search]").fill("is it <b>7")
+    assert page.locator(".problem").count() == 1
+    page.locator(".sample > summary").first.click()
+    thought = page.locator(".thought").first
+    assert thought.locator("pre").is_hidden()
+    thought.locator("summary").click()
+    assert thought.locator("pre").inner_text() == "Is it <b>7</b>?\\u202e"
+
+
+@pytest.mark.parametrize("thought", [7, ["a"], None])
+def test_a_damaged_thought_is_a_damaged_line(thought, tmp_path):
+    line = solved(1)
+    line["turns"][0]["texts"][0]["thought"] = thought
+    _, page = page_of(make_run(tmp_path, rollouts=[line, solved(20)]))
+    assert "1 damaged lines" in page.text
+
+
 def test_damaged_parts_are_a_damaged_line(tmp_path):
     line = with_parts(solved(1), "form")
     line["turns"][0]["texts"][0]["parts"] = ["form"]

@@ -108,6 +108,21 @@ def test_a_problem_by_hand():
     assert record["mean_credit"] == [-0.25, None]
 
 
+def test_a_thought_stands_beside_the_text_where_there_is_one():
+    masks = agent_masks(2, ())
+    thinker = turn(["5", "6"], variant=(0,), counts=(2,))
+    solver = turn(["2", ""], variant=(0,), counts=(2,))
+    solver = solver._replace(thoughts=[["Is it 3?", "x" * 200]], unfinished=[[False, True]])
+    record = record_of(dyad(), masks, (thinker, solver), [[1, 0]], [[0, 0], [1, 0]])
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert all("thought" not in text for text in record["turns"][0]["texts"])
+    thoughts = [text["thought"] for text in record["turns"][1]["texts"]]
+    assert thoughts[0] == "Is it 3?"
+    assert thoughts[1] == f"{'x' * 50} [100 characters left out] {'x' * 50}"
+    assert [text["text"] for text in record["turns"][1]["texts"]] == ["2", ""]
+    assert "rating_thoughts" not in record["samples"][0]
+
+
 def test_fractions_and_parts_stand_beside_the_text():
     texts = ["a", "b", "c", "d", "e", "f"]
     scores = [0.4, 1.0, 0.0, 0.0, 0.9996, 0.5]
