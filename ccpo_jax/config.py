@@ -1081,8 +1081,13 @@ class Config:
         choices=("math", "choice", "tiny"),
         extensible=True,
     )
-    thinking: bool = field(
-        False, "Qwen3: let the model open a think block of its own", applies=_OTHER_MODEL
+    thinking: bool | None = field(
+        None,
+        "whether models think before they answer, by the switch of their chat template (Qwen3, "
+        "SmolLM3, Granite, ...); thoughts are kept apart from answers and count towards "
+        "response_length",
+        none_means="the default of the template, which is on for Qwen3",
+        applies=_OTHER_MODEL,
     )
     prompt_length: int = field(
         1024,
@@ -1254,6 +1259,11 @@ REMOVED = {
     "mesh.decode.heads": _RULES_BY_NAME,
     "mesh.decode.ffn": _RULES_BY_NAME,
 }
+
+
+# Defaults of earlier versions, which their runs recorded, see `keep_former_defaults`. Before
+# `thinking` could be left to the template, it was off.
+FORMER_DEFAULTS: dict[str, Any] = {"thinking": False}
 
 
 def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:

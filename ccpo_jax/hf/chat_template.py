@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
@@ -30,6 +30,13 @@ _PERCENT = "\ue000"
 
 Turns = list[dict[str, str]]
 
+# Names that templates give the switch of a model's thinking: Qwen3, SmolLM3, GLM and Gemma 4;
+# Granite and DeepSeek; Command A.
+SWITCHES = ("enable_thinking", "thinking", "reasoning")
+
+# What a template reads besides the turns; {} = its defaults.
+Variables = Mapping[str, bool]
+
 
 def conversation(system: str) -> Turns:
     """A conversation with the placeholder as the user's words; no system turn if `system` is ""."""
@@ -37,12 +44,26 @@ def conversation(system: str) -> Turns:
     return [{"role": "system", "content": system}, user] if system else [user]
 
 
+def switch_of(backend: Any) -> str:
+    """The variable that turns the model's thinking on and off; "" where the template reads none.
+
+    Raises:
+      InputError: as `render`.
+    """
+    for name in SWITCHES:
+        for turns in (conversation(""), conversation(_SYSTEM)):
+            off, on = (render(backend, turns, variables={name: value}) for value in (False, True))
+            if off != on:
+                return name
+    return ""
+
+
 class RefusedError(Exception):
     """A template does not write such turns; the message says what it does instead."""
 
 
 def render(
-    backend: Any, turns: Turns, *, thinking: bool, add_generation_prompt: bool = True
+    backend: Any, turns: Turns, *, variables: Variables, add_generation_prompt: bool = True
 ) -> str | None:
     """A conversation as the template writes it; None if the template refuses such turns.
 
@@ -50,12 +71,12 @@ def render(
       InputError: the template is not valid jinja, or fails.
     """
     try:
-        return _render(backend, turns, thinking, add_generation_prompt)
+        return _render(backend, turns, variables, add_generation_prompt)
     except RefusedError:
         return None
 
 
-def _render(backend: Any, turns: Turns, thinking: bool, add_generation_prompt: bool) -> str:
+def _render(backend: Any, turns: Turns, variables: Variables, add_generation_prompt: bool) -> str:
     """`render`, which raises `RefusedError` where the template refuses such turns."""
     try:
         template = backend.get_chat_template()
@@ -66,8 +87,8 @@ def _render(backend: Any, turns: Turns, thinking: bool, add_generation_prompt: b
             chat_template=template,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            enable_thinking=thinking,
             date_string=_DATE,
+            **variables,
         )
     except jinja2.TemplateSyntaxError as error:
         raise InputError(
@@ -99,27 +120,27 @@ def _fixed_clock() -> str:
     return f"{{% macro strftime_now(format) %}}{{{{ format{filters} }}}}{{% endmacro %}}\n"
 
 
-def around_user(backend: Any, system: str, *, thinking: bool) -> tuple[str, str] | None:
+def around_user(backend: Any, system: str, *, variables: Variables) -> tuple[str, str] | None:
     """What the template writes before and after the user's words; None if it has no system role.
 
     Raises:
       InputError: the template does not write the user's words exactly once.
     """
-    rendered = render(backend, conversation(system), thinking=thinking)
+    rendered = render(backend, conversation(system), variables=variables)
     if rendered is None or system not in rendered:
         return None
     return _split_at_user(rendered)
 
 
-def around_user_alone(backend: Any, *, thinking: bool) -> tuple[str, str]:
+def around_user_alone(backend: Any, *, variables: Variables) -> tuple[str, str]:
     """`around_user` without a system turn.
 
     Raises:
       InputError: as in `around_user`; or the template writes a system turn of its own that cannot
         be left out.
     """
-    before, after = _split_at_user(render(backend, conversation(""), thinking=thinking))
-    return _without_default_system(backend, before, thinking=thinking), after
+    before, after = _split_at_user(render(backend, conversation(""), variables=variables))
+    return _without_default_system(backend, before, variables=variables), after
 
 
 def _split_at_user(rendered: str | None) -> tuple[str, str]:
@@ -150,7 +171,7 @@ class Written(NamedTuple):
 
 
 def around_turns(
-    backend: Any, system: str | None, speakers: Sequence[str], *, thinking: bool
+    backend: Any, system: str | None, speakers: Sequence[str], *, variables: Variables
 ) -> Written:
     """What the template writes around the words of several turns.
 
@@ -159,7 +180,7 @@ def around_turns(
       system: the text of the system turn; in it, `placeholder` may stand for words. None = there is
         no system turn, and one that the template would write of its own is left out.
       speakers: "user" or "assistant" of each turn. The last is the user whom the reply answers.
-      thinking: whether the model opens its think block itself.
+      variables: of the template.
 
     Raises:
       RefusedError: the template does not write the words of every turn once, with the last turn's
@@ -171,9 +192,9 @@ def around_turns(
     ]
     if system is not None:
         turns = [{"role": "system", "content": system}, *turns]
-    rendered = _render(backend, turns, thinking, add_generation_prompt=True)
+    rendered = _render(backend, turns, variables, add_generation_prompt=True)
     if system is None:
-        rendered = _without_default_opening(backend, rendered, thinking=thinking)
+        rendered = _without_default_opening(backend, rendered, variables=variables)
     elif system not in rendered:
         raise RefusedError("it drops the system turn")
 
@@ -204,30 +225,30 @@ def _check_order(order: Sequence[int], speakers: Sequence[str], system: str | No
         raise RefusedError("it puts other words behind the last turn")
 
 
-def _without_default_opening(backend: Any, rendered: str, *, thinking: bool) -> str:
+def _without_default_opening(backend: Any, rendered: str, *, variables: Variables) -> str:
     """A conversation without the system turn that the template writes of its own."""
-    written, _ = _split_at_user(render(backend, conversation(""), thinking=thinking))
-    kept = _without_default_system(backend, written, thinking=thinking)
+    written, _ = _split_at_user(render(backend, conversation(""), variables=variables))
+    kept = _without_default_system(backend, written, variables=variables)
     if kept == written:
         return rendered
 
-    header = _user_header(backend, thinking=thinking)
+    header = _user_header(backend, variables=variables)
     opening = written.removesuffix(header)
     if not rendered.startswith(opening):
         raise RefusedError("it writes a system turn of its own, which cannot be left out")
     return kept.removesuffix(header) + rendered.removeprefix(opening)
 
 
-def _without_default_system(backend: Any, before: str, *, thinking: bool) -> str:
+def _without_default_system(backend: Any, before: str, *, variables: Variables) -> str:
     """`before`, without the system turn that some templates write where a conversation has none."""
-    rendered = render(backend, conversation(_SYSTEM), thinking=thinking)
+    rendered = render(backend, conversation(_SYSTEM), variables=variables)
     if rendered is None or _SYSTEM not in rendered:
         # Without a system role there is no system turn.
         return before
 
     # What is also written in front of a given system text is the template's beginning.
     beginning, _, rest = rendered.partition(_SYSTEM)
-    header = _user_header(backend, thinking=thinking)
+    header = _user_header(backend, variables=variables)
     if header and before.endswith(header):
         has_default = not beginning.startswith(before.removesuffix(header))
     else:
@@ -247,12 +268,12 @@ def _without_default_system(backend: Any, before: str, *, thinking: bool) -> str
     return header
 
 
-def _user_header(backend: Any, *, thinking: bool) -> str:
+def _user_header(backend: Any, *, variables: Variables) -> str:
     """What opens a user turn that is not the first one; "" where that cannot be told."""
     first = {"role": "user", "content": _FIRST}
     reply = {"role": "assistant", "content": _REPLY}
-    longer = render(backend, [first, reply, *conversation("")], thinking=thinking) or ""
-    end_of_reply = after_reply(backend, thinking=thinking)
+    longer = render(backend, [first, reply, *conversation("")], variables=variables) or ""
+    end_of_reply = after_reply(backend, variables=variables)
     if end_of_reply == longer.partition(USER)[2]:
         # The template starts a reply behind every turn, whether it is asked for one or not.
         return ""
@@ -260,8 +281,8 @@ def _user_header(backend: Any, *, thinking: bool) -> str:
     return between.removeprefix(end_of_reply)
 
 
-def after_reply(backend: Any, *, thinking: bool) -> str:
+def after_reply(backend: Any, *, variables: Variables) -> str:
     """What the template writes after an assistant's words."""
     turns = [{"role": "user", "content": USER}, {"role": "assistant", "content": _REPLY}]
-    rendered = render(backend, turns, thinking=thinking, add_generation_prompt=False) or ""
+    rendered = render(backend, turns, variables=variables, add_generation_prompt=False) or ""
     return rendered.partition(_REPLY)[2]

@@ -43,14 +43,14 @@ class Tokenizer:
       backend: a fast tokenizer of transformers.
       pad_id: id that fills up prompts and responses of different lengths.
       eos_ids: ids of which any ends a response.
-      thinking: Qwen3: whether the model opens its think block itself; else the prompt closes it.
+      thinking: whether the chat template lets the model think; None = the template's default.
       files: the settings it was loaded with, which `save` keeps.
     """
 
     backend: Any
     pad_id: int
     eos_ids: tuple[int, ...]
-    thinking: bool = False
+    thinking: bool | None = None
     files: ModelFiles = ModelFiles()
 
     @functools.cached_property
@@ -206,13 +206,13 @@ class Tokenizer:
         system = system.strip()
         around = None
         if system:
-            around = chat_template.around_user(self.backend, system, thinking=self.thinking)
+            around = chat_template.around_user(self.backend, system, variables=self._variables)
         if around is not None:
             before, after = around
             return self._encode_live(before), self._encode_live(after)
 
         # Without a system role, the system text goes to the beginning of the user turn.
-        before, after = chat_template.around_user_alone(self.backend, thinking=self.thinking)
+        before, after = chat_template.around_user_alone(self.backend, variables=self._variables)
         opening = tuple(self.encode(f"{system}\n\n")) if system else ()
         return self._encode_live(before) + opening, self._encode_live(after)
 
@@ -255,13 +255,13 @@ class Tokenizer:
         texts = "\n\n".join(([system] if system else []) + own)
         around = None
         if texts:
-            around = chat_template.around_user(self.backend, texts, thinking=self.thinking)
+            around = chat_template.around_user(self.backend, texts, variables=self._variables)
         try:
             written = chat_template.around_turns(
                 self.backend,
                 None if around is None else texts,
                 turns,
-                thinking=self.thinking,
+                variables=self._variables,
             )
         except chat_template.RefusedError as error:
             listed = ("system", *turns) if around is not None else turns
@@ -323,17 +323,25 @@ class Tokenizer:
 
     def reads_thinking(self) -> bool:
         """Whether the chat template writes another prompt where the model may think."""
-        if self.backend.chat_template is None:
-            return False
-        turns = chat_template.conversation("")
-        written = [chat_template.render(self.backend, turns, thinking=on) for on in (False, True)]
-        return written[0] != written[1]
+        return bool(self._switch)
+
+    @functools.cached_property
+    def _switch(self) -> str:
+        """The template's variable that says whether the model thinks; "" = it has none."""
+        return "" if self.backend.chat_template is None else chat_template.switch_of(self.backend)
+
+    @functools.cached_property
+    def _variables(self) -> chat_template.Variables:
+        """What the template reads besides the turns."""
+        if self.thinking is None:
+            return {}
+        return {self._switch or chat_template.SWITCHES[0]: self.thinking}
 
     def end_of_turn_id(self) -> int | None:
         """The first control token that the template writes after an assistant's words, or None."""
         if self.backend.chat_template is None:
             return None
-        text = chat_template.after_reply(self.backend, thinking=self.thinking)
+        text = chat_template.after_reply(self.backend, variables=self._variables)
         for token_id in self._encode_live(text):
             if token_id in self.control_ids:
                 return token_id
@@ -353,7 +361,7 @@ class Tokenizer:
 
 
 def load_tokenizer(
-    path_or_hub_name: str, *, revision: str | None = None, thinking: bool = False
+    path_or_hub_name: str, *, revision: str | None = None, thinking: bool | None = None
 ) -> Tokenizer:
     """Loads a tokenizer with everything that can end a response.
 

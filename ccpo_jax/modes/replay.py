@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ccpo_jax.arguments import Parser, program_name
 from ccpo_jax.arguments import path as argument_path
+from ccpo_jax.config import FIELDS
 from ccpo_jax.errors import InputError, as_input_error, escape_control
 from ccpo_jax.fields import expand_home
 from ccpo_jax.learner.replay import NonFinite, SavedBatch, load_batch, locate_nonfinite
@@ -65,7 +66,7 @@ def replay(file: str | pathlib.Path) -> Replayed:
     workdir = str(path.resolve().parents[1])
     require_checkpoints(workdir)
     with kept_inputs(workdir, prefer_copies=True), as_input_error():
-        run = build(load_config(workdir, {}, combine=plugins.combine))
+        run = build(load_config(workdir, {}, combine=plugins.combine), recorded=FIELDS)
         with open_checkpoints(workdir, read_only=True) as checkpoints:
             step = _nearest_checkpoint(checkpoints, batch.step)
             _, state = checkpoints.restore(initial_state(run), step=step)

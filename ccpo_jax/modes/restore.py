@@ -10,7 +10,7 @@ from ccpo_jax.errors import InputError, as_input_error
 from ccpo_jax.learner.update import TrainState
 from ccpo_jax.train.build import Run, build
 from ccpo_jax.train.step import initial_state
-from ccpo_jax.workdir import open_checkpoints
+from ccpo_jax.workdir import open_checkpoints, recorded_fields
 
 
 class Restored(NamedTuple):
@@ -40,7 +40,8 @@ def trained_or_loaded(
         require_checkpoints(workdir)
     with as_input_error():
         with sync_errors():
-            run = build(config, for_training=False)
+            recorded = () if workdir is None else recorded_fields(config, workdir)
+            run = build(config, for_training=False, recorded=recorded)
         state = initial_state(run)
         if workdir is None:
             return Restored(run, state, 0)

@@ -43,4 +43,7 @@ def get_config(preset: str = "") -> Preset:
         config.steps = 40
     elif preset:
         config = sharded(config)
+    if preset == "qwen3-4b-base":
+        # Its template lets the model think by default.
+        config.thinking = False
     return config

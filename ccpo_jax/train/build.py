@@ -190,6 +190,7 @@ def build(
     parts: Parts = NO_PARTS,
     devices: Sequence[Any] | None = None,
     for_training: bool = True,
+    recorded: Collection[str] = (),
 ) -> Run:
     """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work
     begins.
@@ -199,6 +200,8 @@ def build(
       parts: the objects that it names.
       devices: of the mesh; None = all.
       for_training: False: what only updates need is not loaded.
+      recorded: fields whose values are those that the run has recorded. An earlier version recorded
+        some without effect, which is no mistake now.
 
     Raises:
       InputError: one line that names the field, what was received and what to type instead.
@@ -224,7 +227,13 @@ def build(
     for dataset in (problems, *tests):
         check_problems(reward, dataset.problems)
     team, model_configs, sources = load_team(
-        config, topology, layout, words, ratings=credit.needs.ratings, parts=parts
+        config,
+        topology,
+        layout,
+        words,
+        ratings=credit.needs.ratings,
+        parts=parts,
+        recorded=recorded,
     )
     problems, *tests = (
         fit_prompts(dataset, team, config.data.overlong, time_limit=config.load_time_limit)

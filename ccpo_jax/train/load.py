@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from ccpo_jax.config import Config
 from ccpo_jax.conversation import Conversation
 from ccpo_jax.devices.sharding import Layout, put, state_sharding
 from ccpo_jax.errors import InputError
+from ccpo_jax.hf.chat_template import SWITCHES
 from ccpo_jax.hf.tokenizer import Tokenizer, load_tokenizer
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Policy
@@ -251,6 +252,7 @@ def load_team(
     *,
     ratings: bool,
     parts: Parts = NO_PARTS,
+    recorded: Collection[str] = (),
 ) -> LoadedTeam:
     """Everything about the agents but their parameters.
 
@@ -261,6 +263,7 @@ def load_team(
       words: of every role.
       ratings: True: the agents also rate outcomes.
       parts: models of a program.
+      recorded: see `build`.
     """
     sources = find_sources(
         config.model,
@@ -278,7 +281,7 @@ def load_team(
         if name in networks:
             continue
         networks[name], tokenizers[name], policies[name] = load_network(source, config, layout)
-    if config.thinking:
+    if config.thinking is not None and "thinking" not in recorded:
         _check_thinking(tokenizers, config)
 
     def agent(role: str, speaker: int, senders: list[str], max_tokens: int) -> Agent:
@@ -380,8 +383,9 @@ def _check_thinking(tokenizers: Mapping[str, Any], config: Config) -> None:
     names = ", ".join(config.model)
     raise InputError(
         "thinking",
-        f"has no effect: the chat template of {names:.200} does not read it; received True; leave "
-        "it out, or use a model such as Qwen3",
+        f"has no effect: the chat template of {names:.200} does not read it; received "
+        f"{config.thinking}; type --config.thinking=None, or use a model whose template reads one "
+        f"of {', '.join(SWITCHES)}",
     )
 
 

@@ -63,9 +63,11 @@ from ccpo_jax.workdir import (
     copy_inputs,
     expand_workdir,
     inputs_of,
+    keep_former_defaults,
     kept_inputs,
     lock_workdir,
     open_checkpoints,
+    recorded_fields,
     save_config,
     saved_config,
     set_aside,
@@ -446,6 +448,7 @@ class Trainer:
             resources.enter_context(lock_workdir(workdir))
         with sync_errors():
             if workdir is not None and config is not None:
+                config = keep_former_defaults(config, workdir)
                 compare_config(config, workdir)
                 compare_inputs(workdir, inputs, allow_changes=config.allow_changes)
             with explain_oom("loading", fields):
@@ -453,7 +456,8 @@ class Trainer:
                     self.run = given
                 else:
                     assert config is not None
-                    self.run = build(config, parts=parts, devices=devices)
+                    recorded = () if workdir is None else recorded_fields(config, workdir)
+                    self.run = build(config, parts=parts, devices=devices, recorded=recorded)
                 self.state = initial_state(self.run)
             if workdir is not None and config is not None:
                 compare_problems(workdir, self.run.datasets, allow_changes=config.allow_changes)

@@ -8,12 +8,14 @@ from typing import Any
 
 from ccpo_jax.config import (
     FIELDS,
+    FORMER_DEFAULTS,
     Config,
     changes,
     combine,
     flatten,
     from_flat,
     get,
+    has_effect,
     objects_in,
     parse,
     reset_unused,
@@ -115,6 +117,36 @@ def check_drawing(config: Config, workdir: str) -> None:
             f"received {now}, the run in {workdir} has {before}; type "
             f"--config.sample.max_draws={before}, or another --workdir",
         )
+
+
+def keep_former_defaults(config: Config, workdir: str) -> Config:
+    """The configuration with which the run in `workdir` goes on where a default has changed.
+
+    A run that recorded the default of an earlier version keeps it, unless the command chooses
+    another value than today's default.
+    """
+    saved = saved_config(workdir)
+    if saved is None:
+        return config
+    kept = {}
+    for name, former in FORMER_DEFAULTS.items():
+        says_nothing = get(config, name) == FIELDS[name].default
+        if says_nothing and get(saved, name) == former and has_effect(config, name):
+            kept[name] = former
+    if not kept:
+        return config
+    listed = ", ".join(f"{name}={value!r}" for name, value in kept.items())
+    print_main(f"note: {workdir} was started with {listed}, which it keeps", file=sys.stderr)
+    return from_flat(flatten(config) | kept)
+
+
+def recorded_fields(config: Config | Mapping[str, Any], workdir: str) -> frozenset[str]:
+    """The fields in which a configuration has the values that the run in `workdir` recorded."""
+    saved = saved_config(workdir)
+    if saved is None:
+        return frozenset()
+    values = flatten(config)
+    return frozenset(name for name in FIELDS if values.get(name) == get(saved, name))
 
 
 def save_config(config: Config, workdir: str, step: int) -> None:

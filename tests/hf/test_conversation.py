@@ -53,7 +53,7 @@ def test_prompts_equal_the_chat_templates_own_tokens(family, system, examples):
     else:
         turns.insert(0, {"role": "system", "content": shared})
     expected = tokenizer.backend.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        turns, tokenize=False, add_generation_prompt=True
     )
     assert ids == tokenizer.backend(expected, add_special_tokens=False)["input_ids"]
 

@@ -107,7 +107,7 @@ def test_prompts_equal_the_chat_templates_own_tokens(family):
     if name == "no system role":
         turns = [{"role": "user", "content": f"Obey.\n\n{words}"}]
     rendered = tokenizer.backend.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        turns, tokenize=False, add_generation_prompt=True
     )
     expected = tokenizer.backend(rendered, add_special_tokens=False)["input_ids"]
     assert [*head, *tokenizer.encode(words), *end] == expected
@@ -202,10 +202,56 @@ def test_saved_tokenizers_load_the_same(family, tmp_path):
 def test_thinking_opens_the_block_only_when_asked(family, tmp_path):
     name, _, tokenizer = family
     tokenizer.save(tmp_path)
-    closed, opened = (
-        load_tokenizer(str(tmp_path), thinking=t).frame("x")[1] for t in (False, True)
+    closed, opened, default = (
+        load_tokenizer(str(tmp_path), thinking=t).frame("x")[1] for t in (False, True, None)
     )
     assert (closed == opened) == (name != "qwen3")
+    assert default == opened
+
+
+# What templates write where a reply begins, and whether they do by default.
+SWITCHED = {
+    "enable_thinking": (
+        "{% if enable_thinking is defined and enable_thinking is false %}<off>{% endif %}",
+        ("<turn>", "<turn><off>", "<turn>"),
+    ),
+    "thinking": ("{% if thinking %}<on>{% endif %}", ("<turn>", "<turn>", "<turn><on>")),
+    "reasoning": (
+        "{% if reasoning is undefined or reasoning %}<on>{% endif %}",
+        ("<turn><on>", "<turn>", "<turn><on>"),
+    ),
+    # The first name that a template reads is its switch.
+    "both": (
+        "{% if enable_thinking %}<on>{% endif %}{% if thinking %}<more>{% endif %}",
+        ("<turn>", "<turn>", "<turn><on>"),
+    ),
+    "effort": ("{{ reasoning_effort | default('<low>') }}", ("<turn><low>",) * 3),
+}
+
+
+@pytest.mark.parametrize("name", SWITCHED)
+def test_the_switch_has_the_name_that_the_template_reads(name, tmp_path):
+    written, (default, off, on) = SWITCHED[name]
+    save_tokenizer(tmp_path, PLAIN, TURNS + written)
+    ends = {}
+    for thinking in (None, False, True):
+        tokenizer = load_tokenizer(str(tmp_path), thinking=thinking)
+        ends[thinking] = tokenizer.backend.decode(tokenizer.frame("")[1]).removeprefix("</s>")
+        assert tokenizer.reads_thinking() == (name != "effort")
+    assert ends == {None: default, False: off, True: on}
+
+
+def test_a_switch_may_stand_in_the_system_turn_alone(tmp_path):
+    """As SmolLM3's, which names the mode there."""
+    system = (
+        "{% if messages[0].role == 'system' %}<turn>mode: {{ 'on' if enable_thinking else 'off' }}"
+        "; {{ messages[0].content }}</s>{% set messages = messages[1:] %}{% endif %}"
+    )
+    save_tokenizer(tmp_path, PLAIN, system + TURNS)
+    for thinking, mode in ((True, "on"), (False, "off"), (None, "off")):
+        tokenizer = load_tokenizer(str(tmp_path), thinking=thinking)
+        assert show(tokenizer, tokenizer.frame("Obey."))[0].startswith(f"<turn>mode: {mode}; Obey.")
+        assert tokenizer.reads_thinking()
 
 
 @pytest.mark.parametrize("name", ["nowhere/at-all", "."])

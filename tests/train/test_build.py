@@ -279,13 +279,16 @@ def test_at_temperature_zero_one_sample_is_evaluated():
     assert samples_of(**{"eval.temperature": 0.5, "eval.samples": 2}) == 2
 
 
-def test_thinking_is_refused_where_no_chat_template_reads_it(tmp_path):
+@pytest.mark.parametrize("thinking", [True, False])
+def test_thinking_is_refused_where_no_chat_template_reads_it(thinking, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(TINY, folder)
-    config = config_of("voting:tiny", model=(str(folder),), thinking=True, **{"data.size": 600})
+    config = config_of("voting:tiny", model=(str(folder),), thinking=thinking, **{"data.size": 600})
     with raises_for("thinking") as error:
         build(config, devices=jax.devices()[:1])
-    assert str(folder) in str(error.value)
+    assert str(folder) in str(error.value) and f"received {thinking}" in str(error.value)
+    # An earlier version recorded it in every run.
+    build(config, devices=jax.devices()[:1], recorded=("thinking",))
     settings = folder / "chat_template.jinja"
     text = settings.read_text()
     settings.write_text(text + "{% if enable_thinking %} think{% endif %}")

@@ -5,7 +5,13 @@ import json
 import pytest
 
 from ccpo_jax.config import FIELDS, from_flat, parse, parse_field, to_json
-from ccpo_jax.workdir.saved_config import compare_config, save_config, saved_config
+from ccpo_jax.workdir.saved_config import (
+    compare_config,
+    keep_former_defaults,
+    recorded_fields,
+    save_config,
+    saved_config,
+)
 from tests.support.errors import raises_for
 
 pytestmark = pytest.mark.fast
@@ -80,3 +86,32 @@ def test_the_documentation_says_when_steps_may_change():
     assert table_row(FIELDS["steps"]).endswith(
         "yes; with `allow_changes` where the learning rate decays over all steps of the run |"
     )
+
+
+def test_a_run_keeps_the_default_of_thinking_that_it_was_started_with(tmp_path, capsys):
+    """Before it could be left to the template, it was off, and every run recorded that."""
+    path = tmp_path / "config.json"
+    command = config_of(model=("some/model",))
+    path.write_text(json.dumps(to_json(command) | {"thinking": False}))
+
+    resumed = keep_former_defaults(command, str(tmp_path))
+    assert resumed.thinking is False
+    assert "started with thinking=False" in capsys.readouterr().err
+    compare_config(resumed, str(tmp_path))
+    assert "thinking" in recorded_fields(resumed, str(tmp_path))
+    assert "thinking" not in recorded_fields(command, str(tmp_path))
+
+    # Another value is a change of the run as any other.
+    on = config_of(model=("some/model",), thinking=True)
+    assert keep_former_defaults(on, str(tmp_path)) == on
+    with raises_for("config"):
+        compare_config(on, str(tmp_path))
+
+    # A run of today is left to its template, and says so; the embedded model has no switch.
+    path.write_text(json.dumps(to_json(command)))
+    assert json.loads(path.read_text())["thinking"] is None
+    assert saved_config(str(tmp_path)) == keep_former_defaults(command, str(tmp_path)) == command
+    assert keep_former_defaults(command, str(tmp_path / "new")) == command
+    path.write_text(json.dumps({"model": ["tiny"], "thinking": False}))
+    tiny = config_of(model=("tiny",))
+    assert keep_former_defaults(tiny, str(tmp_path)) == tiny == saved_config(str(tmp_path))
