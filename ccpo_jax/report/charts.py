@@ -239,6 +239,9 @@ LEARNING = (
     Chart("Cut off", "Responses that met their limit.", {"truncated/*": "{}"}, counts="turn"),
     Chart("Gradient norm", "Before clipping.", {"update/grad_norm/*": "{}"}, counts="set"),
     Chart("Entropy", "Per token, in nats.", {"update/entropy/*": "{}"}, counts="set"),
+    Chart(
+        "Learning rate", "Of a step's last update.", {"update/learning_rate/*": "{}"}, counts="set"
+    ),
 )
 
 DIAGNOSTICS = (

@@ -72,6 +72,14 @@ def test_the_rate_decays_over_the_optimizer_steps_of_the_run(fields, expected):
     assert optimizers_of()[0].decay_steps is None
 
 
+def test_a_warm_start_takes_one_optimizer_step_per_batch():
+    """The preset alternates, and cuts its batches in eight."""
+    decaying = {"optimizer.schedule": "linear"}
+    demonstrated = optimizers_of("dyad:event", mode="sft", **decaying)
+    assert [optimizer.decay_steps for optimizer in demonstrated] == [5, 5]
+    assert optimizers_of("dyad:event", **decaying)[0].decay_steps == 40
+
+
 def test_parameters_whose_turn_never_comes_need_no_schedule():
     alternate = {"trainer.schedule": "alternate", "trainer.period": 5}
     fields = {"optimizer.schedule": "linear", "optimizer.warmup_steps": 4} | alternate
@@ -236,6 +244,7 @@ def test_old_logprobs_are_the_trainers_where_the_sampler_leaves_tokens_out(field
     several = {"trainer.mini_batches": 2}
     assert not rescores(**several)
     assert rescores(**several, **{f"sample.{field}": value})
+    assert rescores(**{"trainer.epochs": 2, f"sample.{field}": value})
     assert not rescores(**{f"sample.{field}": value})
 
 
