@@ -99,6 +99,10 @@ def test_a_run_resumes_bit_for_bit_and_refuses_another_reference(tmp_path):
     train(kl_run(3), str(workdir), devices=first_devices(1))
     assert lines_of(workdir) == whole
 
+    # The workdir of a run is a reference too: that of its checkpoint, not the model it began with.
+    trained = built(**{"loss.reference": (str(workdir),)}).references[0]
+    assert trained.digest != built().references[0].digest
+
     record = workdir / "reference.json"
     record.write_text(record.read_text().replace('"digest": "', '"digest": "0'))
     with raises_for("model") as error:
