@@ -183,7 +183,8 @@ def demonstrate(
 
     Returns:
       Turn -> `Turn`, of the turns with texts. A response is the text as inert tokens and an end
-      token; of one that is too long the first ``max_tokens``, without an end token.
+      token, or the text up to its first stop string; of one that is too long the first
+      ``max_tokens``, without an end token.
 
     Raises:
       InputError: a prompt is longer than ``team.prompt_length``.
@@ -218,12 +219,16 @@ def _as_responses(agent: Agent, texts: Sequence[Sequence[str]]) -> Samples:
     tokenizer = agent.tokenizer
     # Where the prompt opens a thought, the response begins inside it.
     opened = segments.opened_thought(agent.template, tokenizer)
-    flat = [text.removeprefix(opened) for text in chain.from_iterable(texts)]
-    end = _end_id(tokenizer)
-    whole = [[*ids, end] for ids in tokenizer.encode_batch(flat)]
-    cut = [ids[: agent.max_tokens] for ids in whole]
+    flat = [
+        _until_stop(text.removeprefix(opened), agent.stop) for text in chain.from_iterable(texts)
+    ]
+    responses = tokenizer.encode_batch([text for text, _ in flat])
+    for ids, (_, is_stopped) in zip(responses, flat, strict=True):
+        if not is_stopped:
+            ids.append(_end_id(tokenizer))
+    cut = [ids[: agent.max_tokens] for ids in responses]
     tokens, length = pad_right(cut, max(map(len, cut)), tokenizer.pad_id)
-    truncated = np.array([len(ids) > agent.max_tokens for ids in whole])
+    truncated = np.array([len(ids) > agent.max_tokens for ids in responses])
     shape = (len(texts), len(texts[0]))
     return Samples(
         tokens=tokens.reshape(*shape, -1),
@@ -231,6 +236,13 @@ def _as_responses(agent: Agent, texts: Sequence[Sequence[str]]) -> Samples:
         length=length.reshape(shape),
         truncated=truncated.reshape(shape),
     )
+
+
+def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """``(a text up to the stop string that would have ended it, whether there is one)``."""
+    before = text_before_stop(text, stop)
+    rest = text[len(before) :]
+    return before + next((end for end in stop if rest.startswith(end)), ""), bool(rest)
 
 
 @functools.lru_cache(maxsize=64)

@@ -58,7 +58,7 @@ def supervised_step(run: Run, state: TrainState, step: int) -> SupervisedResult:
     loss = 0.0
     tokens = 0
     for index, turns in sorted(_turns_of_sets(run, batch).items()):
-        sequences = _sequences(batch, turns)
+        sequences = training_sequences(batch, turns)
         agent = run.team.agents[turns[0]]
         roles = dict.fromkeys(run.team.topology.roles[turn] for turn in turns)
         with (
@@ -126,7 +126,7 @@ def demonstration_loss(
     for first in range(0, len(known), size):
         batch = demonstrated(run, known[first : first + size])
         for agent, turns in sorted(_turns_of_agents(run, batch).items()):
-            sequences = _sequences(batch, turns)
+            sequences = training_sequences(batch, turns)
             nll, tokens = _negative_log_likelihood(run, params, sequences, turns[0])
             sums[agent] = sums.get(agent, 0.0) + nll
             counts[agent] = counts.get(agent, 0) + tokens
@@ -189,8 +189,8 @@ def _turns_of_agents(run: Run, batch: SupervisedBatch) -> dict[int, list[int]]:
     return turns
 
 
-def _sequences(batch: SupervisedBatch, turns: Sequence[int]) -> list[TrainSequence]:
-    """The demonstrations of some turns, each once."""
+def training_sequences(batch: SupervisedBatch, turns: Sequence[int]) -> list[TrainSequence]:
+    """The demonstrations of some turns, each once; those of one problem share its tokens."""
     own = Rollout(tuple(batch.turns[turn] for turn in turns), agent_masks(1, ()))
     advantage = np.ones((len(turns), *batch.is_real.shape), np.float32)
     gathered = gather_sequences(own, advantage, range(len(turns)), range(len(batch.problems)))
