@@ -28,6 +28,7 @@ from ccpo_jax.rollout.thoughts import decode_replies
 from ccpo_jax.sampler import Prompts, SamplingParams
 from ccpo_jax.sampler.generate import ResponseFormat, generate
 from ccpo_jax.status import status
+from ccpo_jax.stop_strings import text_before_stop
 
 # Room for a verdict of one word in any tokenizer.
 _VERDICT_TOKENS = 8
