@@ -18,7 +18,7 @@ import os
 import pathlib
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
@@ -129,7 +129,7 @@ class Checkpoints:
         self.check_disk_space(state)
 
         finite = _finite(metrics or {})
-        arrays = _keys_to_words(state)
+        arrays = _as_saved(state)
         record = {"arrays": _describe(arrays, fingerprints(arrays)), "metrics": finite}
         self._scores[step] = None if self._best_metric is None else finite.get(self._best_metric)
 
@@ -166,7 +166,7 @@ class Checkpoints:
         Raises:
           OSError: too little space.
         """
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(_keys_to_words(state)))
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(_as_saved(state)))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             reason = os.strerror(errno.ENOSPC)
@@ -294,7 +294,7 @@ class Checkpoints:
 
     def _read(self, step: int, like: State) -> State:
         saved = self._read_record(step)["arrays"]
-        target = jax.tree.map(_abstract, _keys_to_words(like))
+        target = jax.tree.map(_abstract, _as_saved(like))
         _check_structure(step, saved, target)
         # The structure is right, so that whatever fails from here on is damage.
         with _failures_as_damage():
@@ -302,7 +302,7 @@ class Checkpoints:
             arrays = self._manager.restore(step, args=args)["state"]
 
         _check_fingerprints(saved, arrays)
-        return _words_to_keys(arrays, like)
+        return _from_saved(arrays, like)
 
     def _read_params(self, step: int, like: State, parameter_set: int) -> State:
         own = f"params.{parameter_set}."
@@ -526,6 +526,43 @@ def _difference(step: int, name: str, saved: str | None, wanted: str | None) -> 
 
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+
+
+def _as_saved(state: Any) -> Any:
+    """A state as a checkpoint holds it: keys as words, without fields that are empty by default.
+
+    So a field that a later version adds to a record changes no checkpoint of runs without it.
+    """
+    return _keys_to_words(_without(state, _empty_fields(state)))
+
+
+def _from_saved(arrays: Any, like: State) -> State:
+    """The inverse of `_as_saved`, with the structure of `like`."""
+    empty = _empty_fields(like)
+    if empty:
+        arrays = type(like)(**arrays, **dict.fromkeys(empty, ()))
+    return _words_to_keys(arrays, like)
+
+
+def _empty_fields(state: Any) -> list[str]:
+    """The fields of a NamedTuple whose default, and value, is ()."""
+    defaults = getattr(state, "_field_defaults", {})
+    return [
+        name for name in defaults if _is_empty(defaults[name]) and _is_empty(getattr(state, name))
+    ]
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, tuple) and not value
+
+
+def _without(state: Any, names: Collection[str]) -> Any:
+    """A NamedTuple as a dict of its other fields; the state itself where there is none to leave
+    out.
+    """
+    if not names:
+        return state
+    return {name: value for name, value in state._asdict().items() if name not in names}
 
 
 def _keys_to_words(tree: Any) -> Any:

@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import shutil
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +94,32 @@ def test_stateless_credit_and_empty_tuples_survive(tmp_path):
         checkpoints.save(1, plain)
         checkpoints.wait()
         assert_identical(checkpoints.restore(plain)[1], plain)
+
+
+class EarlierState(NamedTuple):
+    """`TrainState` as it was before it had a field that is empty by default."""
+
+    step: jax.Array
+    params: tuple
+    opt_state: tuple
+    credit_state: CCPOState
+    key: jax.Array
+
+
+def test_a_field_that_is_empty_by_default_changes_no_checkpoint(tmp_path):
+    current = state(3)
+    earlier = EarlierState(*current[:5])
+    assert current.drawn == ()
+
+    with Checkpoints(tmp_path / "earlier") as checkpoints:
+        checkpoints.save(3, earlier)
+        _, restored = checkpoints.restore(state(7))
+    assert_identical(restored, current)
+
+    with Checkpoints(tmp_path / "current") as checkpoints:
+        checkpoints.save(3, current)
+        _, restored = checkpoints.restore(EarlierState(*state(7)[:5]))
+    assert_identical(restored, earlier)
 
 
 def test_newest_and_best_are_kept(tmp_path):
