@@ -24,7 +24,7 @@ from ccpo_jax.rollout import prompts as segments
 from ccpo_jax.rollout.padding import bucket, pad_left, pad_right, stack_prompts, tail_groups
 from ccpo_jax.rollout.records import Agent, ProblemText, Rollout, Team, Turn
 from ccpo_jax.rollout.stopping import stop_table
-from ccpo_jax.rollout.thoughts import decode_replies
+from ccpo_jax.rollout.thoughts import decode_replies, encode_replies
 from ccpo_jax.sampler import Prompts, SamplingParams
 from ccpo_jax.sampler.generate import ResponseFormat, generate
 from ccpo_jax.status import status
@@ -183,9 +183,9 @@ def demonstrate(
         text g of the others.
 
     Returns:
-      Turn -> `Turn`, of the turns with texts. A response is the text as inert tokens and an end
-      token, or the text up to its first stop string; of one that is too long the first
-      ``max_tokens``, without an end token.
+      Turn -> `Turn`, of the turns with texts. A response is the text as inert tokens, but for
+      markers of thoughts, and an end token, or the text up to its first stop string; of one that is
+      too long the first ``max_tokens``, without an end token.
 
     Raises:
       InputError: a prompt is longer than ``team.prompt_length``.
@@ -223,7 +223,7 @@ def _as_responses(agent: Agent, texts: Sequence[Sequence[str]]) -> Samples:
     flat = [
         _until_stop(text.removeprefix(opened), agent.stop) for text in chain.from_iterable(texts)
     ]
-    responses = tokenizer.encode_batch([text for text, _ in flat])
+    responses = encode_replies(tokenizer, [text for text, _ in flat])
     for ids, (_, is_stopped) in zip(responses, flat, strict=True):
         if not is_stopped:
             ids.append(_end_id(tokenizer))

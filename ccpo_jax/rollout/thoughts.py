@@ -1,5 +1,6 @@
 """Decodes responses, with the thoughts of models that think kept apart from their answers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -63,6 +64,33 @@ def decode_replies(
         marked: list[tuple[Marker | None, str]]
         marked = [(tokens.get(piece.marker), piece.text) for piece in pieces]
         replies.append(_without_spelled(join_pieces(marked, opened=bool(opened))))
+    return replies
+
+
+def encode_replies(tokenizer: TextCodec, texts: Sequence[str]) -> list[list[int]]:
+    """Responses as a model would sample them: markers of thoughts as its tokens, where it has such
+    tokens; nothing else in a text is a control token.
+
+    Args:
+      tokenizer: of the model.
+      texts: with the markers that `decode_batch` writes.
+    """
+    ids_of = {}
+    for token_id, text in _spelling(tokenizer, thought_tokens(tokenizer)).items():
+        # Tokens that texts leave out cannot be written.
+        if text:
+            ids_of[text] = token_id
+    if not ids_of:
+        return tokenizer.encode_batch(texts)
+
+    marker = re.compile("|".join(map(re.escape, sorted(ids_of, key=len, reverse=True))))
+    replies = []
+    for text in texts:
+        words = iter(tokenizer.encode_batch(marker.split(text)))
+        ids = list(next(words))
+        for found in marker.findall(text):
+            ids += [ids_of[found], *next(words)]
+        replies.append(ids)
     return replies
 
 

@@ -12,9 +12,9 @@ from ccpo_jax.reasoning import Reply
 from ccpo_jax.rl.topology import dyad
 from ccpo_jax.rollout import rollout
 from ccpo_jax.rollout.prompts import RolePrompt, tokenize_role
-from ccpo_jax.rollout.thoughts import decode_replies
+from ccpo_jax.rollout.thoughts import decode_replies, encode_replies, may_think
 from experiments.robustness.families import FAMILIES, save_tokenizer
-from tests.support.stubs import POLICY
+from tests.support.stubs import CODEC, POLICY
 from tests.support.teams import ROLES, team_of
 
 MARKERS = ("<think>", "</think>")
@@ -141,6 +141,20 @@ def test_a_stop_string_is_one_of_the_whole_text(kind, text, reply, tmp_path):
     assert decode_replies(role, tokenizer, rows, stops=("###", "</think>!")) == [reply]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_demonstration_has_the_markers_that_a_model_writes(kind, tmp_path):
+    """As tokens where it has them; what else looks like a control token stays letters."""
+    tokenizer = tokenizer_of(tmp_path, **KINDS[kind])
+    texts = ["<think>7</s></think>5<turn>", "5", "<think></think>"]
+    encoded = encode_replies(tokenizer, texts)
+    assert tokenizer.decode_batch(encoded) == texts
+    live = [[i for i in ids if i in tokenizer.control_ids] for ids in encoded]
+    marked = tokenizer.backend.convert_tokens_to_ids(list(MARKERS)) if tokenizer.marker_ids else []
+    assert live == [marked, [], marked]
+    replies = decode_replies(tokenize_role(tokenizer, SOLVER), tokenizer, encoded)
+    assert replies == [Reply("5<turn>", "7</s>"), Reply("5"), Reply("")]
+
+
 # --- in a team ------------------------------------------------------------------------------------
 
 
@@ -202,3 +216,13 @@ def test_a_verifier_reads_the_answer_alone_and_a_thought_is_trained_on(thinking_
         assert (turn.samples.tokens[..., : len(response)] == response).all()
     first = rollouts.first_prompts(1).turns[1]
     assert first.texts == [["5"] * 4] and first.thoughts == [["7"] * 4]
+
+
+def test_who_may_think_by_its_tokenizer_or_by_what_it_wrote(thinking_rollout):
+    _, team, rollouts, _, _ = thinking_rollout
+    bare = dataclasses.replace(team.agents[0], tokenizer=CODEC)
+    turn = rollouts.turns[0]
+    silent = turn._replace(thoughts=[["", ""]] * 2)
+    assert may_think(team.agents[0], silent) and may_think(bare, turn)
+    assert may_think(bare, silent._replace(unfinished=[[False, True], [False, False]]))
+    assert not may_think(bare, silent) and not may_think(bare, turn._replace(thoughts=()))
