@@ -17,8 +17,8 @@ def team_chat(team: Team, words: Mapping[str, RolePrompt]) -> dict[str, Any]:
     Returns:
       ``{"decision", "turns": [{"agent", "model", "role", "reads", "max_tokens", "messages"}]}``:
       `model` is the folder of the export, `reads` the turns whose responses are quoted, and in
-      `messages` ``{problem}`` stands for the problem, ``{turn_0}`` for the response of turn 0. A
-      turn with stop strings also has "stop".
+      `messages` ``{problem}`` stands for the problem, ``{turn_0}`` for the response of turn 0,
+      without its thoughts. A turn with stop strings also has "stop".
 
     Example:
       team_chat(team, words)["turns"][1]["messages"][-1]["content"]
