@@ -117,7 +117,8 @@ def kl_loss(
     fixed = jax.lax.stop_gradient(new)
     distance = fixed - jax.lax.stop_gradient(reference)
     log_weight = fixed - jax.lax.stop_gradient(old)
-    k3 = _bounded_exp(-distance) - 1.0 + distance
+    # exp(-d) - 1 + d without the rounding of its terms, which is larger than the sum near d = 0.
+    k3 = jnp.maximum(jnp.expm1(jnp.minimum(-distance, _LARGEST_LOG_RATIO)) + distance, 0.0)
 
     weight = _bounded_exp(log_weight)
     if estimator == "k1":

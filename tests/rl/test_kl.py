@@ -220,6 +220,14 @@ def test_the_reference_itself_has_neither_value_nor_gradient(estimator):
     assert value == 0 and not np.any(gradient)
 
 
+def test_near_the_reference_k3_is_more_than_rounding():
+    mask = np.ones((1, 3), bool)
+    reference = np.zeros((1, 3), np.float32)
+    gaps = np.array([[1e-3, -1e-4, 1e-5]], np.float32)
+    _, metrics = kl_loss(gaps, gaps, reference, mask)
+    np.testing.assert_allclose(metrics["kl"], np.square(gaps).mean() / 2, rtol=2e-3)
+
+
 def test_far_from_the_reference_everything_is_finite():
     mask = np.ones((1, 3), bool)
     near, far = np.zeros((1, 3), np.float32), np.full((1, 3), -300.0, np.float32)
