@@ -1,7 +1,7 @@
 """Rollouts: a team answers a batch of problems, in the factual world and in worlds that mask
 agents."""
 
-from ccpo_jax.rollout.collect import demonstrate, rate, rollout
+from ccpo_jax.rollout.collect import demonstrate, demonstrated_ids, rate, rollout
 from ccpo_jax.rollout.outcomes import outcome
 from ccpo_jax.rollout.padding import bucket, tail_groups
 from ccpo_jax.rollout.prompts import RolePrompt, Template, TextCodec, tokenize_role
@@ -19,6 +19,7 @@ __all__ = [
     "Turn",
     "bucket",
     "demonstrate",
+    "demonstrated_ids",
     "outcome",
     "rate",
     "rollout",

@@ -215,20 +215,24 @@ def demonstrate(
     return turns
 
 
-def _as_responses(agent: Agent, texts: Sequence[Sequence[str]]) -> Samples:
-    """``[B][G]`` texts as responses; nobody sampled them, so their log-probabilities are 0."""
+def demonstrated_ids(agent: Agent, texts: Sequence[str]) -> list[list[int]]:
+    """What `demonstrate` makes of texts before it cuts them to ``max_tokens``."""
     tokenizer = agent.tokenizer
     # Where the prompt opens a thought, the response begins inside it.
     opened = segments.opened_thought(agent.template, tokenizer)
-    flat = [
-        _until_stop(text.removeprefix(opened), agent.stop) for text in chain.from_iterable(texts)
-    ]
-    responses = encode_replies(tokenizer, [text for text, _ in flat])
-    for ids, (_, is_stopped) in zip(responses, flat, strict=True):
+    ended = [_until_stop(text.removeprefix(opened), agent.stop) for text in texts]
+    responses = encode_replies(tokenizer, [text for text, _ in ended])
+    for ids, (_, is_stopped) in zip(responses, ended, strict=True):
         if not is_stopped:
             ids.append(_end_id(tokenizer))
+    return responses
+
+
+def _as_responses(agent: Agent, texts: Sequence[Sequence[str]]) -> Samples:
+    """``[B][G]`` texts as responses; nobody sampled them, so their log-probabilities are 0."""
+    responses = demonstrated_ids(agent, list(chain.from_iterable(texts)))
     cut = [ids[: agent.max_tokens] for ids in responses]
-    tokens, length = pad_right(cut, max(map(len, cut)), tokenizer.pad_id)
+    tokens, length = pad_right(cut, max(map(len, cut)), agent.tokenizer.pad_id)
     truncated = np.array([len(ids) > agent.max_tokens for ids in responses])
     shape = (len(texts), len(texts[0]))
     return Samples(

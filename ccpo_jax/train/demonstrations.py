@@ -11,7 +11,7 @@ from ccpo_jax.data.mapping import ColumnMapping, paths_in
 from ccpo_jax.errors import InputError
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray
-from ccpo_jax.rollout import Team
+from ccpo_jax.rollout import Team, demonstrated_ids
 
 FIELD = "sft.targets"
 
@@ -188,8 +188,7 @@ def _too_long(
     for turn, role in zip(demonstrations.turns, demonstrations.roles, strict=True):
         agent = team.agents[turn]
         texts = texts_of_role.pop(role, [])
-        # With the end token.
-        lengths = [len(ids) + 1 for ids in agent.tokenizer.encode_batch(texts)]
+        lengths = [len(ids) for ids in demonstrated_ids(agent, texts)]
         count = sum(length > agent.max_tokens for length in lengths)
         if count:
             notes.append(

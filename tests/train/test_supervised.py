@@ -1,5 +1,6 @@
 """The warm start: its gradient against a loss written out by hand, and whole runs of it."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -185,6 +186,11 @@ def test_rows_without_a_text_are_left_out_and_named():
     with raises_for("sft.targets") as error:
         with_demonstrations(dataset_of(*rows[2:5]), targets, team)
     assert "set/0: column s is 7" in str(error.value) and "columns are s" in str(error.value)
+
+    # What stands behind a stop string is not trained on, and has no length.
+    stopped = dataclasses.replace(team.agents[1], stop=("too",))
+    team = dataclasses.replace(team, agents=(team.agents[0], stopped))
+    assert "exceed" not in " ".join(with_demonstrations(dataset_of(*rows), targets, team).notes)
 
 
 @pytest.mark.fast
