@@ -315,6 +315,8 @@ def parse_command(arguments: Sequence[str]) -> Command:
     mode = options.get("mode", "train")
     if mode not in MODES:
         raise InputError("mode", f"{mode!r:.80} is unknown; use one of {', '.join(MODES)}")
+    if "mode" in options and typed.get("mode", mode) != mode:
+        raise InputError("mode", f"--mode={mode} and --config.mode={typed['mode']}; leave one out")
     if mode == "sft":
         typed["mode"] = mode
     workdir = options.get("workdir")

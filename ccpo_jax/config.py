@@ -1188,20 +1188,28 @@ _EVALUATION = (
     "eval.greedy",
     "eval.limit",
 )
+
+
+def _fields_but(section: type, name: str, used: Collection[str]) -> tuple[str, ...]:
+    """The dotted names of a section's fields, without some of them."""
+    fields = (entry.name for entry in dataclasses.fields(section))
+    return tuple(f"{name}.{field}" for field in fields if field not in used)
+
+
 # What a supervised update takes of the section `trainer`.
 _SUPERVISED_UPDATE = ("pack_length", "micro_batch", "not_finite", "remat", "logits_chunk")
 UNUSED_BY_MODE = {
     "sft": (
         *("credit", "advantage", "loss", "sample.max_draws", "rollout_log"),
-        *(
-            f"trainer.{entry.name}"
-            for entry in dataclasses.fields(TrainerConfig)
-            if entry.name not in _SUPERVISED_UPDATE
-        ),
+        *_fields_but(TrainerConfig, "trainer", _SUPERVISED_UPDATE),
     ),
     "eval": (*_TRAINING, "credit", "group_size"),
     "sample": (*(name for name in _TRAINING if name != "advantage"), *_EVALUATION),
-    "export": (*_TRAINING, *_EVALUATION, "credit", "group_size", "sample", "verifier"),
+    # An export lists the stop strings of every role.
+    "export": (
+        *(*_TRAINING, *_EVALUATION, "credit", "group_size", "verifier"),
+        *_fields_but(SampleConfig, "sample", ("stop", "max_draws")),
+    ),
 }
 
 FIELDS: dict[str, Field] = {entry.name: entry for entry in fields_of(Config)}

@@ -198,18 +198,24 @@ def test_an_empty_text_is_no_name(field):
 # --- the modes ---------------------------------------------------------------------------------------------------
 
 UNUSED = {
+    "sft": ["sft.targets", "optimizer.schedule", "trainer.remat", "trainer.pack_length",
+            "sample.stop", "eval.samples", "steps", "checkpoint_every", "log.wandb"],
+    "sft": ["credit.name", "advantage.baseline", "loss.kl_weight", "sample.max_draws",
+            "trainer.epochs", "trainer.schedule", "rollout_log.every"],
     "eval": ["optimizer.learning_rate", "credit.name", "group_size", "trainer.remat", "steps",
              "loss.name", "advantage.baseline", "log.wandb", "rollout_log.every", "eval_every"],
     "sample": ["optimizer.learning_rate", "eval.samples", "eval.greedy", "checkpoint_every",
                "trainer.schedule", "loss.name", "keep_last", "allow_changes"],
     "export": ["optimizer.learning_rate", "eval.samples", "sample.temperature", "credit.alpha",
-               "group_size", "verifier.workers", "steps"],
+               "group_size", "verifier.workers", "steps", "sample.max_draws"],
 }  # fmt: skip
 USED = {
+    "sft": ["sft.targets", "optimizer.schedule", "trainer.remat", "trainer.pack_length",
+            "sample.stop", "eval.samples", "steps", "checkpoint_every", "log.wandb"],
     "eval": ["eval.samples", "eval.batch_size", "sample.temperature", "data.eval", "batch_size",
              "verifier.workers", "seed", "response_length", "mesh.fsdp"],
     "sample": ["credit.alpha", "group_size", "sample.top_p", "advantage.baseline", "verifier.workers"],
-    "export": ["model", "mesh.fsdp", "load_time_limit", "data.eval"],
+    "export": ["model", "mesh.fsdp", "load_time_limit", "data.eval", "sample.stop"],
 }  # fmt: skip
 
 
@@ -232,10 +238,18 @@ def test_a_field_that_a_mode_does_not_use_is_refused(mode, field, tmp_path, caps
         assert cli.run_mode(Config(), "voting:tiny", workdir, mode, {field: value}) == 2
         errors = capsys.readouterr().err
         assert field_of(errors) == field and f"--mode={mode}" in errors
-    # Taken back, it asks for nothing; the folder has no checkpoints.
+    # Taken back, it asks for nothing; the folder has no checkpoints, and is that of another mode
+    # than sft.
     named = load_preset("voting:tiny")
     assert cli.run_mode(named, "voting:tiny", str(tmp_path), mode, {field: None}) == 2
-    assert field_of(capsys.readouterr().err) == "workdir"
+    assert field_of(capsys.readouterr().err) == ("mode" if mode == "sft" else "workdir")
+
+
+@pytest.mark.parametrize("mode,other", [("sft", "train"), ("train", "sft")])
+def test_two_modes_that_contradict_each_other_are_refused(mode, other, capsys):
+    assert cli.main([TINY, f"--mode={mode}", f"--config.mode={other}"]) == 2
+    assert field_of(capsys.readouterr().err) == "mode"
+    assert cli.parse_command([TINY, f"--mode={other}", f"--config.mode={other}"]).mode == other
 
 
 def test_another_team_than_the_workdirs_is_refused(tmp_path, capsys):

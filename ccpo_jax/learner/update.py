@@ -31,8 +31,7 @@ with train_extra():
 _SILENT_AT_ZERO_ADVANTAGE = ("grpo", "gspo", "cispo", "gmpo", "sapo")
 
 # Metrics that compare sampler and trainer, which later passes would not: their policy has moved.
-_OF_FIRST_PASS = ("logprob_gap", "logprob_gap_max")
-
+SAMPLER_GAPS = ("logprob_gap", "logprob_gap_max")
 
 # The loss of a warm start; no run by reinforcement can choose it.
 SUPERVISED = "supervised"
@@ -101,8 +100,8 @@ class UpdateConfig:
     mini_batches: int = 1  # parts of a batch of rollouts, an optimizer step each
     epochs: int = 1  # passes over a batch of rollouts
     # True: take the old log-probs from this network before its first step instead of from the
-    # sampler. In bfloat16 the two differ by rounding, and with top-p, top-k
-    # or min-p by the tokens left out, which a clip would take for a change of policy.
+    # sampler. In bfloat16 the two differ by rounding, and with top-p, top-k or min-p by the tokens
+    # left out, which a clip would take for a change of policy.
     rescore: bool = False
     # Leave out sequences that have no gradient; they still count in every mean.
     skip_silent: bool = True
@@ -258,7 +257,7 @@ def update_params(
     metrics = _summary([part for parts in passes for part in parts], steps=len(norms))
     if config.epochs > 1:
         first = _summary(passes[0], steps=len(mini_batches))
-        metrics |= {name: first[name] for name in _OF_FIRST_PASS if name in first}
+        metrics |= {name: first[name] for name in SAMPLER_GAPS if name in first}
     metrics |= gap | {"grad_norm": float(np.mean(norms))}
     return params, opt_state, metrics | changing_rate(config.optimizer, opt_state)
 

@@ -20,14 +20,17 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.rl.losses import batch_totals
+from ccpo_jax.rl.loss_terms import (
+    LARGEST_LOG_RATIO,
+    batch_mean,
+    batch_totals,
+    bounded_exp,
+    kept,
+)
 from ccpo_jax.rl.types import Array, BatchTotals
 
 # As in ccpo_jax.config, which imports no mathematics.
 KL_ESTIMATORS = ("k1", "k2", "k3")
-
-# Keeps exp finite in float32.
-_LARGEST_LOG_RATIO = 20.0
 
 
 def kl_loss(
@@ -109,32 +112,21 @@ def kl_loss(
     if totals is None:
         totals = batch_totals(jnp.zeros(mask.shape[0]), mask)
 
-    # Selecting before subtracting keeps garbage in masked places out of values and gradients.
-    new, old, reference = (
-        jnp.where(mask, jnp.asarray(x, jnp.float32), 0.0)
-        for x in (logprobs, old_logprobs, reference_logprobs)
-    )
+    new = kept(logprobs, mask)
     fixed = jax.lax.stop_gradient(new)
-    distance = fixed - jax.lax.stop_gradient(reference)
-    log_weight = fixed - jax.lax.stop_gradient(old)
+    distance = fixed - jax.lax.stop_gradient(kept(reference_logprobs, mask))
+    log_weight = fixed - jax.lax.stop_gradient(kept(old_logprobs, mask))
     # exp(-d) - 1 + d without the rounding of its terms, which is larger than the sum near d = 0.
-    k3 = jnp.maximum(jnp.expm1(jnp.minimum(-distance, _LARGEST_LOG_RATIO)) + distance, 0.0)
+    k3 = jnp.maximum(jnp.expm1(jnp.minimum(-distance, LARGEST_LOG_RATIO)) + distance, 0.0)
 
-    weight = _bounded_exp(log_weight)
+    weight = bounded_exp(log_weight)
     if estimator == "k1":
-        values = _bounded_exp(jnp.cumsum(log_weight, axis=-1)) * distance
+        values = bounded_exp(jnp.cumsum(log_weight, axis=-1)) * distance
         coefficients = jax.lax.cumsum(values, axis=values.ndim - 1, reverse=True)
     else:
         values = weight * (jnp.square(distance) / 2 if estimator == "k2" else k3)
         coefficients = weight * distance
 
-    def mean(values: Array) -> Array:
-        return jnp.where(mask, values, 0.0).sum() / jnp.maximum(totals.tokens, 1.0)
-
     # `new - fixed` is 0 and has the gradient of the log-probs.
-    loss = mean(values + coefficients * (new - fixed))
-    return loss, {"kl": mean(weight * k3)}
-
-
-def _bounded_exp(x: Array) -> Array:
-    return jnp.exp(jnp.clip(x, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO))
+    loss = batch_mean(values + coefficients * (new - fixed), mask, totals, "token")
+    return loss, {"kl": batch_mean(weight * k3, mask, totals, "token")}

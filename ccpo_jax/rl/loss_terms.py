@@ -11,7 +11,7 @@ from ccpo_jax.errors import InputError
 from ccpo_jax.rl.types import Array, BatchTotals
 
 # Keeps exp finite in float32, and is far outside every clipping range.
-_LARGEST_LOG_RATIO = 20.0
+LARGEST_LOG_RATIO = 20.0
 
 
 def batch_totals(advantage: ArrayLike, mask: ArrayLike) -> BatchTotals:
@@ -63,7 +63,7 @@ def kept(values: ArrayLike, mask: Array) -> Array:
 
 def bounded_exp(log_ratio: Array) -> Array:
     """``exp``, finite and with gradient 0 where the logarithm is beyond any clipping range."""
-    return jnp.exp(jnp.clip(log_ratio, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO))
+    return jnp.exp(jnp.clip(log_ratio, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO))
 
 
 def per_token(advantage: ArrayLike) -> Array:
@@ -118,10 +118,10 @@ def ratio_metrics(
       totals: of the whole batch.
     """
     token_log_ratio, ratio = jax.lax.stop_gradient((token_log_ratio, ratio))
-    log_ratio = jnp.clip(token_log_ratio, -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+    log_ratio = jnp.clip(token_log_ratio, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
 
-    def mean(values):
-        return jnp.where(mask, values, 0.0).sum() / jnp.maximum(totals.tokens, 1.0)
+    def mean(values: Array) -> Array:
+        return batch_mean(values, mask, totals, "token")
 
     return {
         "clip_fraction": mean(clipped.astype(jnp.float32)),

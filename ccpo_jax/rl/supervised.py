@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ccpo_jax.rl.losses import batch_totals
+from ccpo_jax.rl.loss_terms import batch_mean, batch_totals, kept
 from ccpo_jax.rl.types import Array, BatchTotals
 
 
@@ -43,6 +43,4 @@ def supervised_loss(
     del old_logprobs
     mask = jnp.asarray(mask, bool)
     totals = batch_totals(advantage, mask) if totals is None else totals
-    # Selecting before adding keeps garbage in masked places out of values and gradients.
-    kept = jnp.where(mask, jnp.asarray(logprobs, jnp.float32), 0.0)
-    return -kept.sum() / jnp.maximum(totals.tokens, 1.0), {}
+    return batch_mean(-kept(logprobs, mask), mask, totals, "token"), {}

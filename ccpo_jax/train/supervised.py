@@ -11,16 +11,13 @@ from ccpo_jax.devices.sharding import fetch, put
 from ccpo_jax.learner.logprobs import packed_logprobs
 from ccpo_jax.learner.packing import TrainSequence, gather_sequences
 from ccpo_jax.learner.replay import SavedBatch
-from ccpo_jax.learner.update import TrainState, pack_trained, update_params
+from ccpo_jax.learner.update import SAMPLER_GAPS, TrainState, pack_trained, update_params
 from ccpo_jax.rl.topology import agent_masks
 from ccpo_jax.rollout import Rollout, Turn, demonstrate
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.demonstrations import Demonstrations, NoDemonstration
 from ccpo_jax.train.guards import describe_nonfinite, explain_oom
-
-# Metrics of an update that compare its log-probs with a sampler's; nobody sampled these.
-_OF_SAMPLED_TOKENS = ("logprob_gap", "logprob_gap_max")
 
 
 class SupervisedBatch(NamedTuple):
@@ -82,7 +79,8 @@ def supervised_step(run: Run, state: TrainState, step: int) -> SupervisedResult:
             names = tuple(problem.id for problem in problems)
             left_out.append(SavedBatch(step + 1, agents, names, reason, tuple(sequences)))
         for name, value in of_set.items():
-            if name not in _OF_SAMPLED_TOKENS:
+            # Nobody sampled these tokens.
+            if name not in SAMPLER_GAPS:
                 metrics[f"update/{name}/{index}"] = value
 
     seconds = time.perf_counter() - start
