@@ -198,8 +198,6 @@ def test_an_empty_text_is_no_name(field):
 # --- the modes ---------------------------------------------------------------------------------------------------
 
 UNUSED = {
-    "sft": ["sft.targets", "optimizer.schedule", "trainer.remat", "trainer.pack_length",
-            "sample.stop", "eval.samples", "steps", "checkpoint_every", "log.wandb"],
     "sft": ["credit.name", "advantage.baseline", "loss.kl_weight", "sample.max_draws",
             "trainer.epochs", "trainer.schedule", "rollout_log.every"],
     "eval": ["optimizer.learning_rate", "credit.name", "group_size", "trainer.remat", "steps",

@@ -14,11 +14,10 @@ from ccpo_jax.rollout.role_prompts import PROMPTS
 from ccpo_jax.train.build import (
     make_advantage,
     make_loss,
-    make_optimizers,
-    make_schedule,
     make_topology,
 )
 from ccpo_jax.train.load import response_lengths
+from ccpo_jax.train.schedule import make_optimizers, make_schedule
 from tests.support.errors import raises_for
 
 pytestmark = pytest.mark.fast

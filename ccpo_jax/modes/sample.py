@@ -18,7 +18,7 @@ from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout import Turn
 from ccpo_jax.train.rollouts import Collected, collect_rollouts
-from ccpo_jax.train.step import Credited, assign_credit, overlong_penalty, publish
+from ccpo_jax.train.step import Credited, assign_credit, length_penalties, publish
 from ccpo_jax.train.worlds import masked_worlds
 from ccpo_jax.workdir.rollout_log import parts_of_text, verdict_text
 
@@ -68,7 +68,7 @@ def show_samples(
             run.advantage,
             state.credit_state,
             outcome,
-            overlong_penalty(run, collected.rollouts),
+            length_penalties(run, collected.rollouts),
         )
     )
     credited = Credited(credit, advantage, np.ones(topology.num_agents, bool))

@@ -14,7 +14,7 @@ from ccpo_jax.config import Config, LogConfig, RolloutLogConfig, VerifierConfig
 from ccpo_jax.devices.compile_status import watch_compilation
 from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_mesh, num_shards
 from ccpo_jax.errors import InputError
-from ccpo_jax.learner.optimizer import AdamW, Optimizer
+from ccpo_jax.learner.optimizer import Optimizer
 from ccpo_jax.learner.reference import Reference
 from ccpo_jax.learner.update import SUPERVISED, LossConfig, PackingConfig, UpdateConfig
 from ccpo_jax.reward_names import AUTO, may_call_functions
@@ -45,6 +45,7 @@ from ccpo_jax.train.overlong import Overlong
 from ccpo_jax.train.parts import NO_PARTS, Parts, check_objects
 from ccpo_jax.train.reference import load_references
 from ccpo_jax.train.rollouts import RolloutConfig
+from ccpo_jax.train.schedule import Schedule, make_optimizers, make_schedule
 from ccpo_jax.train.words import apply_file, check_style, team_words
 from ccpo_jax.train.worlds import credit_of_step, masked_worlds
 from ccpo_jax.verifiers import VerifierPool
@@ -64,47 +65,6 @@ _ROLLOUT_FIELDS = (
 _TERMS_OF_ANY_LOSS = ("name", "entropy_bonus", "kl_weight", "kl_estimator", "reference")
 
 _PHASES = ("rollout", "update", "evaluation", "loading")
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Which agents each step trains."""
-
-    num_agents: int
-    period: int | None = None  # steps before the next agent's turn; None = all agents in every step
-
-    def active(self, step: int) -> tuple[int, ...]:
-        """The agents that `step`, from 0, trains.
-
-        Example:
-          >>> [Schedule(num_agents=2, period=3).active(step) for step in (0, 2, 3, 6)]
-          [(0,), (0,), (1,), (0,)]
-        """
-        if self.period is None:
-            return tuple(range(self.num_agents))
-        return (step // self.period % self.num_agents,)
-
-    def num_training(self, agents: Collection[int], steps: int) -> int:
-        """How many of the first `steps` steps train one of some agents.
-
-        Example:
-          >>> [Schedule(num_agents=2, period=3).num_training((1,), steps) for steps in (3, 5, 8)]
-          [0, 2, 3]
-        """
-        if self.period is None:
-            return steps
-        rounds, rest = divmod(steps, self.num_agents * self.period)
-        total = 0
-        for agent in agents:
-            in_last_round = min(max(rest - agent * self.period, 0), self.period)
-            total += rounds * self.period + in_last_round
-        return total
-
-    def all_active(self) -> list[tuple[int, ...]]:
-        """Every value of `active`."""
-        if self.period is None:
-            return [self.active(0)]
-        return [(agent,) for agent in range(self.num_agents)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -497,55 +457,6 @@ def make_update(
         epochs=config.trainer.epochs,
         rescore=not loss.on_policy and sampler_differs,
     )
-
-
-def make_optimizers(config: Config, topology: Topology, schedule: Schedule) -> tuple[AdamW, ...]:
-    """The optimizer of every parameter set: its learning rate, and over how many steps that decays.
-
-    Raises:
-      InputError: as many rates as there are neither parameter sets nor one, or a warm-up that
-        leaves no step to decay in.
-    """
-    agents = range(topology.num_agents)
-    agents_of_set = [tuple(agents)] if config.shared_policy else [(agent,) for agent in agents]
-    settings = dict(vars(config.optimizer))
-    rates = _learning_rates(settings.pop("learning_rate"), len(agents_of_set))
-    if config.optimizer.schedule == "constant" or config.optimizer.decay_steps is not None:
-        return tuple(AdamW(rate, **settings) for rate in rates)
-
-    steps_per_batch = config.trainer.mini_batches * config.trainer.epochs
-    warmup_steps = config.optimizer.warmup_steps
-    optimizers = []
-    for rate, members in zip(rates, agents_of_set, strict=True):
-        steps = schedule.num_training(members, config.steps) * steps_per_batch
-        if 0 < steps <= warmup_steps:
-            names = ", ".join(f"agent {a} ({topology.agent_roles[a]})" for a in members)
-            raise InputError(
-                "optimizer.warmup_steps",
-                f"{warmup_steps} leaves no step to decay in: with steps={config.steps}, {names} "
-                f"makes {steps} optimizer steps; use at most {steps - 1}, or a longer run",
-            )
-        # Parameters whose turn never comes make no step.
-        settings["decay_steps"] = max(steps, warmup_steps + 1)
-        optimizers.append(AdamW(rate, **settings))
-    return tuple(optimizers)
-
-
-def _learning_rates(rates: Sequence[float], count: int) -> tuple[float, ...]:
-    """One rate per parameter set."""
-    if len(rates) not in (1, count):
-        sets = f"{count} parameter sets" if count > 1 else "one parameter set"
-        raise InputError(
-            "optimizer.learning_rate",
-            f"{len(rates)} rates for {sets}; give one, or one per agent with shared_policy=False",
-        )
-    return tuple(rates) * (count // len(rates))
-
-
-def make_schedule(config: Config, topology: Topology) -> Schedule:
-    """Which agents each step trains."""
-    alternate = config.trainer.schedule == "alternate" and config.mode != "sft"
-    return Schedule(topology.num_agents, config.trainer.period if alternate else None)
 
 
 # --- checks and arguments -------------------------------------------------------------------------

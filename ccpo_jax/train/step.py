@@ -65,7 +65,7 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
     collected = drawn.kept
 
     start = time.perf_counter()
-    penalty = overlong_penalty(run, collected.rollouts)
+    penalty = length_penalties(run, collected.rollouts)
     values, advantage, credit_state = assign_credit(
         credit, run.advantage, state.credit_state, collected.outcome, penalty
     )
@@ -153,7 +153,7 @@ def draw_batch(run: Run, state: TrainState, step: int, pool: VerifierPool) -> Dr
 
     def informative(collected: Collected) -> HostArray:
         # As the update will see it: with the statistics from before the step.
-        penalty = overlong_penalty(run, collected.rollouts)
+        penalty = length_penalties(run, collected.rollouts)
         _, advantage, _ = assign_credit(
             credit, run.advantage, state.credit_state, collected.outcome, penalty
         )
@@ -215,7 +215,7 @@ def assign_credit(
     return value, advantage(value, surprisal), state
 
 
-def overlong_penalty(run: Run, rollouts: Rollout) -> HostArray | None:
+def length_penalties(run: Run, rollouts: Rollout) -> HostArray | None:
     """What the length of its own responses adds to each agent's credit: ``[A, B, G]``; None = the
     run has no such penalty.
     """

@@ -15,6 +15,7 @@ from ccpo_jax.rl.credit import make_credit
 from ccpo_jax.sampler.generate import num_compiled
 from ccpo_jax.train import build as parts
 from ccpo_jax.train.load import Datasets
+from ccpo_jax.train.schedule import make_optimizers, make_schedule
 from ccpo_jax.train.step import initial_state, train_step
 from experiments.bench.roofline import Work, multiplied
 from experiments.bench.workloads import (
@@ -109,8 +110,8 @@ def random_run(config, args, topology: str):
     data = Dataset("random", problems, {})
     credit = make_credit(config.credit.name, team.topology)
     rollout = parts.make_rollout(config, layout)
-    schedule = parts.make_schedule(config, team.topology)
-    (optimizer,) = parts.make_optimizers(config, team.topology, schedule)
+    schedule = make_schedule(config, team.topology)
+    (optimizer,) = make_optimizers(config, team.topology, schedule)
     update = parts.make_update(config, parts.make_loss(config), layout, optimizer)
     return parts.Run(
         seed=config.seed,
@@ -122,7 +123,7 @@ def random_run(config, args, topology: str):
         rollout=rollout,
         # Every response is trained on, although none is right.
         update=dataclasses.replace(update, skip_silent=False, rescore=False),
-        schedule=parts.make_schedule(config, team.topology),
+        schedule=schedule,
         evaluation=parts.make_evaluation(config, rollout.sampling),
         loop=parts.LoopConfig(steps=config.steps),
         layout=layout,

@@ -14,19 +14,17 @@ from ccpo_jax.devices.sharding import Layout, make_mesh
 from ccpo_jax.learner.optimizer import AdamW
 from ccpo_jax.presets import load_preset
 from ccpo_jax.train.build import (
-    Schedule,
     build,
     make_advantage,
     make_evaluation,
     make_loss,
-    make_optimizers,
     make_rollout,
     make_run_credit,
-    make_schedule,
     make_topology,
     make_update,
 )
 from ccpo_jax.train.load import load_problems, response_lengths
+from ccpo_jax.train.schedule import Schedule, make_optimizers, make_schedule
 from ccpo_jax.train.sources import TINY
 from tests.support.errors import raises_for
 from tests.support.problems import ids, write_json
