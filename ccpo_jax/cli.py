@@ -26,6 +26,7 @@ from ccpo_jax.config import (
     lookup,
     parse,
     parse_field,
+    shown,
 )
 from ccpo_jax.devices import distributed
 from ccpo_jax.devices.distributed import print_main
@@ -283,7 +284,7 @@ def _compare_named(named: Config, own: Config, config_name: str, workdir: str) -
             f"--config.topology={own.topology}",
         )
     differ = [
-        f"{name}={get(own, name)!r:.60}"
+        f"{name}={shown(get(own, name))}"
         for name, field in FIELDS.items()
         if field.on_resume == "fixed" and get(own, name) != get(named, name) and name != "mode"
     ]
