@@ -29,6 +29,7 @@ _NAMES = {
     "publish": "the decode weights",
     "init": "the optimizer state",
     "packed_logprobs": "the log-probs",
+    "lambda": "a small program",
 }
 
 
