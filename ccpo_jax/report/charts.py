@@ -212,6 +212,11 @@ def _rounded(value: float | None) -> float | None:
 LEARNING = (
     Chart("Reward", "The team's mean in a step.", {"reward": "team"}),
     Chart(
+        "Loss",
+        "Of demonstrations, in nats per token.",
+        {"loss": "trained on", "eval/loss": "held out"},
+    ),
+    Chart(
         "Held-out accuracy",
         "The team, with 95 % intervals.",
         {
@@ -239,6 +244,7 @@ LEARNING = (
     Chart("Cut off", "Responses that met their limit.", {"truncated/*": "{}"}, counts="turn"),
     Chart("Gradient norm", "Before clipping.", {"update/grad_norm/*": "{}"}, counts="set"),
     Chart("Entropy", "Per token, in nats.", {"update/entropy/*": "{}"}, counts="set"),
+    Chart("Distance", "KL to the reference, nats per token.", {"kl/*": "{}"}, counts="set"),
     Chart(
         "Learning rate", "Of a step's last update.", {"update/learning_rate/*": "{}"}, counts="set"
     ),
@@ -255,6 +261,20 @@ DIAGNOSTICS = (
     Chart("Pivotal", "Votes that its vote changes.", {"credit/pivotal_rate/*": "{}"}),
     Chart("Silent groups", "Problems that teach it nothing.", {"credit/silent_groups/*": "{}"}),
     Chart("Gives away", "States the right answer itself.", {"credit/leak_rate/*": "{}"}),
+    Chart("Draws", "Batches of prompts in a step.", {"draws": "drawn"}),
+    Chart(
+        "Length penalty",
+        "Added to its credit.",
+        {"overlong_penalty/*": "{}"},
+        hide_zero=True,
+    ),
+    Chart(
+        "Unfinished thoughts",
+        "Responses that end within one.",
+        {"unfinished_thought/*": "{}"},
+        counts="turn",
+        hide_zero=True,
+    ),
     Chart("Gate", "Weight of the joint reward.", {"moments/gate": "gate"}, hide_zero=True),
     Chart("Ratings read", "Ratings that hold a split.", {"rating/parsed/*": "{}"}),
     Chart(

@@ -64,6 +64,7 @@ MEANINGS = {
     "verifier/gold_unparsed": "problems whose right answer could not be parsed",
     "update/trained_tokens/*": "tokens with an advantage, in all passes, per parameter set",
     "kl/*": "estimated KL divergence to the reference model in nats per token, per parameter set",
+    "loss": "of a warm start: mean negative log-likelihood of a demonstration's tokens, in nats",
     "update/loss/*": "loss, per parameter set",
     "update/approx_kl/*": "estimated KL divergence from the sampling policy, per parameter set",
     "update/clip_fraction/*": "share of tokens whose gradient was clipped, per parameter set",
@@ -93,6 +94,8 @@ MEANINGS = {
     "<set>/free_ride/*": "share of samples in which the team is right with and without an agent",
     "<set>/verifier/*": "texts that the verifier could not judge, by reason",
     "<set>/verifier/failed/*": "texts on which a reward function raised an error, of a set",
+    "<set>/loss": "mean negative log-likelihood of a demonstration's tokens, in nats, all roles",
+    "<set>/loss/*": "mean negative log-likelihood of a demonstration's tokens, in nats, per agent",
     "<set>/problems": "problems evaluated",
     "<set>/decoded_tokens": "tokens decoded for an evaluation",
 }
