@@ -30,9 +30,16 @@ _LONGEST_LIST = 10_000
 _MOST_PARTS = 16
 
 # What a backslash stands before in a list of any texts; the backslash itself first.
-_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", ",": "\\,", " ": "\\ "}
-# Dropped around a text in such a list.
-_BLANKS = (" ", "\t", "\n", "\r")
+_ESCAPES = {
+    "\\": "\\\\",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    ",": "\\,",
+    " ": "\\ ",
+}
+# A list of texts as Python and JSON write it; as a text it would never be meant.
+_QUOTED_LIST = re.compile(r"""\[\s*(?P<quote>["']).*(?P=quote)\s*\]""", re.DOTALL)
 
 _TRUE = ("true", "t", "1", "yes", "on")
 _FALSE = ("false", "f", "0", "no", "off")
@@ -280,6 +287,8 @@ def from_text(entry: Field, text: str) -> Any:
     """
     if text == "None":
         return entry.default
+    if entry.has_escapes:
+        return tuple(_split_escaped(entry, text))
     if entry.is_list:
         return convert(entry, text)
     try:
@@ -324,7 +333,9 @@ def _convert_element(entry: Field, value: Any) -> Any:
 
 
 def _as_list(entry: Field, value: Any) -> list:
-    """The elements of a list, or of its text: separated by commas, empty where it is empty."""
+    """The elements of a list, or of its text: separated by commas, empty where it is empty. One
+    text alone is an element where any text can be one.
+    """
     if isinstance(value, list | tuple):
         return list(value)
     if entry.is_mapping and isinstance(value, Mapping):
@@ -336,7 +347,7 @@ def _as_list(entry: Field, value: Any) -> list:
     if len(value) > _LONGEST_LIST:
         raise _wrong_type(entry, value)
     if entry.has_escapes:
-        return _split_escaped(entry, value)
+        return [value] if value else []
     text = value.strip()
     if entry.element is float and text[:1] + text[-1:] in ("()", "[]"):
         # A pair of numbers is often written so.
@@ -358,6 +369,14 @@ def _split_escaped(entry: Field, text: str) -> list[str]:
     """The texts in a list with escapes; blanks around a text are dropped unless escaped."""
     if not text:
         return []
+    if len(text) > _LONGEST_LIST:
+        raise _wrong_type(entry, text)
+    if _QUOTED_LIST.fullmatch(text.strip()):
+        raise InputError(
+            entry.name,
+            f"received {text!r:.80}; leave out brackets and quotes: type the texts alone, with "
+            "commas between them",
+        )
     parts: list[list[str]] = [[]]
     for piece in re.findall(r"\\.?|[^\\]", text, re.DOTALL):
         if piece == ",":
@@ -368,9 +387,9 @@ def _split_escaped(entry: Field, text: str) -> list[str]:
     letters = {escaped: letter for letter, escaped in _ESCAPES.items()}
     texts = []
     for pieces in parts:
-        while pieces and pieces[0] in _BLANKS:
+        while pieces and pieces[0] == " ":
             del pieces[0]
-        while pieces and pieces[-1] in _BLANKS:
+        while pieces and pieces[-1] == " ":
             del pieces[-1]
         for piece in pieces:
             if piece.startswith("\\") and piece not in letters:
@@ -381,7 +400,11 @@ def _split_escaped(entry: Field, text: str) -> list[str]:
                 )
         texts.append("".join(letters.get(piece, piece) for piece in pieces))
     if "" in texts:
-        raise _wrong_type(entry, text)
+        raise InputError(
+            entry.name,
+            f"received {text!r:.80}, where a text is empty; leave it out, or type \\, for a comma "
+            "and a backslash before a blank",
+        )
     return texts
 
 

@@ -35,6 +35,9 @@ def check_stop_strings(stops: Sequence[str], field: str, owner: str = "") -> Non
     Raises:
       InputError: not texts, an empty one, one that is no valid text, or too many.
     """
+    if isinstance(stops, str):
+        # Its letters would each be one.
+        raise InputError(field, f"{owner}stop is {stops!r:.80}, one text; write a tuple of texts")
     for stop in stops:
         if not isinstance(stop, str):
             raise InputError(

@@ -185,6 +185,8 @@ def test_a_pair_of_numbers_is_typed_with_or_without_brackets():
         (r"\n\n,\tQ:", ("\n\n", "\tQ:")),
         (r"a\,b,\\boxed{", ("a,b", "\\boxed{")),
         (r" \ END\  ", (" END ",)),
+        (r"\r\n, # ", ("\r\n", "#")),
+        ("\n", ("\n",)),
         ("[END]", ("[END]",)),
         ("", ()),
     ],
@@ -196,7 +198,16 @@ def test_stop_strings_are_any_texts(typed, stops):
     assert from_flat({"sample.stop": list(stops)}).sample.stop == stops
 
 
-@pytest.mark.parametrize("typed", [r"\boxed{", "a,,b", ",", " ", "a\\"])
+@pytest.mark.parametrize("text", ["Question: ", "a,b", "\n\n", "\\boxed{", "['#']"])
+def test_in_a_program_one_stop_string_is_what_it_is(text):
+    preset = load_preset("voting:tiny")
+    preset.sample.stop = text
+    assert parse(preset).sample.stop == (text,)
+
+
+@pytest.mark.parametrize(
+    "typed", [r"\boxed{", "a,,b", ",", " ", "a\\", "['#', 'b']", '["\\n"]', "a" * 20_000]
+)
 def test_a_stop_string_that_is_not_clear_is_refused(typed):
     with raises_for("sample.stop") as error:
         table.parse_field("sample.stop", typed)

@@ -31,6 +31,7 @@ def test_a_text_ends_before_the_stop_string_that_is_complete_first(text, stops, 
     [
         (("###", ""), "empty"),
         ((3,), "3 (int)"),
+        ("###", "tuple of texts"),
         (("a\ufffd",), "'a\\ufffd'"),
         (("\ud800",), "'\\ud800'"),
         (("x" * MOST_BYTES, "y"), f"{MOST_BYTES + 1} bytes"),

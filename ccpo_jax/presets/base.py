@@ -90,6 +90,8 @@ def _checked(name: str, value: Any) -> Any:
     except InputError as error:
         field = FIELDS[name]
         example = field.example() if field.default is None else field.default
+        if example == ():
+            example = (field.example(),)
         message = _for_files(error).partition("; write ")[0]
         raise WrongTypeError(name, f"{message}; write config.{name} = {example!r}") from error
 
