@@ -60,8 +60,8 @@ usage: {program} --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.
   --config       {presets}, or the path of a file
   --workdir      folder of the run; a new one under runs/ when left out
   --mode         {modes}; train when left out.
-                 sft = a supervised warm start, from which --config.model=WORKDIR
-                 starts
+                 sft = a supervised warm start; a later run starts from it with
+                 --config.model=WORKDIR
   --dtype        with --mode=export: type of the weights, {dtypes}; source, that
                  of the model before training, when left out
   --coordinator  one of several processes: HOST:PORT of process 0, or auto

@@ -495,13 +495,13 @@ class CreditConfig:
     )
     overlong_penalty: float = field(
         0.0,
-        "credit that an agent loses for a response cut at response_length; it grows over the last "
-        "tokens before, credit.overlong_buffer; 0 = none",
+        "credit that an agent loses for a response that is cut at response_length; the loss grows "
+        "linearly over the last credit.overlong_buffer tokens; 0 = none",
         at_least=0,
     )
     overlong_buffer: int | None = field(
         None,
-        "tokens before response_length in which the penalty grows from 0",
+        "tokens before response_length over which the penalty grows from 0",
         none_means="a fifth of response_length",
         at_least=1,
         applies=_OVERLONG,
@@ -613,16 +613,16 @@ class LossConfig:
     )
     kl_estimator: str = field(
         "k3",
-        "gradient of the divergence: k1 = of whole responses, the reward minus which RLHF "
-        "maximises; k2 and k3 = of each token at its prefix, less noisy; they differ in the loss "
-        "that is reported alone",
+        "divergence whose gradient is taken: k1 = of whole responses, which RLHF subtracts from "
+        "the reward; k2 and k3 = of the next token at each prefix, less noisy; these two differ "
+        "only in the loss that is reported",
         choices=KL_ESTIMATORS,
         applies=_KL,
     )
     reference: tuple[str, ...] = field(
         (),
-        "reference model, a folder or Hub name; one for all agents, or one per agent; nothing = "
-        "the model that each agent's training began with",
+        "reference model: a folder, a Hub name, or the workdir of an earlier run; one for all "
+        "agents, or one per agent; empty = the model that each agent's training began with",
         applies=_KL,
         is_path=True,
     )
@@ -642,8 +642,8 @@ class SampleConfig:
     )
     top_k: int | None = field(
         None,
-        "how many of the most likely tokens are sampled from, and those as likely as the last of "
-        "them; the gradient still counts the others",
+        "number of most likely tokens to sample from, ties with the last of them included; the "
+        "gradient still counts the others",
         none_means="all",
         at_least=1,
     )
@@ -656,9 +656,9 @@ class SampleConfig:
     )
     stop: tuple[str, ...] = field(
         (),
-        "texts of which any ends a response, for every role; what verifiers and other agents read "
-        "ends before it. Typed, \\n is a line break, \\t a tab, and a backslash goes before a "
-        "comma, a backslash, and a blank at either end",
+        "stop strings: any of them ends a response, in every role; what verifiers and other agents "
+        "read ends before it. On the command line \\n is a line break, \\t a tab, and a backslash "
+        "goes before a comma, a backslash, and a blank at either end",
         has_escapes=True,
     )
     decode_chunk: int = field(
@@ -677,8 +677,8 @@ class SampleConfig:
     )
     max_draws: int = field(
         1,
-        "dynamic sampling (DAPO): most batches of prompts that a step may draw until batch_size "
-        "groups are informative, which are those with an advantage other than 0; 1 = off",
+        "dynamic sampling (DAPO): the most batches of prompts that a step may draw to find "
+        "batch_size informative groups, those with an advantage other than 0; 1 = off",
         at_least=1,
         at_most=1000,
         applies=_SILENT_GROUPS,
@@ -756,19 +756,23 @@ class OptimizerConfig:
     )
     schedule: str = field(
         "constant",
-        "the rate after warm-up: it stays, or falls on a line or on half a cosine",
+        "learning rate after warm-up: constant, or decaying linearly or along half a cosine",
         choices=("constant", "linear", "cosine"),
     )
     decay_steps: int | None = field(
         None,
-        "optimizer steps, counted per agent from the first of the warm-up, after which the rate is "
-        "at its floor",
+        "optimizer steps, warm-up included, after which the learning rate is at its floor; counted "
+        "per agent",
         none_means="all that an agent's parameters make in the run",
         at_least=1,
         applies=_DECAYS,
     )
     floor: float = field(
-        0.0, "fraction of the rate that is left at the end", at_least=0, below=1, applies=_DECAYS
+        0.0,
+        "learning rate at the end of the decay, as a fraction of learning_rate",
+        at_least=0,
+        below=1,
+        applies=_DECAYS,
     )
     warmup_steps: int = field(0, "optimizer steps of linear warm-up, counted per agent", at_least=0)
     b1: float = field(0.9, "decay of the first moment", at_least=0, below=1)
@@ -785,8 +789,8 @@ class SftConfig:
     targets: tuple[str, ...] = field(
         (),
         "which column has the text that a role learns to write: ROLE=COLUMN, such as "
-        "thinker=plan,solver=solution; a list in a column holds several demonstrations. Nothing "
-        "stands for the column solution, else answer, for the role that answers",
+        "thinker=plan,solver=solution; a list in a column holds several demonstrations. Left "
+        "empty, the role that answers learns from the column solution, or else answer",
         applies=_SUPERVISED,
         is_mapping=True,
     )
@@ -920,7 +924,7 @@ class EvalConfig:
     )
     top_k: int | None = field(
         None,
-        "how many of the most likely tokens are sampled from; 0 = all",
+        "number of most likely tokens to sample from; 0 = all",
         none_means="that of sample.top_k",
         at_least=0,
         applies=_EVALUATES_AT_RANDOM,
@@ -1029,8 +1033,8 @@ class Config:
     )
     mode: str = field(
         "train",
-        "how the team learns: train = by reinforcement, sft = a supervised warm start from "
-        "demonstrations; --mode=sft sets it",
+        "how the team learns: train = by reinforcement learning, sft = a supervised warm start "
+        "from demonstrations; --mode=sft sets it",
         choices=("train", "sft"),
         on_resume="fixed",
     )

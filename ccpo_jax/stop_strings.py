@@ -33,7 +33,8 @@ def check_stop_strings(stops: Sequence[str], field: str, owner: str = "") -> Non
       owner: whose they are, for errors: "" or "[solver] ".
 
     Raises:
-      InputError: not texts, an empty one, one that is no valid text, or too many.
+      InputError: one is not a text, is empty or not valid Unicode, or together they are
+        too long.
     """
     if isinstance(stops, str):
         # Its letters would each be one.
@@ -49,8 +50,8 @@ def check_stop_strings(stops: Sequence[str], field: str, owner: str = "") -> Non
         if "\ufffd" in stop or any("\ud800" <= letter <= "\udfff" for letter in stop):
             raise InputError(
                 field,
-                f"{owner}stop {stop!a:.80} has a character that stands for bytes which are no "
-                "text; leave it out",
+                f"{owner}stop {stop!a:.80} has a character that stands for bytes which are not "
+                "valid text; leave it out",
             )
     size = sum(len(stop.encode()) for stop in dict.fromkeys(stops))
     if size > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""The reference policy of the KL term, and what it thinks of a batch."""
+"""The reference policy of the KL term, and its log-probs of a batch."""
 
 import dataclasses
 from collections.abc import Sequence

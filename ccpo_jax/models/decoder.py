@@ -393,7 +393,7 @@ def make_policy(
       layout: how a mesh splits parameters, decode weights, caches and rows; None = one device.
       num_tokens: the tokenizer's; many tables have further rows, to which sampler and trainer then
         give no probability. None = every row of the table is a token.
-      unused_ids: ids below `num_tokens` that are no token either.
+      unused_ids: further ids, below `num_tokens`, without a token.
 
     Returns:
       `Policy`; the functions below document its fields.
@@ -430,12 +430,12 @@ def make_policy(
 
 
 def with_tokens(policy: Policy, num_tokens: int, unused_ids: tuple[int, ...] = ()) -> Policy:
-    """A policy, of this module or not, that gives no probability to ids which are no token.
+    """A policy, of this module or not, that gives no probability to ids without a token.
 
     Args:
       policy: any network's functions.
       num_tokens: one more than the highest id of the tokenizer.
-      unused_ids: ids below `num_tokens` that are no token either.
+      unused_ids: further ids, below `num_tokens`, without a token.
     """
     logits = policy.logits
     own = (logits.num_tokens, logits.unused_ids) if isinstance(logits, PaddedLogits) else None
@@ -754,7 +754,7 @@ def logits(params: Params, hidden: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class PaddedLogits:
-    """The logits of a table with rows that are no token of the tokenizer."""
+    """The logits of a table that has rows without a token of the tokenizer."""
 
     num_tokens: int
     unused_ids: tuple[int, ...] = ()

@@ -15,12 +15,12 @@ MEANINGS = {
     "score/*": "mean of a part of the score, over the team's answers",
     "score/*/*": "mean of a part of the score, over an agent's own final answers",
     "decoded_tokens": "tokens decoded in a step, in all worlds",
-    "draws": "batches of prompts that a step drew; with dynamic sampling, metrics of rewards, "
-    "answers, lengths, tokens, verifiers and times are of all groups drawn, those of credit and "
-    "update of the groups trained on",
+    "draws": "batches of prompts that a step drew. With dynamic sampling, metrics of rewards, "
+    "answers, lengths, tokens, verifiers and times cover all groups drawn; those of credit and "
+    "update cover the groups trained on",
     "discarded_groups": "groups that a step drew and did not train on",
     "surplus_groups": "discarded groups that were informative: the batch was full",
-    "filled_groups": "groups of a step's batch that are uninformative: too few others were drawn",
+    "filled_groups": "uninformative groups in a step's batch, where too few others were drawn",
     "response_length/*": "mean tokens of a turn's responses",
     "truncated/*": "share of a turn's responses that were cut at their limit",
     "unfinished_thought/*": "share of a turn's responses that end within a thought",
@@ -34,7 +34,7 @@ MEANINGS = {
     "credit/pivotal_rate/*": "share of votes whose reward an agent's vote changes",
     "credit/leak_rate/*": "share of an agent's messages that state the right answer to the others: "
     "their mean score",
-    "overlong_penalty/*": "mean of what an agent's credit loses by long responses, at most 0",
+    "overlong_penalty/*": "mean of what long responses add to an agent's credit, at most 0",
     "moments/gate": "weight of the joint reward against the Thinker's contribution, in (0, 1)",
     "moments/delta/mean": "running mean of contributions",
     "moments/delta/var": "running variance of contributions",

@@ -28,21 +28,21 @@ class Demonstrations:
     """Where the texts of each role are.
 
     Attributes:
-      columns: role -> path of its column, or the paths of which the first with a text counts.
+      columns: role -> path of its column, or the paths of which the first that a row has counts.
+      roles: role of each turn in `turns`.
       turns: the turns of these roles, which are trained.
-      speakers: agent of each of these turns.
     """
 
     columns: Mapping[str, tuple[str, ...]]
     roles: tuple[str, ...]
     turns: tuple[int, ...]
-    speakers: tuple[int, ...]
 
     def read(self, problem: data.Problem) -> dict[str, list[str]]:
         """Role -> the texts of its demonstrations, of all roles the same number.
 
         Raises:
-          NoDemonstration: a column is missing, empty or no text, or numbers differ.
+          NoDemonstration: a column is missing, empty or not a text, or the columns hold different
+            numbers of texts.
         """
         texts = {role: _texts(problem, paths) for role, paths in self.columns.items()}
         count = max(map(len, texts.values()))
@@ -88,7 +88,7 @@ def find_targets(targets: Sequence[str], topology: Topology) -> Demonstrations:
       topology: the team's.
 
     Raises:
-      InputError: no ROLE=COLUMN, or no such role.
+      InputError: an entry is not ROLE=COLUMN, or names a role that the team lacks.
     """
     columns: dict[str, tuple[str, ...]] = {}
     known = tuple(dict.fromkeys(topology.roles))
@@ -97,14 +97,14 @@ def find_targets(targets: Sequence[str], topology: Topology) -> Demonstrations:
         if not (role and equals and path):
             raise InputError(
                 FIELD,
-                f"{entry!r:.80} is no ROLE=COLUMN; type --config.{FIELD}={known[-1]}=solution",
+                f"{entry!r:.80} is not ROLE=COLUMN; type --config.{FIELD}={known[-1]}=solution",
             )
         if role not in known:
             near = difflib.get_close_matches(role[:80], known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise InputError(
                 FIELD,
-                f"{role!r:.80} is no role of this team; {hint}its roles are {', '.join(known)}",
+                f"{role!r:.80} is not a role of this team; {hint}its roles are {', '.join(known)}",
             )
         if role in columns:
             raise InputError(FIELD, f"has {role} twice; a list in one column holds several texts")
@@ -117,7 +117,6 @@ def find_targets(targets: Sequence[str], topology: Topology) -> Demonstrations:
         columns,
         roles=tuple(topology.roles[turn] for turn in turns),
         turns=turns,
-        speakers=tuple(topology.speakers[turn] for turn in turns),
     )
 
 
@@ -177,7 +176,7 @@ def _texts(problem: data.Problem, paths: Sequence[str]) -> list[str]:
         return texts
     if value is None:
         raise NoDemonstration(f"nothing in column {path:.80}")
-    raise NoDemonstration(f"column {path:.80} is {value!r:.60}, and no text")
+    raise NoDemonstration(f"column {path:.80} is {value!r:.60}, not a text")
 
 
 def _too_long(

@@ -60,7 +60,7 @@ def make_optimizers(config: Config, topology: Topology, schedule: Schedule) -> t
     """The optimizer of every parameter set: its learning rate, and over how many steps that decays.
 
     Raises:
-      InputError: as many rates as there are neither parameter sets nor one, or a warm-up that
+      InputError: the number of rates is neither one nor that of the parameter sets, or the warm-up
         leaves no step to decay in.
     """
     agents = range(topology.num_agents)

@@ -88,7 +88,7 @@ def find_sources(
 
 
 def read_trained(source: Source, like: Any, *, field: str = "model") -> Any:
-    """The parameters of a source that is a run's, and says which checkpoint they are from.
+    """Reads the parameters of a source that is a run, and prints which checkpoint they are from.
 
     Args:
       source: with a workdir.

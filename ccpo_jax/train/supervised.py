@@ -13,6 +13,7 @@ from ccpo_jax.learner.packing import TrainSequence, gather_sequences
 from ccpo_jax.learner.replay import SavedBatch
 from ccpo_jax.learner.update import SAMPLER_GAPS, TrainState, pack_trained, update_params
 from ccpo_jax.rl.topology import agent_masks
+from ccpo_jax.rl.types import HostArray
 from ccpo_jax.rollout import Rollout, Turn, demonstrate
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
@@ -25,7 +26,7 @@ class SupervisedBatch(NamedTuple):
 
     problems: Sequence[data.Problem]  # [B]
     turns: Mapping[int, Turn]  # by their number in the topology; each with its demonstrations
-    is_real: np.ndarray  # [B, G] bool; False: fills up, and is not trained on
+    is_real: HostArray  # [B, G] bool; False: fills up, and is not trained on
 
 
 class SupervisedResult(NamedTuple):
