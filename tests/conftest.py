@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items):
     """The longest files first: a file stays on one worker, and none should be left alone with a long one at the end."""
     longest = [
         f"test_{name}"
-        for name in "devices everything train run golden sampler rollout decoder unbiased".split()
+        for name in "devices everything options_at_once train run golden sampler rollout decoder unbiased".split()
     ]
     place = {name: index for index, name in enumerate(longest)}
     items.sort(key=lambda item: place.get(item.path.stem, len(longest)))
