@@ -81,7 +81,9 @@ def _errors_of_reference() -> Iterator[None]:
     except InputError as error:
         if error.field != "model":
             raise
-        raise InputError("loss.reference", str(error).removeprefix("model: ")) from error
+        message = str(error).removeprefix("model: ")
+        message = message.replace("--config.model=", "--config.loss.reference=")
+        raise InputError("loss.reference", message) from error
 
 
 def _of_sets(team: Team, num_sets: int) -> tuple[list[Policy], list[Any]]:

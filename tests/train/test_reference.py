@@ -77,6 +77,12 @@ def test_a_mistake_in_the_reference_is_one_line_about_it(other, tmp_path):
         built(**{"loss.reference": (str(tmp_path / "nowhere"),)})
     with raises_for("loss.reference"):
         built(**{"loss.reference": (str(other), str(other))})
+    # What to type next is this field, also where reading any model says so.
+    (tmp_path / "empty").mkdir()
+    with raises_for("loss.reference") as error:
+        built(**{"loss.reference": (str(tmp_path / "empty"),)})
+    assert "--config.loss.reference=FOLDER" in str(error.value)
+    assert "--config.model" not in str(error.value)
 
     shutil.copytree(other, tmp_path / "foreign")
     file = tmp_path / "foreign" / "tokenizer.json"
