@@ -39,15 +39,20 @@ def fetch(name: str | os.PathLike, *, revision: str | None = None, weights: bool
     if cached is not None:
         return cached
 
-    require_network("model", str(name), "a folder with config.json, tokenizer.json and safetensors")
+    require_network(
+        "model",
+        str(name),
+        "the folder of a model or of a run that is there",
+        missing="no folder here, is not cached,",
+    )
     try:
         downloaded = snapshot_download(str(name), revision=revision, allow_patterns=patterns)
     except Exception as error:
         # An unknown name, a gated model, a lost connection: each has a type of its own.
         raise InputError(
             "model",
-            f"could not download {str(name)!r} from the Hub ({first_line(error)}); "
-            "type a folder instead",
+            f"there is no folder {str(name)!r} here, and it could not be downloaded from the Hub "
+            f"({first_line(error)}); type a folder that is there",
         ) from error
     return pathlib.Path(downloaded)
 
@@ -81,13 +86,16 @@ def is_hub_name(name: str) -> bool:
     return True
 
 
-def require_network(field: str, name: str, alternative: str) -> None:
+def require_network(
+    field: str, name: str, alternative: str, *, missing: str = "not cached"
+) -> None:
     """Checks that the Hub answers: one short request without retries.
 
     Args:
       field: the configuration field that named what is needed.
       name: what is needed from the Hub.
       alternative: what the user can type where there is no network.
+      missing: where it was looked for before.
 
     Raises:
       InputError: one line, when nothing answers.
@@ -100,6 +108,6 @@ def require_network(field: str, name: str, alternative: str) -> None:
         # Offline mode, no route, no answer, an untrusted certificate.
         raise InputError(
             field,
-            f"{name!r} is not cached and {constants.ENDPOINT} is unreachable "
+            f"{name!r} is {missing} and {constants.ENDPOINT} is unreachable "
             f"({type(error).__name__}); type {alternative}",
         ) from error

@@ -16,6 +16,7 @@ from ccpo_jax.modes.restore import require_checkpoints
 from ccpo_jax.rollout import Team
 from ccpo_jax.train import plugins
 from ccpo_jax.train.build import Run, build
+from ccpo_jax.train.starts import recorded_starts
 from ccpo_jax.train.step import initial_state
 from ccpo_jax.workdir import Checkpoints, kept_inputs, load_config, open_checkpoints
 
@@ -66,7 +67,11 @@ def replay(file: str | pathlib.Path) -> Replayed:
     workdir = str(path.resolve().parents[1])
     require_checkpoints(workdir)
     with kept_inputs(workdir, prefer_copies=True), as_input_error():
-        run = build(load_config(workdir, {}, combine=plugins.combine), recorded=FIELDS)
+        run = build(
+            load_config(workdir, {}, combine=plugins.combine),
+            recorded=FIELDS,
+            recorded_steps=recorded_starts(workdir),
+        )
         with open_checkpoints(workdir, read_only=True) as checkpoints:
             step = _nearest_checkpoint(checkpoints, batch.step)
             _, state = checkpoints.restore(initial_state(run), step=step)

@@ -9,6 +9,7 @@ from ccpo_jax.devices.distributed import sync_errors
 from ccpo_jax.errors import InputError, as_input_error
 from ccpo_jax.learner.update import TrainState
 from ccpo_jax.train.build import Run, build
+from ccpo_jax.train.starts import recorded_starts
 from ccpo_jax.train.step import initial_state
 from ccpo_jax.workdir import open_checkpoints, recorded_fields
 
@@ -41,7 +42,12 @@ def trained_or_loaded(
     with as_input_error():
         with sync_errors():
             recorded = () if workdir is None else recorded_fields(config, workdir)
-            run = build(config, for_training=False, recorded=recorded)
+            run = build(
+                config,
+                for_training=False,
+                recorded=recorded,
+                recorded_steps=recorded_starts(workdir),
+            )
         state = initial_state(run)
         if workdir is None:
             return Restored(run, state, 0)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ from ccpo_jax.train.parts import NO_PARTS, Parts, check_objects
 from ccpo_jax.train.reference import load_references
 from ccpo_jax.train.rollouts import RolloutConfig
 from ccpo_jax.train.schedule import Schedule, make_optimizers, make_schedule
+from ccpo_jax.train.sources import choose_steps
 from ccpo_jax.train.words import apply_file, check_style, team_words
 from ccpo_jax.train.worlds import credit_of_step, masked_worlds
 from ccpo_jax.verifiers import VerifierPool
@@ -97,6 +99,8 @@ class Run:
     layout: Layout
     optimizers: tuple = ()  # P optimizers; () = that of `update` for every parameter set
     references: tuple[Reference, ...] = ()  # P, or none where the loss has no KL term
+    # workdir -> step of the checkpoints of earlier runs that it starts from
+    started_from: Mapping[str, int] = dataclasses.field(default_factory=dict)
     model_configs: tuple = ()  # P network configurations, for export
     words: Mapping[str, RolePrompt] = dataclasses.field(default_factory=dict)  # of each role
     overlong: Overlong | None = None  # the penalty on long responses; None = there is none
@@ -151,6 +155,7 @@ def build(
     devices: Sequence[Any] | None = None,
     for_training: bool = True,
     recorded: Collection[str] = (),
+    recorded_steps: Mapping[str, int] = types.MappingProxyType({}),
 ) -> Run:
     """Loads and checks everything a run needs, cheapest first, so that mistakes fail before work
     begins.
@@ -162,6 +167,7 @@ def build(
       for_training: False: what only updates need is not loaded.
       recorded: fields whose values are those that the run has recorded. An earlier version recorded
         some without effect, which is no mistake now.
+      recorded_steps: workdir -> step of the checkpoints of earlier runs that the run started from.
 
     Raises:
       InputError: one line that names the field, what was received and what to type instead.
@@ -183,6 +189,11 @@ def build(
     rollout = make_rollout(config, layout)
     _check_batch_sizes(config, num_shards(rollout.sampling.sharding))
 
+    steps = choose_steps(config.model, recorded_steps)
+    reference_steps = {}
+    if for_training and loss.kl_weight:
+        known = {**recorded_steps, **steps}
+        reference_steps = choose_steps(config.loss.reference, known, field="loss.reference")
     problems, tests = load_problems(config, parts)
     for dataset in (problems, *tests):
         check_problems(reward, dataset.problems)
@@ -194,6 +205,7 @@ def build(
         ratings=credit.needs.ratings,
         parts=parts,
         recorded=recorded,
+        steps=steps,
     )
     problems, *tests = (
         fit_prompts(dataset, team, config.data.overlong, time_limit=config.load_time_limit)
@@ -213,7 +225,9 @@ def build(
     )
     references = ()
     if for_training and loss.kl_weight:
-        references = load_references(config, team, params, sources, layout, parts)
+        references = load_references(
+            config, team, params, sources, layout, parts, steps=reference_steps
+        )
     return Run(
         seed=config.seed,
         team=team,
@@ -238,6 +252,7 @@ def build(
         optimizers=optimizers if len(set(optimizers)) > 1 else (),
         model_configs=model_configs,
         words=words,
+        started_from={**steps, **reference_steps},
         overlong=make_overlong(config),
         verifier=config.verifier,
         functions=parts.functions,

@@ -253,6 +253,7 @@ def load_team(
     ratings: bool,
     parts: Parts = NO_PARTS,
     recorded: Collection[str] = (),
+    steps: Mapping[str, int] = types.MappingProxyType({}),
 ) -> LoadedTeam:
     """Everything about the agents but their parameters.
 
@@ -264,12 +265,14 @@ def load_team(
       ratings: True: the agents also rate outcomes.
       parts: models of a program.
       recorded: see `build`.
+      steps: workdir -> step of the checkpoints of earlier runs that it starts from.
     """
     sources = find_sources(
         config.model,
         1 if config.shared_policy else topology.num_agents,
         revision=config.revision,
         objects=parts.models,
+        steps=steps,
     )
     # Runs that started from one model share its tokenizer, and so its sampler calls.
     names = [source.model for source in sources]

@@ -38,6 +38,7 @@ from ccpo_jax.train.parts import Parts, as_dataset, as_questions, resolve, row_r
 from ccpo_jax.train.same_problems import compare_problems, keep_problems
 from ccpo_jax.train.same_reference import compare_references, keep_references
 from ccpo_jax.train.signals import GracefulStop, StoppedError
+from ccpo_jax.train.starts import keep_starts, recorded_starts
 from ccpo_jax.train.step import initial_state, publish, train_step
 from ccpo_jax.train.supervised import (
     SupervisedBatch,
@@ -457,7 +458,13 @@ class Trainer:
                 else:
                     assert config is not None
                     recorded = () if workdir is None else recorded_fields(config, workdir)
-                    self.run = build(config, parts=parts, devices=devices, recorded=recorded)
+                    self.run = build(
+                        config,
+                        parts=parts,
+                        devices=devices,
+                        recorded=recorded,
+                        recorded_steps=recorded_starts(workdir),
+                    )
                 self.state = initial_state(self.run)
             if workdir is not None and config is not None:
                 compare_problems(workdir, self.run.datasets, allow_changes=config.allow_changes)
@@ -487,6 +494,8 @@ class Trainer:
                 copy_inputs(workdir, inputs, self.step_count)
                 keep_problems(workdir, self.run.datasets)
                 keep_references(workdir, self.run.references)
+            if self.step_count == 0:
+                keep_starts(workdir, self.run.started_from)
 
     def _open(self, resources: contextlib.ExitStack) -> None:
         """Opens files and worker processes. Of several processes the main one writes."""

@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -30,6 +31,8 @@ def load_references(
     sources: tuple[Source, ...],
     layout: Layout,
     parts: Parts = NO_PARTS,
+    *,
+    steps: Mapping[str, int] = types.MappingProxyType({}),
 ) -> tuple[Reference, ...]:
     """The reference of every parameter set.
 
@@ -44,6 +47,7 @@ def load_references(
       sources: of `params`.
       layout: of the devices.
       parts: models of a program; their references stay in float32, which their policies may use.
+      steps: workdir -> step of the checkpoints of earlier runs in `loss.reference`.
 
     Raises:
       InputError: `loss.reference`, if it cannot be read or has another vocabulary.
@@ -58,7 +62,9 @@ def load_references(
         return _shared(references)
 
     with _errors_of_reference():
-        loaded = find_sources(config.loss.reference, len(params), field="loss.reference")
+        loaded = find_sources(
+            config.loss.reference, len(params), field="loss.reference", steps=steps
+        )
         networks: dict[Source, Network] = {}
         for source, tokenizer, own in zip(loaded, tokenizers, sources, strict=True):
             if source not in networks:

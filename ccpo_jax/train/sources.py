@@ -11,7 +11,8 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+import types
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ccpo_jax.config import is_object
@@ -28,6 +29,9 @@ _CHOSEN_SET = re.compile(r"(.+):(\d{1,4})")
 # Runs that start from runs; more are a circle.
 _LONGEST_CHAIN = 100
 
+# No step has been chosen.
+_NO_STEPS: Mapping[str, int] = types.MappingProxyType({})
+
 
 class Source(NamedTuple):
     """Where the parameters of one set come from. Equal sources have equal parameters.
@@ -38,6 +42,7 @@ class Source(NamedTuple):
       revision: of a Hub name.
       workdir: of the run whose checkpoint holds the parameters; "" = the model's own.
       parameter_set: of that run.
+      step: of its checkpoint; None = the best one, or the newest where none has an accuracy.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Source(NamedTuple):
     revision: str | None = None
     workdir: str = ""
     parameter_set: int = 0
+    step: int | None = None
 
 
 def find_sources(
@@ -54,6 +60,7 @@ def find_sources(
     revision: str | None = None,
     objects: Collection[str] = (),
     field: str = "model",
+    steps: Mapping[str, int] = _NO_STEPS,
 ) -> tuple[Source, ...]:
     """The source of every parameter set.
 
@@ -63,6 +70,7 @@ def find_sources(
       revision: of Hub names.
       objects: names of models that a program gives.
       field: for errors.
+      steps: workdir -> step of the checkpoint to start from, from `choose_steps`.
 
     Raises:
       InputError: another number of names than of sets, or a workdir without checkpoints, with
@@ -83,8 +91,72 @@ def find_sources(
             continue
         number = _parameter_set(workdir, chosen, index, num_sets, field)
         model, own_revision = _model_of(workdir, number, field)
-        sources.append(Source(name, model, own_revision, workdir, number))
+        step = steps.get(workdir)
+        sources.append(Source(name, model, own_revision, workdir, number, step))
     return tuple(sources)
+
+
+def choose_steps(
+    names: Sequence[str], recorded: Mapping[str, int] = _NO_STEPS, *, field: str = "model"
+) -> dict[str, int]:
+    """Which checkpoint of each run among models is started from.
+
+    A run may train on, and have another best checkpoint then. Where a run started from is recorded
+    by then, and stays.
+
+    Args:
+      names: as in the field `model`.
+      recorded: workdir -> step, of a run that resumes.
+      field: for errors.
+
+    Returns:
+      Workdir -> step: the recorded one where it is still there, else the best one, or the newest
+      where none has an accuracy. A recorded one that is gone is noted.
+
+    Raises:
+      InputError: a run that is recorded is not there, or has no checkpoints.
+    """
+    chosen: dict[str, int] = {}
+    for name in names:
+        workdir, _ = _split(name)
+        if not workdir:
+            _check_not_moved(name, recorded, field)
+            continue
+        if workdir in chosen:
+            continue
+        _check_has_checkpoints(workdir, field)
+        with _open(workdir, field) as checkpoints:
+            known = checkpoints.steps()
+            best = checkpoints.best_step()
+        if not known:
+            raise InputError(
+                field, f"no checkpoints in {workdir}; train first, or type the folder of a model"
+            )
+        step = recorded.get(workdir)
+        if step in known:
+            chosen[workdir] = step
+            continue
+        chosen[workdir] = max(known) if best is None else best
+        if step is not None:
+            print_main(
+                f"note: this run started from step {step} of {workdir}, whose checkpoint is gone; "
+                f"step {chosen[workdir]} is in its place",
+                file=sys.stderr,
+            )
+    return chosen
+
+
+def _check_not_moved(name: str, recorded: Mapping[str, int], field: str) -> None:
+    """Raises InputError where a name is that of a run by the record, and there is none."""
+    path = "" if is_object(name) else os.path.expanduser(name)
+    chosen = _CHOSEN_SET.fullmatch(path)
+    for workdir in (path, chosen[1] if chosen else path):
+        if workdir in recorded:
+            raise InputError(
+                field,
+                f"this run started from the run {workdir}, which is not there; put it back: its "
+                "config.json says what network this is",
+            )
 
 
 def read_trained(source: Source, like: Any, *, field: str = "model") -> Any:
@@ -100,8 +172,12 @@ def read_trained(source: Source, like: Any, *, field: str = "model") -> Any:
     """
     with _open(source.workdir, field) as checkpoints:
         best = checkpoints.best_step()
-        step, params = checkpoints.restore_params(like, source.parameter_set, step=best)
-    which = "newest" if best is None else "best"
+        wanted = best if source.step is None else source.step
+        step, params = checkpoints.restore_params(like, source.parameter_set, step=wanted)
+        if step == best:
+            which = "best"
+        else:
+            which = "newest" if step == checkpoints.latest_step() else "recorded"
     print_main(
         f"model {source.workdir}: parameter set {source.parameter_set} of its {which} checkpoint, "
         f"step {step}",
@@ -151,12 +227,16 @@ def _folder(name: str) -> str:
     return str(TINY) if name == "tiny" else name
 
 
-def _parameter_set(workdir: str, chosen: int | None, index: int, num_sets: int, field: str) -> int:
-    """Which set of a run becomes set `index` of a team that has `num_sets`."""
+def _check_has_checkpoints(workdir: str, field: str) -> None:
     if not pathlib.Path(workdir, "checkpoints").is_dir():
         raise InputError(
             field, f"no checkpoints in {workdir}; train first, or type the folder of a model"
         )
+
+
+def _parameter_set(workdir: str, chosen: int | None, index: int, num_sets: int, field: str) -> int:
+    """Which set of a run becomes set `index` of a team that has `num_sets`."""
+    _check_has_checkpoints(workdir, field)
     with _open(workdir, field) as checkpoints:
         available = checkpoints.num_parameter_sets()
     if chosen is not None:

@@ -10,7 +10,8 @@ import pytest
 from ccpo_jax import models
 from ccpo_jax.train import Trainer
 from ccpo_jax.train.load import load_params
-from ccpo_jax.train.sources import TINY, base_models, find_sources
+from ccpo_jax.train.sources import TINY, base_models, choose_steps, find_sources
+from ccpo_jax.workdir import open_checkpoints
 from tests.support.errors import raises_for
 from tests.support.runs import first_devices, small_run
 
@@ -74,6 +75,36 @@ def test_a_run_that_started_from_a_run_is_a_model_too(workdir, tmp_path):
     assert base_models([str(tmp_path / "b"), "tiny"]) == ("tiny", "tiny")
     (source,) = find_sources([str(tmp_path / "b")], 1)
     assert (source.model, source.parameter_set) == (str(TINY), 0)
+
+
+def test_a_run_resumes_from_the_checkpoint_that_it_started_from(workdir, tmp_path, capsys):
+    """Also where the earlier run has a better one by then; one that is gone is told."""
+    earlier = tmp_path / "a"
+    shutil.copytree(workdir, earlier)
+    names = (str(earlier),)
+    config = small_run("dyad", **{"data.heldout": 0, "model": names, "steps": 0})
+    later = tmp_path / "b"
+    with Trainer(config, workdir=later, devices=first_devices(1)) as trainer:
+        trainer.save()
+        first = trainer.run.params
+    with open_checkpoints(str(earlier)) as checkpoints:
+        checkpoints.set_metrics(3, {"eval/team_accuracy": 0.9})
+    with Trainer(config, workdir=later, devices=first_devices(1)) as trainer:
+        assert_equal(trainer.run.params, first)
+    assert "its recorded checkpoint, step 2" in capsys.readouterr().err
+    assert choose_steps(names) == {names[0]: 3}
+
+    shutil.rmtree(earlier / "checkpoints" / "2")
+    assert choose_steps(names, {names[0]: 2}) == {names[0]: 3}
+    assert "started from step 2" in capsys.readouterr().err
+    shutil.move(earlier, tmp_path / "moved")
+    for name in (str(earlier), f"{earlier}:1"):
+        with raises_for("model") as error:
+            choose_steps([name], {names[0]: 2})
+        assert f"started from the run {earlier}, which is not there" in str(error.value)
+    with raises_for("model") as error:
+        Trainer(config, workdir=later, devices=first_devices(1))
+    assert "which is not there" in str(error.value)
 
 
 def test_sets_of_one_source_share_arrays_where_nobody_trains_them(workdir):
