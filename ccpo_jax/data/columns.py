@@ -105,7 +105,8 @@ COLUMNS = frozenset(
 )
 
 NEEDS_NO_GOLD = (
-    "a reward function of your own needs none: type --config.verifier.name=FILE.py:function"
+    "a reward function of your own needs none: type --config.verifier.name=FILE.py:function; nor "
+    "does --mode=sft with --config.data.heldout=0"
 )
 
 

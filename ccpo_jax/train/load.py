@@ -24,7 +24,7 @@ from ccpo_jax.rollout.stopping import check_can_stop
 from ccpo_jax.status import status
 from ccpo_jax.stop_strings import check_stop_strings
 from ccpo_jax.train.guards import run_with_timeout
-from ccpo_jax.train.parts import NO_PARTS, Model, Parts, row_reader
+from ccpo_jax.train.parts import NO_PARTS, Model, Parts, row_reader, training_reader
 from ccpo_jax.train.sources import Source, find_sources, read_trained
 from ccpo_jax.train.words import senders_of
 
@@ -64,7 +64,7 @@ def load_problems(
 ) -> tuple[data.Dataset, list[data.Dataset]]:
     """All problems to train on, and the test sets."""
 
-    def load(name: str, field: str, **options: Any) -> data.Dataset:
+    def load(name: str, field: str, reader: data.RowReader, **options: Any) -> data.Dataset:
         if name in parts.datasets:
             return parts.datasets[name]
         with status(f"loading {name}"):
@@ -74,10 +74,12 @@ def load_problems(
                 lambda: data.load(name, field=field, reader=reader, **options),
             )
 
-    reader = row_reader(config.data.columns, config.verifier.name, keep_rows=config.mode == "sft")
-    size = config.data.size or None
-    train = [load(name, "data.train", size=size, seed=config.seed) for name in config.data.train]
-    tests = [load(name, "data.eval") for name in config.data.eval]
+    columns, judge = config.data.columns, config.verifier.name
+    of_tests = row_reader(columns, judge, keep_rows=config.mode == "sft")
+    of_train = training_reader(columns, judge, mode=config.mode, heldout=config.data.heldout)
+    options = {"size": config.data.size or None, "seed": config.seed}
+    train = [load(name, "data.train", of_train, **options) for name in config.data.train]
+    tests = [load(name, "data.eval", of_tests) for name in config.data.eval]
     data.check_names(tests, "data.eval")
     _check_columns(config, [*train, *tests])
     return data.join(train, "data.train"), tests

@@ -33,6 +33,7 @@ from ccpo_jax.train.drawing import ShortBatches
 from ccpo_jax.train.evaluate import evaluate
 from ccpo_jax.train.export import export_networks
 from ccpo_jax.train.guards import NonFiniteGuard, NonFiniteUpdateError, explain_oom
+from ccpo_jax.train.judged import describe_wrong
 from ccpo_jax.train.load import fit_prompts
 from ccpo_jax.train.parts import Parts, as_dataset, as_questions, resolve, row_reader
 from ccpo_jax.train.same_problems import compare_problems, keep_problems
@@ -541,6 +542,9 @@ class Trainer:
         datasets = self.run.datasets
         for dataset in (datasets.train, datasets.heldout, *datasets.tests):
             print_main(dataset.summary(), file=sys.stderr)
+        begins = self.step_count == 0 and is_main_process()
+        if begins and (wrong := describe_wrong(self.run, self._pool)):
+            print_main(f"warning: {wrong}", file=sys.stderr)
 
     def _disk_errors(self) -> contextlib.AbstractContextManager:
         if self._workdir is None:

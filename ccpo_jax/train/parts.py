@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ccpo_jax import data
-from ccpo_jax.config import OBJECT, Config, check, flatten, objects_in
+from ccpo_jax.config import FIELDS, OBJECT, Config, check, flatten, objects_in
 from ccpo_jax.errors import InputError
 from ccpo_jax.presets import PRESETS, load_preset
 from ccpo_jax.presets.base import base
@@ -140,6 +140,23 @@ def row_reader(columns: Any, judge: str, *, keep_rows: bool = False) -> data.Row
     )
 
 
+def training_reader(
+    columns: Any, judge: str, *, mode: str | None, heldout: int | None
+) -> data.RowReader:
+    """How the rows of the training set become problems.
+
+    Demonstrations are columns of their rows. Who learns from them needs no answer beside them, but
+    where some of the problems are held out to be evaluated on.
+
+    Args:
+      columns, judge: as in `row_reader`.
+      mode: as in `mode`; None = its default.
+      heldout: as in `data.heldout`.
+    """
+    reader = row_reader(columns, judge, keep_rows=mode == "sft")
+    return reader._replace(gold="optional") if mode == "sft" and heldout == 0 else reader
+
+
 # --- from the arguments of a Trainer --------------------------------------------------------------
 
 
@@ -184,14 +201,17 @@ def resolve(
 
     # What rows become depends on the other arguments.
     values = {**flatten(start), **fields, **typed}
-    reader = row_reader(
-        values.get("data.columns") or (),
-        values.get("verifier.name") or AUTO,
-        keep_rows=values.get("mode") == "sft",
-    )
+    columns = values.get("data.columns") or ()
+    judge = values.get("verifier.name") or AUTO
+    mode = values.get("mode")
+    readers = {
+        "train": training_reader(columns, judge, mode=mode, heldout=values.get("data.heldout")),
+        "evaluate": row_reader(columns, judge, keep_rows=mode == "sft"),
+    }
     datasets: dict[str, data.Dataset] = {}
     for argument, value in (("train", train), ("evaluate", evaluate)):
         if value is not None:
+            reader = readers[argument]
             names, sets = named_sets(value, argument, reader)
             typed[_FIELDS[argument]] = names
             datasets |= sets
@@ -241,7 +261,8 @@ def _dotted(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in fields.items():
         path = f"{prefix}{name}"
-        found = _dotted(value, f"{path}.") if isinstance(value, dict) else {path: value}
+        is_section = isinstance(value, dict) and not (path in FIELDS and FIELDS[path].is_mapping)
+        found = _dotted(value, f"{path}.") if is_section else {path: value}
         if twice := sorted(flat.keys() & found.keys()):
             raise InputError("config", f"gives {twice[0]!r:.80} twice; leave one out")
         flat |= found

@@ -26,10 +26,10 @@ def check_problems(reward: Reward, problems: Sequence[Problem]) -> None:
     """
     if any(function.columns for function in reward.functions.values()):
         for problem in problems:
-            check_item(reward, _item(problem, ()))
+            check_item(reward, item_of(problem, ()))
 
 
-def _item(problem: Problem, texts: tuple[str, ...]) -> Item:
+def item_of(problem: Problem, texts: tuple[str, ...]) -> Item:
     """Texts on a problem, with all that is known about it."""
     context = Context(question=problem.question, options=problem.options, history=problem.history)
     return Item(problem.verifier, problem.gold, texts, context, problem.row)
@@ -65,7 +65,7 @@ class Grader:
             batch, are ignored.
         """
         numbers = [number for number in texts if number in self._own_problems]
-        items = [_item(self._problems[number], texts[number]) for number in numbers]
+        items = [item_of(self._problems[number], texts[number]) for number in numbers]
         call = self._thread.submit(self._pool.begin, items)
         for index, number in enumerate(numbers):
             self._pending[number] = _Pending(call, index)

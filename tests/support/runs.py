@@ -2,13 +2,14 @@
 
 import json
 import pathlib
+from typing import Any
 
 import jax
 
 from ccpo_jax.presets import load_preset
 
 
-def first_devices(count: int) -> list[jax.Device]:
+def first_devices(count: int) -> list[Any]:
     """The first of the fake devices, for `devices=`. All eight on two cores take their time."""
     return jax.devices()[:count]
 
@@ -26,7 +27,7 @@ def rollouts_of(workdir) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def small_run(preset: str, **changes):
+def small_run(preset: str, **changes) -> Any:
     """The configuration of a tiny preset, cut down to seconds. `changes` are fields by their dotted name."""
     sizes = {
         "steps": 2,
@@ -66,9 +67,9 @@ def brief_run(steps: int, **changes):
     return changed_preset("voting:tiny", sizes, changes)
 
 
-def changed_preset(name: str, sizes: dict, changes: dict):
+def changed_preset(name: str, sizes: dict, changes: dict) -> Any:
     """A preset in other sizes, which count as its own: they need not have an effect in every run."""
-    config = load_preset(name)
+    config: Any = load_preset(name)
     config.update_from_flattened_dict(sizes)
     config.inherited.update(sizes)
     config.update_from_flattened_dict(changes)

@@ -21,7 +21,14 @@ from ccpo_jax.rollout.prompts import RolePrompt, TextCodec
 from ccpo_jax.train import Model, Trainer
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.export import export_networks
-from ccpo_jax.train.parts import as_dataset, as_questions, check_objects, resolve, row_reader
+from ccpo_jax.train.parts import (
+    as_dataset,
+    as_questions,
+    check_objects,
+    resolve,
+    row_reader,
+    training_reader,
+)
 from ccpo_jax.workdir import load_config, save_config
 from tests.support.errors import raises_for
 
@@ -350,3 +357,21 @@ def test_the_log_names_what_judges(judge, named):
     reader = row_reader("question=riddle,answer=key", judge)
     summary = data.read_rows(rows, name="set", reader=reader, field="data.train").summary()
     assert summary.endswith(f"gold from `key`, {named}")
+
+
+@pytest.mark.parametrize("field", ["sft.targets", "sft"])
+def test_pairs_may_be_a_dict(field):
+    pairs = {"thinker": "plan", "solver": "steps[0]"}
+    given = {"sft.targets": pairs} if field == "sft.targets" else {"sft": {"targets": pairs}}
+    config, _ = resolve({"preset": "dyad:tiny", "mode": "sft", **given})
+    assert config.sft.targets == ("thinker=plan", "solver=steps[0]")
+
+
+def test_who_learns_from_demonstrations_needs_an_answer_only_to_evaluate():
+    gold = {
+        (mode, heldout): training_reader((), "auto", mode=mode, heldout=heldout).gold
+        for mode in ("train", "sft")
+        for heldout in (0, 16)
+    }
+    assert gold.pop(("sft", 0)) == "optional"
+    assert set(gold.values()) == {"required"}

@@ -69,27 +69,43 @@ def by_hand(team, turn, quoted):
     return written
 
 
+# More tokens than a sequence has. No token sees what stands behind it.
+PADDED = 64
+
+
 def direct_loss(policy, params, written):
     """Mean negative log-likelihood, one unpacked sequence at a time."""
+
+    @jax.jit
+    def nll(params, tokens, is_response):
+        ones = jnp.ones((1, PADDED), jnp.int32)
+        hidden = policy.hidden(params, tokens[None], jnp.arange(PADDED)[None], ones, ones)
+        logits = policy.logits(policy.head(params), hidden[0, :-1])
+        logprobs = jax.nn.log_softmax(logits)[jnp.arange(PADDED - 1), tokens[1:]]
+        return -jnp.sum(logprobs * is_response[1:])
+
     total = 0.0
     count = 0
     for prompt, response in written:
-        tokens = jnp.array([[*prompt, *response]], jnp.int32)
-        ones = jnp.ones_like(tokens)
-        positions = jnp.arange(tokens.shape[1])[None]
-        hidden = policy.hidden(params, tokens, positions, ones, ones)
-        logits = policy.logits(policy.head(params), hidden[0, len(prompt) - 1 : -1])
-        logprobs = jax.nn.log_softmax(logits)
-        total -= logprobs[jnp.arange(len(response)), jnp.array(response)].sum()
+        sequence = [*prompt, *response]
+        tokens = np.zeros(PADDED, np.int32)
+        tokens[: len(sequence)] = sequence
+        positions = np.arange(PADDED)
+        is_response = (len(prompt) <= positions) & (positions < len(sequence))
+        total += nll(params, tokens, is_response)
         count += len(response)
     return total / count
 
 
-@pytest.mark.parametrize("rows_per_microbatch", [1, 2])
+@pytest.fixture(scope="module")
+def team():
+    """A dyad whose programs are compiled once."""
+    return team_of(dyad(), max_tokens=LIMIT)
+
+
 @pytest.mark.parametrize("turn,quoted", [(0, False), (1, True), (1, False)])
-def test_the_gradient_is_that_of_the_loss_written_out(turn, quoted, rows_per_microbatch):
+def test_the_gradient_is_that_of_the_loss_written_out(team, turn, quoted):
     """Packed, with shared prompts, a cut text, a quoted partner and a masked one."""
-    team = team_of(dyad(), max_tokens=LIMIT)
     texts = {0: PLANS, 1: SOLUTIONS} if quoted else {turn: [PLANS, SOLUTIONS][turn]}
     batch = small_batch(team, texts)
     index = list(batch.turns).index(turn)
@@ -101,19 +117,22 @@ def test_the_gradient_is_that_of_the_loss_written_out(turn, quoted, rows_per_mic
 
     policy = team.agents[turn].policy
     params = jax.tree.map(lambda x: x / 3, small_params(0))
-    config = UpdateConfig(
-        LossConfig("supervised", logits_chunk=5),
-        optimizer=None,  # pyright: ignore[reportArgumentType]
-        packing=PackingConfig(40, rows_per_microbatch),
-    )
-    packed = pack_trained(sequences, config)
-    assert len(packed) > 1 or rows_per_microbatch > 1
-    grads, loss, _ = gradient(policy, params, packed, totals_of(sequences), config)
     expected, expected_grads = jax.value_and_grad(
         lambda params: direct_loss(policy, params, written)
     )(params)
-    np.testing.assert_allclose(loss, expected, atol=1e-5)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), grads, expected_grads)
+    for rows_per_microbatch in (1, 2):
+        config = UpdateConfig(
+            LossConfig("supervised", logits_chunk=5),
+            optimizer=None,  # pyright: ignore[reportArgumentType]
+            packing=PackingConfig(40, rows_per_microbatch),
+        )
+        packed = pack_trained(sequences, config)
+        assert len(packed) > 1 or rows_per_microbatch > 1
+        grads, loss, _ = gradient(policy, params, packed, totals_of(sequences), config)
+        np.testing.assert_allclose(loss, expected, atol=1e-5)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), grads, expected_grads
+        )
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(grads)) > 1e-2
 
 
@@ -309,7 +328,7 @@ def test_reinforcement_starts_from_it(warm, tmp_path):
     train(small_run(path, 1, **changes), str(tmp_path / "rl"), devices=first_devices(1))
     first = lines_of(tmp_path / "rl")[0]
     with open_checkpoints(workdir, read_only=True) as checkpoints:
-        best = checkpoints.metrics(checkpoints.best_step())
+        best = checkpoints.metrics(checkpoints.best_step() or 0)
     accuracies = {name: value for name, value in best.items() if name.startswith("eval/")}
     shared = {name: value for name, value in first.items() if name in accuracies}
     assert shared == {
@@ -340,9 +359,12 @@ def test_a_workdir_keeps_its_way_of_learning(warm, capsys):
     assert pathlib.Path(workdir, "report.html").is_file()
 
 
-def test_what_a_step_was_made_of(tmp_path):
+def test_what_a_step_was_made_of(capsys):
     """Voters with one network; a list holds several demonstrations of its problem."""
     rows = [row | {"solution": [row["solution"], SUFFIX]} for row in rows_of_demonstrations(20)]
+    # Where none is held out, demonstrations are enough.
+    for row in rows[::2]:
+        del row["answer"]
     seen = []
     config = {
         "preset": "voting:tiny",
@@ -366,6 +388,9 @@ def test_what_a_step_was_made_of(tmp_path):
     assert batch.is_real.shape == (2, 2)
     lengths = [turn.samples.length[batch.is_real].sum() for turn in batch.turns.values()]
     assert metrics["update/trained_tokens/0"] == sum(lengths)
+    # The second text of each of the ten problems with an answer has none.
+    judged = "the verifier takes 10 of 20 demonstrations of voter as wrong, 10 of them without"
+    assert judged in capsys.readouterr().err
 
 
 def test_eight_devices_learn_as_one_does(warm):
