@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -254,7 +255,7 @@ def update_params(
             norms.append(norm)
 
     passes, norms = jax.device_get((passes, norms))
-    metrics = _summary([part for parts in passes for part in parts], steps=len(norms))
+    metrics = _summary(list(chain.from_iterable(passes)), steps=len(norms))
     if config.epochs > 1:
         first = _summary(passes[0], steps=len(mini_batches))
         metrics |= {name: first[name] for name in SAMPLER_GAPS if name in first}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ccpo_jax.errors import escape_control
@@ -103,7 +104,7 @@ def metric_keys(run: RunData, metric: str, counts: str) -> list[tuple[str, str]]
 
 
 def _metric_names(run: RunData) -> set[str]:
-    return {name for line in run.metrics for name in line}
+    return set(chain.from_iterable(run.metrics))
 
 
 def credit_figures(run: RunData) -> str:

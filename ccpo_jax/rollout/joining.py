@@ -1,6 +1,6 @@
 """Several batches of rollouts as one: their prompts one after another, and some of them chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -60,8 +60,8 @@ def select_outcome(outcome: Outcome, chosen: Sequence[int]) -> Outcome:
     return _map_prompts(selected, outcome)
 
 
-def _map_prompts(function, *outcomes: Outcome) -> Outcome:
-    """Applies a function to every field that has prompts, as its second axis in every case."""
+def _map_prompts(function: Callable[..., HostArray], *outcomes: Outcome) -> Outcome:
+    """Applies a function to every field that has prompts, which are its second axis."""
     fields = {}
     for name, value in outcomes[0]._asdict().items():
         if name != "agent_mask" and value is not None:

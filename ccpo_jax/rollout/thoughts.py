@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from ccpo_jax.reasoning import Marker, Reply, join_pieces, split_text
@@ -50,7 +51,7 @@ def decode_replies(
 
     # All pieces of all rows are decoded in one call.
     cut_rows = [_cut_at_tokens(row, tokens) for row in rows]
-    flat = [ids for pieces in cut_rows for _, ids in pieces]
+    flat = [ids for _, ids in chain.from_iterable(cut_rows)]
     texts = iter(tokenizer.decode_batch(flat))
 
     replies = []

@@ -123,7 +123,8 @@ class ShortBatches:
         # Powers of two.
         if self._count & (self._count - 1):
             return
-        size, draws = self._batch_size, int(metrics["draws"])
+        size = self._batch_size
+        draws = int(metrics["draws"])
         line = (
             f"step {step}: only {size - filled} of {size} groups were informative after {draws} "
             "draws (sample.max_draws)"

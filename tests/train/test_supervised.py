@@ -172,8 +172,8 @@ def test_a_batch_is_filled_up_and_marked():
     "targets,told",
     [
         (("thinkr=plan",), "did you mean thinker?"),
-        (("plan",), "no ROLE=COLUMN"),
-        (("thinker=",), "no ROLE=COLUMN"),
+        (("plan",), "not ROLE=COLUMN"),
+        (("thinker=",), "not ROLE=COLUMN"),
         (("thinker=a", "thinker=b"), "thinker twice"),
     ],
 )
