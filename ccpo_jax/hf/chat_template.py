@@ -136,11 +136,30 @@ def around_user_alone(backend: Any, *, variables: Variables) -> tuple[str, str]:
     """`around_user` without a system turn.
 
     Raises:
-      InputError: as in `around_user`; or the template writes a system turn of its own that cannot
-        be left out.
+      InputError: as in `around_user`; or the template refuses a user's turn, or writes a system
+        turn of its own that cannot be left out.
     """
-    before, after = _split_at_user(render(backend, conversation(""), variables=variables))
+    try:
+        rendered = _render(backend, conversation(""), variables, add_generation_prompt=True)
+    except RefusedError as error:
+        raise _refused(backend, error, variables=variables) from error
+    before, after = _split_at_user(rendered)
     return _without_default_system(backend, before, variables=variables), after
+
+
+def _refused(backend: Any, error: RefusedError, *, variables: Variables) -> InputError:
+    """Why a template writes no prompt: for the way the model is told to think, or at all."""
+    if variables and render(backend, conversation(""), variables={}) is not None:
+        values = ", ".join(f"{name}={value}" for name, value in variables.items())
+        return InputError(
+            "thinking",
+            f"the chat template refuses {values}: {error}; type --config.thinking=None",
+        )
+    return InputError(
+        "model",
+        f"its chat template writes the user's words 0 times: {error}; use a template that writes "
+        "them once",
+    )
 
 
 def _split_at_user(rendered: str | None) -> tuple[str, str]:

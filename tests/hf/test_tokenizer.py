@@ -254,6 +254,18 @@ def test_a_switch_may_stand_in_the_system_turn_alone(tmp_path):
         assert tokenizer.reads_thinking()
 
 
+def test_a_template_that_refuses_to_think_or_not_to_says_so(tmp_path):
+    refusal = (
+        "{% if thinking is defined and not thinking %}{{ raise_exception('no way') }}{% endif %}"
+    )
+    save_tokenizer(tmp_path, PLAIN, refusal + TURNS)
+    tokenizer = load_tokenizer(str(tmp_path), thinking=True)
+    assert tokenizer.reads_thinking() and tokenizer.frame("")
+    with raises_for("thinking") as error:
+        load_tokenizer(str(tmp_path), thinking=False).frame("")
+    assert "thinking=False" in str(error.value) and "no way" in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["nowhere/at-all", "."])
 def test_nothing_to_load_is_one_clear_line(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
