@@ -495,8 +495,8 @@ class CreditConfig:
     )
     overlong_penalty: float = field(
         0.0,
-        "credit that an agent loses for a response that is cut at response_length; the loss grows "
-        "linearly over the last credit.overlong_buffer tokens; 0 = none",
+        "credit that an agent loses for a response that is cut at response_length; the penalty "
+        "grows linearly over the last credit.overlong_buffer tokens; 0 = none",
         at_least=0,
     )
     overlong_buffer: int | None = field(
