@@ -91,7 +91,12 @@ def evaluate(
         greedy = dataclasses.replace(
             config, samples=1, sampling=dataclasses.replace(config.sampling, temperature=0.0)
         )
-        evaluations["greedy/"] = answer(greedy, what=f"evaluating {problems_name} (greedy)")
+        # Answers at temperature 0 are not decoded twice.
+        evaluations["greedy/"] = (
+            sampled
+            if greedy == config
+            else answer(greedy, what=f"evaluating {problems_name} (greedy)")
+        )
 
     fractions = any(answered.fractions for answered in evaluations.values())
     accuracies: dict[str, HostArray] = {}

@@ -165,6 +165,23 @@ def test_the_same_key_gives_the_same_numbers():
     assert once["team_accuracy/low"] <= once["team_accuracy"] <= once["team_accuracy/high"]
 
 
+def test_answers_at_temperature_0_are_not_decoded_twice():
+    team = team_of(dyad())
+    problems = [Problem(str(i), text, "1", "exact") for i, text in enumerate(PROBLEMS[:4])]
+    batches = []
+    scores = evaluate(
+        team,
+        weights_of(team, 2),
+        problems,
+        EvenIsRight(),
+        jax.random.key(3),
+        EvalConfig(samples=1, batch_size=4, greedy=True, sampling=SamplingParams(0.0)),
+        between_batches=lambda: batches.append(1),
+    )
+    assert len(batches) == 1
+    assert scores["greedy/team_accuracy"] == scores["team_accuracy"]
+
+
 def test_alone_and_without_are_the_smaller_teams():
     """Greedy: each accuracy is that of a team which never had the others, rolled out and graded on its own."""
     policy = make_policy(small_config(), compute_dtype=jnp.float32, remat="none")
