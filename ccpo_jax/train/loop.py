@@ -58,6 +58,7 @@ from ccpo_jax.workdir import (
     accuracy_table,
     as_disk_error,
     check_drawing,
+    check_rate,
     check_same_config,
     check_same_inputs,
     compare_config,
@@ -486,6 +487,7 @@ class Trainer:
             if self._checkpoints.latest_step() is not None:
                 if config is not None:
                     check_drawing(config, workdir)
+                    check_rate(config, workdir)
                 _, self.state = self._checkpoints.restore(self.state)
             self.step_count = int(self.state.step)
             if self.step_count < loop.steps:

@@ -19,6 +19,7 @@ with train_extra():
     from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch
     from ccpo_jax.workdir.saved_config import (
         check_drawing,
+        check_rate,
         check_same_config,
         compare_config,
         keep_former_defaults,
@@ -40,6 +41,7 @@ __all__ = [
     "accuracy_table",
     "as_disk_error",
     "check_drawing",
+    "check_rate",
     "check_same_config",
     "check_same_inputs",
     "compare_config",

@@ -119,6 +119,32 @@ def check_drawing(config: Config, workdir: str) -> None:
         )
 
 
+def check_rate(config: Config, workdir: str) -> None:
+    """Checks that the learning rate of a run with checkpoints varies if it did when it began, and
+    only then: the optimizer of a rate that stays keeps no count of its steps.
+
+    Raises:
+      InputError: ``optimizer.schedule`` or ``optimizer.warmup_steps`` changes that.
+    """
+    saved = saved_config(workdir)
+    if saved is None or _varies_rate(saved) == _varies_rate(config):
+        return
+    is_schedule = saved.optimizer.schedule != config.optimizer.schedule
+    name = "optimizer.schedule" if is_schedule else "optimizer.warmup_steps"
+    before, now = get(saved, name), get(config, name)
+    raise InputError(
+        name,
+        f"cannot make the learning rate {'vary' if _varies_rate(config) else 'constant'} in a run "
+        "that has begun, since the optimizer of a constant rate keeps no count of its steps: "
+        f"received {now}, the run in {workdir} has {before}; type --config.{name}={before}, or "
+        "another --workdir",
+    )
+
+
+def _varies_rate(config: Config) -> bool:
+    return config.optimizer.schedule != "constant" or config.optimizer.warmup_steps > 0
+
+
 def keep_former_defaults(config: Config, workdir: str) -> Config:
     """The configuration with which the run in `workdir` goes on where a default has changed.
 

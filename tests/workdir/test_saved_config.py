@@ -6,6 +6,7 @@ import pytest
 
 from ccpo_jax.config import FIELDS, from_flat, parse, parse_field, to_json
 from ccpo_jax.workdir.saved_config import (
+    check_rate,
     compare_config,
     keep_former_defaults,
     recorded_fields,
@@ -40,6 +41,27 @@ def test_steps_may_change_unless_the_learning_rate_decays_over_them(tmp_path):
 def test_steps_may_change_where_no_rate_depends_on_them(fields, tmp_path):
     save_config(config_of(steps=10, **fields), str(tmp_path), 5)
     compare_config(config_of(steps=20, **fields), str(tmp_path))
+
+
+WARM_UP = {"optimizer.warmup_steps": 3}
+COSINE = {"optimizer.schedule": "cosine"}
+
+
+@pytest.mark.parametrize("before,now,field", [
+    ({}, COSINE, "optimizer.schedule"),
+    ({}, WARM_UP, "optimizer.warmup_steps"),
+    (WARM_UP, {}, "optimizer.warmup_steps"),
+    (WARM_UP, COSINE, None),
+    ({}, {"optimizer.learning_rate": 1e-3}, None),
+], ids=str)  # fmt: skip
+def test_a_rate_that_stays_cannot_begin_to_vary(before, now, field, tmp_path):
+    save_config(config_of(**before), str(tmp_path), 5)
+    if field is None:
+        check_rate(config_of(**now), str(tmp_path))
+        return
+    with raises_for(field) as error:
+        check_rate(config_of(**now), str(tmp_path))
+    assert f"type --config.{field}={before.get(field, FIELDS[field].default)}," in str(error.value)
 
 
 def test_a_learning_rate_of_an_earlier_version_is_one_for_all_agents(tmp_path):
