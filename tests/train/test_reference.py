@@ -61,7 +61,7 @@ def test_the_initial_model_is_copied_before_training_changes_it():
 
 
 def test_a_run_without_the_term_and_a_mode_that_does_not_train_load_none():
-    assert build(kl_run(**{"loss.kl_weight": 0.0}), devices=first_devices(1)).references == ()
+    assert build(kl_run(0, **{"loss.kl_weight": 0.0}), devices=first_devices(1)).references == ()
     assert build(kl_run(), devices=first_devices(1), for_training=False).references == ()
 
 
