@@ -1,5 +1,6 @@
 """`--mode=sample`: what the team writes, whether it is right, and each agent's credit."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ def show_samples(
     run, state, step = trained_or_loaded(config, workdir)
     pool_of_problems = run.datasets.heldout.problems or run.datasets.train.problems
     chosen = list(pool_of_problems[:problems])
+    if not run.has_reward_function and not all(problem.gold for problem in chosen):
+        note = (
+            "note: some problems have no reference answer; the verifier takes all answers as wrong"
+        )
+        print_main(note, file=sys.stderr)
     # The batch axis has to divide over the devices.
     shards = num_shards(run.rollout.sampling.sharding)
     padding = ceil_div(len(chosen), shards) * shards - len(chosen)
@@ -103,7 +109,8 @@ def problem_lines(
       credited: their credit and advantage.
     """
     rewards = np.asarray(collected.outcome.reward)[0, index]
-    lines = [escape_control(problem.question), f"--- reference: {escape_control(problem.gold)}"]
+    reference = escape_control(problem.gold) or "none"
+    lines = [escape_control(problem.question), f"--- reference: {reference}"]
     lines.append(f"--- reward: {rewards.mean():.2f} over {len(rewards)} samples")
     for sample in _two_samples(rewards):
         lines += _sample_lines(topology, index, sample, collected, credited)

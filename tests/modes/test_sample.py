@@ -29,7 +29,9 @@ def graded_texts(topology, rollouts, correct, parts) -> Graded:
     return Graded(scores, [0] * count, [None] * count, [""] * count, None, {}, columns)
 
 
-def lines_for(topology, reward, correct, credit, advantage, ablated, parts=None, thought=""):
+def lines_for(
+    topology, reward, correct, credit, advantage, ablated, parts=None, thought="", gold="2"
+):
     """What is printed about the first of two problems."""
     team = team_of(topology)
     rollouts = small_rollout(
@@ -44,7 +46,7 @@ def lines_for(topology, reward, correct, credit, advantage, ablated, parts=None,
     correct = np.array(correct, np.float32)
     graded = [graded_texts(topology, rollouts, correct, parts or {})] * 2
     outcome = Outcome(np.array(reward, np.float32), correct, correct.astype(int), rollouts.masks)
-    problem = Problem("sums/0", "1+1", "2", "exact")
+    problem = Problem("sums/0", "1+1", gold, "exact")
     collected = Collected([problem] * 2, rollouts, graded, outcome, {})
     known = np.ones(topology.num_agents, bool)
     credited = Credited(np.array(credit), np.array(advantage), known)
@@ -80,12 +82,13 @@ def test_a_fraction_shows_as_a_number_with_its_parts():
     correct[0, 0, :, 1] = [0.4, 0.9]
     nothing = np.zeros((2, 2, 2))
     parts = {"math": 0.0, "my.py:form\x1b[2J": 0.8, "length": None}
-    lines = lines_for(dyad(), correct[..., 1], correct, nothing, nothing, ablated=(), parts=parts)
+    lines = lines_for(dyad(), correct[..., 1], correct, nothing, nothing, (), parts, gold="")
     said = [line for line in lines if line.startswith("[agent 1")]
     shown = "(math 0.00, my.py:form\\x1b[2J 0.80, length nothing)] "
     assert said[0].startswith(f"[agent 1, solver: 0.40 {shown}")
     assert said[1].startswith(f"[agent 1, solver: 0.90 {shown}")
     assert "--- sample 0: the team's reward is 0.40" in lines
+    assert "--- reference: none" in lines
 
 
 def test_voters_all_answer_and_their_texts_stand_once():
