@@ -1,6 +1,9 @@
 """Whether the verifier takes demonstrations as right answers to their problems."""
 
+import itertools
+
 from ccpo_jax.errors import escape_control
+from ccpo_jax.integers import ceil_div
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.supervised import demonstrated
 from ccpo_jax.verifiers import VerifierPool
@@ -31,14 +34,13 @@ def describe_wrong(run: Run, pool: VerifierPool) -> str:
     have_gold = [problem for problem in run.datasets.train.problems if problem.gold]
     if not answering or not have_gold:
         return ""
-    problems = have_gold[:: -(-len(have_gold) // _MOST_PROBLEMS)]
+    problems = have_gold[:: ceil_div(len(have_gold), _MOST_PROBLEMS)]
     turn = answering[-1]
     batch = demonstrated(run, problems)
 
-    texts_of_problem = [
-        tuple(text for text, real in zip(texts, is_real, strict=True) if real)
-        for texts, is_real in zip(batch.turns[turn].texts, batch.is_real, strict=True)
-    ]
+    texts_of_problem = []
+    for texts, is_real in zip(batch.turns[turn].texts, batch.is_real, strict=True):
+        texts_of_problem.append(tuple(itertools.compress(texts, is_real)))
     items = [item_of(*pair) for pair in zip(problems, texts_of_problem, strict=True)]
     wrong = []
     unanswered = 0
