@@ -227,7 +227,8 @@ def _check_stop(words: RolePrompt, role: str, field: str) -> None:
         )
     check_stop_strings(words.stop, field, f"[{role:.80}] ")
     for stop in words.stop:
-        _check_characters("stop", stop, role, field)
+        # A line break of Windows is no command of LaTeX.
+        _check_characters("stop", stop.replace("\r\n", "\n"), role, field)
 
 
 def _check_characters(name: str, text: str, role: str, field: str) -> None:

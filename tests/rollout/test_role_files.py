@@ -123,11 +123,11 @@ def test_a_mistake_is_one_line_that_names_file_and_place(tmp_path, text, parts):
 
 
 def test_stop_strings_stand_beside_the_words(tmp_path):
-    text = """[thinker]\nsystem = "x"\nstop = ["###", "\\n\\n"]\n""" + SOLVER
+    text = """[thinker]\nsystem = "x"\nstop = ["###", "\\n\\n", "\\r\\n"]\n""" + SOLVER
     words = words_of(tmp_path, text)
-    assert words["thinker"] == RolePrompt("x", "{problem}", "", "", ("###", "\n\n"))
+    assert words["thinker"] == RolePrompt("x", "{problem}", "", "", ("###", "\n\n", "\r\n"))
     assert words["solver"].stop == ()
-    alone = words_of(tmp_path, text.replace('["###", "\\n\\n"]', '"###"'))
+    alone = words_of(tmp_path, text.replace('["###", "\\n\\n", "\\r\\n"]', '"###"'))
     assert alone["thinker"].stop == ("###",)
 
 
