@@ -286,7 +286,7 @@ def _compare_named(named: Config, own: Config, config_name: str, workdir: str) -
     differ = [
         f"{name}={shown(get(own, name))}"
         for name, field in FIELDS.items()
-        if field.on_resume == "fixed" and get(own, name) != get(named, name) and name != "mode"
+        if field.on_resume == "fixed" and get(own, name) != get(named, name)
     ]
     if differ:
         more = f", and {len(differ) - 4} more" if len(differ) > 4 else ""

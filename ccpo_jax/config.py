@@ -541,14 +541,15 @@ class LossConfig:
     name: str = field("grpo", "policy-gradient loss", choices=LOSSES, extensible=True)
     clip_low: float | None = field(
         None,
-        "the probability ratio is clipped below 1 - clip_low; with cispo it bounds the token's "
-        "weight; with gmpo the logarithm of the ratio is clipped below -clip_low",
+        "the probability ratio is clipped below 1 - clip_low, at 1 and more not at all; with cispo "
+        "it bounds the token's weight; with gmpo the logarithm of the ratio is clipped below "
+        "-clip_low",
         none_means=(
             "the loss's own default: 0.2 with grpo and reinforce_pp, 3e-4 with gspo, no bound "
             "with cispo, 0.4 with gmpo"
         ),
         at_least=0,
-        below=1,
+        infinite=True,
         applies=_loss(*_CLIPPING_LOSSES) & _SEVERAL_UPDATES,
     )
     clip_high: float | None = field(
@@ -1036,7 +1037,7 @@ class Config:
         "how the team learns: train = by reinforcement learning, sft = a supervised warm start "
         "from demonstrations; --mode=sft sets it",
         choices=("train", "sft"),
-        on_resume="fixed",
+        on_resume="never",
     )
     topology: str = field(
         "dyad",

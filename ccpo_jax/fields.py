@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from ccpo_jax.errors import InputError
 
-OnResume = Literal["free", "asks", "fixed"]
+OnResume = Literal["free", "asks", "fixed", "never"]
 
 # Whether a resumed run may have another value, in the words of the documentation.
 ON_RESUME: dict[OnResume, str] = {
     "free": "yes",
     "asks": "with `allow_changes`",
     "fixed": "with `allow_changes`; not by other modes",
+    "never": "no",
 }
 
 # Begins the value of a field where a Python program gives an object in place of a name.

@@ -327,6 +327,7 @@ def test_none_takes_back_what_a_file_set(name, run, value):
         {"credit.name": "from_outside", "credit.eta": 2.0},
         {"credit.name": "ccpo_event", "credit.soft": True},
         {"credit.name": "sepo", "credit.own": 0.5, "credit.praise": 0.0},
+        {"loss.name": "gmpo", "trainer.epochs": 2, "loss.clip_low": 1.5},
         {"topology": "graph", "credit.solo_samples": 2},
     ],
     ids=str,

@@ -215,7 +215,7 @@ def load_config(
     saved = _read_config(path)
     _refuse_objects(saved, workdir)
     for name, value in typed.items():
-        if FIELDS[name].on_resume == "fixed" and value != get(saved, name):
+        if FIELDS[name].on_resume in ("fixed", "never") and value != get(saved, name):
             raise InputError(
                 name,
                 f"the run in {workdir} was trained with {get(saved, name)!r:.80}; leave out "
