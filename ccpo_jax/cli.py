@@ -47,6 +47,7 @@ from ccpo_jax.workdir import (
     kept_inputs,
     load_config,
     new_workdir,
+    saved_config,
     typed_inputs,
 )
 
@@ -57,7 +58,8 @@ _USAGE = """\
 usage: {program} --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.FIELD=VALUE ...]
        {program} {commands} ...   (each has a --help of its own)
 
-  --config       {presets}, or the path of a file
+  --config       {presets}, or the path of a file;
+                 that of the run in --workdir when left out
   --workdir      folder of the run; a new one under runs/ when left out
   --mode         {modes}; train when left out.
                  sft = a supervised warm start; a later run starts from it with
@@ -310,9 +312,6 @@ def parse_command(arguments: Sequence[str]) -> Command:
             field = option.removeprefix("config.")
             value = parse_field(field, text)
             typed[field] = None if text == "None" else value
-    name = options.get("config")
-    if name is None:
-        raise InputError("config", "is missing; type --config=voting:tiny")
     mode = options.get("mode", "train")
     if mode not in MODES:
         raise InputError("mode", f"{mode!r:.80} is unknown; use one of {', '.join(MODES)}")
@@ -324,11 +323,14 @@ def parse_command(arguments: Sequence[str]) -> Command:
     for option in ("workdir", "coordinator"):
         if not options.get(option, "something").strip():
             raise InputError(option, f"is empty; type --{option}=VALUE, or leave it out")
-    preset = load_preset(name)
+    if workdir is not None:
+        workdir = expand_home(workdir)
+    name = options.get("config")
+    preset = _own_config(workdir) if name is None else load_preset(name)
     return Command(
         combine(preset, typed),
-        name,
-        None if workdir is None else expand_home(workdir),
+        name or "the run's own",
+        workdir,
         mode,
         typed,
         preset,
@@ -337,6 +339,21 @@ def parse_command(arguments: Sequence[str]) -> Command:
         _as_number(options, "process"),
         _mode_options(mode, options),
     )
+
+
+def _own_config(workdir: str | None) -> Config:
+    """The configuration of the run in a workdir, where none was typed.
+
+    Raises:
+      InputError: there is no run.
+    """
+    own = None if workdir is None else saved_config(expand_workdir(workdir))
+    if own is None:
+        raise InputError(
+            "config",
+            "is missing; type --config=voting:tiny, or the --workdir of a run, which has one",
+        )
+    return own
 
 
 def _mode_options(mode: str, options: Mapping[str, str]) -> dict[str, str]:

@@ -274,6 +274,20 @@ def test_the_runs_own_values_are_named_where_the_configuration_has_others(tmp_pa
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("mode", ["train", "eval", "sample", "export"])
+def test_a_workdir_that_holds_a_run_needs_no_configuration_beside_it(mode, tmp_path):
+    arguments = [f"--workdir={tmp_path}", f"--mode={mode}", "--config.batch_size=8"]
+    with raises_for("config") as error:
+        cli.parse_command(arguments)
+    assert "is missing" in str(error.value) and "--workdir" in str(error.value)
+
+    own = parse(table.combine(load_preset("dyad:tiny"), {"seed": 7}))
+    save_config(own, str(tmp_path), 0)
+    command = cli.parse_command(arguments)
+    assert command.config == table.combine(own, {"batch_size": 8})
+    assert command.typed == {"batch_size": 8}
+
+
 def test_what_a_run_set_is_not_blamed_on_its_evaluation(tmp_path):
     save_config(table.combine(load_preset("voting"), {"eval.top_p": 0.5}), str(tmp_path), 0)
     config = load_config(str(tmp_path), {"eval.temperature": 0.0})

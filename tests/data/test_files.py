@@ -101,7 +101,7 @@ BAD_FILES = [
     ("x.json", '[{"question": "“Why?”", "answer": "1"}]'.encode("cp1252"), ["Windows-1252"]),
     ("x.txt", LOGIQA.replace("Cats", "Où").encode("latin-1"), ["Latin-1", "position"]),
     ("x.jsonl", JSONL_THEN_LATIN, ["line 2:", "Latin-1"]),
-    ("x.jsonl.gz", gzip.compress(JSONL_THEN_LATIN), ["line 2:", "Latin-1"]),
+    ("x.jsonl.gz", gzip.compress(JSONL_THEN_LATIN, mtime=0), ["line 2:", "Latin-1"]),
     ("x.jsonl", b"\x80\x04\x95\x10\x00\x00\x00", ["not text"]),
     (
         "x.parquet",
