@@ -220,7 +220,7 @@ def demonstrated_ids(agent: Agent, texts: Sequence[str]) -> list[list[int]]:
     tokenizer = agent.tokenizer
     # Where the prompt opens a thought, the response begins inside it.
     opened = segments.opened_thought(agent.template, tokenizer)
-    ended = [_until_stop(text.removeprefix(opened), agent.stop) for text in texts]
+    ended = [_until_stop(_behind_opening(text, opened), agent.stop) for text in texts]
     responses = encode_replies(tokenizer, [text for text, _ in ended])
     for ids, (_, is_stopped) in zip(responses, ended, strict=True):
         if not is_stopped:
@@ -241,6 +241,17 @@ def _as_responses(agent: Agent, texts: Sequence[Sequence[str]]) -> Samples:
         length=length.reshape(shape),
         truncated=truncated.reshape(shape),
     )
+
+
+def _behind_opening(text: str, opened: str) -> str:
+    """A demonstration behind the marker that ends its prompt; "" = none ends it. The text may have
+    other blanks around the marker, or leave it out.
+    """
+    marker = opened.rstrip()
+    written = text.lstrip()
+    if not marker or not written.startswith(marker):
+        return text
+    return written.removeprefix(marker).removeprefix(opened.removeprefix(marker))
 
 
 def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:

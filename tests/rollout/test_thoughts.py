@@ -10,7 +10,7 @@ import pytest
 from ccpo_jax.hf import load_tokenizer
 from ccpo_jax.reasoning import Reply
 from ccpo_jax.rl.topology import dyad
-from ccpo_jax.rollout import rollout
+from ccpo_jax.rollout import demonstrated_ids, rollout
 from ccpo_jax.rollout.prompts import RolePrompt, tokenize_role
 from ccpo_jax.rollout.thoughts import decode_replies, encode_replies, may_think
 from experiments.robustness.families import FAMILIES, save_tokenizer
@@ -153,6 +153,20 @@ def test_a_demonstration_has_the_markers_that_a_model_writes(kind, tmp_path):
     assert live == [marked, [], marked]
     replies = decode_replies(tokenize_role(tokenizer, SOLVER), tokenizer, encoded)
     assert replies == [Reply("5<turn>", "7</s>"), Reply("5"), Reply("")]
+
+
+@pytest.mark.parametrize("opening, begins", [("<think>", "\n7"), ("{{ '<think>\\n' }}", "7")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_demonstration_does_not_open_the_thought_again(kind, opening, begins, tmp_path):
+    """Whatever blanks it has around the marker that ends its prompt."""
+    tokenizer = tokenizer_of(tmp_path, **KINDS[kind], opening=opening)
+    agent = dataclasses.replace(
+        team_of(dyad(), codec=tokenizer).agents[0], template=tokenize_role(tokenizer, SOLVER)
+    )
+    rest = "</think>5"
+    texts = [f"{start}7{rest}" for start in ("<think>", "\n<think>", "<think>\n", "")]
+    responses = tokenizer.decode_batch(demonstrated_ids(agent, texts))
+    assert responses == [f"7{rest}", f"7{rest}", f"{begins}{rest}", f"7{rest}"]
 
 
 # --- in a team ------------------------------------------------------------------------------------
