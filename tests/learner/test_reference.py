@@ -1,5 +1,7 @@
 """The KL term of an update: against the loss written out, and where it must not be felt."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,6 +122,26 @@ def test_a_policy_that_is_its_own_reference_does_not_move(estimator):
     params, _, metrics = step(rows, config_of(estimator), Reference(POLICY, markov_params(V)))
     np.testing.assert_allclose(params["table"], markov_params(V)["table"], atol=1e-6)
     assert abs(metrics["kl"]) < 1e-6
+
+
+@pytest.mark.parametrize("estimator", KL_ESTIMATORS)
+def test_a_large_weight_holds_the_policy_where_it_was(estimator):
+    """Twenty steps with the same advantages, from a policy that is its own reference."""
+    rows = ragged_rows(12)
+    start = markov_params(V)
+    moved = {}
+    for weight in (0.0, 30.0):
+        config = config_of(estimator, weight=weight)
+        config = dataclasses.replace(config, optimizer=optax.sgd(0.2))
+        params = markov_params(V)
+        state = config.optimizer.init(params)
+        for _ in range(20):
+            params, state, _ = update_params(
+                POLICY, params, state, [rows], config, reference=Reference(POLICY, start)
+            )
+        gap = jax.nn.log_softmax(params["table"]) - jax.nn.log_softmax(start["table"])
+        moved[weight] = float(jnp.abs(gap).max())
+    assert moved[0.0] > 0.5 and 0 < moved[30.0] < 0.3 * moved[0.0]
 
 
 def test_weight_0_carries_nothing_to_the_device():
