@@ -238,7 +238,13 @@ def opened_thought(template: Template, tokenizer: TextCodec) -> str:
     A response then begins within a thought. Its text alone would not tell, and the thought of a
     response that was cut off would be taken for the answer.
     """
-    (text,) = tokenizer.decode_batch([template.closing])
+    # The role's own words open none, also where nothing but control tokens stands behind them.
+    hidden = getattr(tokenizer, "control_ids", frozenset()) - getattr(
+        tokenizer, "marker_ids", frozenset()
+    )
+    controls = [place for place, token_id in enumerate(template.closing) if token_id in hidden]
+    end = template.closing[controls[-1] + 1 :] if controls else template.closing
+    (text,) = tokenizer.decode_batch([end])
     return opened_at_end(text)
 
 

@@ -167,6 +167,10 @@ def test_a_prompt_that_ends_within_a_thought_says_so(tmp_path, end, opened, as_t
     text = opened + "Perhaps \\boxed{3}?"
     assert (strip_reasoning(text).strip() == "") == bool(opened)
 
+    # A marker at the end of the role's own words is letters, which the template's end follows.
+    wordy = tokenize_role(tokenizer, dataclasses.replace(SOLVER, closing="Begin with <think>"))
+    assert prompts.opened_thought(wordy, tokenizer) == opened
+
 
 def test_ids_of_the_embedded_model():
     """What its Solver reads: its own words are ordinary tokens in quoted text too.
