@@ -66,14 +66,14 @@ class Tokenizer:
     @functools.cached_property
     def control_ids(self) -> frozenset[int]:
         """Ids that structure a conversation: special tokens, markers, added tokens in the
-        template.
+        template, but for blanks.
         """
         # One template, or several by name.
         template = str(self.backend.chat_template or "")
         special = frozenset(
             token_id
             for token_id, token in self.backend.added_tokens_decoder.items()
-            if token.special or token.content in template
+            if token.special or (token.content.strip() and token.content in template)
         )
         return special | self.marker_ids
 

@@ -553,3 +553,12 @@ def test_importing_the_loader_does_not_import_transformers():
 def test_a_template_is_asked_whether_it_reads_the_switch(family):
     name, _, tokenizer = family
     assert tokenizer.reads_thinking() == (name == "qwen3")
+
+
+def test_blanks_that_are_tokens_of_their_own_stay_in_texts(tmp_path):
+    """A template of several lines holds them too, and gives them no meaning."""
+    family = dataclasses.replace(PLAIN, plain_tokens=("\n", "  "))
+    save_tokenizer(tmp_path, family, family.template + "{% if false %}\n  {% endif %}")
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert "\n  " in tokenizer.backend.chat_template
+    assert tokenizer.decode(tokenizer.encode("a\nb  c")) == "a\nb  c"
