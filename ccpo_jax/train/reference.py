@@ -38,7 +38,7 @@ def load_references(
 
     They lie on the mesh as the trained parameters do, in `compute_dtype`: that is what the trained
     float32 parameters are rounded to in every matrix product, so that a network that has not been
-    trained yet is its own reference exactly. References with equal parameters share their arrays.
+    trained yet is its own reference exactly. Parameter sets of one source share one reference.
 
     Args:
       config: of the run.
@@ -54,12 +54,14 @@ def load_references(
     """
     policies, tokenizers = _of_sets(team, len(params))
     dtype = jnp.dtype(config.compute_dtype)
+    made: dict[Source, Reference] = {}
     if not config.loss.reference:
-        references = []
         for policy, tree, source in zip(policies, params, sources, strict=True):
-            own = jnp.dtype(jnp.float32) if source.model in parts.models else dtype
-            references.append(_reference(policy, _copy(tree, own, layout), source.name, layout))
-        return _shared(references)
+            if source not in made:
+                own = jnp.dtype(jnp.float32) if source.model in parts.models else dtype
+                copy = _copy(tree, own, layout)
+                made[source] = Reference(policy, copy, source.name, digest_of(copy, layout))
+        return tuple(made[source] for source in sources)
 
     with _errors_of_reference():
         loaded = find_sources(
@@ -73,10 +75,11 @@ def load_references(
         trees = load_params(
             loaded, layout, time_limit=config.load_time_limit, dtype=dtype, copies=False
         )
-    references = []
     for source, tree in zip(loaded, trees, strict=True):
-        references.append(_reference(networks[source].policy, tree, source.name, layout))
-    return _shared(references)
+        if source not in made:
+            policy = networks[source].policy
+            made[source] = Reference(policy, tree, source.name, digest_of(tree, layout))
+    return tuple(made[source] for source in loaded)
 
 
 @contextlib.contextmanager
@@ -107,20 +110,6 @@ def _copy(params: Any, dtype: jnp.dtype, layout: Layout) -> Any:
         return jax.tree.map(lambda x: jnp.array(x, dtype, copy=True), tree)
 
     return jax.jit(copy, out_shardings=placement)(params)
-
-
-def _reference(policy: Policy, params: Any, source: str, layout: Layout) -> Reference:
-    return Reference(policy, params, source, digest_of(params, layout))
-
-
-def _shared(references: list[Reference]) -> tuple[Reference, ...]:
-    """References of which those with equal parameters hold the arrays of the first."""
-    first: dict[str, Any] = {}
-    shared = []
-    for reference in references:
-        params = first.setdefault(reference.digest, reference.params)
-        shared.append(Reference(reference.policy, params, reference.source, reference.digest))
-    return tuple(shared)
 
 
 def _check_vocabulary(tokenizer: Any, trained: Any, source: Source, own: Source) -> None:
