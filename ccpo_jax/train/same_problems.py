@@ -3,14 +3,13 @@
 import hashlib
 import json
 import pathlib
-import sys
 from collections.abc import Iterable, Sequence
 
 from ccpo_jax.data import Problem
-from ccpo_jax.devices.distributed import is_main_process, print_main
+from ccpo_jax.devices.distributed import is_main_process
 from ccpo_jax.errors import InputError
 from ccpo_jax.train.load import Datasets
-from ccpo_jax.workdir import write_atomically
+from ccpo_jax.workdir import report_change, write_atomically
 
 _FILE = "problems.json"
 
@@ -37,13 +36,13 @@ def compare_problems(workdir: str, datasets: Datasets, *, allow_changes: bool) -
     if same:
         return
     changed = f"the problems of {datasets.train.name:.200} have changed since this run was started"
-    if not allow_changes:
-        raise InputError(
-            "data.train",
-            f"{changed}; restore them, type --config.allow_changes=True to go on with the new "
-            "ones, or another --workdir",
-        )
-    print_main(f"note: {changed}; the run goes on with the new ones", file=sys.stderr)
+    report_change(
+        "data.train",
+        changed,
+        "the new ones",
+        allow_changes=allow_changes,
+        remedy="restore them, ",
+    )
 
 
 def keep_problems(workdir: str, datasets: Datasets) -> None:

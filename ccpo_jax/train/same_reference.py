@@ -2,13 +2,12 @@
 
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 
-from ccpo_jax.devices.distributed import is_main_process, print_main
+from ccpo_jax.devices.distributed import is_main_process
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.reference import Reference
-from ccpo_jax.workdir import write_atomically
+from ccpo_jax.workdir import report_change, write_atomically
 
 _FILE = "reference.json"
 
@@ -45,13 +44,7 @@ def compare_references(
         references[0].source,
     )
     line = f"the reference {changed:.200} has other parameters than when this run was started"
-    if not allow_changes:
-        raise InputError(
-            field,
-            f"{line}; restore it, type --config.allow_changes=True to go on with the new one, or "
-            "another --workdir",
-        )
-    print_main(f"note: {line}; the run goes on with the new one", file=sys.stderr)
+    report_change(field, line, "the new one", allow_changes=allow_changes, remedy="restore it, ")
 
 
 def keep_references(workdir: str, references: Sequence[Reference]) -> None:

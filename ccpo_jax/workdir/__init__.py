@@ -5,6 +5,7 @@ from ccpo_jax.extras import train_extra
 with train_extra():
     from ccpo_jax.workdir.accuracy_table import accuracy_rows, accuracy_table
     from ccpo_jax.workdir.atomic_write import write_atomically
+    from ccpo_jax.workdir.changed import report_change
     from ccpo_jax.workdir.checkpoint import Checkpoints, open_checkpoints
     from ccpo_jax.workdir.disk_errors import as_disk_error
     from ccpo_jax.workdir.inputs import (
@@ -56,6 +57,7 @@ __all__ = [
     "new_workdir",
     "open_checkpoints",
     "recorded_fields",
+    "report_change",
     "save_config",
     "saved_config",
     "set_aside",

@@ -32,6 +32,7 @@ from ccpo_jax.references import (
 )
 from ccpo_jax.reward_names import parse_reward
 from ccpo_jax.workdir.atomic_write import write_atomically
+from ccpo_jax.workdir.changed import report_change
 
 FOLDER = "inputs"
 _INDEX = "index.json"
@@ -110,13 +111,7 @@ def compare_inputs(workdir: str, inputs: Mapping[str, str], *, allow_changes: bo
         changed = f"{path:.200} has changed since this run was started"
         if "copy" in index[path]:
             changed += f" (then: {_copy(workdir, index[path])})"
-        if not allow_changes:
-            raise InputError(
-                field,
-                f"{changed}; type --config.allow_changes=True to go on with the new version, or "
-                "another --workdir",
-            )
-        print_main(f"note: {changed}; the run goes on with the new version", file=sys.stderr)
+        report_change(field, changed, "the new version", allow_changes=allow_changes)
 
 
 def copy_inputs(workdir: str, inputs: Mapping[str, str], step: int = 0) -> None:
