@@ -214,6 +214,14 @@ _OTHER_MODEL = Condition(
     "a model other than tiny", ("model",), lambda config: any(n != "tiny" for n in config.model)
 )
 _SYNTHETIC = Condition("a synthetic/... set in data.train", ("data.train",), _generates_problems)
+_WHO_KNOWS = Condition(
+    "synthetic/parts in data.train or data.eval",
+    ("data.train", "data.eval"),
+    lambda config: any(
+        name.split("/")[:2] == ["synthetic", "parts"]
+        for name in (*config.data.train, *config.data.eval)
+    ),
+)
 _FRACTIONS = Condition(
     "a function of your own or a weighted sum in verifier.name",
     ("verifier.name",),
@@ -832,6 +840,14 @@ class DataConfig:
         "problems to generate; 0 = the set's own size",
         at_least=0,
         applies=_SYNTHETIC,
+        on_resume="fixed",
+    )
+    informed: int = field(
+        1,
+        "agents that see the whole problem; the others see a ? for its last term. Who does changes "
+        "with the problem",
+        at_least=1,
+        applies=_WHO_KNOWS,
         on_resume="fixed",
     )
     similarity: float = field(

@@ -3,12 +3,13 @@
 import collections
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from ccpo_jax.data.located_row import LocatedRow
 from ccpo_jax.data.problems import Dataset, Problem, drop_repeated_questions
 from ccpo_jax.data.rows import BY_NAMES, RowReader, problems_of
 from ccpo_jax.data.sources import open_source
-from ccpo_jax.data.synthetic import OWN_TASKS, SPLITS, TASKS, VIEWS
+from ccpo_jax.data.synthetic import OWN_TASKS, SPLITS, TASKS, VIEWS, most_problems
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import path_exists
 from ccpo_jax.references import explain
@@ -27,6 +28,8 @@ def load(
     seed: int = 0,
     field: str = "data.train",
     reader: RowReader = BY_NAMES,
+    num_agents: int = 3,
+    informed: int = 1,
 ) -> Dataset:
     """Loads one dataset.
 
@@ -43,6 +46,8 @@ def load(
       field: configuration field to name in errors; where a dataset has several splits and none is
         named, data.eval takes test, else validation, and other fields train.
       reader: how rows become problems; its mapping applies where a set has all of its columns.
+      num_agents: synthetic sets whose agents see different texts only: how many read a problem.
+      informed: the same sets only: how many of them see the whole problem.
 
     Returns:
       The problems in the order of the rows. Rows without a question or a gold and repeated
@@ -50,14 +55,14 @@ def load(
 
     Raises:
       InputError: unknown name, missing or malformed file, no network, rows that can be read in
-        several ways, or no problem left after dropping.
+        several ways, no problem left after dropping, or more informed agents than there are.
 
     Example:
       >>> load("synthetic/dyad", size=2).problems[0].verifier
       'exact'
     """
     if name.startswith(_SYNTHETIC_PREFIX):
-        return _generate(name, size, seed, field, reader)
+        return _generate(name, size, seed, field, reader, num_agents, informed)
     with status(f"loading {name}", unit="rows") as phase:
         source = open_source(name, field)
         rows = _counted(source.rows, phase)
@@ -79,6 +84,8 @@ def load_many(
     seed: int = 0,
     field: str = "data.train",
     reader: RowReader = BY_NAMES,
+    num_agents: int = 3,
+    informed: int = 1,
 ) -> Dataset:
     """Loads several datasets as one; questions repeated across them are dropped and counted.
 
@@ -88,6 +95,8 @@ def load_many(
       seed: as in `load`.
       field: as in `load`.
       reader: as in `load`.
+      num_agents: as in `load`.
+      informed: as in `load`.
 
     Raises:
       InputError: as in `load`; or two datasets of one name, whose problems would have the same ids.
@@ -96,8 +105,9 @@ def load_many(
         # A path may have "+" in it.
         is_path = path_exists(names)
         names = [names] if is_path else [name.strip() for name in names.split("+")]
-    datasets = [load(name, size=size, seed=seed, field=field, reader=reader) for name in names]
-    return join(datasets, field)
+    options: dict[str, Any] = {"size": size, "seed": seed, "field": field, "reader": reader}
+    options |= {"num_agents": num_agents, "informed": informed}
+    return join([load(name, **options) for name in names], field)
 
 
 def join(datasets: Sequence[Dataset], field: str) -> Dataset:
@@ -155,7 +165,15 @@ def check_names(datasets: Iterable[Dataset], field: str) -> None:
             )
 
 
-def _generate(name: str, size: int | None, seed: int, field: str, reader: RowReader) -> Dataset:
+def _generate(
+    name: str,
+    size: int | None,
+    seed: int,
+    field: str,
+    reader: RowReader,
+    num_agents: int,
+    informed: int,
+) -> Dataset:
     """A synthetic dataset from its name, ``synthetic/<task>[/<split>]``."""
     task, _, split = name.removeprefix(_SYNTHETIC_PREFIX).partition("/")
     split = split or "train"
@@ -176,15 +194,27 @@ def _generate(name: str, size: int | None, seed: int, field: str, reader: RowRea
             "--config.verifier.name=auto",
         )
 
-    size = _SYNTHETIC_SIZE[split] if size is None else size
+    most = most_problems(task, split)
+    if size is not None and size > most:
+        raise InputError("data.size", f"{name} has {most} problems, not {size}; type at most that")
+    size = int(min(most, _SYNTHETIC_SIZE[split])) if size is None else size
     verifier = "exact" if reader.verifier == "auto" else reader.verifier
     problems = []
     for number, (question, gold) in enumerate(_pairs(task, split, size, seed, field)):
-        views = VIEWS[task](question) if task in VIEWS else ()
+        views = _views(task, question, num_agents, informed)
         row = {"question": question, "answer": gold}
         problems.append(Problem(f"{name}/{number}", question, gold, verifier, views=views, row=row))
     unmapped = f"{name} is generated" if reader.columns else ""
     return Dataset(name, tuple(problems), {}, unmapped=unmapped)
+
+
+def _views(task: str, question: str, num_agents: int, informed: int) -> tuple[str, ...]:
+    """What each agent sees of a problem; () where all see the question."""
+    if task not in VIEWS:
+        return ()
+    if task in OWN_TASKS:
+        return VIEWS[task](question, num_agents, informed)
+    return VIEWS[task](question)
 
 
 def _pairs(task: str, split: str, size: int, seed: int, field: str) -> list[tuple[str, str]]:

@@ -4,6 +4,8 @@ A stable hash of the question decides its split, so no problem is in two splits,
 """
 
 import functools
+import hashlib
+import math
 import random
 import zlib
 from collections.abc import Callable, Iterator
@@ -55,12 +57,7 @@ def chain_sum(
     Raises:
       InputError: unknown split, or size below 1.
     """
-    if split not in SPLITS:
-        raise InputError("split", f"unknown {split!r}; use one of {', '.join(SPLITS)}")
-    if size < 1:
-        message = f"must be at least 1, received {size}; type how many problems you want"
-        raise InputError("size", message)
-
+    _check_set(split, size)
     gold_of: dict[str, str] = {}
     chains = _chains(random.Random(seed), terms, largest_term)
     while len(gold_of) < size:
@@ -86,34 +83,117 @@ def _chains(
         yield f"Compute {text}.", str(total)
 
 
-def hide_last_term(question: str, voters: int = 3) -> tuple[str, ...]:
-    """What each voter sees of a chain: one voter all of it, the others a "?" for its last term.
+def _check_set(split: str, size: int) -> None:
+    """Raises InputError for an unknown split, or for a size below 1."""
+    if split not in SPLITS:
+        raise InputError("split", f"unknown {split!r}; use one of {', '.join(SPLITS)}")
+    if size < 1:
+        message = f"must be at least 1, received {size}; type how many problems you want"
+        raise InputError("size", message)
 
-    A hash of the question decides which voter it is. Each knows a third of the problems, and the
-    others do better to say that they do not know than to vote for a guess.
+
+# --- who knows ------------------------------------------------------------------------------------
+
+# The second term of a two-term sum is at most this, so that one of its signs always fits.
+_LARGEST_SECOND_TERM = 49
+
+
+def two_term_sum(split: str, size: int, seed: int) -> list[tuple[str, str]]:
+    """Different sums such as ``Compute 47-23.``; there are 7,301 in all.
 
     Args:
-      question: a chain from `chain_sum`.
+      split: one of `SPLITS`.
+      size: number of problems, >= 1.
+      seed: decides their order; equal arguments give equal lists, and a longer list begins with
+        the shorter one.
+
+    Returns:
+      ``[(question, gold)]``; the first term is 1 to 99, the second 1 to 49, gold 0 to 99.
+
+    Raises:
+      InputError: unknown split, size below 1, or more problems than the split has.
+    """
+    _check_set(split, size)
+    sums = _two_term_sums(split)
+    if size > len(sums):
+        raise InputError(
+            "size", f"there are {len(sums)} two-term sums in {split}, not {size}; type at most that"
+        )
+    shuffled = list(sums)
+    random.Random(seed).shuffle(shuffled)
+    return shuffled[:size]
+
+
+@functools.cache
+def _two_term_sums(split: str) -> tuple[tuple[str, str], ...]:
+    """All two-term sums of a split with their golds."""
+    sums = []
+    for first in range(1, LARGEST_TOTAL + 1):
+        for change in range(-_LARGEST_SECOND_TERM, _LARGEST_SECOND_TERM + 1):
+            question = f"Compute {first}{change:+d}."
+            if change and 0 <= first + change <= LARGEST_TOTAL and split_of(question) == split:
+                sums.append((question, str(first + change)))
+    return tuple(sums)
+
+
+def hide_last_term(question: str, voters: int = 3, informed: int = 1) -> tuple[str, ...]:
+    """What each voter sees of a problem: some all of it, the others a "?" for its last term.
+
+    A hash of the question decides who sees all of it, uniformly over the sets of `informed` voters.
+    The others do better to say that they do not know than to vote for a guess.
+
+    Args:
+      question: a chain from `chain_sum` or `two_term_sum`.
       voters: number of voters, >= 1.
+      informed: how many see all of it, in [1, voters]. Those who do at a smaller number still do
+        at a larger one.
+
+    Returns:
+      One text per voter.
+
+    Raises:
+      InputError: `informed` is out of range.
 
     Example:
-      >>> hide_last_term("Compute 47-8+6-9.")
-      ('Compute 47-8+6?.', 'Compute 47-8+6-9.', 'Compute 47-8+6?.')
+      >>> hide_last_term("Compute 47-23.")
+      ('Compute 47?.', 'Compute 47?.', 'Compute 47-23.')
     """
+    if not 1 <= informed <= voters:
+        raise InputError(
+            "data.informed",
+            f"{informed} of {voters} agents cannot know; type a number from 1 to {voters}, or more "
+            "agents",
+        )
     hidden = question[: max(question.rfind("+"), question.rfind("-"))] + "?."
-    knows = zlib.crc32(b"who knows " + question.encode()) % voters
-    return tuple(question if voter == knows else hidden for voter in range(voters))
+    draws = {}
+    for voter in range(voters):
+        draws[voter] = hashlib.sha256(f"{voter} knows {question}".encode()).digest()
+    knows = sorted(draws, key=draws.__getitem__)[:informed]
+    return tuple(question if voter in knows else hidden for voter in range(voters))
 
+
+# --- tables ---------------------------------------------------------------------------------------
 
 # (split, size, seed) -> [(question, gold)].
 TASKS: dict[str, Callable[[str, int, int], list[tuple[str, str]]]] = {
     "dyad": functools.partial(chain_sum, terms=(4, 6)),
     "voting": functools.partial(chain_sum, terms=(4, 6)),
-    "parts": functools.partial(chain_sum, terms=(4, 6)),
+    "parts": two_term_sum,
 }
 
 # The package's own; a plugin may add others.
 OWN_TASKS = tuple(TASKS)
 
-# Tasks whose agents see different texts: question -> one text per agent.
-VIEWS: dict[str, Callable[[str], tuple[str, ...]]] = {"parts": hide_last_term}
+# Tasks whose agents see different texts: question -> one text per agent. Those of the package also
+# take the numbers of agents and of those that are informed.
+VIEWS: dict[str, Callable[..., tuple[str, ...]]] = {"parts": hide_last_term}
+
+
+def most_problems(task: str, split: str) -> float:
+    """How many different problems a task of the package has in a split; infinity = more than used.
+
+    Example:
+      >>> most_problems("parts", "test"), most_problems("dyad", "test")
+      (918, inf)
+    """
+    return len(_two_term_sums(split)) if task == "parts" else math.inf

@@ -9,6 +9,10 @@
 | llama3.1-8b | the same with Llama-3.1-8B-Instruct | 8x 80 GB | not run | none published |
 | qwen3-4b-base | the same with Qwen3-4B-Base | 8x 80 GB | not run | none published |
 | tiny | the embedded model, synthetic arithmetic | 2 CPU cores | see README | see README |
+| parts | the same, but one voter alone sees the whole problem | 2 CPU cores | see README | see README |
+
+In `parts` who knows changes with the problem. `--config.team.num_agents=9` makes the team larger,
+`--config.data.informed=2` tells two voters.
 """
 
 from ccpo_jax.presets.base import Preset, base, choose, sharded, shipped, tiny
@@ -19,6 +23,7 @@ MODELS = {
     "llama3.1-8b": ("meta-llama/Llama-3.1-8B-Instruct",),
     "qwen3-4b-base": ("Qwen/Qwen3-4B-Base",),
     "tiny": ("tiny",),
+    "parts": ("tiny",),
 }
 
 
@@ -40,6 +45,13 @@ def get_config(preset: str = "") -> Preset:
         config = tiny(config)
         config.data.train = ("synthetic/voting",)
         config.response_length = (32,)
+        config.steps = 40
+    elif preset == "parts":
+        config = tiny(config)
+        config.data.train = ("synthetic/parts",)
+        # Prompts of 17 tokens; "Answer: ", two digits and the end of the text.
+        config.prompt_length = 20
+        config.response_length = (6,)
         config.steps = 40
     elif preset:
         config = sharded(config)

@@ -194,7 +194,7 @@ def build(
     if for_training and loss.kl_weight:
         known = {**recorded_steps, **steps}
         reference_steps = choose_steps(config.loss.reference, known, field="loss.reference")
-    problems, tests = load_problems(config, parts)
+    problems, tests = load_problems(config, parts, num_agents=topology.num_agents)
     for dataset in (problems, *tests):
         check_problems(reward, dataset.problems)
     team, model_configs, sources = load_team(

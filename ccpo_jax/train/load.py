@@ -60,9 +60,12 @@ class LoadedTeam(NamedTuple):
 
 
 def load_problems(
-    config: Config, parts: Parts = NO_PARTS
+    config: Config, parts: Parts = NO_PARTS, *, num_agents: int = 3
 ) -> tuple[data.Dataset, list[data.Dataset]]:
-    """All problems to train on, and the test sets."""
+    """All problems to train on, and the test sets; for `num_agents` agents, who may see different
+    texts.
+    """
+    audience = {"num_agents": num_agents, "informed": config.data.informed}
 
     def load(name: str, field: str, reader: data.RowReader, **options: Any) -> data.Dataset:
         if name in parts.datasets:
@@ -71,7 +74,7 @@ def load_problems(
             return run_with_timeout(
                 config.load_time_limit,
                 field,
-                lambda: data.load(name, field=field, reader=reader, **options),
+                lambda: data.load(name, field=field, reader=reader, **audience, **options),
             )
 
     columns, judge = config.data.columns, config.verifier.name

@@ -48,12 +48,11 @@ TASKS = {
     ),
     "parts": Task(
         config="voting",
-        changes={"steps": 32, "data.train": "synthetic/parts"},
+        changes={"steps": 32, "data.train": "synthetic/parts", "response_length": (6,)},
         description=(
             "one voter sees the whole problem, the other two lack its last term; "
             "who knows changes with the problem"
         ),
-        model=("parts",),
     ),
     "dyad": Task(
         config="dyad",

@@ -6,7 +6,6 @@ A lesson is one of
 
     lazy        a Thinker that mostly says it is unsure, or nothing
     misleading  a Thinker that mostly miscalculates
-    parts       voters that guess where they see a "?" or, as often, say they are unsure
     rating      both roles of a dyad rate outcomes in JSON (credit sepo); the rest stays as it was
 
 The folder is in Hugging Face format: ``--config.model=FOLDER,tiny`` makes it agent 0. A lesson
@@ -27,7 +26,7 @@ import optax
 
 from ccpo_jax import models
 from ccpo_jax.arguments import Parser, positive
-from ccpo_jax.data.synthetic import TASKS, VIEWS
+from ccpo_jax.data.synthetic import TASKS
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rollout import prompts
 from ccpo_jax.rollout.ratings import OUTCOMES
@@ -71,23 +70,6 @@ def lazy(tokenizer, seed: int) -> Iterator[Pair]:
 def misleading(tokenizer, seed: int) -> Iterator[Pair]:
     """Five thoughts in six lead to a wrong total."""
     return habitual_thoughts(tokenizer, random.Random(seed), {"slip": 5.0, "clean": 1.0})
-
-
-def parts(tokenizer, seed: int) -> Iterator[Pair]:
-    """Voters on problems of which two in three lack a term.
-
-    There they guess it, or half the time do not answer.
-    """
-    rng = random.Random(seed)
-    template = prompts.tokenize_role(tokenizer, PROMPTS["tiny"]["voter"])
-    while True:
-        for question, _ in TASKS["parts"]("pretrain", 1024, rng.randrange(2**31)):
-            seen = rng.choice(VIEWS["parts"](question))
-            unsure = 0.5 if seen != question else 0.02
-            habit = rng.choices(("unsure", "slip", "clean"), (unsure, 0.15, 0.85 - unsure))[0]
-            guessed = seen.replace("?", f"{rng.choice((1, -1)) * rng.randint(1, 9):+d}")
-            answer = pretrain.solve(guessed, None, rng, habit, pretrain.VOTER_STEPS)
-            yield prompts.whole(template, tokenizer, seen), _response(tokenizer, answer)
 
 
 def fair_shares(thought: str, right: bool) -> tuple[float, float]:
@@ -182,7 +164,7 @@ def teach(lesson: str, folder: pathlib.Path, *, steps: int | None = None, seed: 
     return float(loss)
 
 
-LESSONS = {"lazy": lazy, "misleading": misleading, "parts": parts, "rating": rating}
+LESSONS = {"lazy": lazy, "misleading": misleading, "rating": rating}
 
 
 if __name__ == "__main__":

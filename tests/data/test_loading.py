@@ -3,7 +3,7 @@
 import pytest
 
 from ccpo_jax.data import DATASETS, check_names, load, load_many
-from ccpo_jax.data.synthetic import TASKS, split_of
+from ccpo_jax.data.synthetic import TASKS, VIEWS, most_problems, split_of
 from tests.support.errors import raises_for
 from tests.support.problems import ids, write_json
 
@@ -56,11 +56,28 @@ def test_synthetic_sets(task):
         != load(f"synthetic/{task}", size=50, seed=4)
     )
     test = load_many(f"synthetic/{task}/test")
-    assert len(test.problems) == 1024 and {split_of(p.question) for p in test.problems} == {"test"}
+    assert len(test.problems) == min(1024, most_problems(task, "test"))
+    assert {split_of(p.question) for p in test.problems} == {"test"}
     assert {split_of(p.question) for p in dataset.problems} == {"train"}
     for size in (0, -3):
         with raises_for("data.size"):
             load(f"synthetic/{task}", size=size)
+
+
+def test_views_follow_the_team():
+    parts = load("synthetic/parts", size=20, num_agents=5, informed=2).problems
+    assert {(len(p.views), p.views.count(p.question)) for p in parts} == {(5, 2)}
+    assert load("synthetic/voting", size=20, num_agents=5).problems[0].views == ()
+    with raises_for("data.informed"):
+        load("synthetic/parts", num_agents=2, informed=3)
+    with raises_for("data.size"):
+        load("synthetic/parts", size=5000)
+
+
+def test_views_of_a_plugin_depend_on_the_question_alone(monkeypatch):
+    monkeypatch.setitem(TASKS, "mine", lambda split, size, seed: [("1+2", "3")] * size)
+    monkeypatch.setitem(VIEWS, "mine", lambda question: (question, "?"))
+    assert load("synthetic/mine", size=1, num_agents=7).problems[0].views == ("1+2", "?")
 
 
 def test_joined_sets_share_no_question(tmp_path):
