@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         Samples,
         Topology,
         agent_masks,
+        asymmetric_advantage,
+        batch_mean_advantage,
         batch_totals,
         cispo_loss,
         contribution,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         kl_loss,
         leave_one_out_advantage,
         make_credit,
+        opo_advantage,
         overlong_penalty,
         pass_at_k,
         policy_gradient_loss,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
         team_reward,
         update_moments,
         vote_reward,
+        weighted_advantage,
     )
 
 __all__ = [
@@ -71,6 +75,8 @@ __all__ = [
     "Samples",
     "Topology",
     "agent_masks",
+    "asymmetric_advantage",
+    "batch_mean_advantage",
     "batch_totals",
     "cispo_loss",
     "contribution",
@@ -85,6 +91,7 @@ __all__ = [
     "kl_loss",
     "leave_one_out_advantage",
     "make_credit",
+    "opo_advantage",
     "overlong_penalty",
     "pass_at_k",
     "policy_gradient_loss",
@@ -99,6 +106,7 @@ __all__ = [
     "team_reward",
     "update_moments",
     "vote_reward",
+    "weighted_advantage",
 ]
 
 

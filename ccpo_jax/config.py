@@ -7,6 +7,7 @@ memory runs out.
 
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import os
 import re
@@ -48,6 +49,15 @@ LOSSES = ("grpo", "gspo", "reinforce_pp", "cispo", "gmpo", "sapo")
 # Those that clip: sapo has a smooth gate instead.
 _CLIPPING_LOSSES = tuple(name for name in LOSSES if name != "sapo")
 KL_ESTIMATORS = ("k1", "k2", "k3")
+BASELINES = (
+    "group",
+    "leave_one_out",
+    "none",
+    "constant",
+    "batch_mean",
+    "asymmetric",
+    "weighted",
+)
 RULES = ("default", "replicated_decode")
 
 
@@ -258,11 +268,25 @@ _KL = Condition(
 _NORMALIZE_LENGTH = Condition(
     "loss.normalize=length", ("loss.normalize",), lambda config: config.loss.normalize == "length"
 )
+
+
+def _baseline(*values: str) -> Condition:
+    return Condition(
+        f"advantage.baseline={_listed(values)}",
+        ("advantage.baseline",),
+        lambda config: baseline(config) in values,
+    )
+
+
 _GROUP_BASELINE = Condition(
     "advantage.baseline=group, which is what None stands for with most losses and credits",
     ("advantage.baseline", "loss.name", "credit.name"),
     lambda config: baseline(config) == "group",
 )
+
+
+# Baselines under which equal credit in a group is advantage 0.
+_COMPARES_WITHIN_THE_GROUP = ("group", "leave_one_out")
 
 
 def _has_silent_groups(config: "Config") -> bool:
@@ -273,12 +297,12 @@ def _has_silent_groups(config: "Config") -> bool:
     if kind == "none":
         own = config.credit.name in _credits_with("own")
         return own and config.credit.solo_weight == 0
-    return kind != "surprisal"
+    return kind in _COMPARES_WITHIN_THE_GROUP
 
 
 _SILENT_GROUPS = Condition(
     "a loss and a baseline under which a group of equal credit has no gradient: not loss "
-    "reinforce_pp, not advantage.baseline=surprisal or none, not credit.solo_weight above 0",
+    "reinforce_pp, advantage.baseline=group or leave_one_out, not credit.solo_weight above 0",
     ("loss.name", "advantage.baseline", "credit.name", "credit.solo_weight"),
     _has_silent_groups,
 )
@@ -389,6 +413,15 @@ _MODEL_SHARDS = Condition(
     # Rules from outside may split any axis.
     lambda config: config.mesh.model > 1 or config.mesh.rules not in RULES,
 )
+
+# Names of earlier versions; runs that recorded one go on under the new name.
+FORMER_BASELINES = {"surprisal": "weighted"}
+
+
+@functools.cache
+def _note_once(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
 
 # --- the fields -----------------------------------------------------------------------------------
 
@@ -520,16 +553,30 @@ class CreditConfig:
 class AdvantageConfig:
     """How credit becomes an advantage."""
 
+    def __post_init__(self) -> None:
+        former = FORMER_BASELINES.get(self.baseline or "")
+        if former is not None:
+            _note_once(f"advantage.baseline={self.baseline} is now called {former}")
+            object.__setattr__(self, "baseline", former)
+
     baseline: str | None = field(
         None,
-        "what is subtracted from credit: the mean of the group, the mean of its other samples, "
-        "nothing, or the mean "
-        "of the other prompts weighted by surprisal (needs loss.normalize=length)",
+        "what is subtracted from credit: group = the mean of the group, leave_one_out = that of "
+        "its other samples, none = nothing, constant = advantage.delta, batch_mean = the mean of "
+        "the other prompts' samples, asymmetric = the mean of the group plus advantage.delta, "
+        "weighted = the mean of the other prompts' samples weighted by surprisal; see baselines.md",
         none_means=(
             "group, but none with loss reinforce_pp and with credits that have a baseline "
             "of their own"
         ),
-        choices=("group", "leave_one_out", "none", "surprisal"),
+        choices=BASELINES,
+    )
+    delta: float | None = field(
+        None,
+        "the constant that is subtracted, or added to the mean of the group, in units of credit; "
+        "below 0, right samples weigh more than wrong ones",
+        none_means="0.1 with constant, -0.1 with asymmetric",
+        applies=_baseline("constant", "asymmetric"),
     )
     normalize_std: bool | None = field(
         None,

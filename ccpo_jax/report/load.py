@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ccpo_jax.config import flatten
+from ccpo_jax.config import FORMER_BASELINES, flatten
 from ccpo_jax.errors import InputError
 from ccpo_jax.report.rollout_view import rollout_view
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology
@@ -107,6 +107,7 @@ def _read_rollouts(
         return [], 0
     metrics_of_step = {line["step"]: line for line in metrics}
     baseline = config.get("advantage.baseline")
+    baseline = FORMER_BASELINES.get(str(baseline), baseline)
     records, damaged = read_lines(path)
     views = []
     for record in records:

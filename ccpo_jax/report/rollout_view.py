@@ -142,20 +142,26 @@ def _contribution_reason(team: float, without: float) -> str:
     return f"The team earns {team:.2f} with and without it{free}."
 
 
+# What a baseline is, in words; of the others it is the mean of the group, or nothing.
+_COMPARED_WITH = {
+    "constant": "a constant",
+    "batch_mean": "the mean of the other prompts' samples",
+    "asymmetric": "the mean of its group moved by a constant",
+    "weighted": "that of the other prompts' samples, weighted by their surprisal",
+}
+
+
 def _advantage_reason(
     credit: float, advantage: float, mean: float, group: int, baseline: str | None
 ) -> str:
     """What the credit was compared with, in words."""
-    across_prompts = baseline == "surprisal"
+    what = _COMPARED_WITH.get(baseline or "")
     if not advantage:
-        compared = "what others earned" if across_prompts else f"the mean of its {group} samples"
+        compared = what or f"the mean of its {group} samples"
         return f"Its credit equals {compared}: nothing is learned from this sample."
-    if across_prompts:
+    if what is not None:
         side = "above" if advantage > 0 else "below"
-        return (
-            f"Its credit is {abs(advantage):.2f} {side} that of the other prompts' samples, "
-            f"weighted by their surprisal, {credit - advantage:.2f}."
-        )
+        return f"Its credit is {abs(advantage):.2f} {side} {what}, {credit - advantage:.2f}."
     if abs(advantage - credit) < _EQUAL and abs(mean) > _EQUAL:
         return "Its credit is the advantage: it is not compared with a mean."
     side = "above" if credit > mean else "below"

@@ -1,6 +1,10 @@
 """Ring 1, the mathematics: rewards, credit, advantages and losses, in jax and numpy alone."""
 
-from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
+from ccpo_jax.rl.advantages import (
+    asymmetric_advantage,
+    group_advantage,
+    leave_one_out_advantage,
+)
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.kl import KL_ESTIMATORS, kl_loss
 from ccpo_jax.rl.length_penalty import overlong_penalty
@@ -40,6 +44,12 @@ from ccpo_jax.rl.types import (
     RunningMoments,
     Samples,
 )
+from ccpo_jax.rl.weighted_advantages import (
+    batch_mean_advantage,
+    opo_advantage,
+    surprisal_advantage,
+    weighted_advantage,
+)
 
 __all__ = [
     "CREDITS",
@@ -57,6 +67,8 @@ __all__ = [
     "Samples",
     "Topology",
     "agent_masks",
+    "asymmetric_advantage",
+    "batch_mean_advantage",
     "batch_totals",
     "cispo_loss",
     "contribution",
@@ -71,6 +83,7 @@ __all__ = [
     "kl_loss",
     "leave_one_out_advantage",
     "make_credit",
+    "opo_advantage",
     "overlong_penalty",
     "pass_at_k",
     "policy_gradient_loss",
@@ -85,4 +98,5 @@ __all__ = [
     "team_reward",
     "update_moments",
     "vote_reward",
+    "weighted_advantage",
 ]

@@ -27,7 +27,8 @@ from ccpo_jax.rollout import Team
 from ccpo_jax.rollout.prompts import RolePrompt
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train import plugins
-from ccpo_jax.train.advantage import BASELINES, Advantage
+from ccpo_jax.train.advantage import Advantage
+from ccpo_jax.train.baselines import check_baseline
 from ccpo_jax.train.demonstrations import (
     Demonstrations,
     find_targets,
@@ -358,9 +359,10 @@ def make_advantage(config: Config, credit: CreditEstimator) -> Advantage:
     baseline = config.advantage.baseline
     if baseline is None:
         baseline = "none" if config.loss.name == "reinforce_pp" else credit.baseline.kind
-    if baseline not in BASELINES:
+    if baseline not in table.BASELINES:
         raise InputError(
-            "advantage.baseline", f"{baseline!r:.80} is unknown; use one of {', '.join(BASELINES)}"
+            "advantage.baseline",
+            f"{baseline!r:.80} is unknown; use one of {', '.join(table.BASELINES)}",
         )
     if credit.baseline.kind == "none" and baseline != "none":
         raise InputError(
@@ -374,12 +376,11 @@ def make_advantage(config: Config, credit: CreditEstimator) -> Advantage:
             f"baseline {baseline!r} does not divide, received True; leave it out, or type "
             "--config.advantage.baseline=group",
         )
-    if baseline == "surprisal":
-        _check_surprisal(config)
+    check_baseline(config, baseline)
     normalize_std = config.advantage.normalize_std
     if normalize_std is None:
         normalize_std = credit.baseline.normalize_std
-    return Advantage(baseline, normalize_std)
+    return Advantage(baseline, normalize_std, config.advantage.delta)
 
 
 def make_overlong(config: Config) -> Overlong | None:
@@ -387,23 +388,6 @@ def make_overlong(config: Config) -> Overlong | None:
     if not config.credit.overlong_penalty:
         return None
     return Overlong(config.credit.overlong_penalty, config.credit.overlong_buffer)
-
-
-def _check_surprisal(config: Config) -> None:
-    if config.loss.name != "grpo" or config.loss.normalize != "length":
-        raise InputError(
-            "advantage.baseline",
-            "'surprisal' needs a loss that divides by a fixed length, received "
-            f"{config.loss.name!r} with "
-            f"normalize={config.loss.normalize!r}; type --config.loss.name=grpo "
-            "--config.loss.normalize=length "
-            f"--config.loss.max_length={max(config.response_length)}",
-        )
-    if config.batch_size < 2:
-        raise InputError(
-            "batch_size",
-            "baseline 'surprisal' compares prompts, at least 2, received 1; use batch_size=2",
-        )
 
 
 def make_run_layout(config: Config, devices: Sequence[Any] | None) -> Layout:

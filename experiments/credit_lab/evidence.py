@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage, surprisal_advantage
+from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage
 from ccpo_jax.rl.types import CreditEstimator
+from ccpo_jax.rl.weighted_advantages import weighted_advantage
 from experiments.credit_lab.tabular import Draw, TabularTeam, Truth, draw
 
 # Two figures closer than this are ties: float32 is no more exact.
@@ -107,7 +108,7 @@ def centring(estimator: CreditEstimator, advantage: str, prompts: int) -> Callab
 
     def among_prompts(credit, surprisal):
         by_prompt = (len(credit), prompts, -1, credit.shape[-1])
-        centred = jax.vmap(surprisal_advantage, in_axes=2, out_axes=2)(
+        centred = jax.vmap(weighted_advantage, in_axes=2, out_axes=2)(
             credit.reshape(by_prompt), surprisal.reshape(by_prompt)
         )
         return centred.reshape(credit.shape)

@@ -113,7 +113,7 @@ METHODS = {
         "shared_4x52": {"credit.name": "shared", "group_size": 4, "batch_size": 52},
         "shared_2x104": {"credit.name": "shared", "group_size": 2, "batch_size": 104},
         "mean_2x104": _SUMMED_LOSS | {"advantage.baseline": "leave_one_out"},
-        "surprisal": _SUMMED_LOSS | {"advantage.baseline": "surprisal"},
+        "surprisal": _SUMMED_LOSS | {"advantage.baseline": "weighted"},
         # Two ratings take three times the tokens of what they rate.
         "sepo": {"credit.name": "sepo", "credit.rating_length": 52, "group_size": 3},
         "solo": {

@@ -327,7 +327,7 @@ def test_a_dyad_with_ratings_and_solo_tries():
 def test_reasons_name_the_baseline_of_the_run():
     line = dyad_line()
     line["samples"][0]["advantage"] = [0, -0.5]  # a credit of .25 against .75
-    _, solver = rollout_view(dyad(), line, {}, "surprisal")["samples"][0]["agents"]
+    _, solver = rollout_view(dyad(), line, {}, "weighted")["samples"][0]["agents"]
     assert solver["why"].endswith(
         "Its credit is 0.50 below that of the other prompts' samples, weighted by their surprisal, 0.75."
     )

@@ -29,7 +29,7 @@ leave_one_out_advantage = jax.jit(ccpo_jax.leave_one_out_advantage)
 sepo_reward = jax.jit(ccpo_jax.sepo_reward, static_argnames=("credit", "blame"))
 shape_contribution = jax.jit(ccpo_jax.shape_contribution)
 shapley_value = jax.jit(ccpo_jax.shapley_value)
-surprisal_advantage = jax.jit(ccpo_jax.surprisal_advantage)
+weighted_advantage = jax.jit(ccpo_jax.weighted_advantage)
 vote_reward = jax.jit(ccpo_jax.vote_reward, static_argnames="tie")
 
 
@@ -131,26 +131,26 @@ def test_leave_one_out_against_a_loop():
     np.testing.assert_allclose(leave_one_out_advantage(reward), expected, atol=1e-6)
 
 
-def test_surprisal_advantage_against_numpy():
+def test_weighted_advantage_against_numpy():
     rng = np.random.default_rng(0)
     reward, surprisal = rng.random((2, 3, 5, 4)).astype(
         np.float32
     )  # three agents, five prompts, four samples
-    found = surprisal_advantage(reward, surprisal)
+    found = weighted_advantage(reward, surprisal)
     for agent in range(3):
         for b in range(5):
             rest = [a for a in range(5) if a != b]
             baseline = np.average(reward[agent, rest], weights=surprisal[agent, rest])
             np.testing.assert_allclose(found[agent, b], reward[agent, b] - baseline, atol=1e-5)
-    alone = surprisal_advantage(
+    alone = weighted_advantage(
         reward[..., :1], np.zeros((3, 5, 1))
     )  # nobody is surprised: the other prompts' mean
     np.testing.assert_allclose(alone[0, 0, 0], reward[0, 0, 0] - reward[0, 1:, 0].mean(), atol=1e-6)
     for shape in ((3, 1, 4), (4,)):
         with raises_for("reward"):
-            surprisal_advantage(np.ones(shape), np.ones(shape))
+            weighted_advantage(np.ones(shape), np.ones(shape))
     with raises_for("surprisal"):
-        surprisal_advantage(reward, ())
+        weighted_advantage(reward, ())
 
 
 @pytest.mark.parametrize("own", [30.0, 300.0, 2000.0])
@@ -159,10 +159,10 @@ def test_a_surprising_prompt_leaves_no_rounding_in_its_own_baseline(prompts, own
     """All others are certain: their plain mean, however long the prompt's own texts are."""
     reward, surprisal = np.tile([1.0, 0.0], (prompts, 1)), np.zeros((prompts, 2))
     surprisal[0, 0] = own
-    np.testing.assert_allclose(surprisal_advantage(reward, surprisal)[0], [0.5, -0.5], atol=1e-5)
+    np.testing.assert_allclose(weighted_advantage(reward, surprisal)[0], [0.5, -0.5], atol=1e-5)
     third = np.full((prompts, 2), 1 / 3, np.float32)
     weights = surprisal + np.random.default_rng(0).random((prompts, 2))
-    assert (np.asarray(surprisal_advantage(third, weights)) == 0).all()
+    assert (np.asarray(weighted_advantage(third, weights)) == 0).all()
 
 
 @pytest.mark.parametrize("advantage", [ccpo_jax.group_advantage, ccpo_jax.leave_one_out_advantage])
@@ -459,10 +459,11 @@ def cases():
             (np.concatenate([reward, np.ones_like(reward)], 1),),
         ),
         "leave_one_out_advantage": (ccpo_jax.leave_one_out_advantage, (reward,)),
-        "surprisal_advantage": (
-            ccpo_jax.surprisal_advantage,
-            tuple(rng.random((2, 3, 4, 5)).astype(np.float32)),
-        ),
+        "asymmetric_advantage": (ccpo_jax.asymmetric_advantage, (reward,)),
+        "batch_mean_advantage": (ccpo_jax.batch_mean_advantage, (rng.random((3, 4, 5)),)),
+        "opo_advantage": (ccpo_jax.opo_advantage, tuple(rng.random((2, 3, 4, 5)))),
+        "weighted_advantage": (ccpo_jax.weighted_advantage, tuple(rng.random((2, 3, 4, 5)))),
+        "surprisal_advantage": (ccpo_jax.surprisal_advantage, tuple(rng.random((2, 3, 4, 5)))),
         "vote_reward": (lambda x: ccpo_jax.vote_reward(answer_id[0], x, True), (correct,)),
         "cross_play_contribution": (
             lambda x: ccpo_jax.cross_play_contribution(answer_id, x),
@@ -489,11 +490,15 @@ def test_jit_vmap_and_gradients(name):
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
+MODULES = [
+    f"ccpo_jax.rl.{name}"
+    for name in ("advantages", "weighted_advantages", "optimal_advantage", "rewards")
+]
+
+
 def test_every_public_name_is_covered_above():
     everything = {name: getattr(ccpo_jax, name) for name in ccpo_jax.__all__}
     here = {
-        name
-        for name, value in everything.items()
-        if getattr(value, "__module__", "") in ("ccpo_jax.rl.advantages", "ccpo_jax.rl.rewards")
+        name for name, value in everything.items() if getattr(value, "__module__", "") in MODULES
     }
     assert here == set(cases())

@@ -22,9 +22,9 @@ from ccpo_jax import (
     group_advantage,
     leave_one_out_advantage,
     make_credit,
-    surprisal_advantage,
     team_reward,
     vote_reward,
+    weighted_advantage,
 )
 from ccpo_jax.rl.credit import PooledState
 from ccpo_jax.rl.topology import all_subsets, chain, debate, dyad, graph, voting
@@ -515,7 +515,7 @@ def test_the_surprisal_of_other_prompts_leaves_the_gradient_unbiased(name, team,
             np.stack([own, np.broadcast_to(x.mean(1, keepdims=True)[:, None], own.shape)], 2)
             for own, x in ((both_credits[0], credit), (here.outcome.surprisal, surprisal))
         ]
-        signal = np.asarray(jax.vmap(surprisal_advantage, 1, 1)(*both))[:, :, 0]
+        signal = np.asarray(jax.vmap(weighted_advantage, 1, 1)(*both))[:, :, 0]
         parts = [
             np.einsum("ng,ng...->n...", signal[team.speakers[t]], score).reshape(len(score), -1)
             / group
@@ -534,7 +534,7 @@ def test_weighing_with_surprisal_comes_near_the_best_constant_baseline(p):
         np.append(right, 1.0)[None, :, None],
         -np.log(np.where(np.append(right, True), p, 1 - p)),
     )
-    weighed = 1.0 - float(surprisal_advantage(reward, surprisal[None, :, None])[0, -1, 0])
+    weighed = 1.0 - float(weighted_advantage(reward, surprisal[None, :, None])[0, -1, 0])
     odds, scores = np.array([p, 1 - p]), np.array([1 - p, -p])
 
     def variance(baseline):

@@ -96,8 +96,8 @@ def test_credit_decides_about_the_advantage_unless_the_run_does(credit):
         np.testing.assert_allclose(advantage_of(config, estimator, reward), expected, atol=1e-4)
 
 
-SURPRISAL = {
-    "advantage.baseline": "surprisal",
+WEIGHTED = {
+    "advantage.baseline": "weighted",
     "loss.name": "grpo",
     "loss.normalize": "length",
     "batch_size": 3,
@@ -115,15 +115,15 @@ SURPRISAL = {
         ("advantage.normalize_std", {"advantage.normalize_std": True}),
     ],
 )
-def test_surprisal_is_a_baseline_for_losses_that_divide_by_a_fixed_length(field, changes):
-    config = config_of("dyad:tiny", **SURPRISAL | changes)
+def test_weighted_is_a_baseline_for_losses_that_divide_by_a_fixed_length(field, changes):
+    config = config_of("dyad:tiny", **WEIGHTED | changes)
     estimator = make_credit("difference", make_topology(config))
     with raises_for(field):
         make_advantage(config, estimator)
 
 
-def test_the_surprisal_baseline_compares_a_prompt_with_the_others():
-    config = config_of("dyad:tiny", **SURPRISAL)
+def test_the_weighted_baseline_compares_a_prompt_with_the_others():
+    config = config_of("dyad:tiny", **WEIGHTED)
     estimator = make_credit("difference", make_topology(config))
     reward = np.array([[[1.0], [0.5], [0.0]]])
     surprisal = np.array([[[5.0], [1.0], [3.0]]])
