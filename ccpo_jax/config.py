@@ -106,6 +106,7 @@ CREDITS = {
     "shapley": CreditEntry(masked_worlds=True),
     "nested": CreditEntry(("answers", "solo_weight"), solo_fields=("decay",), baseline="own"),
     "pooled": CreditEntry(("decay", "eps", "answers", "scaled"), baseline="own"),
+    "cross_read": CreditEntry(("prior", "normalized"), baseline="own"),
 }
 # Entries of the library's tables from outside, by the field that names them: the fields of its
 # section that each takes, without the section's name; None = any.
@@ -523,6 +524,18 @@ class CreditConfig:
     )
     scaled: bool = field(
         True, "divide by the standard deviation of the prompt's rewards", applies=_credit("scaled")
+    )
+    prior: float = field(
+        1.0,
+        "weight of the mean of the other answers in the Solver's baseline, in answers",
+        above=0,
+        applies=_credit("prior"),
+    )
+    normalized: bool = field(
+        True,
+        "divide the weights of the answers that judge a thought by their sum; without it the "
+        "Thinker's gradient is unbiased and noisier",
+        applies=_credit("normalized"),
     )
     rating_length: int = field(
         256, "most tokens of a rating", at_least=1, applies=_credit("rating_length")

@@ -22,6 +22,7 @@ import numpy as np
 
 from ccpo_jax.errors import InputError
 from ccpo_jax.rl.advantages import leave_one_out_advantage
+from ccpo_jax.rl.cross_read import cross_read_advantages
 from ccpo_jax.rl.moments import init_moments, standardize, update_moments
 from ccpo_jax.rl.rewards import (
     contribution,
@@ -782,6 +783,56 @@ def pooled(
     return CreditEstimator(init, update, needs, _OWN_BASELINE, metrics=metrics)
 
 
+def cross_read(
+    topology: Topology, *, prior: float = 1.0, normalized: bool = True
+) -> CreditEstimator:
+    """Every thought is judged by all answers of its group, each weighed by how likely that thought
+    would have led to it.
+
+    Choose it instead of `nested` in the dyad where decoding is dear: it decodes one answer per
+    thought, as `shared` does, and reads the G answers of a prompt after each of its G thoughts,
+    which costs a forward pass over them. See `cross_read_advantages` for the equations.
+
+    Gradient: that of E[R] for the Solver, and with normalized=False for both agents. With
+    `normalized` (the default) the Thinker's is biased towards 0, less as G grows.
+
+    Deviation: not in arXiv:2603.21563.
+
+    Args:
+      topology: the dyad.
+      prior: weight, in answers, of the mean of the other answers in the Solver's baseline; above 0.
+      normalized: divide each thought's weights by their sum.
+
+    Returns:
+      An estimator without state whose credit is centred already.
+
+    Raises:
+      InputError: `credit.name`, if the team is not the dyad; `credit.prior`, if it is not above 0.
+
+    Example:
+      >>> from ccpo_jax.rl.topology import dyad
+      >>> cross_read(dyad()).needs.answer_logprob
+      True
+    """
+    _require_team(_is_dyad(topology), "cross_read", topology, "the dyad")
+    if not prior > 0.0:
+        raise InputError("credit.prior", f"must be above 0, received {prior}; use credit.prior=1.0")
+
+    def update(state, outcome):
+        if outcome.answer_logprob is None:
+            raise InputError(
+                "outcome.answer_logprob",
+                "is missing; give the log-likelihood of every answer after every thought",
+            )
+        credit = cross_read_advantages(
+            _team_reward(outcome), outcome.answer_logprob, prior=prior, normalized=normalized
+        )
+        return credit, state
+
+    needs = Needs(answer_logprob=True)
+    return CreditEstimator(_no_state, update, needs, _OWN_BASELINE)
+
+
 def _no_state() -> tuple[()]:
     return ()
 
@@ -879,4 +930,5 @@ CREDITS: dict[str, Callable[..., CreditEstimator]] = {
     "shapley": shapley,
     "nested": nested,
     "pooled": pooled,
+    "cross_read": cross_read,
 }

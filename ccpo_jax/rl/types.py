@@ -54,6 +54,9 @@ class Outcome(NamedTuple):
     shares: Array | HostArray | None = None
     # shape=[A, B, G], dtype=float32, in nats: minus the log-likelihood of each agent's responses.
     surprisal: Array | HostArray | None = None
+    # shape=[G, B, G], dtype=float32, in nats: log-likelihood of answer h (last axis) of a dyad's
+    # Solver, had it read thought g (first axis).
+    answer_logprob: Array | HostArray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +68,14 @@ class Needs:
         masked world.
       answers_per_text: K, how many readers each text of a chain has.
       ratings: both agents of a dyad rate each factual outcome, see `Outcome.shares`.
+      answer_logprob: every answer of a dyad is scored after every thought of its prompt, see
+        `Outcome.answer_logprob`; nothing more is decoded.
     """
 
     ablated: tuple[int | tuple[int, ...], ...] = ()
     answers_per_text: int = 1
     ratings: bool = False
+    answer_logprob: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -481,6 +481,7 @@ def check_credit(
         agent_mask=_abstract(*masks.shape, dtype=jnp.bool),
         shares=_abstract(agents, *shape[1:], 2) if credit.needs.ratings else None,
         surprisal=_abstract(agents, *shape[1:]),
+        answer_logprob=(_abstract(samples, *shape[1:]) if credit.needs.answer_logprob else None),
     )
     name = config.credit.name
     with plugins.outside_errors("credit.name", name, name in table.CREDITS):

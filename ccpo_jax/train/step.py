@@ -22,6 +22,7 @@ from ccpo_jax.rollout.thoughts import may_think
 from ccpo_jax.scores import is_solved
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
+from ccpo_jax.train.cross_reading import with_answer_logprob
 from ccpo_jax.train.drawing import Drawn, draw_groups, is_informative
 from ccpo_jax.train.guards import describe_nonfinite, explain_oom
 from ccpo_jax.train.overlong import overlong_metrics
@@ -139,7 +140,7 @@ def draw_batch(run: Run, state: TrainState, step: int, pool: VerifierPool) -> Dr
 
     def draw(position: int, key: jax.Array) -> Collected:
         problems = run.datasets.train.problems
-        return collect_rollouts(
+        collected = collect_rollouts(
             run.team,
             weights,
             data.batch_at(problems, run.seed, position, run.rollout.batch_size),
@@ -150,6 +151,9 @@ def draw_batch(run: Run, state: TrainState, step: int, pool: VerifierPool) -> Dr
             ablated=masked_worlds(credit, run.team.topology),
             memory_fields=run.memory_fields.get("rollout", {}),
         )
+        if credit.needs.answer_logprob:
+            return with_answer_logprob(collected, run, state.params)
+        return collected
 
     def informative(collected: Collected) -> HostArray:
         # As the update will see it: with the statistics from before the step.

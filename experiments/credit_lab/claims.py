@@ -158,4 +158,7 @@ CLAIMS = {
     "pooled": Claim(
         "an advantage divided by the prompt's deviation, which re-weights prompts",
     ),
+    "cross_read": Claim(
+        "an advantage within each prompt, of weights that are divided by their sum",
+    ),
 }

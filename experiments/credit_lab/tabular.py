@@ -241,6 +241,11 @@ def draw(
     answer_id = [label[prompt, word] for label, word in zip(team.label, words, strict=True)]
     result = outcome(topology, Rollout(tuple(turns), masks), correct, answer_id)
 
+    if needs.answer_logprob:
+        # [N, G, G]: the table of the Solver after each thought, at each answer.
+        table = team.tables[1, (True,)]
+        odds = table[prompt[:, :, None], words[0][:, :, None], words[1][:, None, :]]
+        result = result._replace(answer_logprob=np.moveaxis(np.log(odds, dtype=np.float32), 1, 0))
     if needs.ratings:
         assert team.raters is not None
         odds = team.raters[:, prompt, words[0][:, :group], words[1][:, :group]]

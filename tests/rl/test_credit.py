@@ -84,7 +84,9 @@ def test_only_declared_estimators_read_masked_worlds(name, team):
     same = np.allclose(update(state, outcome)[0], update(state, changed)[0])
     assert same == (not estimator.needs.ablated)
     if not estimator.needs.ablated:
-        factual = Outcome(*(x[:1] for x in outcome[:4]), outcome.shares)
+        factual = outcome._replace(
+            **{name: getattr(outcome, name)[:1] for name in Outcome._fields[:4]}
+        )
         np.testing.assert_array_equal(update(state, factual)[0], update(state, outcome)[0])
 
 

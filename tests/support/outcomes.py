@@ -26,6 +26,7 @@ FITS = {
     "shapley": (solo(), dyad(), voting(3), voting(4), CHAIN, *GRAPHS),
     "nested": (dyad(), CHAIN, chain(3)),
     "pooled": (dyad(),),
+    "cross_read": (dyad(),),
 }
 # Samples per prompt, for others 4: two thoughts, and four answers to every text in a chain of three.
 SAMPLES = {"nested": 32, "pooled": 4}
@@ -53,6 +54,11 @@ def outcome_for(name, team, **how):
         outcome = outcome._replace(
             shares=np.stack([tenths, 10 - tenths], -1).astype(np.float32) / 10
         )
+    if estimator.needs.answer_logprob:
+        batch, group = outcome.reward.shape[1:]
+        rng = np.random.default_rng(how.get("seed", 0))
+        logprob = np.log(rng.random((group, batch, group), np.float32))
+        outcome = outcome._replace(answer_logprob=logprob)
     return outcome
 
 
