@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from ccpo_jax.counts import has_counts, without_counts
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import (
     OBJECT,
@@ -202,7 +203,8 @@ def baseline(config: "Config") -> str:
 
 def _on_hub(config: "Config") -> bool:
     # Behind a workdir there may stand the number of one of its parameter sets.
-    folders = [(name, name.rpartition(":")[0]) for name in config.model if name != "tiny"]
+    models = without_counts(config.model)
+    folders = [(name, name.rpartition(":")[0]) for name in models if name != "tiny"]
     return any(not any(map(os.path.isdir, names)) for names in folders)
 
 
@@ -222,7 +224,9 @@ _VOTES = Condition(
 )
 _FROM_HUB = Condition("a model from the Hub", ("model",), _on_hub)
 _OTHER_MODEL = Condition(
-    "a model other than tiny", ("model",), lambda config: any(n != "tiny" for n in config.model)
+    "a model other than tiny",
+    ("model",),
+    lambda config: set(without_counts(config.model)) != {"tiny"},
 )
 _SYNTHETIC = Condition("a synthetic/... set in data.train", ("data.train",), _generates_problems)
 _WHO_KNOWS = Condition(
@@ -315,6 +319,12 @@ def _has_several_agents(config: "Config") -> bool:
     return config.topology.removeprefix(OBJECT) != "solo"
 
 
+def _has_several_sets(config: "Config") -> bool:
+    """Whether a team has several parameter sets."""
+    is_one_set = config.shared_policy or (len(config.model) == 1 and has_counts(config.model))
+    return _has_several_agents(config) and not is_one_set
+
+
 _READS_ROWS = Condition(
     "a set of data.train or data.eval that is not generated",
     ("data.train", "data.eval"),
@@ -323,9 +333,9 @@ _READS_ROWS = Condition(
     ),
 )
 _ALTERNATE = Condition(
-    "trainer.schedule=alternate in a team of several agents",
-    ("trainer.schedule", "topology", "team.num_agents"),
-    lambda config: config.trainer.schedule == "alternate" and _has_several_agents(config),
+    "trainer.schedule=alternate in a team of several agents that do not all share their parameters",
+    ("trainer.schedule", "topology", "team.num_agents", "model", "shared_policy"),
+    lambda config: config.trainer.schedule == "alternate" and _has_several_sets(config),
 )
 
 
@@ -435,7 +445,7 @@ class TeamConfig:
         3,
         "agents; in a chain one plans, one solves and the others check",
         at_least=1,
-        at_most=100,
+        at_most=64,
         applies=_topology("voting", "chain", "debate"),
         on_resume="fixed",
     )
@@ -765,11 +775,14 @@ class TrainerConfig:
 
     schedule: str = field(
         "alternate",
-        "one agent at a time, or all in every step",
+        "one agent at a time, with all that share its parameters, or all in every step",
         choices=("alternate", "simultaneous"),
     )
     period: int = field(
-        10, "steps before the next agent's turn, agent 0 first", at_least=1, applies=_ALTERNATE
+        10,
+        "steps before the turn of the next agent, or agents of one parameter set; agent 0 first",
+        at_least=1,
+        applies=_ALTERNATE,
     )
     mini_batches: int = field(
         1,
@@ -819,7 +832,7 @@ class OptimizerConfig:
 
     learning_rate: tuple[float, ...] = field(
         (1e-6,),
-        "learning rate after warm-up; one number, or one per agent with shared_policy=False",
+        "learning rate after warm-up; one number, or one per parameter set or agent: 2e-5*5,1e-5*4",
         above=0,
         one_for_all=True,
     )
@@ -1124,9 +1137,10 @@ class Config:
     )
     model: tuple[str, ...] = field(
         ("Qwen/Qwen2.5-1.5B-Instruct",),
-        "Hub names or folders, tiny = the embedded model; one for all agents, or one per agent. "
-        "The workdir of a run starts from its best checkpoint, each agent from its own parameters; "
-        "WORKDIR:K from its parameter set K",
+        "Hub names or folders, tiny = the embedded model; one for all agents, or one per agent, "
+        "each of which then trains parameters of its own. a*5,b*4 makes two parameter sets: five "
+        "agents share a, the four after them b. The workdir of a run starts from its best "
+        "checkpoint, each agent from its own parameters; WORKDIR:K from its parameter set K",
         on_resume="fixed",
         lower_for={"loading": 1},
         is_path=True,
@@ -1138,7 +1152,11 @@ class Config:
         applies=_FROM_HUB,
         on_resume="fixed",
     )
-    shared_policy: bool = field(False, "one set of parameters plays every role", on_resume="fixed")
+    shared_policy: bool = field(
+        False,
+        "one set of parameters plays every role; who shares in part says model=a*5,b*4",
+        on_resume="fixed",
+    )
     compute_dtype: str = field(
         "bfloat16",
         "type of activations; master weights stay float32",
@@ -1178,7 +1196,7 @@ class Config:
     )
     response_length: tuple[int, ...] = field(
         (2048, 2048),
-        "most tokens of a response; one number, or one per agent or per turn",
+        "most tokens of a response; one number, or one per agent or per turn: 64*5,96*4",
         at_least=1,
         lower_for={"rollout": 4, "evaluation": 3},
     )
@@ -1396,6 +1414,8 @@ def objects_in(config: Config) -> dict[str, tuple[str, ...]]:
         if name == "verifier.name":
             values = _OBJECT_TERM.findall(str(value))
         objects = tuple(filter(is_object, values))
+        if name in ("model", "loss.reference"):
+            objects = without_counts(objects, name)
         if objects:
             named[name] = objects
     return named
@@ -1791,6 +1811,8 @@ On the command line `--config.FIELD=VALUE` sets a field over the file's value.
 - `None` gives back the field's default, also where the file sets another value.
 - A list is separated by commas: `--config.model=tiny,tiny`, `--config.response_length=18,22`. In
 Python it is a tuple.
+  A number with a count stands for so many: `--config.response_length=18*5,22*4` is five times 18,
+  then four times 22. Behind a model, a count says how many agents share it.
   Nothing after the equals sign is an empty list: `--config.data.eval=`.
   A path with commas in it is taken whole where it exists.
 - `~` is the home directory in every path.

@@ -8,6 +8,7 @@ import re
 import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 from ccpo_jax.errors import InputError
@@ -27,6 +28,8 @@ OBJECT = "object:"
 
 # Longer text cannot be a list of names or numbers.
 _LONGEST_LIST = 10_000
+# Times that a number may stand for itself, as in 18*5.
+_MOST_REPEATS = 1000
 # Parts between commas that may be one file's name.
 _MOST_PARTS = 16
 
@@ -361,9 +364,18 @@ def _as_list(entry: Field, value: Any) -> list:
     if entry.element is str:
         return parts
     try:
-        return [entry.element(part) for part in parts]
+        return list(chain.from_iterable(_repeated(entry, part) for part in parts))
     except ValueError as error:
         raise _wrong_type(entry, value) from error
+
+
+def _repeated(entry: Field, text: str) -> list:
+    """The numbers that a part of a list stands for: ``18``, or ``18*5``, which is five times 18."""
+    number, star, count = text.partition("*")
+    times = int(count) if star else 1
+    if not 1 <= times <= _MOST_REPEATS:
+        raise ValueError(text)
+    return [entry.element(number)] * times
 
 
 def _split_escaped(entry: Field, text: str) -> list[str]:

@@ -22,6 +22,8 @@ FLOORS = [
     "reasoning",
     "conversation",
     "stop_strings",
+    "counts",
+    "parameter_sets",
     "fields",
     "references",
     "reward_names",

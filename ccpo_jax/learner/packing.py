@@ -67,6 +67,8 @@ def gather_sequences(
       prompts: indices of the prompts.
     """
     sequences = []
+    # Turns that read the same, such as voters with one role, share the prefix.
+    group_of: dict[tuple[int, bytes], int] = {}
     for index in turns:
         turn = rollout.turns[index]
         prefixes = np.asarray(turn.prompts.prefix)
@@ -78,12 +80,13 @@ def gather_sequences(
         team_samples_per_text = advantage.shape[2] // samples
         for b in prompts:
             prefix = prefixes[b, : turn.prompts.prefix_length[b]]
+            group = group_of.setdefault((b, prefix.tobytes()), index * len(prefixes) + b)
             for g in range(samples):
                 # Tails are padded on the left, responses on the right.
                 tail_start = tails.shape[2] - turn.prompts.tail_length[b, g]
                 response = slice(turn.samples.length[b, g])
                 sequence = TrainSequence(
-                    group=index * len(prefixes) + b,
+                    group=group,
                     prefix=prefix,
                     tail=tails[b, g, tail_start:],
                     response=tokens[b, g, response],
@@ -105,7 +108,7 @@ def pack(
     """Packs sequences into micro-batches.
 
     Args:
-      sequences: those of one group are adjacent.
+      sequences: in any order.
       row_length: slots of a packed row. A longer sequence lengthens all rows, to its length rounded
         up by `bucket`.
       rows_per_microbatch: packed rows of a full micro-batch, rounded up to `multiple`; rows left

@@ -23,6 +23,9 @@ from ccpo_jax.train.step import Credited, assign_credit, length_penalties, publi
 from ccpo_jax.train.worlds import masked_worlds
 from ccpo_jax.workdir.rollout_log import parts_of_text, verdict_text
 
+# In larger teams, agents of equal contribution or credit share a line.
+_MOST_AGENTS = 10
+
 
 def show_samples(
     config: Config | Mapping[str, Any], workdir: str | None, problems: int = 4
@@ -131,22 +134,36 @@ def _sample_lines(
     """One sample in the factual world and in the worlds that mask an agent."""
     outcome = collected.outcome
     reward = np.asarray(outcome.reward)[:, index, sample]
+    is_large = topology.num_agents > _MOST_AGENTS
     lines = []
+    quiet_worlds: dict[str, list[str]] = {}
     for world, mask in enumerate(np.asarray(outcome.agent_mask)):
+        messages = _message_lines(topology, index, sample, world, collected)
         if world == 0:
             lines.append(f"--- sample {sample}: the team's reward is {reward[0]:.2f}")
-        else:
-            masked = " and ".join(str(agent) for agent in np.flatnonzero(~mask))
-            gain = reward[0] - reward[world]
-            lines.append(
-                f"--- without agent {masked}: reward {reward[world]:.2f}, a contribution of "
-                f"{gain:+.2f}"
-            )
-        lines += _message_lines(topology, index, sample, world, collected)
+            lines += messages
+            continue
+        masked = " and ".join(str(agent) for agent in np.flatnonzero(~mask))
+        gain = reward[0] - reward[world]
+        words = f"reward {reward[world]:.2f}, a contribution of {gain:+.2f}"
+        if is_large and not messages:
+            quiet_worlds.setdefault(words, []).append(masked)
+            continue
+        lines.append(f"--- without agent {masked}: {words}")
+        lines += messages
+    for words, masked_agents in quiet_worlds.items():
+        lines.append(f"--- without one of agents {', '.join(masked_agents)}: {words}")
+
+    earned: dict[str, list[str]] = {}
     for agent, role in enumerate(topology.agent_roles):
         credit = credited.credit[agent, index, sample]
         advantage = credited.advantage[agent, index, sample]
-        lines.append(f"--- agent {agent}, {role}: credit {credit:+.3f}, advantage {advantage:+.3f}")
+        words = f"{role}: credit {credit:+.3f}, advantage {advantage:+.3f}"
+        # In a large team, those who earn the same share a line.
+        earned.setdefault(words if is_large else f"{agent}, {words}", []).append(str(agent))
+    for words, agents in earned.items():
+        who = f"agents {', '.join(agents)}, " if is_large else "agent "
+        lines.append(f"--- {who}{words}")
     return lines + _rating_lines(index, sample, collected)
 
 

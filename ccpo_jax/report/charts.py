@@ -16,6 +16,8 @@ from ccpo_jax.rl.diagnostics import PERCENTS
 # Points of a line; where there are more, neighbours are averaged.
 _MAX_POINTS = 240
 _MAX_BOXES = 20
+# Agents, turns or parameter sets that are shown one by one; of more there are mean and range.
+MOST_LINES = 10
 
 
 class Chart(NamedTuple):
@@ -68,7 +70,11 @@ def chart_lines(run: RunData, chart: Chart) -> list[Line]:
     """The chart's lines for which the run has metrics."""
     lines = []
     for metric, name in chart.lines.items():
-        for key, owner in metric_keys(run, metric, chart.counts):
+        keys = metric_keys(run, metric, chart.counts)
+        if len(keys) > MOST_LINES and chart.counts != "samples":
+            lines += _lines_of_many(run, name, [key for key, _ in keys], chart.hide_zero)
+            continue
+        for key, owner in keys:
             columns = (key, f"{key}/low", f"{key}/high") if chart.band else (key,)
             points = _complete_rows(run, columns)
             if not points:
@@ -77,6 +83,24 @@ def chart_lines(run: RunData, chart: Chart) -> list[Line]:
                 continue
             lines.append(_line(name.format(owner), points))
     return lines
+
+
+def _lines_of_many(run: RunData, name: str, keys: Sequence[str], hide_zero: bool) -> list[Line]:
+    """Lines of the mean, the lowest and the highest of many metrics."""
+    points: dict[str, list[tuple[float, ...]]] = {"mean": [], "lowest": [], "highest": []}
+    for line in run.metrics:
+        values = [finite(line.get(key)) for key in keys]
+        known = [value for value in values if value is not None]
+        if known:
+            points["mean"].append((line["step"], mean(known)))
+            points["lowest"].append((line["step"], min(known)))
+            points["highest"].append((line["step"], max(known)))
+    if not points["mean"] or (hide_zero and not any(high for _, high in points["highest"])):
+        return []
+    return [
+        _line(name.format(f"{which} of {len(keys)}"), of_which)
+        for which, of_which in points.items()
+    ]
 
 
 def metric_keys(run: RunData, metric: str, counts: str) -> list[tuple[str, str]]:
@@ -96,8 +120,8 @@ def metric_keys(run: RunData, metric: str, counts: str) -> list[tuple[str, str]]
         return [(f"{start}{number}", f"{number} samples") for number in numbers]
     if counts == "turn":
         names = turn_names(run.topology)
-    elif counts == "set" and run.config.get("shared_policy"):
-        names = ["all agents"]
+    elif counts == "set":
+        names = run.set_names
     else:
         names = agent_names(run.topology)
     return [(metric.replace("*", str(number)), name) for number, name in enumerate(names)]
@@ -119,6 +143,17 @@ def credit_figures(run: RunData) -> str:
     if not rows_of_agent:
         return '<p class="quiet">This run has no percentiles of credit.</p>'
 
+    note = ""
+    if len(rows_of_agent) > MOST_LINES:
+        ranked = sorted(rows_of_agent, key=lambda agent: rows_of_agent[agent][-1][-1])
+        half = MOST_LINES // 2
+        note = (
+            f'<p class="quiet">Of {len(ranked)} agents, the {half} whose credit is lowest in the '
+            f"end, and the {half} whose is highest.</p>"
+        )
+        shown = sorted(ranked[:half] + ranked[-half:])
+        rows_of_agent = {agent: rows_of_agent[agent] for agent in shown}
+
     values = [value for rows in rows_of_agent.values() for row in rows for value in row[1:]]
     margin = 0.05 * (max(values) - min(values)) or 0.5
     y_range = (min(values) - margin, max(values) + margin)
@@ -133,7 +168,7 @@ def credit_figures(run: RunData) -> str:
         plot = box_chart(boxes, label=label, colour=agent, y_range=y_range)
         caption = f"<figcaption><h3>Credit of {to_html(names[agent])}</h3></figcaption>"
         figures.append(f"<figure>{caption}{plot}</figure>")
-    return "".join(figures)
+    return note + "".join(figures)
 
 
 def mean(values: Iterable[float]) -> float:

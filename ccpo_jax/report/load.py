@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ccpo_jax.config import FORMER_BASELINES, flatten
 from ccpo_jax.errors import InputError
+from ccpo_jax.report.names import agent_names, set_names
 from ccpo_jax.report.rollout_view import rollout_view
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology
 from ccpo_jax.workdir import kept_inputs
@@ -26,6 +27,17 @@ class RunData(NamedTuple):
     result: dict[str, Any]  # result.json: before, after; {} while the run is in progress
     rollouts: list[dict[str, Any]]  # see `rollout_view`
     damaged: int  # lines of rollouts.jsonl that could not be read
+
+    @property
+    def set_names(self) -> list[str]:
+        """A name for each parameter set."""
+        models = self.config.get("model")
+        listed = [models] if isinstance(models, str) else models or ()
+        try:
+            shared = bool(self.config.get("shared_policy"))
+            return set_names(self.topology, [str(name) for name in listed], shared_policy=shared)
+        except _DAMAGE:
+            return agent_names(self.topology)
 
 
 def load_run(workdir: pathlib.Path) -> RunData:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ccpo_jax.parameter_sets import make_parameter_sets
 from ccpo_jax.rl.topology import Topology
 
 
@@ -13,6 +14,18 @@ def agent_names(topology: Topology) -> list[str]:
 def turn_names(topology: Topology) -> list[str]:
     """A name for each turn: the role, with the speaker's number where several turns have it."""
     return _numbered(topology.roles, topology.speakers)
+
+
+def set_names(topology: Topology, models: Sequence[str], *, shared_policy: bool) -> list[str]:
+    """A name for each parameter set: that of its agent, or of all agents that share it."""
+    sets = make_parameter_sets(models, topology.num_agents, shared_policy=shared_policy)
+    if len(sets) == 1 and topology.num_agents > 1:
+        return ["all agents"]
+    alone = agent_names(topology)
+    names = []
+    for group, name in zip(sets.agents, sets.names(), strict=True):
+        names.append(alone[group[0]] if len(group) == 1 else name)
+    return names
 
 
 def _numbered(roles: Sequence[str], agents: Sequence[int]) -> list[str]:

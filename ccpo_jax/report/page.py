@@ -12,6 +12,7 @@ from typing import Any
 from ccpo_jax.report.charts import (
     DIAGNOSTICS,
     LEARNING,
+    MOST_LINES,
     chart_figures,
     credit_figures,
     history_chart,
@@ -168,13 +169,33 @@ def _recent_tiles(run: RunData) -> list[tuple[str, str, str]]:
     names = {"reward": "team's reward", "credit/free_rider_rate/*": "free-rider rate"}
     tiles = []
     for metric, name in names.items():
-        for key, owner in metric_keys(run, metric, "agent"):
+        keys = metric_keys(run, metric, "agent")
+        if len(keys) > MOST_LINES:
+            tiles += _tile_of_many(recent, [key for key, _ in keys], name, period)
+            continue
+        for key, owner in keys:
             values = [finite(line.get(key)) for line in recent]
             known = [value for value in values if value is not None]
             if known:
                 note = f"{owner}, {period}" if owner else period
                 tiles.append((f"{mean(known):.2f}", name, note))
     return tiles
+
+
+def _tile_of_many(
+    lines: Sequence[dict[str, Any]], keys: Sequence[str], name: str, period: str
+) -> list[tuple[str, str, str]]:
+    """One tile for many agents: the mean, and the range of their means."""
+    means = []
+    for key in keys:
+        values = [finite(line.get(key)) for line in lines]
+        known = [value for value in values if value is not None]
+        if known:
+            means.append(mean(known))
+    if not means:
+        return []
+    note = f"mean of {len(means)} agents, {min(means):.2f} to {max(means):.2f}, {period}"
+    return [(f"{mean(means):.2f}", name, note)]
 
 
 # --- tables ------------------------------------------------------------------------------------

@@ -371,9 +371,12 @@ def reaching(topology: Topology, turn: int, present: Sequence[bool]) -> frozense
       [0]
     """
     reached: set[int] = set()
-    for partner in topology.reads[turn]:
-        if present[topology.speakers[partner]]:
-            reached |= {partner} | reaching(topology, partner, present)
+    waiting = list(topology.reads[turn])
+    while waiting:
+        partner = waiting.pop()
+        if partner not in reached and present[topology.speakers[partner]]:
+            reached.add(partner)
+            waiting += topology.reads[partner]
     return frozenset(reached)
 
 

@@ -2,8 +2,9 @@
 mask agents.
 
 Turns are sampled in stages; a stage holds every turn whose messages exist. Turns of a stage that
-share a network are one call of the sampler. What no mask touches is decoded once for all worlds;
-what a mask changes is decoded again, as further rows of the same call behind the same prefix.
+share a network are one call of the sampler, see `calls`. What no mask touches is decoded once for
+all worlds; what a mask changes is decoded again, as further rows of the same call behind the same
+prefix.
 Voting decodes nothing extra.
 """
 
@@ -21,13 +22,11 @@ from ccpo_jax.reasoning import Reply
 from ccpo_jax.rl.topology import agent_masks, is_chain, variants
 from ccpo_jax.rl.types import HostArray, Samples
 from ccpo_jax.rollout import prompts as segments
-from ccpo_jax.rollout.padding import bucket, pad_left, pad_right, stack_prompts, tail_groups
+from ccpo_jax.rollout.calls import Call, Request, plan_calls, sample_call
+from ccpo_jax.rollout.padding import bucket, pad_left, pad_right
 from ccpo_jax.rollout.records import Agent, ProblemText, Rollout, Team, Turn
-from ccpo_jax.rollout.stopping import stop_table
 from ccpo_jax.rollout.thoughts import decode_replies, encode_replies
 from ccpo_jax.sampler import Prompts, SamplingParams
-from ccpo_jax.sampler.generate import ResponseFormat, generate
-from ccpo_jax.status import status
 from ccpo_jax.stop_strings import text_before_stop
 
 # Room for a verdict of one word in any tokenizer.
@@ -88,9 +87,9 @@ def rollout(
     # Per turn, the replies to the prompts that have finished.
     replies: list[dict[int, list[Reply]]] = [{} for _ in team.agents]
 
-    def receive(call: Sequence[_Request], finished: Sequence[int], samples: Samples) -> None:
-        for i, request in enumerate(call):
-            of_turn = _decode_replies(request.agent, Samples(*(field[i] for field in samples)))
+    def receive(call: Call, finished: Sequence[int], samples: Sequence[Samples]) -> None:
+        for request, of_request in zip(call.requests, samples, strict=True):
+            of_turn = _decode_replies(request.agent, of_request)
             replies[request.number].update(zip(finished, of_turn, strict=True))
         if on_prompt_done is None:
             return
@@ -113,9 +112,9 @@ def rollout(
             masked_samples=group_size if masked_samples is None else masked_samples,
         )
         requests = [_turn_request(stage, number) for number in numbers]
-        for call in _group_by_call(requests):
-            roles = dict.fromkeys(team.topology.roles[request.number] for request in call)
-            results = _sample(
+        for call in plan_calls(requests, sampling.max_concurrent):
+            roles = dict.fromkeys(team.topology.roles[r.number] for r in call.requests)
+            results = sample_call(
                 call,
                 weights,
                 key,
@@ -123,7 +122,7 @@ def rollout(
                 what=", ".join(roles),
                 on_prompts_done=functools.partial(receive, call),
             )
-            for request, samples in zip(call, results, strict=True):
+            for request, samples in zip(call.requests, results, strict=True):
                 of_turn = replies[request.number]
                 turns[request.number] = request.to_turn(
                     samples, [of_turn[b] for b in range(len(problems))]
@@ -160,9 +159,9 @@ def rate(
         for agent in range(len(team.raters))
     ]
     ratings: dict[int, Turn] = {}
-    for call in _group_by_call(requests):
-        results = _sample(call, weights, key, sampling, what="ratings")
-        for request, samples in zip(call, results, strict=True):
+    for call in plan_calls(requests, sampling.max_concurrent):
+        results = sample_call(call, weights, key, sampling, what="ratings")
+        for request, samples in zip(call.requests, results, strict=True):
             replies = _decode_replies(request.agent, samples)
             ratings[request.number] = request.to_turn(samples, replies)
     return rollout._replace(ratings=tuple(ratings[number] for number in sorted(ratings)))
@@ -210,7 +209,7 @@ def demonstrate(
             prompt_length=team.prompt_length,
         )
         samples = _as_responses(agent, texts[number])
-        request = _Request(number, agent, prompts, (0,), (group,))
+        request = Request(number, agent, prompts, (0,), (group,))
         turns[number] = request.to_turn(samples, _decode_replies(agent, samples))
     return turns
 
@@ -271,28 +270,6 @@ def _end_id(tokenizer: segments.TextCodec) -> int:
     return end_of_turn if end_of_turn in tokenizer.eos_ids else tokenizer.eos_ids[0]
 
 
-class _Request(NamedTuple):
-    """A turn to be sampled."""
-
-    number: int  # of the turn; ratings follow the last turn. Part of every row's key
-    agent: Agent
-    prompts: Prompts
-    variant_of_world: tuple[int, ...]
-    samples_per_variant: tuple[int, ...]
-
-    def to_turn(self, samples: Samples, replies: list[list[Reply]]) -> Turn:
-        """The turn with its responses."""
-        return Turn(
-            self.prompts,
-            samples,
-            [[reply.answer for reply in of_prompt] for of_prompt in replies],
-            self.variant_of_world,
-            self.samples_per_variant,
-            thoughts=[[reply.thought for reply in of_prompt] for of_prompt in replies],
-            unfinished=[[reply.unfinished for reply in of_prompt] for of_prompt in replies],
-        )
-
-
 class _Stage(NamedTuple):
     """What the turns of a stage have in common."""
 
@@ -309,7 +286,7 @@ class _Stage(NamedTuple):
         return tuple(reads) if self.team.agents[number].reads_messages else ()
 
 
-def _turn_request(stage: _Stage, number: int) -> _Request:
+def _turn_request(stage: _Stage, number: int) -> Request:
     """One turn of a stage, with its prompts for all variants."""
     team, topology = stage.team, stage.team.topology
     agent = team.agents[number]
@@ -328,7 +305,7 @@ def _turn_request(stage: _Stage, number: int) -> _Request:
         longest_messages=[team.agents[partner].max_tokens for partner in stage.partners(number)],
         prompt_length=team.prompt_length,
     )
-    return _Request(number, agent, prompts, variant_of_world, samples_per_variant)
+    return Request(number, agent, prompts, variant_of_world, samples_per_variant)
 
 
 def _sources(
@@ -374,7 +351,7 @@ def _rating_request(
     rollout: Rollout,
     verdicts: Sequence[Sequence[str]],
     agent: int,
-) -> _Request:
+) -> Request:
     """The ratings of one agent: each reads all factual messages of its sample, then the verdict."""
     rater = team.raters[agent]
     group = len(verdicts[0])
@@ -403,7 +380,7 @@ def _rating_request(
         longest_messages=[*(author.max_tokens for author in team.agents), _VERDICT_TOKENS],
         prompt_length=team.prompt_length,
     )
-    return _Request(number, rater, prompts, (0,) * len(rollout.masks), (group,))
+    return Request(number, rater, prompts, (0,) * len(rollout.masks), (group,))
 
 
 def _view(problems: Sequence[ProblemText], agent: int) -> list[str | Conversation]:
@@ -454,67 +431,6 @@ def _build_prompts(
     slots = bucket(max(len(ids) for ids in tails), len(longest_tail))
     tail, tail_length = pad_left(tails, slots, pad_id)
     return Prompts(prefix, prefix_length, tail.reshape(*shape, slots), tail_length.reshape(shape))
-
-
-def _group_by_call(requests: Sequence[_Request]) -> list[list[_Request]]:
-    """Requests that one sampler call serves: same network, tokenizer, ends of responses and
-    rows."""
-    calls: dict[tuple, list[_Request]] = {}
-    for request in requests:
-        agent = request.agent
-        ends = (agent.max_tokens, agent.stop)
-        kind = (agent.policy, agent.tokenizer, *ends, request.samples_per_variant)
-        calls.setdefault(kind, []).append(request)
-    return list(calls.values())
-
-
-def _sample(
-    call: Sequence[_Request],
-    weights: Sequence[Any],
-    key: jax.Array,
-    sampling: SamplingParams,
-    *,
-    what: str,
-    on_prompts_done: Callable[[Sequence[int], Samples], None] | None = None,
-) -> list[Samples]:
-    """Samples the requests of one call; `what` is said while it takes long."""
-    agent = call[0].agent
-    tokenizer = agent.tokenizer
-    prompts = stack_prompts([request.prompts for request in call], tokenizer.pad_id)
-    parameter_sets = [request.agent.parameter_set for request in call]
-    if len(set(parameter_sets)) == 1:
-        parameter_sets = parameter_sets[:1]
-    key_paths = np.stack([_key_paths(request) for request in call])
-    count = key_paths[..., 0].size
-    with status(f"decoding {what}, {count} responses", unit="tokens") as phase:
-        samples = generate(
-            agent.policy,
-            [weights[index] for index in parameter_sets],
-            prompts,
-            key,
-            key_paths,
-            ResponseFormat(
-                tokenizer.eos_ids, tokenizer.pad_id, agent.max_tokens, stop_table(agent)
-            ),
-            sampling=sampling,
-            tail_groups=tail_groups(prompts, call[0].samples_per_variant),
-            on_prompts_done=on_prompts_done,
-            on_progress=phase.update,
-        )
-    return [Samples(*(field[i] for field in samples)) for i in range(len(call))]
-
-
-def _key_paths(request: _Request) -> HostArray:
-    """``[B, R, 4]``: (turn, variant, prompt, sample), folded into the batch key for each row's
-    key."""
-    counts = request.samples_per_variant
-    batch = len(request.prompts.prefix)
-    paths = np.zeros((batch, sum(counts), 4), np.uint32)
-    paths[..., 0] = request.number
-    paths[..., 1] = np.repeat(np.arange(len(counts)), counts)
-    paths[..., 2] = np.arange(batch)[:, None]
-    paths[..., 3] = np.concatenate([np.arange(count) for count in counts])
-    return paths
 
 
 def _decode_replies(agent: Agent, samples: Samples) -> list[list[Reply]]:

@@ -55,6 +55,20 @@ def join_prompts(prompts: Sequence[Prompts], pad_id: int) -> Prompts:
     return Prompts(*(np.concatenate(field) for field in zip(*widened, strict=True)))
 
 
+def join_rows(prompts: Sequence[Prompts], order: HostArray, pad_id: int) -> Prompts:
+    """Prompts with one prefix as rows of one batch.
+
+    Args:
+      prompts: with equal prefixes and rows of their own.
+      order: of all their rows, one after another.
+      pad_id: the pad token.
+    """
+    widened = _widen(prompts, pad_id)
+    tail = np.concatenate([p.tail for p in widened], axis=1)
+    tail_length = np.concatenate([p.tail_length for p in widened], axis=1)
+    return widened[0]._replace(tail=tail[:, order], tail_length=tail_length[:, order])
+
+
 def _widen(prompts: Sequence[Prompts], pad_id: int) -> list[Prompts]:
     """The same prompts, padded to common lengths."""
     prefix_slots = max(p.prefix.shape[1] for p in prompts)

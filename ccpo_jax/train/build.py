@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import sys
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from ccpo_jax import config as table
 from ccpo_jax.config import Config, LogConfig, RolloutLogConfig, VerifierConfig
 from ccpo_jax.devices.compile_status import watch_compilation
+from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_mesh, num_shards
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.optimizer import Optimizer
@@ -21,7 +23,7 @@ from ccpo_jax.learner.update import SUPERVISED, LossConfig, PackingConfig, Updat
 from ccpo_jax.reward_names import AUTO, may_call_functions
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.losses import LOSSES, batch_totals
-from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks
+from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks, texts_per_sample
 from ccpo_jax.rl.types import CreditEstimator, Outcome
 from ccpo_jax.rollout import Team
 from ccpo_jax.rollout.prompts import RolePrompt
@@ -34,7 +36,7 @@ from ccpo_jax.train.demonstrations import (
     find_targets,
     with_demonstrations,
 )
-from ccpo_jax.train.evaluate import EvalConfig
+from ccpo_jax.train.evaluate import EvalConfig, evaluation_worlds
 from ccpo_jax.train.load import (
     Datasets,
     fit_prompts,
@@ -66,6 +68,9 @@ _ROLLOUT_FIELDS = (
 
 # Fields of the loss section that concern any loss, and are not its arguments.
 _TERMS_OF_ANY_LOSS = ("name", "entropy_bonus", "kl_weight", "kl_estimator", "reference")
+
+# Texts per turn, masked worlds included, from which on their number is worth a note.
+_MANY_TEXTS = 4
 
 _PHASES = ("rollout", "update", "evaluation", "loading")
 
@@ -185,6 +190,7 @@ def build(
     advantage = make_advantage(config, credit)
     check_credit(config, credit, advantage, topology)
     check_loss(config, loss)
+    _note_masked_worlds(config, credit, topology)
     words = team_words(config, topology, ratings=credit.needs.ratings, own=parts.prompts)
     layout = make_run_layout(config, devices)
     rollout = make_rollout(config, layout)
@@ -495,6 +501,30 @@ def check_credit(
             f"samples], here {expected}",
         )
     jax.eval_shape(advantage, value, outcome.surprisal)
+
+
+def _note_masked_worlds(config: Config, credit: CreditEstimator, topology: Topology) -> None:
+    """Says, before work begins, where masked worlds are most of what a large team decodes.
+
+    Where agents read each other, what a mask changes is decoded again, and every message is in
+    every later prompt: that grows with the square of the number of agents.
+    """
+    turns = len(topology.roles)
+    worlds = {} if config.mode == "sft" else {"training": masked_worlds(credit, topology)}
+    if config.data.heldout or config.data.eval:
+        worlds["evaluation"] = evaluation_worlds(topology)
+    texts = {
+        what: texts_per_sample(topology, agent_masks(topology.num_agents, masked))
+        for what, masked in worlds.items()
+    }
+    if max(texts.values(), default=0) > _MANY_TEXTS * turns:
+        counts = " and ".join(f"{count} in {what}" for what, count in texts.items())
+        print_main(
+            f"note: {topology.name} of {topology.num_agents} agents: each sample takes {turns} "
+            f"texts, with its masked worlds {counts}; that grows with the square of the number of "
+            "agents (of voters, who read nobody, masked worlds decode nothing)",
+            file=sys.stderr,
+        )
 
 
 def check_loss(config: Config, loss: LossConfig) -> None:

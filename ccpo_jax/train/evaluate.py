@@ -15,7 +15,7 @@ from ccpo_jax.devices.sharding import num_shards
 from ccpo_jax.errors import InputError
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.pass_at_k import pass_at_k
-from ccpo_jax.rl.topology import team_reward, vote_reward
+from ccpo_jax.rl.topology import Topology, reaching, team_reward, vote_reward
 from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout import Team, rollout
 from ccpo_jax.sampler import SamplingParams
@@ -162,7 +162,7 @@ def _answer(
                 jax.random.fold_in(key, first),
                 group_size=config.samples,
                 sampling=config.sampling,
-                ablated=evaluation_worlds(team.topology.num_agents),
+                ablated=evaluation_worlds(team.topology),
                 on_prompt_done=grader.submit,
             )
             rollouts = rollouts.first_prompts(len(batch))
@@ -198,20 +198,33 @@ def _parts_by_problem(
     return means
 
 
-def evaluation_worlds(num_agents: int) -> tuple[tuple[int, ...], ...]:
-    """What the worlds of an evaluation mask: each agent, then all but each agent; of two agents
-    that is the same, and of one agent there are none.
+def evaluation_worlds(topology: Topology) -> tuple[tuple[int, ...], ...]:
+    """What the worlds of an evaluation mask: each agent, then all but each agent that others reach;
+    of two agents that is the same, and of one agent there are none.
+
+    An agent whose answer no other reaches answers alone as it does in the team, so that no world
+    has to say so: N voters have N worlds, not 2 N.
 
     Example:
-      >>> evaluation_worlds(3)
-      ((0,), (1,), (2,), (1, 2), (0, 2), (0, 1))
+      >>> from ccpo_jax.rl.topology import chain, voting
+      >>> evaluation_worlds(chain(3)), evaluation_worlds(voting(3))
+      (((0,), (1,), (2,), (0, 2), (0, 1)), ((0,), (1,), (2,)))
     """
-    if num_agents == 1:
+    agents = range(topology.num_agents)
+    if len(agents) == 1:
         return ()
-    agents = range(num_agents)
-    without = [(agent,) for agent in agents]
-    alone = [tuple(other for other in agents if other != agent) for agent in agents]
-    return tuple(dict.fromkeys(without + alone))
+    worlds = [(agent,) for agent in agents]
+    for agent in agents:
+        if not _answers_alone(topology, agent):
+            worlds.append(tuple(other for other in agents if other != agent))
+    return tuple(dict.fromkeys(worlds))
+
+
+def _answers_alone(topology: Topology, agent: int) -> bool:
+    """Whether no other agent's message reaches an agent's answer."""
+    everyone = [True] * topology.num_agents
+    turns = reaching(topology, topology.final_turns[agent], everyone)
+    return all(topology.speakers[turn] == agent for turn in turns)
 
 
 def _accuracies(team: Team, answered: _Answered, fractions: bool = False) -> dict[str, HostArray]:
@@ -248,7 +261,8 @@ def _accuracies(team: Team, answered: _Answered, fractions: bool = False) -> dic
     for agent in everyone:
         others = tuple(other for other in everyone if other != agent)
         without = reward[world_of[others]]
-        alone = correct[world_of[(agent,)], ..., agent]
+        # Without a world of its own, an agent answers alone as it does in the team.
+        alone = correct[world_of.get((agent,), 0), ..., agent]
         free_ride = is_solved(reward[0]) & (reward[0] <= without)
         accuracies[f"without_agent_accuracy/{agent}"] = without.mean(axis=1)
         accuracies[f"free_ride/{agent}"] = free_ride.mean(axis=1)

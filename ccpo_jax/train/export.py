@@ -16,7 +16,7 @@ from ccpo_jax.fields import expand_home
 from ccpo_jax.rollout import Team
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
-from ccpo_jax.train.team_chat import team_chat
+from ccpo_jax.train.team_chat import folder_names, team_chat
 from ccpo_jax.workdir.atomic_folder import begin_folder, drop_folder, publish_folder
 from ccpo_jax.workdir.atomic_write import write_atomically
 from ccpo_jax.workdir.disk_errors import USER_ERRORS
@@ -39,8 +39,8 @@ def export_networks(
     Args:
       run: its networks and tokenizers.
       params: P parameter sets.
-      folder: gets a folder `policy` of a shared network, else `agent_0`, `agent_1`, ..., and
-        `prompts.json`, see `team_chat`.
+      folder: gets a folder per parameter set, see `folder_names`, and `prompts.json`, see
+        `team_chat`.
       dtype: of the weights, one of `DTYPES`.
 
     Returns:
@@ -53,8 +53,7 @@ def export_networks(
     check_dtype(dtype)
     _check_networks(run)
     folder = pathlib.Path(expand_home(str(folder)))
-    shared = len(params) == 1
-    targets = [folder / ("policy" if shared else f"agent_{index}") for index in range(len(params))]
+    targets = [folder / name for name in folder_names(run.team)]
     try:
         for index, target in enumerate(targets):
             # In several processes all have to take part in gathering the parameters.

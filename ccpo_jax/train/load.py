@@ -17,6 +17,7 @@ from ccpo_jax.devices.sharding import Layout, put, state_sharding
 from ccpo_jax.errors import InputError
 from ccpo_jax.hf.chat_template import SWITCHES
 from ccpo_jax.hf.tokenizer import Tokenizer, load_tokenizer
+from ccpo_jax.parameter_sets import make_parameter_sets, names_per_set
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Policy
 from ccpo_jax.rollout import Agent, Team, prompts
@@ -272,9 +273,12 @@ def load_team(
       recorded: see `build`.
       steps: workdir -> step of the checkpoints of earlier runs that it starts from.
     """
+    sets = make_parameter_sets(
+        config.model, topology.num_agents, shared_policy=config.shared_policy
+    )
     sources = find_sources(
-        config.model,
-        1 if config.shared_policy else topology.num_agents,
+        names_per_set(config.model, sets),
+        len(sets),
         revision=config.revision,
         objects=parts.models,
         steps=steps,
@@ -293,7 +297,7 @@ def load_team(
         _check_thinking(tokenizers, config)
 
     def agent(role: str, speaker: int, senders: list[str], max_tokens: int) -> Agent:
-        parameter_set = 0 if config.shared_policy else speaker
+        parameter_set = sets.of_agent[speaker]
         name = names[parameter_set]
         # A foreign chat template may loop forever.
         template = run_with_timeout(

@@ -315,22 +315,32 @@ def _models(value: Any) -> tuple[Any, dict[str, Any]]:
     entries = list(value) if isinstance(value, list | tuple) else [value]
     names: list[str] = []
     models: dict[str, Model] = {}
-    for entry in entries:
+    for listed in entries:
+        entry, count = _with_count(listed)
         if isinstance(entry, Model):
             _check_model(entry)
             known = next((name for name, model in models.items() if model is entry), None)
             name = known or f"{OBJECT}model {len(models)}"
             models[name] = entry
-            names.append(name)
+            names.append(name + count)
         elif isinstance(entry, str) or hasattr(entry, "__fspath__"):
-            names.append(str(entry))
+            names.append(str(entry) + count)
         else:
             raise InputError(
                 "model",
                 f"received {type(entry).__name__}; give a folder or Hub name, a "
-                "ccpo_jax.train.Model(policy, params, tokenizer), or one of them per agent",
+                "ccpo_jax.train.Model(policy, params, tokenizer), one of them per agent, or pairs "
+                "such as [(a, 5), (b, 4)], where five agents share a and four share b",
             )
     return tuple(names), {"models": models} if models else {}
+
+
+def _with_count(entry: Any) -> tuple[Any, str]:
+    """``(a model, "*" and how many agents share it)`` from a pair; of a model alone, no count."""
+    is_pair = isinstance(entry, list | tuple) and len(entry) == 2
+    if is_pair and isinstance(entry[1], int) and not isinstance(entry[1], bool):
+        return entry[0], f"*{entry[1]}"
+    return entry, ""
 
 
 def _check_model(model: Model) -> None:

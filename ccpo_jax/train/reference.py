@@ -14,6 +14,7 @@ from ccpo_jax.config import Config
 from ccpo_jax.devices.sharding import Layout, fetch, replicated, state_sharding
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.reference import Reference
+from ccpo_jax.parameter_sets import make_parameter_sets, names_per_set
 from ccpo_jax.rl.types import Array, Policy
 from ccpo_jax.rollout import Team
 from ccpo_jax.train.load import Network, load_network, load_params
@@ -64,9 +65,11 @@ def load_references(
         return tuple(made[source] for source in sources)
 
     with _errors_of_reference():
-        loaded = find_sources(
-            config.loss.reference, len(params), field="loss.reference", steps=steps
+        sets = make_parameter_sets(
+            config.model, team.topology.num_agents, shared_policy=config.shared_policy
         )
+        names = names_per_set(config.loss.reference, sets, "loss.reference")
+        loaded = find_sources(names, len(sets), field="loss.reference", steps=steps)
         networks: dict[Source, Network] = {}
         for source, tokenizer, own in zip(loaded, tokenizers, sources, strict=True):
             if source not in networks:

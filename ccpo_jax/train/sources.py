@@ -1,7 +1,8 @@
 """Where the networks of a run come from: models, and the workdirs of earlier runs.
 
 `model=runs/a` starts from the parameters of the best checkpoint in that workdir; `model=runs/a:1`
-from those of its parameter set 1, for every agent. Configuration and tokenizer of a network are
+from those of its parameter set 1, for every agent; `model=runs/a:0*5,runs/a:1*4` from its sets 0
+and 1, for five agents and for four. Configuration and tokenizer of a network are
 those of the model that the earlier run itself started from.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ccpo_jax.config import is_object
+from ccpo_jax.counts import has_counts, read_counts, without_counts
 from ccpo_jax.devices.distributed import print_main
 from ccpo_jax.errors import InputError
 from ccpo_jax.workdir import Checkpoints, open_checkpoints, saved_config
@@ -28,6 +30,9 @@ _CHOSEN_SET = re.compile(r"(.+):(\d{1,4})")
 
 # Runs that start from runs; more are a circle.
 _LONGEST_CHAIN = 100
+
+# Entries of a list that an error shows.
+_LONGEST_EXAMPLE = 8
 
 # No step has been chosen.
 _NO_STEPS: Mapping[str, int] = types.MappingProxyType({})
@@ -65,7 +70,7 @@ def find_sources(
     """The source of every parameter set.
 
     Args:
-      names: as in the field `model`: one, or one per set.
+      names: as in the field `model`, without counts: one, or one per set.
       num_sets: P, parameter sets of the team.
       revision: of Hub names.
       objects: names of models that a program gives.
@@ -117,7 +122,7 @@ def choose_steps(
       InputError: a run that is recorded is not there, or has no checkpoints.
     """
     chosen: dict[str, int] = {}
-    for name in names:
+    for name in without_counts(names, field):
         workdir, _ = _split(name)
         if not workdir:
             _check_not_moved(name, recorded, field)
@@ -204,7 +209,7 @@ def base_models(names: Sequence[str]) -> tuple[str, ...]:
       InputError: the configuration of a run is missing or damaged.
     """
     models = []
-    for name in names:
+    for name in without_counts(names):
         workdir, _ = _split(name)
         if workdir:
             models += base_models(_own_config(workdir, "model").model)
@@ -248,7 +253,7 @@ def _parameter_set(workdir: str, chosen: int | None, index: int, num_sets: int, 
             )
         return chosen
     if available not in (1, num_sets):
-        example = ",".join(f"{workdir}:{min(i, available - 1)}" for i in range(num_sets))
+        example = _example_of_sets(workdir, available, num_sets)
         raise InputError(
             field,
             f"{workdir} has {available} parameter sets, this team {num_sets}; choose one for each, "
@@ -257,11 +262,28 @@ def _parameter_set(workdir: str, chosen: int | None, index: int, num_sets: int, 
     return index if available > 1 else 0
 
 
+def _example_of_sets(workdir: str, available: int, num_sets: int) -> str:
+    """What to type to choose among the sets of a run: in a team as large as the run's, who shared
+    there shares again.
+    """
+    config = saved_config(workdir)
+    if config is not None and has_counts(config.model):
+        counts = [entry.count or 1 for entry in read_counts(config.model)]
+        if sum(counts) == num_sets and len(counts) == available:
+            return ",".join(f"{workdir}:{i}*{count}" for i, count in enumerate(counts))
+    chosen = [f"{workdir}:{min(i, available - 1)}" for i in range(num_sets)]
+    if num_sets <= _LONGEST_EXAMPLE:
+        return ",".join(chosen)
+    rest = f"{workdir}:{available - 1}*{num_sets - available + 1}"
+    return ",".join([*chosen[: available - 1], rest])
+
+
 def _model_of(workdir: str, parameter_set: int, field: str) -> tuple[str, str | None]:
     """(model, revision) that a set of a run started from, through runs that started from runs."""
     for _ in range(_LONGEST_CHAIN):
         config = _own_config(workdir, field)
-        name = config.model[parameter_set if len(config.model) > 1 else 0]
+        models = without_counts(config.model, field)
+        name = models[parameter_set if len(models) > 1 else 0]
         if is_object(name):
             raise InputError(
                 field,

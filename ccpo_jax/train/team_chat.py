@@ -25,14 +25,14 @@ def team_chat(team: Team, words: Mapping[str, RolePrompt]) -> dict[str, Any]:
       # '{problem}\n\nNotes from a colleague:\n{turn_0}\n\nSolve the problem.'
     """
     topology = team.topology
-    is_shared = len({agent.parameter_set for agent in team.agents}) == 1
+    folders = folder_names(team)
     turns = []
     for turn, role in enumerate(topology.roles):
         agent = team.agents[turn]
         turns.append(
             {
                 "agent": topology.speakers[turn],
-                "model": "policy" if is_shared else f"agent_{agent.parameter_set}",
+                "model": folders[agent.parameter_set],
                 "role": role,
                 "reads": list(topology.reads[turn]),
                 "max_tokens": agent.max_tokens,
@@ -42,6 +42,20 @@ def team_chat(team: Team, words: Mapping[str, RolePrompt]) -> dict[str, Any]:
         if agent.stop:
             turns[-1]["stop"] = list(agent.stop)
     return {"decision": topology.decision, "turns": turns}
+
+
+def folder_names(team: Team) -> list[str]:
+    """The folder of every parameter set in an export: `policy` of one for all agents, `agent_0`,
+    `agent_1`, ... where each has its own, and `policy_0`, `policy_1`, ... where some share.
+    """
+    speakers: dict[int, set[int]] = {}
+    for agent, speaker in zip(team.agents, team.topology.speakers, strict=True):
+        speakers.setdefault(agent.parameter_set, set()).add(speaker)
+    if len(speakers) == 1:
+        return ["policy"]
+    some_share = any(len(agents) > 1 for agents in speakers.values())
+    stem = "policy" if some_share else "agent"
+    return [f"{stem}_{number}" for number in range(len(speakers))]
 
 
 def _messages(team: Team, turn: int, words: RolePrompt) -> list[dict[str, str]]:

@@ -10,11 +10,15 @@ Interval = tuple[float, float, float]
 # The row of samples with a score of 1. Where there is one, the other rows are mean scores.
 FULL_SCORES = "team, full scores"
 
+# Beyond so many agents, a row stands for all of them.
+_MOST_AGENTS = 10
+
 
 def accuracy_rows(
     metrics: Mapping[str, float], prefix: str, topology: Topology
 ) -> dict[str, Interval]:
     """Rows of the accuracy table: name -> (mean, low, high), for those that the metrics hold.
+    Of more than ten agents there are the mean and the range.
 
     Args:
       metrics: of an evaluation.
@@ -29,16 +33,38 @@ def accuracy_rows(
     }
     if sizes := _pass_sizes(metrics, prefix):
         names[f"team, pass@{sizes[-1]}"] = f"pass_at_{sizes[-1]}"
-    for agent, role in enumerate(topology.agent_roles):
-        names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
-    for agent, role in enumerate(topology.agent_roles):
-        names[f"team without agent {agent} ({role})"] = f"without_agent_accuracy/{agent}"
-
     rows = {}
+    if topology.num_agents <= _MOST_AGENTS:
+        for agent, role in enumerate(topology.agent_roles):
+            names[f"agent {agent} ({role}) alone"] = f"agent_accuracy/{agent}"
+        for agent, role in enumerate(topology.agent_roles):
+            names[f"team without agent {agent} ({role})"] = f"without_agent_accuracy/{agent}"
+
     for row, name in names.items():
         key = f"{prefix}/{name}"
         if key in metrics:
             rows[row] = (metrics[key], metrics[f"{key}/low"], metrics[f"{key}/high"])
+    if topology.num_agents > _MOST_AGENTS:
+        rows |= _rows_of_many(metrics, prefix, topology.num_agents)
+    return rows
+
+
+def _rows_of_many(
+    metrics: Mapping[str, float], prefix: str, num_agents: int
+) -> dict[str, Interval]:
+    """A row for all agents alone, and one for all teams that lack an agent: their mean, and the
+    lowest and the highest of them.
+    """
+    names = {
+        f"{num_agents} agents alone [lowest, highest]": "agent_accuracy",
+        "team without one of them [lowest, highest]": "without_agent_accuracy",
+    }
+    rows = {}
+    for row, name in names.items():
+        keys = [f"{prefix}/{name}/{agent}" for agent in range(num_agents)]
+        values = [metrics[key] for key in keys if key in metrics]
+        if values:
+            rows[row] = (sum(values) / len(values), min(values), max(values))
     return rows
 
 

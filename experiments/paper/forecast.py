@@ -24,6 +24,7 @@ from typing import NamedTuple
 from ccpo_jax.config import Config
 from ccpo_jax.data import DATASETS
 from ccpo_jax.fields import as_text
+from ccpo_jax.parameter_sets import make_parameter_sets, names_per_set
 from ccpo_jax.rl.credit import make_credit
 from ccpo_jax.rl.topology import agent_masks, variants
 from ccpo_jax.train.build import make_topology
@@ -127,12 +128,10 @@ class _Team:
     def __init__(self, config: Config):
         topology = make_topology(config)
         names = list(config.model)
-        sets = 1 if config.shared_policy else topology.num_agents
+        sets = make_parameter_sets(names, topology.num_agents, shared_policy=config.shared_policy)
         self.topology = topology
-        self.sizes = [SIZES[name] for name in names * (sets if len(names) == 1 else 1)]
-        self.speakers = [
-            self.sizes[0 if config.shared_policy else speaker] for speaker in topology.speakers
-        ]
+        self.sizes = [SIZES[name] for name in names_per_set(names, sets)]
+        self.speakers = [self.sizes[sets.of_agent[speaker]] for speaker in topology.speakers]
         self.limits = response_lengths(config.response_length, topology)
         self.devices = config.mesh.fsdp * config.mesh.model
 
@@ -249,7 +248,7 @@ def _evaluate_seconds(config: Config, team: _Team) -> float:
     """Seconds of all evaluations: test sets before and after, held-out problems in between too."""
     batch_size = config.eval.batch_size
     samples = config.eval.samples + config.eval.greedy
-    turns = team.turns(samples, evaluation_worlds(team.topology.num_agents))
+    turns = team.turns(samples, evaluation_worlds(team.topology))
     _, caches = team.largest_call(turns, batch_size)
     call = team.decode_seconds(turns, batch_size, caches)
 

@@ -94,4 +94,4 @@ def test_a_solo_decodes_one_response_per_sample(weights):
 
 @pytest.mark.parametrize("team", [solo(), voting(1)], ids=lambda team: team.name)
 def test_an_evaluation_masks_nobody(team):
-    assert evaluation_worlds(team.num_agents) == ()
+    assert evaluation_worlds(team) == ()

@@ -1,5 +1,6 @@
 """Evaluation: what each accuracy means, by hand; and that filling a batch up counts nowhere."""
 
+import collections
 import dataclasses
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ CONFIG = EvalConfig(samples=2, batch_size=4, greedy=False)
 def answered(topology, correct, answer_id) -> _Answered:
     """correct, answer_id: [W, B, G, A]."""
     correct, answer_id = np.array(correct, np.float32), np.array(answer_id, np.int32)
-    masks = agent_masks(topology.num_agents, evaluation_worlds(topology.num_agents))
+    masks = agent_masks(topology.num_agents, evaluation_worlds(topology))
     reward = np.asarray(team_reward(topology, correct, answer_id, masks))
     return _Answered(Outcome(reward, correct, answer_id, masks))
 
@@ -35,7 +36,7 @@ def test_scores_of_a_vote_by_hand():
     correct = [[[1, 1, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 1]]]
     classes = [[[0, 0, 1], [0, 1, 1]], [[1, 1, 0], [1, 2, 0]]]
     scores = _accuracies(
-        SimpleNamespace(topology=voting(3)), answered(voting(3), [correct] * 7, [classes] * 7)
+        SimpleNamespace(topology=voting(3)), answered(voting(3), [correct] * 4, [classes] * 4)
     )
     np.testing.assert_allclose(scores["team_accuracy"], [0.5, (0 + 1 / 3) / 2], rtol=1e-6)
     np.testing.assert_allclose(
@@ -75,15 +76,14 @@ def test_scores_of_a_dyad_by_hand():
 
 
 def test_scores_of_a_chain_by_hand():
-    """Worlds: all, without 0, 1, 2, alone 0, 1, 2; two samples; the last agent present answers."""
-    correct = np.zeros((7, 1, 2, 3))
-    correct[0] = [[[0, 1, 1], [0, 0, 1]]]
+    """Worlds: all, without 0, 1, 2, alone 1, 2; two samples; the last agent present answers."""
+    correct = np.zeros((6, 1, 2, 3))
+    correct[0] = [[[0, 1, 1], [1, 0, 1]]]  # the planner reads nobody
     correct[1, 0, :, 2] = [1, 0]  # the checker without a plan
     correct[2, 0, :, 2] = [0, 0]  # without a solution
     correct[3, 0, :, 1] = [1, 1]  # no checker: the solver answers
-    correct[4, 0, :, 0] = [0, 1]  # the planner by itself
-    correct[5, 0, :, 1] = [1, 0]
-    correct[6, 0, :, 2] = [1, 1]
+    correct[4, 0, :, 1] = [1, 0]
+    correct[5, 0, :, 2] = [1, 1]
     scores = _accuracies(
         SimpleNamespace(topology=chain(3)), answered(chain(3), correct, np.where(correct, 0, 1))
     )
@@ -91,6 +91,40 @@ def test_scores_of_a_chain_by_hand():
                 "without_agent_accuracy/2": 1, "agent_accuracy/0": 0.5, "agent_accuracy/1": 0.5,
                 "agent_accuracy/2": 1, "free_ride/0": 0.5, "free_ride/1": 0, "free_ride/2": 1}  # fmt: skip
     assert {name: value.item() for name, value in scores.items()} == expected
+
+
+def test_large_votes_agree_with_counting():
+    """Sixty-four voters, some of whom abstain: the team, each alone, and the team without each."""
+    rng = np.random.default_rng(0)
+    agents, shape = 64, (3, 2, 64)
+    classes = rng.integers(-1, 9, shape)
+    correct = (classes == 0).astype(float)
+
+    def counted(present):
+        """[B, G] the chance that the plurality of some voters is class 0."""
+        rewards = np.zeros(shape[:2])
+        for b, g in np.ndindex(shape[:2]):
+            votes = collections.Counter(c for c in classes[b, g, present] if c >= 0)
+            top = [c for c, n in votes.items() if n == max(votes.values())]
+            rewards[b, g] = (0 in top) / len(top)
+        return rewards
+
+    worlds = 1 + len(evaluation_worlds(voting(agents)))
+    assert worlds == agents + 1
+    scores = _accuracies(
+        SimpleNamespace(topology=voting(agents)),
+        answered(voting(agents), [correct] * worlds, [classes] * worlds),
+    )
+    everyone = counted(np.arange(agents))
+    np.testing.assert_allclose(scores["team_accuracy"], everyone.mean(axis=1), rtol=1e-6)
+    for agent in range(agents):
+        without = counted(np.delete(np.arange(agents), agent))
+        name = f"without_agent_accuracy/{agent}"
+        np.testing.assert_allclose(scores[name], without.mean(axis=1), rtol=1e-6)
+        rides = (everyone == 1) & (without >= 1)
+        np.testing.assert_allclose(scores[f"free_ride/{agent}"], rides.mean(axis=1))
+        alone = correct[..., agent].mean(axis=1)
+        np.testing.assert_allclose(scores[f"agent_accuracy/{agent}"], alone, rtol=1e-6)
 
 
 class EvenIsRight:

@@ -13,10 +13,10 @@ pytestmark = pytest.mark.fast
 
 @pytest.mark.parametrize("period", [None, 1, 3])
 def test_the_steps_that_train_an_agent_are_counted(period):
-    schedule = Schedule(num_agents=3, period=period)
+    schedule = Schedule(((0,), (1, 2), (3,)), period=period)
     for steps in range(20):
         trained = [schedule.active(step) for step in range(steps)]
-        for agents in ((0,), (2,), (0, 1, 2)):
+        for agents in ((0,), (2,), (1, 2), (0, 1, 2, 3)):
             expected = sum(bool(set(agents) & set(active)) for active in trained)
             assert schedule.num_training(agents, steps) == expected
 
@@ -31,7 +31,8 @@ def optimizers_of(preset="voting:tiny", **fields):
     ({}, [5, 5, 5]),
     ({"trainer.mini_batches": 2, "trainer.epochs": 3}, [30, 30, 30]),
     ({"trainer.schedule": "alternate", "trainer.period": 2, "trainer.epochs": 2}, [4, 4, 2]),
-    ({"trainer.schedule": "alternate", "trainer.period": 2, "shared_policy": True}, [5]),
+    ({"trainer.schedule": "alternate", "shared_policy": True}, [5]),
+    ({"trainer.schedule": "alternate", "trainer.period": 2, "model": ("tiny*2", "tiny")}, [3, 2]),
     ({"optimizer.decay_steps": 7, "trainer.epochs": 2}, [7, 7, 7]),
 ])  # fmt: skip
 def test_the_rate_decays_over_the_optimizer_steps_of_the_run(fields, expected):
