@@ -57,6 +57,8 @@ BASELINES = (
     "constant",
     "batch_mean",
     "asymmetric",
+    "opo",
+    "optimal",
     "weighted",
 )
 RULES = ("default", "replicated_decode")
@@ -291,7 +293,8 @@ _GROUP_BASELINE = Condition(
 
 
 # Baselines under which equal credit in a group is advantage 0.
-_COMPARES_WITHIN_THE_GROUP = ("group", "leave_one_out")
+_GROUP_BASELINES = ("group", "leave_one_out")
+_POOL_BASELINES = ("opo", "optimal")
 
 
 def _has_silent_groups(config: "Config") -> bool:
@@ -302,13 +305,15 @@ def _has_silent_groups(config: "Config") -> bool:
     if kind == "none":
         own = config.credit.name in _credits_with("own")
         return own and config.credit.solo_weight == 0
-    return kind in _COMPARES_WITHIN_THE_GROUP
+    within_the_prompt = kind in _POOL_BASELINES and config.advantage.pool == "prompt"
+    return kind in _GROUP_BASELINES or within_the_prompt
 
 
 _SILENT_GROUPS = Condition(
     "a loss and a baseline under which a group of equal credit has no gradient: not loss "
-    "reinforce_pp, advantage.baseline=group or leave_one_out, not credit.solo_weight above 0",
-    ("loss.name", "advantage.baseline", "credit.name", "credit.solo_weight"),
+    "reinforce_pp, advantage.baseline=group or leave_one_out, or opo or optimal with "
+    "advantage.pool=prompt, not credit.solo_weight above 0",
+    ("loss.name", "advantage.baseline", "advantage.pool", "credit.name", "credit.solo_weight"),
     _has_silent_groups,
 )
 
@@ -587,7 +592,8 @@ class AdvantageConfig:
         "what is subtracted from credit: group = the mean of the group, leave_one_out = that of "
         "its other samples, none = nothing, constant = advantage.delta, batch_mean = the mean of "
         "the other prompts' samples, asymmetric = the mean of the group plus advantage.delta, "
-        "weighted = the mean of the other prompts' samples weighted by surprisal; see baselines.md",
+        "opo = a mean weighted by length, optimal = by squared scores, weighted = by surprisal, of "
+        "the other prompts' samples; see baselines.md",
         none_means=(
             "group, but none with loss reinforce_pp and with credits that have a baseline "
             "of their own"
@@ -600,6 +606,25 @@ class AdvantageConfig:
         "below 0, right samples weigh more than wrong ones",
         none_means="0.1 with constant, -0.1 with asymmetric",
         applies=_baseline("constant", "asymmetric"),
+    )
+    pool: str = field(
+        "prompt",
+        "which samples one is compared with: the other samples of its prompt, or those of the "
+        "other prompts",
+        choices=("prompt", "others"),
+        applies=_baseline("opo", "optimal"),
+    )
+    form: str = field(
+        "sequence",
+        "one baseline for a response, or one for each of its tokens (needs loss.ratio=token)",
+        choices=("sequence", "token"),
+        applies=_baseline("optimal"),
+    )
+    carried: bool = field(
+        False,
+        "the sums of the weighted mean go on from step to step, so that a batch without a mistake "
+        "is compared with earlier ones",
+        applies=_baseline("weighted"),
     )
     normalize_std: bool | None = field(
         None,

@@ -28,7 +28,7 @@ class TrainSequence(NamedTuple):
     prefix: HostArray  # [L'] int32, at least one token
     tail: HostArray  # [S'] int32, the sequence's own part of the prompt, may be empty
     response: HostArray  # [T'] int32, at least one token
-    advantage: float
+    advantage: float | HostArray  # or one for each token, [T'] float32
     old_logprobs: HostArray  # [T'] float32, the sampler's, nats
 
 
@@ -48,21 +48,25 @@ class PackedBatch(NamedTuple):
     used: Array | HostArray  # [M] int32, how many of the K are in use
     first: Array | HostArray  # [M, R] int32, where each response begins among the K
     length: Array | HostArray  # [M, R] int32, its tokens; 0 = no response here
-    advantage: Array | HostArray  # [M, R] float32
+    advantage: Array | HostArray  # [M, R] float32, or [M, R, T]: one for each token
     old_logprobs: Array | HostArray  # [M, R, T] float32
     # [M, R, T] float32, those of the reference policy; () = there is none
     reference_logprobs: Array | HostArray | tuple[()] = ()
 
 
 def gather_sequences(
-    rollout: Rollout, advantage: HostArray, turns: Sequence[int], prompts: range
+    rollout: Rollout,
+    advantage: HostArray | Sequence[HostArray],
+    turns: Sequence[int],
+    prompts: range,
 ) -> list[TrainSequence]:
     """The factual responses of `turns` to some of the prompts, exactly as sampled.
 
     Args:
       rollout: of a whole batch.
       advantage: ``[turns of the topology, B, G]`` float32. Where several samples of the team share
-        a text, the text gets the advantage of the first of them.
+        a text, the text gets the advantage of the first of them. Or, for each turn, ``[B, G, T]``:
+        one for each token.
       turns: indices of the turns whose responses to gather.
       prompts: indices of the prompts.
     """
@@ -77,7 +81,7 @@ def gather_sequences(
         logprobs = np.asarray(turn.samples.logprobs)
 
         samples = turn.samples_per_variant[0]
-        team_samples_per_text = advantage.shape[2] // samples
+        team_samples_per_text = advantage[index].shape[1] // samples
         for b in prompts:
             prefix = prefixes[b, : turn.prompts.prefix_length[b]]
             group = group_of.setdefault((b, prefix.tobytes()), index * len(prefixes) + b)
@@ -85,12 +89,13 @@ def gather_sequences(
                 # Tails are padded on the left, responses on the right.
                 tail_start = tails.shape[2] - turn.prompts.tail_length[b, g]
                 response = slice(turn.samples.length[b, g])
+                own = advantage[index][b, g * team_samples_per_text]
                 sequence = TrainSequence(
                     group=group,
                     prefix=prefix,
                     tail=tails[b, g, tail_start:],
                     response=tokens[b, g, response],
-                    advantage=float(advantage[index, b, g * team_samples_per_text]),
+                    advantage=own[response] if own.ndim else float(own),
                     old_logprobs=logprobs[b, g, response],
                 )
                 sequences.append(sequence)
@@ -134,7 +139,12 @@ def pack(
     usual_responses = _LONGEST_TO_TYPICAL * row_length // max_tokens
     most_responses = max(len(row) for row in rows)
     max_responses = next_power_of_two(max(most_responses, usual_responses))
-    filled = [_fill_row(row, row_length, max_responses, max_tokens, pad_id) for row in rows]
+    by_token = any(np.ndim(s.advantage) for s in sequences)
+    filled = []
+    for row in rows:
+        filled.append(
+            _fill_row(row, row_length, max_responses, max_tokens, pad_id, by_token=by_token)
+        )
 
     batches = []
     start = 0
@@ -195,6 +205,8 @@ def _fill_row(
     max_responses: int,
     max_tokens: int,
     pad_id: int,
+    *,
+    by_token: bool,
 ) -> PackedBatch:
     """One packed row, without the axis M."""
     tokens = np.full(row_length, pad_id, np.int32)
@@ -205,7 +217,7 @@ def _fill_row(
     target = np.zeros(row_length, np.int32)
     first = np.zeros(max_responses, np.int32)
     length = np.zeros(max_responses, np.int32)
-    advantage = np.zeros(max_responses, np.float32)
+    advantage = np.zeros((max_responses, max_tokens) if by_token else max_responses, np.float32)
     old_logprobs = np.zeros((max_responses, max_tokens), np.float32)
 
     cursor = 0  # slots written
@@ -246,7 +258,10 @@ def _fill_row(
         target[response] = sequence.response
         first[r] = used
         length[r] = size
-        advantage[r] = sequence.advantage
+        if by_token:
+            advantage[r, :size] = sequence.advantage
+        else:
+            advantage[r] = sequence.advantage
         old_logprobs[r, :size] = sequence.old_logprobs
         used += size
 

@@ -132,7 +132,9 @@ def load_batch(path: str | pathlib.Path) -> SavedBatch:
 
     sequences = []
     for group, prefix, tail, response, advantage, old in zip(*columns.values(), strict=True):
-        sequence = TrainSequence(int(group[0]), prefix, tail, response, float(advantage[0]), old)
+        # One for each token, or one for all.
+        own = advantage if len(advantage) > 1 else float(advantage[0])
+        sequence = TrainSequence(int(group[0]), prefix, tail, response, own, old)
         sequences.append(sequence)
     agents = tuple(map(int, name[2].split("-")))
     return SavedBatch(int(name[1]), agents, problems, reason, tuple(sequences))

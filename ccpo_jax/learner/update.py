@@ -48,6 +48,8 @@ class TrainState(NamedTuple):
     key: Array  # typed PRNG key of the run; step k uses fold_in(key, k)
     # [] int32, batches of prompts drawn so far; () where every step draws one.
     drawn: Any = ()
+    # Carried statistics of the baseline; () where nothing is carried.
+    advantage_state: Any = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +145,11 @@ def accumulate(
         logprobs = jnp.where(mask, logprobs, 0.0)
         old = jax.lax.stop_gradient(logprobs) if loss.on_policy else sampled
         value, metrics = loss.function(
-            logprobs, old, batch.advantage.reshape(-1), mask, totals=totals
+            logprobs,
+            old,
+            batch.advantage.reshape(-1, *batch.advantage.shape[2:]),
+            mask,
+            totals=totals,
         )
         entropy = jnp.sum(jnp.where(mask, entropy, 0.0)) / totals.tokens
         gap = jnp.where(mask, jnp.abs(logprobs - sampled), 0.0)
@@ -268,7 +274,7 @@ def trained_sequences(
 ) -> Sequence[TrainSequence]:
     """Those that have a gradient."""
     if config.skip_silent and config.loss.zero_advantage_is_silent:
-        return [sequence for sequence in sequences if sequence.advantage]
+        return [sequence for sequence in sequences if np.any(sequence.advantage)]
     return sequences
 
 
@@ -369,7 +375,7 @@ def totals_of(sequences: Sequence[TrainSequence]) -> BatchTotals:
     well.
     """
     lengths = np.array([len(sequence.response) for sequence in sequences])
-    advantage = np.array([sequence.advantage for sequence in sequences], np.float32)
+    advantage = np.array([np.mean(sequence.advantage) for sequence in sequences], np.float32)
     # Powers of two: few compiled shapes.
     count = next_power_of_two(len(sequences))
     longest = next_power_of_two(lengths.max())

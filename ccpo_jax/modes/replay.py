@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from ccpo_jax.arguments import Parser, program_name
 from ccpo_jax.arguments import path as argument_path
 from ccpo_jax.config import FIELDS
@@ -155,7 +157,7 @@ def _location_lines(batch: SavedBatch, location: NonFinite) -> list[str]:
         tokens = len(sequence.response)
         lines.append(
             f"  a response of {tokens} tokens to {batch.problem_of(sequence)}, advantage "
-            f"{sequence.advantage:g}"
+            f"{np.mean(sequence.advantage):g}"
         )
     if len(location.sequences) > 10:
         lines.append(f"  and {len(location.sequences) - 10} more responses")

@@ -18,6 +18,7 @@ from ccpo_jax.modes.restore import trained_or_loaded
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout import Turn
+from ccpo_jax.train.advantage import token_advantages
 from ccpo_jax.train.rollouts import Collected, collect_rollouts
 from ccpo_jax.train.step import Credited, assign_credit, length_penalties, publish
 from ccpo_jax.train.worlds import masked_worlds
@@ -78,8 +79,12 @@ def show_samples(
             state.credit_state,
             outcome,
             length_penalties(run, collected.rollouts),
+            run.advantage.weights(topology, collected.rollouts, collected.outcome),
+            state.advantage_state,
         )
     )
+    if run.advantage.by_token:
+        _, advantage = token_advantages(run.advantage, topology, collected.rollouts, credit)
     credited = Credited(credit, advantage, np.ones(topology.num_agents, bool))
     for line in prompt_lines(run.team, chosen[0], 0, collected.rollouts):
         print_main(line)

@@ -147,6 +147,8 @@ _COMPARED_WITH = {
     "constant": "a constant",
     "batch_mean": "the mean of the other prompts' samples",
     "asymmetric": "the mean of its group moved by a constant",
+    "opo": "the mean of other samples, weighted by their length",
+    "optimal": "the mean of other samples, weighted by their squared score",
     "weighted": "that of the other prompts' samples, weighted by their surprisal",
 }
 

@@ -19,6 +19,7 @@ from ccpo_jax.rl.losses import (
     sapo_loss,
 )
 from ccpo_jax.rl.moments import init_moments, standardize, update_moments
+from ccpo_jax.rl.optimal_advantage import optimal_advantage, squared_score
 from ccpo_jax.rl.pass_at_k import pass_at_k
 from ccpo_jax.rl.rewards import (
     contribution,
@@ -84,6 +85,7 @@ __all__ = [
     "leave_one_out_advantage",
     "make_credit",
     "opo_advantage",
+    "optimal_advantage",
     "overlong_penalty",
     "pass_at_k",
     "policy_gradient_loss",
@@ -92,6 +94,7 @@ __all__ = [
     "sepo_reward",
     "shape_contribution",
     "shapley_value",
+    "squared_score",
     "standardize",
     "supervised_loss",
     "surprisal_advantage",

@@ -18,12 +18,12 @@ def batch_totals(advantage: ArrayLike, mask: ArrayLike) -> BatchTotals:
     """Denominators and token statistics of a whole batch, for the losses of its micro-batches.
 
     Args:
-      advantage: ``[N]`` float.
+      advantage: ``[N]`` float, or ``[N, T]``: one for each token.
       mask: ``[N, T]`` bool, True = a sampled token.
 
     Returns:
       BatchTotals of ``[]`` float32: sequences with a kept token, kept tokens, and the mean and
-      standard deviation over kept tokens of their sequence's advantage.
+      standard deviation over kept tokens of their advantage.
 
     Example:
       >>> mask = jnp.array([[True, True], [False, False]])
@@ -33,11 +33,14 @@ def batch_totals(advantage: ArrayLike, mask: ArrayLike) -> BatchTotals:
     """
     mask = jnp.asarray(mask, bool)
     length = mask.sum(axis=-1).astype(jnp.float32)
-    advantage = jnp.where(length > 0, jnp.asarray(advantage, jnp.float32), 0.0)
+    advantage = jnp.asarray(advantage, jnp.float32)
+    # Tokens that share an advantage: all of a sequence, or each its own.
+    count = length if advantage.ndim == 1 else mask.astype(jnp.float32)
+    advantage = jnp.where(count > 0, advantage, 0.0)
 
     tokens = length.sum()
-    mean = (length * advantage).sum() / jnp.maximum(tokens, 1.0)
-    var = (length * jnp.square(advantage - mean)).sum() / jnp.maximum(tokens, 1.0)
+    mean = (count * advantage).sum() / jnp.maximum(tokens, 1.0)
+    var = (count * jnp.square(advantage - mean)).sum() / jnp.maximum(tokens, 1.0)
     return BatchTotals(
         num_sequences=(length > 0).sum().astype(jnp.float32),
         tokens=tokens,
@@ -67,8 +70,11 @@ def bounded_exp(log_ratio: Array) -> Array:
 
 
 def per_token(advantage: ArrayLike) -> Array:
-    """``[N] -> [N, 1]`` float32 without gradient, to multiply the tokens of each sequence."""
-    return jax.lax.stop_gradient(jnp.asarray(advantage, jnp.float32))[:, None]
+    """``[N] -> [N, 1]`` float32 without gradient, to multiply the tokens of each sequence; one
+    advantage for each token, ``[N, T]``, stays as it is.
+    """
+    advantage = jax.lax.stop_gradient(jnp.asarray(advantage, jnp.float32))
+    return advantage if advantage.ndim == 2 else advantage[:, None]
 
 
 def sequence_mean(values: Array, mask: Array) -> Array:

@@ -64,7 +64,7 @@ def policy_gradient_loss(
     Args:
       logprobs: ``[N, T]`` natural-log probabilities of the sampled tokens, with gradient.
       old_logprobs: ``[N, T]`` those of the policy that sampled them.
-      advantage: ``[N]`` float, one value per sequence.
+      advantage: ``[N]`` float, one value per sequence, or ``[N, T]``, one for each token.
       mask: ``[N, T]`` bool, True = a sampled token.
       clip_low: the ratio is clipped below 1 - clip_low.
       clip_high: the ratio is clipped above 1 + clip_high.
@@ -81,7 +81,8 @@ def policy_gradient_loss(
       ratio_mean, ratio_max and approx_kl (nats per token, of the old policy from the new).
 
     Raises:
-      InputError: `loss.ratio` or `loss.normalize`, if unknown; `loss.max_length`, if missing.
+      InputError: `loss.ratio` or `loss.normalize`, if unknown; `loss.ratio`, if one ratio of a
+        sequence meets one advantage for each token; `loss.max_length`, if missing.
 
     Example:
       >>> logprobs = jnp.log(jnp.array([[0.5, 0.5], [0.5, 0.5]]))
@@ -91,6 +92,12 @@ def policy_gradient_loss(
     """
     if ratio not in ("token", "sequence"):
         raise InputError("loss.ratio", f"{ratio!r:.80} is unknown; use 'token' or 'sequence'")
+    if ratio == "sequence" and jnp.ndim(advantage) == 2:
+        raise InputError(
+            "loss.ratio",
+            "the ratio of a sequence spreads its gradient evenly over the tokens, received one "
+            "advantage for each token; use 'token'",
+        )
     mask = jnp.asarray(mask, bool)
     totals = batch_totals(advantage, mask) if totals is None else totals
 

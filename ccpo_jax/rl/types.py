@@ -164,6 +164,9 @@ class Samples(NamedTuple):
     logprobs: Array | HostArray  # shape=[B, R, T], dtype=float32, as sampled; 0 after the end
     length: Array | HostArray  # shape=[B, R], dtype=int32, tokens with the one that ends it
     truncated: Array | HostArray  # shape=[B, R], dtype=bool, True: nothing ended it within T
+    # shape=[B, R, T], dtype=float32: sum over the vocabulary of the squared probabilities that the
+    # token was drawn with; 0 after the end; None = not recorded
+    collision: Array | HostArray | None = None
 
 
 class BatchTotals(NamedTuple):

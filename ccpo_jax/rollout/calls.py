@@ -155,9 +155,9 @@ def sample_call(
         """The samples of each request, from ``[bundles, b, rows of a bundle, T]``."""
         of_requests = []
         for number in range(len(call.bundles)):
-            of_requests += [
-                Samples(*(field[number][:, rows] for field in samples)) for rows in own_rows
-            ]
+            of_bundle = jax.tree.map(lambda field, number=number: field[number], samples)
+            for rows in own_rows:
+                of_requests.append(jax.tree.map(lambda field, rows=rows: field[:, rows], of_bundle))
         return of_requests
 
     def receive(prompts_done: Sequence[int], samples: Samples) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from itertools import chain
 
+import jax
 import numpy as np
 
-from ccpo_jax.rl.types import HostArray, Outcome, Samples
+from ccpo_jax.rl.types import HostArray, Outcome
 from ccpo_jax.rollout.padding import join_prompts
 from ccpo_jax.rollout.records import Rollout, Team, Turn
 
@@ -32,10 +33,10 @@ def join_rollouts(team: Team, rollouts: Sequence[Rollout]) -> Rollout:
 
 
 def _join_turns(turns: Sequence[Turn], pad_id: int) -> Turn:
-    samples = zip(*(turn.samples for turn in turns), strict=True)
+    samples = [turn.samples for turn in turns]
     return turns[0]._replace(
         prompts=join_prompts([turn.prompts for turn in turns], pad_id),
-        samples=Samples(*(np.concatenate(field) for field in samples)),
+        samples=jax.tree.map(lambda *parts: np.concatenate(parts), *samples),
         texts=list(chain.from_iterable(turn.texts for turn in turns)),
         thoughts=list(chain.from_iterable(turn.thoughts for turn in turns)),
         unfinished=list(chain.from_iterable(turn.unfinished for turn in turns)),

@@ -1,12 +1,12 @@
 """From verdicts on texts to the team's outcome in every world."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
 from ccpo_jax.rl.topology import Topology, team_reward
-from ccpo_jax.rl.types import HostArray, Outcome
+from ccpo_jax.rl.types import HostArray, Outcome, Samples
 from ccpo_jax.rollout.records import Rollout
 
 _team_reward = jax.jit(team_reward, static_argnums=0)
@@ -71,7 +71,7 @@ def outcome(
         agent_correct,
         agent_answer,
         rollout.masks,
-        surprisal=_surprisal(topology, rollout, group),
+        surprisal=add_up_turns(topology, rollout, lambda samples: -samples.logprobs, group),
     )
 
 
@@ -84,13 +84,32 @@ def _per_world(values: Sequence[HostArray], rows: Sequence[Sequence[HostArray]])
     return np.stack(worlds)
 
 
-def _surprisal(topology: Topology, rollout: Rollout, group: int) -> HostArray:
-    """``[A, B, G]`` float32, nats: minus the log-likelihood of each agent's tokens."""
+def add_up_turns(
+    topology: Topology,
+    rollout: Rollout,
+    per_token: Callable[[Samples], HostArray],
+    group: int | None = None,
+) -> HostArray:
+    """A number per token, added up over all tokens of each agent's factual responses.
+
+    Args:
+      topology: the team's.
+      rollout: of a batch.
+      per_token: the samples ``[B, R, T]`` of a turn -> numbers ``[B, R, T]``.
+      group: G, samples of the whole team; None = as many as the factual world has.
+
+    Returns:
+      ``[A, B, G]`` float32.
+    """
     batch = len(rollout.turns[0].prompts.prefix)
-    surprisal = np.zeros((topology.num_agents, batch, group), np.float32)
+    group = rollout.num_samples(topology, 0) if group is None else group
+    total = np.zeros((topology.num_agents, batch, group), np.float32)
     for agent, turn in zip(topology.speakers, rollout.turns, strict=True):
-        samples = turn.samples
-        is_token = np.arange(samples.logprobs.shape[-1]) < samples.length[..., None]
-        logprob = np.where(is_token, samples.logprobs, 0.0).sum(axis=-1)
-        surprisal[agent] -= logprob[:, turn.row_of_sample(0, np.arange(group), group)]
-    return surprisal
+        amount = np.where(is_token(turn.samples), per_token(turn.samples), 0.0).sum(axis=-1)
+        total[agent] += amount[:, turn.row_of_sample(0, np.arange(group), group)]
+    return total
+
+
+def is_token(samples: Samples) -> HostArray:
+    """``[B, R, T]`` bool, True = a sampled token. Host arrays."""
+    return np.arange(samples.logprobs.shape[-1]) < np.asarray(samples.length)[..., None]

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+
 from ccpo_jax.conversation import Conversation
 from ccpo_jax.rl.topology import Topology
 from ccpo_jax.rl.types import HostArray, Policy, Samples
@@ -117,7 +119,7 @@ class Rollout(NamedTuple):
         def select(turn: Turn) -> Turn:
             return turn._replace(
                 prompts=Prompts(*(x[numbers] for x in turn.prompts)),
-                samples=Samples(*(x[numbers] for x in turn.samples)),
+                samples=jax.tree.map(lambda x: x[numbers], turn.samples),
                 texts=[turn.texts[number] for number in numbers],
                 thoughts=[turn.thoughts[number] for number in numbers if turn.thoughts],
                 unfinished=[turn.unfinished[number] for number in numbers if turn.unfinished],

@@ -18,7 +18,11 @@ import numpy as np
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import Array, Context, HostArray, Policy, Samples
 from ccpo_jax.sampler.stop_table import ACCEPT, START
-from ccpo_jax.sampler.token_sampling import TokenSampling, sample_tokens
+from ccpo_jax.sampler.token_sampling import (
+    TokenSampling,
+    collision_probability,
+    sample_tokens,
+)
 
 # Groups of rows that follow each other: (rows, slots that their tails need). Static.
 TailGroups = tuple[tuple[int, int], ...]
@@ -77,6 +81,9 @@ class DecodeState(NamedTuple):
     cache: Any
     # None = there are no stop strings.
     stop: StopProgress | None = None
+    # shape=[B, R, T], dtype=float32: see `Samples.collision`, in columns as `tokens`; None = not
+    # recorded.
+    collision: Array | None = None
 
 
 def sample(
@@ -89,6 +96,7 @@ def sample(
     max_tokens: int,
     tail_groups: TailGroups | None = None,
     stacked: bool = False,
+    record_collision: bool = False,
 ) -> Samples:
     """Samples one response per row in one go.
 
@@ -108,6 +116,7 @@ def sample(
       tail_groups: see `prefill`.
       stacked: True: several parameter sets of one architecture sample together, vmapped inside one
         loop.
+      record_collision: whether to record `Samples.collision`.
 
     Returns:
       `Samples` ``[B, R, T]``, with a leading agent axis when `stacked`. Log-probabilities are of
@@ -122,6 +131,7 @@ def sample(
         max_tokens=max_tokens,
         tail_groups=tail_groups,
         stacked=stacked,
+        record_collision=record_collision,
     )
     state = decode(policy, weights, state, settings, max_tokens, stacked=stacked)
     return _as_samples(state, settings)
@@ -130,12 +140,16 @@ def sample(
 def _as_samples(state: DecodeState, settings: TokenSampling) -> Samples:
     """The responses so far, of rows that all began at step 0."""
     if state.stop is not None:
-        return Samples(state.tokens, state.logprobs, state.stop.length, ~state.done)
+        return Samples(
+            state.tokens, state.logprobs, state.stop.length, ~state.done, state.collision
+        )
     ends = jnp.any(state.tokens[..., None] == settings.eos_ids, axis=-1)
     length = jnp.where(
         jnp.any(ends, axis=-1), jnp.argmax(ends, axis=-1) + 1, state.tokens.shape[-1]
     )
-    return Samples(state.tokens, state.logprobs, length.astype(jnp.int32), ~state.done)
+    return Samples(
+        state.tokens, state.logprobs, length.astype(jnp.int32), ~state.done, state.collision
+    )
 
 
 def prefill(
@@ -149,6 +163,7 @@ def prefill(
     cache_slots: int | None = None,
     tail_groups: TailGroups | None = None,
     stacked: bool = False,
+    record_collision: bool = False,
 ) -> DecodeState:
     """Runs the prompts and draws the first token of every row.
 
@@ -157,6 +172,7 @@ def prefill(
       cache_slots: response tokens that fit into the cache; `grow_cache` makes more. None = T.
       tail_groups: which rows share a tail width. A tail must fit the width of its group. None = all
         rows, as wide as they came.
+      record_collision: whether the responses record `Samples.collision`.
     """
     rows, tail_slots = prompts.tail.shape[-2:]
     groups = tail_groups or ((rows, tail_slots),)
@@ -178,6 +194,7 @@ def prefill(
         context=context,
         cache=_empty_cache(policy, keys.shape, max_tokens if cache_slots is None else cache_slots),
         stop=None if settings.stop_table is None else _first_progress(keys.shape),
+        collision=jnp.zeros((*keys.shape, max_tokens)) if record_collision else None,
     )
     return _draw_token(state, logits(weights, hidden), settings)
 
@@ -375,6 +392,11 @@ def _draw_token(state: DecodeState, logits: Array, settings: TokenSampling) -> D
     token = jnp.where(state.done, settings.pad_id, token)
     logprob = jnp.where(state.done, 0.0, logprob)
     column = (0,) * token.ndim + (step % state.tokens.shape[-1],)
+    collision = state.collision
+    if collision is not None:
+        newest = collision_probability(logits, settings.temperature)
+        newest = jnp.where(state.done, 0.0, newest)
+        collision = jax.lax.dynamic_update_slice(collision, newest[..., None], column)
     ended = jnp.any(token[..., None] == settings.eos_ids, axis=-1)
     stop = state.stop
     if stop is not None:
@@ -385,6 +407,7 @@ def _draw_token(state: DecodeState, logits: Array, settings: TokenSampling) -> D
         token=token,
         done=state.done | ended,
         stop=stop,
+        collision=collision,
         tokens=jax.lax.dynamic_update_slice(state.tokens, token[..., None], column),
         logprobs=jax.lax.dynamic_update_slice(state.logprobs, logprob[..., None], column),
     )
@@ -488,6 +511,7 @@ def insert(
         began=jnp.broadcast_to(state.step, new.began.shape),
         tokens=jnp.roll(new.tokens, column, axis=-1),
         logprobs=jnp.roll(new.logprobs, column, axis=-1),
+        collision=jax.tree.map(lambda x: jnp.roll(x, column, axis=-1), new.collision),
     )
 
     def put(old: Any, fresh: Any, targets: Array) -> Any:

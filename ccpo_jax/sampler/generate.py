@@ -81,7 +81,14 @@ def programs() -> Programs:
     return Programs(
         prefill=jax.jit(
             prefill_rows,
-            static_argnames=("policy", "max_tokens", "cache_slots", "tail_groups", "stacked"),
+            static_argnames=(
+                "policy",
+                "max_tokens",
+                "cache_slots",
+                "tail_groups",
+                "stacked",
+                "record_collision",
+            ),
             compiler_options=compiler_options("prefill"),
         ),
         decode=jax.jit(
@@ -174,6 +181,7 @@ def generate(
         refill_size=ceil_div(batch_size, _REFILLS_PER_BATCH * num_parts) * num_parts,
         move_prompts=num_parts == 1,
         compile_ahead=one_device and precompile.worthwhile(),
+        record_collision=sampling.record_collision,
         jitted=jitted or programs(),
     )
 
@@ -183,6 +191,7 @@ def generate(
         logprobs=np.zeros(flat_shape, np.float32),
         length=np.zeros(flat_shape[:1], np.int32),
         truncated=np.zeros(flat_shape[:1], bool),
+        collision=np.zeros(flat_shape, np.float32) if sampling.record_collision else None,
     )
     # [B] responses of each prompt that have not finished.
     unfinished = np.full(shape[1], shape[0] * shape[2])
@@ -248,6 +257,7 @@ class _Call(NamedTuple):
     # False: a mesh splits the prompts, and moving them would send caches between devices.
     move_prompts: bool
     compile_ahead: bool
+    record_collision: bool
     jitted: Programs
 
     @property
@@ -276,14 +286,18 @@ class _Responses(NamedTuple):
     logprobs: HostArray  # [N, T]
     length: HostArray  # [N]
     truncated: HostArray  # [N]
+    collision: HostArray | None  # [N, T]; None = not recorded
 
 
 def _as_samples(
     responses: _Responses, shape: tuple[int, ...], prompts: HostArray | slice
 ) -> Samples:
     """The responses to `prompts`, an index into the axis of prompts; `shape` is ``(A', B, R)``."""
-    fields = (field.reshape(*shape, *field.shape[1:])[:, prompts] for field in responses)
-    return Samples(*fields)
+
+    def select(field: HostArray) -> HostArray:
+        return field.reshape(*shape, *field.shape[1:])[:, prompts]
+
+    return Samples(*jax.tree.map(select, tuple(responses)))
 
 
 def _start(call: _Call, batch_size: int, decode_chunk: int) -> _Batch:
@@ -320,6 +334,7 @@ def _prefill_args(call: _Call, chosen: HostArray, cache_slots: int) -> tuple[tup
         "cache_slots": cache_slots,
         "tail_groups": call.tail_groups,
         "stacked": call.stacked,
+        "record_collision": call.record_collision,
     }
     return (call.policy, call.weights, prompts, call.key, key_paths, call.settings), static
 
@@ -381,7 +396,10 @@ def _collect(call: _Call, batch: _Batch, responses: _Responses) -> tuple[_Batch,
         for target, source in (
             (responses.tokens, state.tokens),
             (responses.logprobs, state.logprobs),
+            (responses.collision, state.collision),
         ):
+            if target is None:
+                continue
             rows = fetch(source).reshape(*finished.shape, -1)[finished]
             target[numbers] = np.take_along_axis(rows, columns, axis=1)
         responses.truncated[numbers] = ~ended[finished]

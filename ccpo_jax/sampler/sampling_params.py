@@ -25,6 +25,7 @@ class SamplingParams:
       max_concurrent: most responses of one sampler call that decode at once; further prompts wait
         until others have finished. None = all.
       sharding: placement of the prompt axis; None = one device.
+      record_collision: record `Samples.collision`, which costs two more passes over the logits.
 
     Raises:
       InputError: naming the field of the configuration, if a value is out of range.
@@ -44,6 +45,7 @@ class SamplingParams:
     decode_chunk: int = 32
     max_concurrent: int | None = None
     sharding: jax.sharding.NamedSharding | None = None
+    record_collision: bool = False
 
     def __post_init__(self):
         if not self.temperature >= 0:

@@ -132,6 +132,26 @@ def sample_tokens(logits: Array, uniform: Array, settings: TokenSampling) -> tup
     return (block * _BLOCK + entry).astype(jnp.int32), jnp.log(chosen) - jnp.log(total)
 
 
+def collision_probability(logits: Array, temperature: Array) -> Array:
+    """The probability that two tokens drawn alike are the same: the sum of squared probabilities.
+
+    Args:
+      logits: ``[..., V]`` float32.
+      temperature: ``[]`` float32; at 0 that of temperature 1, as log-probabilities are. Filters are
+        not applied.
+
+    Returns:
+      ``[...]`` float32 in (0, 1].
+
+    Example:
+      >>> float(collision_probability(jnp.zeros(4), jnp.float32(1.0)))
+      0.25
+    """
+    scaled = logits / jnp.where(temperature == 0, 1.0, temperature)
+    weight = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True))
+    return jnp.sum(jnp.square(weight), axis=-1) / jnp.square(jnp.sum(weight, axis=-1))
+
+
 def _append_axes(x: Array, ndim: int) -> Array:
     """`x` with axes of length 1 behind its own, `ndim` in all."""
     return x.reshape(x.shape + (1,) * (ndim - x.ndim))

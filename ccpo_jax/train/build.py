@@ -187,13 +187,13 @@ def build(
     loss = make_loss(config)
     schedule = make_schedule(config, topology)
     optimizers = make_optimizers(config, topology, schedule)
-    advantage = make_advantage(config, credit)
+    advantage = make_advantage(config, credit, recorded)
     check_credit(config, credit, advantage, topology)
     check_loss(config, loss)
     _note_masked_worlds(config, credit, topology)
     words = team_words(config, topology, ratings=credit.needs.ratings, own=parts.prompts)
     layout = make_run_layout(config, devices)
-    rollout = make_rollout(config, layout)
+    rollout = make_rollout(config, layout, record_collision=advantage.reads_collisions)
     _check_batch_sizes(config, num_shards(rollout.sampling.sharding))
 
     steps = choose_steps(config.model, recorded_steps)
@@ -358,9 +358,16 @@ def make_loss(config: Config) -> LossConfig:
     )
 
 
-def make_advantage(config: Config, credit: CreditEstimator) -> Advantage:
+def make_advantage(
+    config: Config, credit: CreditEstimator, recorded: Collection[str] = ()
+) -> Advantage:
     """How credit becomes an advantage; what the configuration leaves open follows from loss and
     credit.
+
+    Args:
+      config: of the run.
+      credit: its estimator.
+      recorded: see `build`.
     """
     baseline = config.advantage.baseline
     if baseline is None:
@@ -382,11 +389,25 @@ def make_advantage(config: Config, credit: CreditEstimator) -> Advantage:
             f"baseline {baseline!r} does not divide, received True; leave it out, or type "
             "--config.advantage.baseline=group",
         )
-    check_baseline(config, baseline)
+    check_baseline(config, baseline, recorded)
     normalize_std = config.advantage.normalize_std
     if normalize_std is None:
         normalize_std = credit.baseline.normalize_std
-    return Advantage(baseline, normalize_std, config.advantage.delta)
+    rule = Advantage(
+        baseline,
+        normalize_std,
+        delta=config.advantage.delta,
+        pool=config.advantage.pool,
+        form=config.advantage.form,
+        carried=config.advantage.carried,
+    )
+    if rule.by_token and credit.needs.answers_per_text > 1:
+        raise InputError(
+            "advantage.form",
+            f"credit {config.credit.name!r} has several answers to a text, which an advantage for "
+            "each token does not compare; type --config.advantage.form=sequence",
+        )
+    return rule
 
 
 def make_overlong(config: Config) -> Overlong | None:
@@ -404,7 +425,9 @@ def make_run_layout(config: Config, devices: Sequence[Any] | None) -> Layout:
     return make_layout(mesh, config.mesh.rules)
 
 
-def make_rollout(config: Config, layout: Layout) -> RolloutConfig:
+def make_rollout(
+    config: Config, layout: Layout, *, record_collision: bool = False
+) -> RolloutConfig:
     """Group size and sampling of training."""
     return RolloutConfig(
         batch_size=config.batch_size,
@@ -419,6 +442,7 @@ def make_rollout(config: Config, layout: Layout) -> RolloutConfig:
             decode_chunk=config.sample.decode_chunk,
             max_concurrent=config.sample.max_concurrent,
             sharding=batch_sharding(layout.mesh, layout.decode),
+            record_collision=record_collision,
         ),
     )
 
@@ -438,7 +462,7 @@ def make_evaluation(config: Config, sampling: SamplingParams) -> EvalConfig:
         samples=1 if config.eval.temperature == 0 else config.eval.samples,
         batch_size=config.eval.batch_size,
         greedy=config.eval.greedy,
-        sampling=dataclasses.replace(sampling, **changes),
+        sampling=dataclasses.replace(sampling, record_collision=False, **changes),
     )
 
 
@@ -500,7 +524,7 @@ def check_credit(
             f"{name!r} returns credit of shape {received}; it has to be [agents, prompts, "
             f"samples], here {expected}",
         )
-    jax.eval_shape(advantage, value, outcome.surprisal)
+    jax.eval_shape(advantage, value, outcome.surprisal, advantage.init(agents))
 
 
 def _note_masked_worlds(config: Config, credit: CreditEstimator, topology: Topology) -> None:

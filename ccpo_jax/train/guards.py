@@ -34,7 +34,7 @@ def describe_nonfinite(sequences: Sequence[TrainSequence], metrics: Mapping[str,
       metrics: of `update_params`; {} where it was not called because the sequences were not finite.
     """
     if bad := nonfinite_sequences(sequences):
-        finite_advantages = np.isfinite([sequence.advantage for sequence in bad]).all()
+        finite_advantages = all(np.isfinite(sequence.advantage).all() for sequence in bad)
         what = "log-probs" if finite_advantages else "advantages"
         return f"{what} of {len(bad)} of {len(sequences)} responses are not finite"
     names = {

@@ -57,6 +57,7 @@ from ccpo_jax.workdir import (
     accuracy_rows,
     accuracy_table,
     as_disk_error,
+    check_carried,
     check_drawing,
     check_rate,
     check_same_config,
@@ -486,6 +487,7 @@ class Trainer:
             resources.enter_context(self._checkpoints)
             if self._checkpoints.latest_step() is not None:
                 if config is not None:
+                    check_carried(config, workdir)
                     check_drawing(config, workdir)
                     check_rate(config, workdir)
                 _, self.state = self._checkpoints.restore(self.state)

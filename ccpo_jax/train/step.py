@@ -21,6 +21,7 @@ from ccpo_jax.rollout import Rollout, Team
 from ccpo_jax.rollout.thoughts import may_think
 from ccpo_jax.scores import is_solved
 from ccpo_jax.status import status
+from ccpo_jax.train.advantage import Advantage, token_advantages
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.cross_reading import with_answer_logprob
 from ccpo_jax.train.drawing import Drawn, draw_groups, is_informative
@@ -67,14 +68,29 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
 
     start = time.perf_counter()
     penalty = length_penalties(run, collected.rollouts)
+    weights = run.advantage.weights(run.team.topology, collected.rollouts, collected.outcome)
     values, advantage, credit_state = assign_credit(
-        credit, run.advantage, state.credit_state, collected.outcome, penalty
+        credit,
+        run.advantage,
+        state.credit_state,
+        collected.outcome,
+        penalty,
+        weights,
+        state.advantage_state,
     )
     if drawn.draws > 1 and jax.tree.leaves(credit_state):
         # Informative groups alone would be a biased history.
         credit_state = next_credit_state(credit, state.credit_state, drawn.everything.outcome)
-    values, advantage = jax.device_get((values, advantage))
     known = known_credit(run.credit, credit, active, run.team.topology.num_agents)
+    advantage_state = next_advantage_state(
+        run.advantage, state.advantage_state, values, weights, known
+    )
+    values, advantage = jax.device_get((values, advantage))
+    by_token = None
+    if run.advantage.by_token:
+        by_token, advantage = token_advantages(
+            run.advantage, run.team.topology, collected.rollouts, values
+        )
     credited = Credited(values, advantage, known)
     metrics = drawn.everything.metrics | drawn.metrics | rollout_metrics(run, drawn.everything)
     metrics |= diagnostics(
@@ -85,7 +101,7 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
         metrics |= overlong_metrics(penalty)
 
     with explain_oom("update", run.memory_fields.get("update", {})):
-        updated = update_agents(run, state, collected, advantage, active, step)
+        updated = update_agents(run, state, collected, advantage, active, step, by_token=by_token)
     metrics |= updated.metrics | {"time/update": time.perf_counter() - start}
     seconds = sum(metrics[f"time/{part}"] for part in ("rollout", "verify", "update"))
     tokens = drawn.everything.rollouts.decoded_tokens
@@ -97,6 +113,7 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
         credit_state=jax.device_put(credit_state, replicated(run.layout.mesh)),
         key=state.key,
         drawn=state.drawn + drawn.draws if run.rollout.max_draws > 1 else (),
+        advantage_state=jax.device_put(advantage_state, replicated(run.layout.mesh)),
     )
     return StepResult(new_state, metrics, collected, credited, updated.left_out)
 
@@ -124,6 +141,7 @@ def initial_state(run: Run) -> TrainState:
         credit_state=put(run.credit.init(), everywhere),
         key=jax.jit(lambda: jax.random.key(run.seed), out_shardings=everywhere)(),
         drawn=put(np.int32(0), everywhere) if run.rollout.max_draws > 1 else (),
+        advantage_state=put(run.advantage.init(run.team.topology.num_agents), everywhere),
     )
 
 
@@ -158,8 +176,15 @@ def draw_batch(run: Run, state: TrainState, step: int, pool: VerifierPool) -> Dr
     def informative(collected: Collected) -> HostArray:
         # As the update will see it: with the statistics from before the step.
         penalty = length_penalties(run, collected.rollouts)
+        weights = run.advantage.weights(run.team.topology, collected.rollouts, collected.outcome)
         _, advantage, _ = assign_credit(
-            credit, run.advantage, state.credit_state, collected.outcome, penalty
+            credit,
+            run.advantage,
+            state.credit_state,
+            collected.outcome,
+            penalty,
+            weights,
+            state.advantage_state,
         )
         return is_informative(jax.device_get(advantage), active)
 
@@ -190,10 +215,12 @@ def _publish(policy: Policy, params: Any) -> Any:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def assign_credit(
     credit: CreditEstimator,
-    advantage: Callable[[Array, Array | None], Array],
+    advantage: Callable[[Array, Any, Any], Array],
     state: Any,
     outcome: Outcome,
     penalty: HostArray | None = None,
+    weights: Array | HostArray | None = None,
+    advantage_state: Any = (),
 ) -> tuple[Array, Array, Any]:
     """Outcome -> (credit ``[A, B, G]``, advantage ``[A, B, G]``, new credit state).
 
@@ -207,6 +234,8 @@ def assign_credit(
         added without the mean of its group, so that the sum is still centred. The mean holds the
         sample itself: of n texts of a prompt, the expected gradient is (n - 1) / n of the
         penalty's.
+      weights: ``[A, B, G]``, what the baseline weighs responses with, where it does.
+      advantage_state: of the baseline, from before the step.
     """
     value, state = credit.update(state, outcome)
     if penalty is not None:
@@ -214,9 +243,7 @@ def assign_credit(
         if credit.baseline.kind == "none":
             added = group_advantage(added, normalize_std=False)
         value = value + added
-    # Inside jit every array is on the device.
-    surprisal: Any = outcome.surprisal
-    return value, advantage(value, surprisal), state
+    return value, advantage(value, weights, advantage_state), state
 
 
 def length_penalties(run: Run, rollouts: Rollout) -> HostArray | None:
@@ -230,6 +257,18 @@ def length_penalties(run: Run, rollouts: Rollout) -> HostArray | None:
 def next_credit_state(credit: CreditEstimator, state: Any, outcome: Outcome) -> Any:
     """The credit state after an outcome of any number of groups."""
     return credit.update(state, outcome)[1]
+
+
+def next_advantage_state(
+    rule: Advantage, state: Any, credit: Array, weights: Any, known: HostArray
+) -> Any:
+    """The baseline's state after a step; () where nothing is carried."""
+    return _update_advantage(rule, state, credit, weights, known) if rule.carried else ()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _update_advantage(rule: Advantage, state: Any, credit: Array, weights: Array, known: Array):
+    return rule.update(state, credit, weights, known)
 
 
 # --- updates --------------------------------------------------------------------------------------
@@ -251,6 +290,8 @@ def update_agents(
     advantage: HostArray,
     active: tuple[int, ...],
     step: int,
+    *,
+    by_token: Sequence[HostArray] | None = None,
 ) -> Updated:
     """Trains the parameter sets of the active agents. An update that is not finite is left out.
 
@@ -261,6 +302,8 @@ def update_agents(
       advantage: ``[A, B, G]``.
       active: agents to train.
       step: steps completed before this one.
+      by_token: per turn ``[B, G, T]``, the advantages of its tokens; None = all tokens of a
+        response have that of the response.
     """
     params = list(state.params)
     opt_state = list(state.opt_state)
@@ -276,7 +319,11 @@ def update_agents(
     for index, turns in sorted(turns_of_set.items()):
         agent = team.agents[turns[0]]
         update = run.update_of(index)
-        per_turn = turn_advantages(collected.rollouts, advantage, speakers, turns)
+        per_turn: HostArray | Sequence[HostArray]
+        if by_token is None:
+            per_turn = turn_advantages(collected.rollouts, advantage, speakers, turns)
+        else:
+            per_turn = by_token
         mini_batches = _mini_batches(collected.rollouts, per_turn, turns, update.mini_batches)
         sequences = tuple(s for mini_batch in mini_batches for s in mini_batch)
         set_metrics: dict[str, float] = {}
@@ -309,10 +356,13 @@ def _metric_name(name: str, index: int) -> str:
 
 
 def _mini_batches(
-    rollouts: Rollout, advantage: HostArray, turns: Sequence[int], count: int
+    rollouts: Rollout,
+    advantage: HostArray | Sequence[HostArray],
+    turns: Sequence[int],
+    count: int,
 ) -> list[list[TrainSequence]]:
     """The sequences of `turns` in `count` parts, cut by prompt."""
-    size = advantage.shape[1] // count
+    size = len(advantage[0]) // count
     return [
         gather_sequences(rollouts, advantage, turns, range(i * size, (i + 1) * size))
         for i in range(count)

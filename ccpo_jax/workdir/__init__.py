@@ -19,6 +19,7 @@ with train_extra():
     from ccpo_jax.workdir.metrics import MetricsWriter, NullWriter
     from ccpo_jax.workdir.rollout_log import RolloutLog, StepBatch
     from ccpo_jax.workdir.saved_config import (
+        check_carried,
         check_drawing,
         check_rate,
         check_same_config,
@@ -41,6 +42,7 @@ __all__ = [
     "accuracy_rows",
     "accuracy_table",
     "as_disk_error",
+    "check_carried",
     "check_drawing",
     "check_rate",
     "check_same_config",

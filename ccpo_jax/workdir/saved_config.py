@@ -119,6 +119,25 @@ def check_drawing(config: Config, workdir: str) -> None:
         )
 
 
+def check_carried(config: Config, workdir: str) -> None:
+    """Checks that a run with checkpoints goes on with a carried baseline if it began with one, and
+    only then: they hold its statistics, or have none.
+
+    Raises:
+      InputError: ``advantage.carried`` switches it on or off.
+    """
+    saved = saved_config(workdir)
+    if saved is None or saved.advantage.carried == config.advantage.carried:
+        return
+    before, now = saved.advantage.carried, config.advantage.carried
+    raise InputError(
+        "advantage.carried",
+        f"cannot be switched {'on' if now else 'off'} in a run that has begun, whose checkpoints "
+        f"{'hold' if before else 'lack'} its statistics: received {now}; type "
+        f"--config.advantage.carried={before}, or another --workdir",
+    )
+
+
 def check_rate(config: Config, workdir: str) -> None:
     """Checks that the learning rate of a run with checkpoints varies if it did when it began, and
     only then: the optimizer of a rate that stays keeps no count of its steps.

@@ -76,6 +76,20 @@ def unpack(batches) -> list[tuple]:
     return found
 
 
+def test_every_token_keeps_an_advantage_of_its_own():
+    rng = np.random.default_rng(1)
+    rows = [row._replace(advantage=rng.normal(size=len(row.response))) for row in rows_of()]
+    expected = {row.old_logprobs.tobytes(): np.float32(row.advantage) for row in rows}
+    for batch in pack(rows, row_length=64, rows_per_microbatch=3):
+        assert batch.advantage.shape == batch.old_logprobs.shape
+        for m, r in zip(*np.nonzero(batch.length), strict=True):
+            size = batch.length[m, r]
+            own = expected.pop(batch.old_logprobs[m, r, :size].tobytes())
+            np.testing.assert_array_equal(batch.advantage[m, r, :size], own)
+            assert not batch.advantage[m, r, size:].any()
+    assert not expected
+
+
 @pytest.mark.parametrize("length,size", [(16, 4), (64, 3), (256, 2), (4096, 8)])
 def test_every_row_is_packed_once(length, size):
     rows = rows_of(longest=24)

@@ -461,6 +461,11 @@ def cases():
         "leave_one_out_advantage": (ccpo_jax.leave_one_out_advantage, (reward,)),
         "asymmetric_advantage": (ccpo_jax.asymmetric_advantage, (reward,)),
         "batch_mean_advantage": (ccpo_jax.batch_mean_advantage, (rng.random((3, 4, 5)),)),
+        "optimal_advantage": (
+            lambda reward, scores: ccpo_jax.optimal_advantage(reward, scores, scores > 0.1),
+            (reward, rng.random((3, 4, 5, 2)).astype(np.float32)),
+        ),
+        "squared_score": (ccpo_jax.squared_score, tuple(-rng.random((2, 3, 4)))),
         "opo_advantage": (ccpo_jax.opo_advantage, tuple(rng.random((2, 3, 4, 5)))),
         "weighted_advantage": (ccpo_jax.weighted_advantage, tuple(rng.random((2, 3, 4, 5)))),
         "surprisal_advantage": (ccpo_jax.surprisal_advantage, tuple(rng.random((2, 3, 4, 5)))),

@@ -30,8 +30,11 @@ def test_joined_rollouts_are_those_of_their_batches_though_their_prompts_differ_
         for b, (batch, source) in enumerate(sources):
             of_batch = batches[batch].turns[number]
             assert turn.texts[b] == of_batch.texts[source]
-            for name, value in turn.samples._asdict().items():
-                np.testing.assert_array_equal(value[b], getattr(of_batch.samples, name)[source])
+            fields = zip(
+                jax.tree.leaves(turn.samples), jax.tree.leaves(of_batch.samples), strict=True
+            )
+            for value, of_source in fields:
+                np.testing.assert_array_equal(value[b], of_source[source])
             for row in range(sum(turn.samples_per_variant)):
                 assert prompt_text(turn, b, row) == prompt_text(of_batch, source, row)
 

@@ -8,7 +8,6 @@ import pytest
 from ccpo_jax.learner.packing import gather_sequences
 from ccpo_jax.learner.update import LossConfig, PackingConfig, UpdateConfig, update_params
 from ccpo_jax.rl.topology import dyad, solo, voting
-from ccpo_jax.rl.types import Samples
 from ccpo_jax.rollout import Rollout, collect
 from ccpo_jax.sampler import Prompts
 from ccpo_jax.train.evaluate import evaluation_worlds
@@ -29,7 +28,7 @@ def answers_without_thinker(both: Rollout) -> Rollout:
     prompts = turn.prompts
     alone = turn._replace(
         prompts=Prompts(*prompts[:2], prompts.tail[:, rows], prompts.tail_length[:, rows]),
-        samples=Samples(*(field[:, rows] for field in turn.samples)),
+        samples=jax.tree.map(lambda field: field[:, rows], turn.samples),
         texts=[texts[rows] for texts in turn.texts],
         variant_of_world=(0,),
         samples_per_variant=(GROUP,),

@@ -230,14 +230,14 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(
     def finished(done, part):
         for i, b in enumerate(done):
             assert b not in received
-            received[b] = [field[:, i] for field in part]
+            received[b] = jax.tree.map(lambda field, i=i: field[:, i], part)
 
     ragged = SamplingParams(decode_chunk=decode_chunk, max_concurrent=max_concurrent)
     result = generated(ragged, on_prompts_done=finished)
     whole = generated(SamplingParams(decode_chunk=length))
     assert sorted(received) == list(range(batch))
     for b, part in received.items():
-        for one, other in zip(part, result, strict=True):
+        for one, other in zip(jax.tree.leaves(part), jax.tree.leaves(result), strict=True):
             np.testing.assert_array_equal(one, other[:, b])
     assert_same_samples(result, whole)
     path = [
@@ -248,8 +248,32 @@ def test_rows_that_leave_and_prompts_that_wait_change_no_token(
     for agent in range(agents):
         own = jax.tree.map(lambda x, agent=agent: x[agent], prompts)
         alone = run(weights[agent * stacked], own, keys[agent], settings(), max_tokens=length)
-        assert_same_samples([field[agent] for field in result], alone)
+        assert_same_samples(jax.tree.map(lambda x, agent=agent: x[agent], result), alone)
     assert len(np.unique(result.length)) > 5
+
+
+def test_collisions_are_those_of_the_distribution_that_was_drawn_from():
+    """At a temperature, and where rows leave and prompts wait."""
+    batch, samples, length, temperature = 5, 3, 12, 0.7
+    weights = markov_params(V)
+    prompts = jax.tree.map(lambda x: np.asarray(x)[None], prompts_for(batch, samples))
+    ids = np.arange(batch * samples, dtype=np.uint32).reshape(1, batch, samples, 1)
+    sampling = SamplingParams(
+        temperature=temperature, decode_chunk=5, max_concurrent=6, record_collision=True
+    )
+    response = ResponseFormat((EOS,), PAD, length)
+    result = generate(
+        POLICY, (weights,), prompts, jax.random.key(1), ids, response, sampling=sampling
+    )
+    first = np.broadcast_to(prompts.prefix[:, :, None, -1:], (1, batch, samples, 1))
+    before = np.concatenate([first, result.tokens[..., :-1]], -1)
+    odds = np.asarray(jax.nn.softmax(weights["table"] / temperature))[before]
+    drawn = np.arange(length) < result.length[..., None]
+    expected = np.where(drawn, np.square(odds).sum(-1), 0)
+    assert 0.1 < drawn.mean() < 0.9
+    np.testing.assert_allclose(result.collision, expected, atol=1e-6)
+    chosen = np.take_along_axis(odds, result.tokens[..., None], -1)[..., 0]
+    np.testing.assert_allclose(np.exp(result.logprobs)[drawn], chosen[drawn], atol=1e-6)
 
 
 def test_the_batch_shrinks_and_is_refilled_while_others_decode(monkeypatch):

@@ -266,6 +266,7 @@ def test_a_batch_is_kept_bit_for_bit_and_what_is_wrong_with_it_is_named(tmp_path
         describe_nonfinite(rows, {"loss": np.nan, "grad_norm": np.inf})
         == "not finite: the loss, the gradient"
     )
+    rows[4] = rows[4]._replace(advantage=np.arange(len(rows[4].response), dtype=np.float32))
     rows[3].old_logprobs[1] = np.nan
     assert describe_nonfinite(rows, {}) == "log-probs of 1 of 6 responses are not finite"
     saved = SavedBatch(7, (0, 2), ("p/0", "p/1", "p/2"), "because", tuple(rows))

@@ -224,7 +224,7 @@ def test_a_step_compares_with_the_surprisal_of_its_other_prompts():
         correct.mean(-1), correct, correct.astype(int), np.ones((1, 3), bool), surprisal=surprisal
     )
     rule = Advantage("weighted", normalize_std=False)
-    _, advantage, _ = assign_credit(credit, rule, (), outcome)
+    _, advantage, _ = assign_credit(credit, rule, (), outcome, weights=surprisal)
     for agent, b in np.ndindex(3, 4):
         rest = [other for other in range(4) if other != b]
         baseline = np.average(correct[0, rest, :, agent], weights=surprisal[agent, rest])
