@@ -34,6 +34,7 @@ class EvalConfig:
     samples: int = 4  # k sampled answers per problem
     batch_size: int = 64  # problems per call
     greedy: bool = True  # also evaluate at temperature 0
+    members: bool = True  # also each agent alone, and the team without each
     sampling: SamplingParams = SamplingParams()
 
 
@@ -59,7 +60,7 @@ def evaluate(
       problems: what to answer.
       pool: verifiers.
       key: the same key draws the same answers, so that two evaluations of one model agree exactly.
-      config: number of samples and how they are drawn.
+      config: number of samples, how they are drawn, and whether agents are evaluated one by one.
       problems_name: said while it takes long.
       between_batches: called after each batch; what it raises ends the evaluation.
 
@@ -68,10 +69,10 @@ def evaluate(
       problems. `team_accuracy` is avg@k at the sampling temperature, `maj_accuracy` the plurality
       of all k samples' answers, `pass_at_2`, `pass_at_4` and so on up to `pass_at_k` how often at
       least one of so many samples has a reward of 1; a tie of a vote is right as often as breaking
-      it at random is. Of one sample there is none, as pass@1 is avg@1. In a team of several,
-      `agent_accuracy/k` is the world that holds agent k alone, `without_agent_accuracy/k` the one
-      that lacks it, and `free_ride/k` how often the team was right, with a reward of 1, and would
-      have been without agent k.
+      it at random is. Of one sample there is none, as pass@1 is avg@1. In a team of several, with
+      `config.members`, `agent_accuracy/k` is the world that holds agent k alone,
+      `without_agent_accuracy/k` the one that lacks it, and `free_ride/k` how often the team was
+      right, with a reward of 1, and would have been without agent k.
 
       Where scores say more than right and wrong, because one lies between 0 and 1 or has parts,
       also `solved`, the share of samples with a reward of 1, `agent_solved/k`, the same of agent k
@@ -142,6 +143,7 @@ def _answer(
 ) -> _Answered:
     """Lets the team answer all problems, in batches."""
     shards = num_shards(config.sampling.sharding)
+    worlds = evaluation_worlds(team.topology) if config.members else ()
     size = min(config.batch_size, ceil_div(len(problems), shards) * shards)
     outcomes: list[Outcome] = []
     parts: list[dict[str, PartScores]] = []
@@ -162,7 +164,7 @@ def _answer(
                 jax.random.fold_in(key, first),
                 group_size=config.samples,
                 sampling=config.sampling,
-                ablated=evaluation_worlds(team.topology),
+                ablated=worlds,
                 on_prompt_done=grader.submit,
             )
             rollouts = rollouts.first_prompts(len(batch))
@@ -256,7 +258,7 @@ def _accuracies(team: Team, answered: _Answered, fractions: bool = False) -> dic
             accuracies[f"score/{name}"] = known
 
     everyone = tuple(range(team.topology.num_agents))
-    if len(everyone) == 1:
+    if len(world_of) == 1:
         return accuracies
     for agent in everyone:
         others = tuple(other for other in everyone if other != agent)

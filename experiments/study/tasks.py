@@ -1,148 +1,229 @@
-"""The tasks and methods that the study compares."""
+"""The tasks and arms of the study: what a team has to learn, and what teaches it."""
 
-import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-SEEDS = (0, 1, 2, 3, 4)
+# Learning rates that pilots try for every arm, and the rate of an arm without pilots.
+RATES = (1e-4, 2e-4, 4e-4)
+DEFAULT_RATE = 2e-4
 
 
 class Task(NamedTuple):
     """What a team has to learn.
 
     Attributes:
-      config: name of a shipped configuration; its tiny preset is used.
+      config: name of a shipped configuration with its preset.
       changes: fields that differ from the preset.
       description: a few words for the table.
+      arms: what is compared with `shared`.
       model: per agent "tiny" or a key of `teach_tiny.LESSONS`; one entry serves all agents.
-      methods: the methods compared; () = all methods of the team that need no lesson.
+      rates_of: the task whose pilots choose the learning rates; "" = its own.
+      exchange: also measure what the team loses where one agent is exchanged for its untrained self.
     """
 
     config: str
     changes: dict[str, Any]
     description: str
+    arms: tuple[str, ...]
     model: tuple[str, ...] = ("tiny",)
-    methods: tuple[str, ...] = ()
+    rates_of: str = ""
+    exchange: bool = False
 
 
-_DYAD = {"steps": 32}
-_RATED = {"steps": 32}
-_CREDITS = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled")
+class Measures(NamedTuple):
+    """How a run is measured. Every evaluation takes the first problems of the held-out ones.
 
-# The comparison planned in results/hunt.md: `surprisal` needs no group, so it spends its samples on
-# more prompts. The two wide `shared` arms measure what that alone is worth; `mean_2x104` adds the
-# loss that `surprisal` needs.
-_HUNT = ("shared_4x52", "shared_2x104", "mean_2x104", "surprisal")
+    Attributes:
+      heldout: problems of the greedy evaluation after the last step.
+      watched: problems of the greedy evaluations along the way; 0 = there are none.
+      every: steps between those.
+      sampled: problems of evaluations at a temperature; 0 = there are none.
+      samples: answers to each of them.
+    """
 
-# Ratings need a lesson first, and the wide arms answer one question that is asked on one task only.
-_SEPARATE = ("solo", "sepo", "shared_4x52", "shared_2x104", "mean_2x104")
+    heldout: int
+    watched: int
+    every: int
+    sampled: int
+    samples: int = 8
 
-# A team of one, where all members see the same problem and start from the same model.
-_VOTES = ("shared", "individual", "difference", "ccpo", "cross_play", "shapley", "solo")
 
-TASKS = {
-    "voting": Task(
-        config="voting",
-        changes={"steps": 24},
-        description="three voters see the same problem",
-        methods=_VOTES,
-    ),
-    "parts": Task(
-        config="voting",
-        changes={"steps": 32, "data.train": "synthetic/parts", "response_length": (6,)},
-        description=(
-            "one voter sees the whole problem, the other two lack its last term; "
-            "who knows changes with the problem"
-        ),
-    ),
-    "dyad": Task(
-        config="dyad",
-        changes=_DYAD,
-        description="Thinker and Solver",
-        methods=(*_CREDITS, *_HUNT, "solo"),
-    ),
-    "lazy": Task(
-        config="dyad",
-        changes=_DYAD,
-        description="a Thinker that starts out writing nothing useful",
-        model=("lazy", "tiny"),
-    ),
-    "misleading": Task(
-        config="dyad",
-        changes=_DYAD,
-        description="a Thinker that starts out miscalculating",
-        model=("misleading", "tiny"),
-    ),
-    "rating": Task(
-        config="dyad",
-        changes=_RATED,
-        description="a dyad that was taught to rate its outcomes",
-        model=("rating",),
-        methods=("shared", "sepo"),
-    ),
-}
+FULL = Measures(heldout=512, watched=256, every=4, sampled=256)
+QUICK = Measures(heldout=256, watched=128, every=10, sampled=64)
+PILOT = Measures(heldout=512, watched=0, every=0, sampled=0)
 
-# Group sizes make all methods of a team decode the same number of tokens within a few per cent. A
-# sample of the dyad is a thought and an answer; a counterfactual adds one more answer, `nested` and
-# `pooled` add K.
-_SUMMED_LOSS = {
-    "credit.name": "shared",
-    "group_size": 2,
-    "batch_size": 104,
-    "loss.normalize": "length",
-    "loss.max_length": 22,
-}
+# Of the untrained team, beside 0 and 1.
+TEMPERATURES = (0.25, 0.5)
 
-METHODS = {
-    "voting": {
-        "shared": {"credit.name": "shared"},
-        "individual": {"credit.name": "individual"},
-        "difference": {"credit.name": "difference"},
-        "ccpo": {"credit.name": "ccpo"},
-        "cross_play": {"credit.name": "cross_play"},
-        "shapley": {"credit.name": "shapley"},
-        # One voter, with the samples of three.
-        "solo": {"credit.name": "shared", "team.num_agents": 1, "group_size": 24},
+# --- arms -----------------------------------------------------------------------------------------
+
+# The team before training: evaluated, and nothing else.
+UNTRAINED = "untrained"
+
+# Trained without any reward: its advantages are 0, and the loss is this share of the tokens' entropy.
+NO_REWARD = "no_reward"
+ENTROPY_WEIGHT = 0.2
+
+# No table without them.
+CONTROLS = (UNTRAINED, NO_REWARD, "none", "mean_of_others", "constant")
+
+# Every arm that is not named here subtracts the mean of the group's other samples, undivided, which
+# leaves its gradient without bias; these have a baseline of their own.
+_OWN_BASELINE = ("nested", "pooled")
+
+ARMS: dict[str, dict[str, Any]] = {
+    UNTRAINED: {"credit.name": "shared"},
+    NO_REWARD: {"credit.name": "shared"},
+    "none": {"credit.name": "shared", "advantage.baseline": "none"},
+    "mean_of_others": {"credit.name": "shared", "advantage.baseline": "batch_mean"},
+    "constant": {
+        "credit.name": "shared",
+        "advantage.baseline": "constant",
+        "advantage.delta": 0.1,
     },
-    "dyad": {
-        "shared": {"credit.name": "shared", "group_size": 13},
-        "difference": {"credit.name": "difference", "group_size": 8},
-        "ccpo": {"credit.name": "ccpo", "group_size": 8},
-        "ccpo_event": {"credit.name": "ccpo_event", "group_size": 8},
-        "nested": {"credit.name": "nested", "credit.answers": 2, "group_size": 9},
-        "pooled": {"credit.name": "pooled", "credit.answers": 2, "group_size": 9},
-        "shared_4x52": {"credit.name": "shared", "group_size": 4, "batch_size": 52},
-        "shared_2x104": {"credit.name": "shared", "group_size": 2, "batch_size": 104},
-        "mean_2x104": _SUMMED_LOSS | {"advantage.baseline": "leave_one_out"},
-        "surprisal": _SUMMED_LOSS | {"advantage.baseline": "weighted"},
-        # Two ratings take three times the tokens of what they rate.
-        "sepo": {"credit.name": "sepo", "credit.rating_length": 52, "group_size": 3},
-        "solo": {
-            "credit.name": "shared",
-            "topology": "solo",
-            "response_length": (22,),
-            # A thought and an answer of the dyad have as many tokens as 1.7 answers of a solo.
-            "group_size": 22,
-        },
-    },
+    "shared": {"credit.name": "shared"},
+    "individual": {"credit.name": "individual"},
+    "difference": {"credit.name": "difference"},
+    "ccpo": {"credit.name": "ccpo"},
+    "cross_play": {"credit.name": "cross_play"},
+    "shapley": {"credit.name": "shapley"},
+    "ccpo_event": {"credit.name": "ccpo_event"},
+    "nested": {"credit.name": "nested", "credit.answers": 2},
+    "pooled": {"credit.name": "pooled", "credit.answers": 2},
+    "shared_one_policy": {"credit.name": "shared", "shared_policy": True},
+    "difference_one_policy": {"credit.name": "difference", "shared_policy": True},
+    "cross_play_one_policy": {"credit.name": "cross_play", "shared_policy": True},
 }
 
-COMMON = {"log.tensorboard": False, "data.heldout": 512, "verifier.workers": 1}
+# Samples per prompt that make all arms of a team decode as many tokens, within a few per cent. A
+# counterfactual of the dyad is one more answer per sample; `nested` and `pooled` have K per thought.
+# In a vote nothing more is decoded, and every arm has the preset's group.
+_GROUP_SIZES = {
+    "dyad:tiny": {"": 13, "difference": 8, "ccpo": 8, "ccpo_event": 8, "nested": 9, "pooled": 9},
+}
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+_VOTES = ("shared", "individual", "difference", "ccpo", "cross_play", "shapley")
+_ONE_POLICY = ("shared_one_policy", "difference_one_policy", "cross_play_one_policy")
+_DYAD = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled")
 
 
-def methods_of(task: str) -> tuple[str, ...]:
-    """The methods that are compared on a task."""
-    return TASKS[task].methods or tuple(
-        name for name in METHODS[TASKS[task].config] if name not in _SEPARATE
+def _voting(agents: int) -> Task:
+    return Task(
+        config="voting:tiny",
+        changes={"steps": 32, "team.num_agents": agents},
+        description=f"{agents} voters see the same problem",
+        arms=(*_VOTES, *_ONE_POLICY),
+        rates_of="" if agents == 3 else "voting_3",
     )
 
 
-class Run(NamedTuple):
-    """One training run of the study."""
+def _parts(agents: int) -> Task:
+    return Task(
+        config="voting:parts",
+        changes={"steps": 60, "team.num_agents": agents},
+        description=f"{agents} voters, of whom one sees the whole problem; who it is changes with it",
+        arms=(*_VOTES, *_ONE_POLICY),
+        rates_of="" if agents == 9 else "parts_9",
+    )
 
-    task: str
-    method: str
-    seed: int
 
-    def folder(self, out: pathlib.Path) -> pathlib.Path:
-        """The run's workdir below `out`."""
-        return out / self.task / self.method / f"seed-{self.seed}"
+TASKS = {
+    "parts_3": _parts(3),
+    "parts_5": _parts(5),
+    "parts_9": _parts(9),
+    "parts_15": _parts(15),
+    "voting_3": _voting(3),
+    "voting_9": _voting(9),
+    "dyad": Task(
+        config="dyad:tiny",
+        changes={"steps": 32},
+        description="a Thinker and a Solver",
+        arms=_DYAD,
+    ),
+    "lazy": Task(
+        config="dyad:tiny",
+        changes={"steps": 32},
+        description="a dyad whose Thinker starts out writing nothing useful",
+        arms=_DYAD,
+        model=("lazy", "tiny"),
+        rates_of="dyad",
+    ),
+    "misleading": Task(
+        config="dyad:tiny",
+        changes={"steps": 32},
+        description="a dyad whose Thinker starts out miscalculating",
+        arms=_DYAD,
+        model=("misleading", "tiny"),
+        rates_of="dyad",
+    ),
+}
+
+# The comparison that the study is made for: (task, arm, against), and its seeds.
+PRIMARY = ("parts_9", "difference", "shared")
+PRIMARY_SEEDS = tuple(range(12))
+
+SEEDS = tuple(range(6))
+QUICK_SEEDS = (0, 1)
+PILOT_SEEDS = (100, 101)
+
+# What --quick compares, beside the controls.
+QUICK_ARMS = ("shared", "difference")
+
+
+def arms_of(task: str) -> tuple[str, ...]:
+    """The arms of a task, controls first."""
+    return (*CONTROLS, *TASKS[task].arms)
+
+
+def seeds_of(task: str, arm: str) -> tuple[int, ...]:
+    """The seeds that the plan asks for."""
+    if task == PRIMARY[0] and arm in (*CONTROLS, *PRIMARY[1:]):
+        return PRIMARY_SEEDS
+    return SEEDS
+
+
+def comparisons_of(task: str) -> tuple[tuple[str, str], ...]:
+    """The planned comparisons of a task, ``(arm, against)``: every credit with the shared reward,
+    and one policy for all agents with a policy for each.
+    """
+    pairs = []
+    for arm in TASKS[task].arms:
+        base, one_policy, _ = arm.partition("_one_policy")
+        if one_policy:
+            pairs.append((arm, base))
+            if base != "shared":
+                pairs.append((arm, "shared_one_policy"))
+        elif arm != "shared":
+            pairs.append((arm, "shared"))
+    return tuple(pairs)
+
+
+def changed_fields(task: str, arm: str, rate: float) -> dict[str, Any]:
+    """The fields in which the runs of an arm differ from the task's preset; models and seed apart."""
+    team = TASKS[task]
+    changes: dict[str, Any] = {
+        "data.heldout": FULL.heldout,
+        "verifier.workers": 1,
+        "log.tensorboard": False,
+        "optimizer.learning_rate": rate,
+        # One divisor for all responses: a mean over each response would bias every baseline.
+        "loss.normalize": "length",
+        "loss.max_length": longest_response(team),
+    }
+    if arm not in _OWN_BASELINE:
+        changes["advantage.baseline"] = "leave_one_out"
+    sizes = _GROUP_SIZES.get(team.config)
+    if sizes:
+        changes["group_size"] = sizes.get(arm, sizes[""])
+    return changes | team.changes | ARMS[arm]
+
+
+def longest_response(team: Task) -> int:
+    """Most tokens of a response of any agent."""
+    from ccpo_jax.presets import load_preset
+
+    preset = load_preset(team.config)
+    lengths: Sequence[int] = team.changes.get("response_length", preset.response_length)
+    return max(lengths)
