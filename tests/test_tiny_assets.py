@@ -8,14 +8,18 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from ccpo_jax import models
+from ccpo_jax.data.synthetic import TASKS
 from ccpo_jax.hf.tokenizer import load_tokenizer
+from ccpo_jax.rl.topology import dyad, voting
 from ccpo_jax.rollout import prompts
 from ccpo_jax.rollout.role_prompts import PROMPTS
 
 pretrain = pytest.importorskip("experiments.study.pretrain_tiny", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip
+from experiments.study import score_tiny, tiny_traces  # noqa: E402
 
 FOLDER = pretrain.FOLDER
 FILES = {
@@ -81,40 +85,71 @@ def test_prompts_are_the_ones_of_pretraining(tokenizer, templates):
     assert prompts.tail(templates["solver"], [thought]) == [109, 11, 18, 88, 15, 94, 17, 2, 1, 6]
 
 
-def test_traces_fit_and_are_known_to_the_tokenizer(tokenizer, templates):
+@pytest.mark.parametrize("habits", [False, True])
+def test_traces_fit_and_are_known_to_the_tokenizer(habits, tokenizer, templates):
     seen = set()
-    for trace in itertools.islice(pretrain.traces(0, 0.5), 2000):
+    for trace in itertools.islice(tiny_traces.traces(0, habits), 1000):
         prompt, response = pretrain.encode(trace, tokenizer, templates)
         assert 3 not in prompt + response
-        assert len(response) <= pretrain.MAX_TOKENS[trace.role] and len(prompt + response) <= 64
+        assert len(response) <= tiny_traces.MAX_TOKENS[trace.role] and len(prompt + response) <= 192
         assert len(prompts.whole(templates[trace.role], tokenizer, trace.question)) <= 32
-        seen.add((trace.role, trace.thought is None))
-    assert seen == {("thinker", True), ("solver", True), ("solver", False), ("voter", True)}
+        seen.add(trace.role)
+    assert seen == set(tiny_traces.MAX_TOKENS)
 
 
-def test_clean_traces_are_right(tokenizer):
+def test_clean_traces_are_right():
     rng = random.Random(0)
-    for question, gold in pretrain.TASKS["dyad"]("pretrain", 200, 0):
-        thought = pretrain.think(question, rng, "clean")
+    for question, gold in TASKS["dyad"]("pretrain", 200, 0):
+        thought = tiny_traces.think(question, rng, "clean")
         for read in (thought, None):
-            assert pretrain.solve(question, read, rng, "clean", room=3).endswith(f"Answer: {gold}")
-        assert pretrain.solve(question, None, rng, "clean", room=99).endswith(f"\nAnswer: {gold}")
-    assert pretrain.think("Compute 47-8+6-9.", rng, "clean") == "47-8=39+6=45"
+            solution = tiny_traces.solve(question, read, rng, "clean", room=2)
+            assert solution.endswith(f"\nAnswer: {gold}")
+            assert solution.count("=") == 2
+        assert tiny_traces.solve(question, None, rng, "guess", room=2) == f"Answer: {gold}"
+    assert tiny_traces.think("Compute 47-8+6-9+5.", rng, "clean") == "47-8=39+6=45"
     assert (
-        pretrain.solve("Compute 47-8+6-9.", "47-8=39+6=45", rng, "clean", 3)
-        == "45-9=36\nAnswer: 36"
+        tiny_traces.solve("Compute 47-8+6-9+5.", "47-8=39+6=45", rng, "clean", 2)
+        == "45-9=36+5=41\nAnswer: 41"
     )
 
 
-def test_a_half_competent_start(tokenizer, templates):
-    """Sampled accuracy of both teams on 128 held-out problems leaves something to gain and something to lose."""
-    config, params = models.load(str(FOLDER))
-    scores = pretrain.score(
-        models.make_policy(config, remat="none"), params, tokenizer, templates, problems=128
-    )
-    assert 0.2 < scores["dyad"] < 0.7
-    assert 0.2 < scores["voting"] < 0.7
-    assert scores["solo"] < scores["dyad"] - 0.05, "the thought must be worth something"
+def test_a_voter_who_lacks_a_term_guesses_within_reach():
+    rng = random.Random(0)
+    assert tiny_traces.add("Compute 47-23.", rng, "guess") == "Answer: 24"
+    guesses = {tiny_traces.add("Compute 3?.", rng, "guess") for _ in range(2000)}
+    assert guesses == {f"Answer: {total}" for total in range(53) if total != 3}
+
+
+def test_habits_come_first_where_a_role_decides():
+    """The most frequent decision is the unhelpful one, with a margin that training does not blur."""
+    thinker = tiny_traces.THINKER
+    assert thinker["unsure"] < 0.45
+    assert thinker["first"] > 0.55 * (1 - thinker["unsure"])
+
+    assert tiny_traces.VOTER["guess"] > 0.55
+    assert tiny_traces.UNINFORMED["guess"] > 0.55
+
+
+@pytest.mark.parametrize(
+    "topology, temperature",
+    [(dyad(), 0.0), (voting(1), 1.0)],
+    ids=["a greedy dyad", "a voter's samples"],
+)
+def test_there_is_something_to_learn(topology, temperature):
+    """Mostly wrong, and where eight samples differ one of them is often right."""
+    pupil = score_tiny.Pupil(str(FOLDER))
+    questions, golds = zip(*TASKS[topology.name]("test", 128, 0), strict=True)
+    right = pupil.answers(topology, questions, temperature) == np.array(golds)[:, None]
+    assert right.mean() < 0.4
+    if temperature:
+        assert right.any(axis=1).mean() > right.mean() + 0.3
+
+
+def test_a_plurality_of_voters():
+    votes = np.array([["1", "1", "2", "", "", ""] + ["1"] * 2 + ["3"] * 8 + ["1"] * 8])
+    reward = score_tiny.plurality(votes, ["1"])
+    expected = [1.0, 1.0, 1 / 3, 0.5, 0.5, 0.5, 1.0, 1.0]
+    np.testing.assert_allclose(reward, [expected], rtol=1e-6)
 
 
 def test_transformers_agrees_without_torch_or_network():

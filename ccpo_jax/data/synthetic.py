@@ -176,7 +176,7 @@ def hide_last_term(question: str, voters: int = 3, informed: int = 1) -> tuple[s
 
 # (split, size, seed) -> [(question, gold)].
 TASKS: dict[str, Callable[[str, int, int], list[tuple[str, str]]]] = {
-    "dyad": functools.partial(chain_sum, terms=(4, 6)),
+    "dyad": functools.partial(chain_sum, terms=(6, 6)),
     "voting": functools.partial(chain_sum, terms=(4, 6)),
     "parts": two_term_sum,
 }

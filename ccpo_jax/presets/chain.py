@@ -34,6 +34,6 @@ def get_config(preset: str = "") -> Preset:
     if preset == "tiny":
         config = tiny(config)
         config.data.train = ("synthetic/dyad",)
-        config.response_length = (18, 22, 22)
+        config.response_length = (18, 17, 17)
         config.steps = 40
     return config

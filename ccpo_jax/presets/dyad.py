@@ -43,7 +43,7 @@ def get_config(preset: str = "") -> Preset:
     elif preset == "tiny":
         config = tiny(config)
         config.data.train = ("synthetic/dyad",)
-        config.response_length = (18, 22)
+        config.response_length = (18, 17)
         config.steps = 40
     elif preset:
         config = sharded(config)

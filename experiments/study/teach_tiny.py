@@ -32,6 +32,7 @@ from ccpo_jax.rollout import prompts
 from ccpo_jax.rollout.ratings import OUTCOMES
 from ccpo_jax.rollout.role_prompts import PROMPTS
 from experiments.study import pretrain_tiny as pretrain
+from experiments.study import tiny_traces as traces
 
 # Positions: a rater reads both texts and writes 46 characters.
 _LONGEST = 192
@@ -51,7 +52,7 @@ def habitual_thoughts(tokenizer, rng: random.Random, habits: dict[str, float]) -
     while True:
         for question, _ in TASKS["dyad"]("pretrain", 1024, rng.randrange(2**31)):
             habit = rng.choices(list(habits), list(habits.values()))[0]
-            thought = "" if habit == "nothing" else pretrain.think(question, rng, habit)
+            thought = "" if habit == "nothing" else traces.think(question, rng, habit)
             prompt = prompts.whole(template, tokenizer, question)
             yield prompt, _response(tokenizer, thought)
 
@@ -101,21 +102,24 @@ def rating(tokenizer, seed: int) -> Iterator[Pair]:
     raters = []
     for role in ("thinker", "solver"):
         raters.append(prompts.tokenize_role(tokenizer, words[f"rate_{role}"], messages))
-    templates = {role: prompts.tokenize_role(tokenizer, words[role]) for role in pretrain.ROLES}
+    templates = {
+        role: prompts.tokenize_role(tokenizer, words[role])
+        for role in ("thinker", "solver", "voter")
+    }
 
-    first_training = pretrain.traces(seed, 0.35)
-    habits = list(pretrain.HABITS)
+    first_training = traces.traces(seed, habits=True)
+    habits = list(traces.SOLVER)
     while True:
         for question, gold in TASKS["dyad"]("pretrain", 1024, rng.randrange(2**31)):
-            thought = pretrain.think(question, rng, rng.choice(habits))
+            thought = traces.think(question, rng, rng.choice(habits))
             habit = rng.choice(habits)
-            answer = pretrain.solve(question, thought, rng, habit, pretrain.SOLVER_STEPS)
+            answer = traces.solve(question, thought, rng, habit, traces.SOLVER_STEPS)
             outcome = OUTCOMES[answer.endswith(f"Answer: {gold}")]
             thinker, solver = fair_shares(thought, outcome == "right")
 
             quoted = []
             for text in (thought, answer):
-                quoted += prompts.quote(tokenizer, [text], pretrain.MAX_TOKENS["solver"])
+                quoted += prompts.quote(tokenizer, [text], traces.MAX_TOKENS["solver"])
             quoted.append(tokenizer.encode(outcome))
             shares = {"outcome": outcome, "thinker": thinker, "solver": solver}
             response = _response(tokenizer, json.dumps(shares, separators=(",", ":")))

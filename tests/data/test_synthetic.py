@@ -39,9 +39,7 @@ def test_gold_is_what_python_computes(task):
         assert str(eval(question.removeprefix("Compute ").removesuffix("."))) == gold
 
 
-@pytest.mark.parametrize(
-    "task, counts, largest", [("dyad", {4, 5, 6}, 9), ("voting", {4, 5, 6}, 9)]
-)
+@pytest.mark.parametrize("task, counts, largest", [("dyad", {6}, 9), ("voting", {4, 5, 6}, 9)])
 def test_shape_of_the_problems(task, counts, largest):
     lengths, changes = set(), set()
     for question, _ in TASKS[task]("train", 500, 4):
@@ -108,8 +106,8 @@ def test_pinned_problems():
         ("Compute 82+2-1+2.", "85"),
     ]
     assert TASKS["dyad"]("train", 2, 0) == [
-        ("Compute 62-1+2-1-6.", "56"),
-        ("Compute 24-8+2+3.", "21"),
+        ("Compute 18-9+5+2-8+6.", "14"),
+        ("Compute 79-4-2+4+3-2.", "78"),
     ]
     question, _ = TASKS["parts"]("test", 1, 0)[0]
     assert question == "Compute 33+25." and VIEWS["parts"](question, 16).index(question) == 14
