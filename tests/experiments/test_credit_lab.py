@@ -89,7 +89,7 @@ def test_silence_changes_nothing_and_a_misleading_agent_harms(team):
 # What estimators do
 
 CASES = {
-    "dyad": ["shared", "ccpo", "ccpo_event", "nested", "pooled", "sepo"],
+    "dyad": ["shared", "ccpo", "ccpo_event", "nested", "pooled", "sepo", "cross_read"],
     "chain": ["difference", "agent_norm"],
     "debate": ["individual", "shapley"],
     "voting": ["magrpo", "cross_play"],

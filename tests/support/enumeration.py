@@ -192,8 +192,24 @@ def enumerate_groups(
         texts = [column[own, s * count[own] // samples] for s in range(samples)]
         surprisal[agent] -= np.log(likelihood[:, texts])
 
+    answer_logprob = None
+    if team.name == "dyad" and answers == 1:
+        thought, answer = (
+            chosen[:, [column[conversation(team, turn, everyone), g] for g in range(group)]]
+            for turn in range(2)
+        )
+        odds = tables[1, (True,)][thought[:, :, None], answer[:, None, :]]
+        answer_logprob = np.moveaxis(np.log(odds, dtype=np.float32), 1, 0)
+
     correct = np.where(answer_id < 0, 0.0, np.array(scores)[answer_id]).astype(np.float32)
-    outcome = Outcome(reward.astype(np.float32), correct, answer_id, masks, surprisal=surprisal)
+    outcome = Outcome(
+        reward.astype(np.float32),
+        correct,
+        answer_id,
+        masks,
+        surprisal=surprisal,
+        answer_logprob=answer_logprob,
+    )
     scores = {turn: np.stack(gradients, 1) for turn, gradients in score.items()}
     return Enumeration(outcome, scores, probability, len(cells))
 
