@@ -58,7 +58,8 @@ compares credit within the group. [Concepts](concepts.md) explains the terms.
 
 "Gradient of E[R]" is what an estimator claims about its expected policy gradient with leave-one-out baselines and one update
 per batch; claims are tested by exact enumeration of small teams (`tests/rl/test_unbiased.py`). Division by the group's
-deviation, the default for several estimators, changes the objective slightly in any case.
+deviation, the default for several estimators, changes the objective slightly in any case: [baselines](baselines.md) lists
+the others.
 
 """
 

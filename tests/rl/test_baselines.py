@@ -329,3 +329,63 @@ def test_a_loss_takes_an_advantage_for_each_token():
     np.testing.assert_allclose(totals.advantage_std, advantage[mask].std(), rtol=1e-5)
     with raises_for("loss.ratio"):
         policy_gradient_loss(logprobs, logprobs, advantage, mask, ratio="sequence")
+
+
+# What a baseline is worth: a policy of three words, of which the first is right, and four prompts of
+# two samples.
+
+RULES = {
+    "none": Advantage("none"),
+    "constant": Advantage("constant"),
+    "asymmetric": Advantage("asymmetric"),
+    "leave_one_out": Advantage("leave_one_out"),
+    "batch_mean": Advantage("batch_mean"),
+    "optimal, others": Advantage("optimal", pool="others"),
+    "weighted": Advantage("weighted"),
+    "weighted, carried": Advantage("weighted", carried=True),
+}
+
+
+def signal(rule: Advantage, p: np.ndarray) -> float:
+    """Squared length of the expected gradient over its variance, added up over prompts.
+
+    Args:
+      rule: the baseline; carried sums are those expected of ten such batches.
+      p: ``[B]``, the probability of the right word; of the others, one is twice as likely.
+    """
+    odds = np.stack([p, (1 - p) * 2 / 3, (1 - p) / 3], -1)
+    words = np.array(list(itertools.product(range(3), repeat=2 * len(p)))).reshape(-1, len(p), 2)
+    prompt = np.arange(len(p))[:, None]
+    likelihood = odds[prompt, words]
+    probability = likelihood.prod((1, 2))
+    reward = (words == 0).astype(np.float32)
+    weight = 1 - 2 * likelihood + np.square(odds).sum(-1)[:, None]
+    if rule.baseline == "weighted":
+        weight = -np.log(likelihood)
+    of_batch = [(weight * reward).sum((1, 2)), weight.sum((1, 2))]
+    state = WeightedState(*(jnp.array([10 * probability @ total]) for total in of_batch))
+    advantage = np.asarray(jax.jit(rule)(reward[:, None], weight[:, None], state))[:, 0]
+
+    score = np.eye(3)[words] - odds[:, None]
+    gradient = np.einsum("nbg,nbgm->nbm", advantage, score) / 2
+    mean = np.tensordot(probability, gradient, 1)
+    variance = np.tensordot(probability, np.square(gradient - mean), 1).sum()
+    return float(np.sum(mean**2) / variance)
+
+
+def test_where_an_agent_is_mostly_right_weights_carry_more_signal_than_means():
+    names = ("leave_one_out", "batch_mean", "weighted", "weighted, carried")
+    found = {name: signal(RULES[name], np.full(4, 0.7)) for name in names}
+    assert found["weighted"] > 2 * found["batch_mean"] > 2 * found["leave_one_out"]
+    assert found["weighted, carried"] > found["weighted"]
+
+
+# python -m tests.rl.test_baselines prints the signal of each baseline, leave_one_out = 1.
+if __name__ == "__main__":
+    CASES = [np.full(4, p) for p in (0.05, 0.14, 0.3, 0.5, 0.7, 0.86, 0.95)]
+    CASES.append(np.array([0.05, 0.35, 0.65, 0.95]))
+    print(" " * 22, *(f"{name:>17}" for name in RULES))
+    for case in CASES:
+        base = signal(RULES["leave_one_out"], case)
+        row = [f"{signal(rule, case) / base:17.2f}" for rule in RULES.values()]
+        print(f"{', '.join(map(str, sorted(set(case)))):22}", *row)

@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ccpo_jax.learner.update import TrainState
 from ccpo_jax.rl.moments import init_moments
 from ccpo_jax.rl.types import CCPOState
+from ccpo_jax.rl.weighted_advantages import WeightedState, init_weighted
 from ccpo_jax.workdir import Checkpoints
 from tests.support.errors import raises_for
 
@@ -120,6 +121,15 @@ def test_a_field_that_is_empty_by_default_changes_no_checkpoint(tmp_path):
         checkpoints.save(3, current)
         _, restored = checkpoints.restore(EarlierState(*state(7)[:5]))
     assert_identical(restored, earlier)
+
+
+def test_a_carried_baseline_is_kept_bit_for_bit(tmp_path):
+    sums = WeightedState(jnp.array([0.1, 2.7]), jnp.array([1.3, 0.0]))
+    current = state(3)._replace(advantage_state=sums)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, current)
+        fresh = state(7)._replace(advantage_state=init_weighted(2))
+        assert_identical(checkpoints.restore(fresh)[1], current)
 
 
 def test_newest_and_best_are_kept(tmp_path):
