@@ -31,6 +31,7 @@ _COLOURS = {
     "ccpo_event": ("#5a9a1c", "#a4d867"),
     "nested": ("#2f86ad", "#7cc8e8"),
     "pooled": ("#d0216b", "#ff7fb0"),
+    "cross_read": ("#444a00", "#c3cc5a"),
     "shared_one_policy": ("#0b63b0", "#5aa7f0"),
     "difference_one_policy": ("#c4500a", "#ff9257"),
     "cross_play_one_policy": ("#9a3f86", "#e08acd"),

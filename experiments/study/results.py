@@ -10,7 +10,7 @@ import statistics as means
 from collections.abc import Mapping, Sequence
 
 from experiments.statistics import compare, holm, mean_and_half
-from experiments.study import gate, published
+from experiments.study import gate, predictions, published
 from experiments.study.records import Records
 from experiments.study.tasks import (
     CONTROLS,
@@ -118,16 +118,19 @@ def comparisons(task: str, records: Records) -> str:
     primary = [(task, arm, against) == PRIMARY for arm, against, _ in rows]
     others = [result.p for (_, _, result), first in zip(rows, primary, strict=True) if not first]
     adjusted = iter(holm(others))
+    predicted = predictions.greedy(task)
     lines = [
-        "| planned comparison, greedy | seeds | difference | p | p, Holm |",
-        "|---|---|---|---|---|",
+        "| planned comparison, greedy | seeds | difference | p | p, Holm | predicted |",
+        "|---|---|---|---|---|---|",
     ]
     short = []
     for (arm, against, result), first in zip(rows, primary, strict=True):
         corrected = "primary" if first else f"{next(adjusted):.3f}"
+        known = arm in predicted and against in predicted
+        expected = f"{predicted[arm] - predicted[against]:+.1f}" if known else "–"
         lines.append(
             f"| {arm} − {against} | {result.count} | {result.mean:+.1f} ± {result.half:.1f} | "
-            f"{result.p:.3f} | {corrected} |"
+            f"{result.p:.3f} | {corrected} | {expected} |"
         )
         needed = len(PRIMARY_SEEDS if first else SEEDS)
         if result.count < needed:
@@ -249,5 +252,6 @@ def _source(task: str, records: Records, level: float, *, quick: bool) -> str:
         "intervals by Student's t over seeds. *T = 1* and *pass@8*: 8 samples a problem; *steps to "
         f"level*: median first step with a greedy accuracy of {level:.0f} %, half of what the "
         "untrained team lacks; *entropy*: nats per sampled token; *trained*: tokens with an "
-        "advantage other than 0, or all where the loss has no reward."
+        "advantage other than 0, or all where the loss has no reward; *predicted*: by learning on "
+        "tables."
     )

@@ -69,7 +69,7 @@ CONTROLS = (UNTRAINED, NO_REWARD, "none", "mean_of_others", "constant")
 
 # Every arm that is not named here subtracts the mean of the group's other samples, undivided, which
 # leaves its gradient without bias; these have a baseline of their own.
-_OWN_BASELINE = ("nested", "pooled")
+_OWN_BASELINE = ("nested", "pooled", "cross_read")
 
 ARMS: dict[str, dict[str, Any]] = {
     UNTRAINED: {"credit.name": "shared"},
@@ -90,6 +90,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "ccpo_event": {"credit.name": "ccpo_event"},
     "nested": {"credit.name": "nested", "credit.answers": 2},
     "pooled": {"credit.name": "pooled", "credit.answers": 2},
+    "cross_read": {"credit.name": "cross_read"},
     "shared_one_policy": {"credit.name": "shared", "shared_policy": True},
     "difference_one_policy": {"credit.name": "difference", "shared_policy": True},
     "cross_play_one_policy": {"credit.name": "cross_play", "shared_policy": True},
@@ -106,7 +107,7 @@ _GROUP_SIZES = {
 
 _VOTES = ("shared", "individual", "difference", "ccpo", "cross_play", "shapley")
 _ONE_POLICY = ("shared_one_policy", "difference_one_policy", "cross_play_one_policy")
-_DYAD = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled")
+_DYAD = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled", "cross_read")
 
 
 def _voting(agents: int) -> Task:

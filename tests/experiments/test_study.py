@@ -1,5 +1,6 @@
 """The study: its tables from made-up records, its gate, its plans, its controls."""
 
+import functools
 import pathlib
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ from experiments.study import (  # noqa: E402
     gate,
     pilots,
     plans,
+    predictions,
     published,
     records,
     results,
@@ -194,9 +196,19 @@ def test_holm_counts_the_planned_comparisons_of_the_task():
         for arm, against in tasks.comparisons_of("parts_3")
     ]
     for line, p, adjusted in zip(lines, raw, statistics.holm(raw), strict=True):
-        assert line.endswith(f"| {p:.3f} | {adjusted:.3f} |")
+        assert f" | {p:.3f} | {adjusted:.3f} | " in line
+
+
+@pytest.mark.fast
+def test_the_primary_comparison_stands_by_itself_beside_its_prediction(tmp_path, monkeypatch):
+    folder = tmp_path / "who_knows_9"
+    folder.mkdir()
+    lines = "task,arm,greedy", "who_knows_9,shared,0.5", "who_knows_9,difference,0.7"
+    (folder / "runs.csv").write_text("\n".join([*lines, "who_knows_9,difference,0.8"]))
+    predict = functools.partial(predictions.greedy, folder=tmp_path)
+    monkeypatch.setattr(predictions, "greedy", predict)
     primary = results.comparisons("parts_9", made_up("parts_9"))
-    assert "| difference − shared | 6 | +0.8 ± 1.0 | 0.107 | primary |" in primary
+    assert "| difference − shared | 6 | +0.8 ± 1.0 | 0.107 | primary | +25.0 |" in primary
     assert "difference − shared (6 of 12)" in primary
 
 
