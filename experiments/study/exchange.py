@@ -19,8 +19,9 @@ from ccpo_jax.arguments import Parser, positive
 from ccpo_jax.config import Config, combine
 from ccpo_jax.errors import InputError
 from ccpo_jax.modes.evaluate import evaluate_only
+from ccpo_jax.parameter_sets import ParameterSets, make_parameter_sets, names_per_set
 from ccpo_jax.train.build import make_topology
-from ccpo_jax.workdir import open_checkpoints, saved_config
+from ccpo_jax.workdir import saved_config
 
 # Partners that are no run: the models that a run started from.
 START = "start"
@@ -108,16 +109,16 @@ def mixtures(run: str, configs: dict[str, Config]) -> Iterator[Mixture]:
       InputError: runs of different teams, or a team of one.
     """
     agents = make_topology(configs[run]).num_agents
-    own = _models_of(run, agents)
+    own = _models_of(run, configs[run])
     yield Mixture("", (), own)
 
-    partners = {START: _start_of(configs[run], agents)}
+    partners = {START: _start_of(configs[run])}
     for other, config in configs.items():
         if other == run:
             continue
         if make_topology(config) != make_topology(configs[run]):
             raise InputError("runs", f"{run} and {other} are different teams; give runs of one")
-        partners[other] = _models_of(other, agents)
+        partners[other] = _models_of(other, config)
 
     for partner, theirs in partners.items():
         for exchanged in _sets_of(agents):
@@ -145,21 +146,21 @@ def _config_of(run: str) -> Config:
     return config
 
 
-def _models_of(run: str, agents: int) -> tuple[str, ...]:
+def _sets_of_run(config: Config) -> ParameterSets:
+    agents = make_topology(config).num_agents
+    return make_parameter_sets(config.model, agents, shared_policy=config.shared_policy)
+
+
+def _models_of(run: str, config: Config) -> tuple[str, ...]:
     """Every agent's parameter set in the checkpoint of a run."""
-    with open_checkpoints(run, read_only=True) as checkpoints:
-        available = checkpoints.num_parameter_sets()
-    if available not in (1, agents):
-        raise InputError(
-            "runs",
-            f"{run} has {available} parameter sets for {agents} agents; give runs with one each",
-        )
-    return tuple(f"{run}:{agent if available > 1 else 0}" for agent in range(agents))
+    return tuple(f"{run}:{number}" for number in _sets_of_run(config).of_agent)
 
 
-def _start_of(config: Config, agents: int) -> tuple[str, ...]:
+def _start_of(config: Config) -> tuple[str, ...]:
     """The model that every agent started from."""
-    return config.model if len(config.model) == agents else config.model * agents
+    sets = _sets_of_run(config)
+    names = names_per_set(config.model, sets)
+    return tuple(names[number % len(names)] for number in sets.of_agent)
 
 
 def _evaluate(

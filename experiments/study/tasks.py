@@ -97,10 +97,12 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 # Samples per prompt that make all arms of a team decode as many tokens, within a few per cent. A
-# counterfactual of the dyad is one more answer per sample; `nested` and `pooled` have K per thought.
+# counterfactual of the dyad is one more answer per sample, of the chain three; `nested` and `pooled`
+# have K per thought.
 # In a vote nothing more is decoded, and every arm has the preset's group.
 _GROUP_SIZES = {
     "dyad:tiny": {"": 13, "difference": 8, "ccpo": 8, "ccpo_event": 8, "nested": 9, "pooled": 9},
+    "chain:tiny": {"": 12, "difference": 6, "ccpo": 6},
 }
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -108,6 +110,24 @@ _GROUP_SIZES = {
 _VOTES = ("shared", "individual", "difference", "ccpo", "cross_play", "shapley")
 _ONE_POLICY = ("shared_one_policy", "difference_one_policy", "cross_play_one_policy")
 _DYAD = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled", "cross_read")
+
+
+_CHAIN = ("shared", "difference", "ccpo")
+
+# What a response of full length costs its agent, and how long it may be: three steps and the answer.
+_COST = 0.2
+_ROOM = 22
+
+
+def _leave_work(agents: int) -> dict[str, Any]:
+    """A turn costs its agent in proportion to its tokens: the penalty grows from the first one."""
+    return {
+        "steps": 40,
+        "data.train": ("synthetic/voting",),
+        "response_length": (_ROOM,) * agents,
+        "credit.overlong_penalty": _COST,
+        "credit.overlong_buffer": _ROOM,
+    }
 
 
 def _voting(agents: int) -> Task:
@@ -158,6 +178,33 @@ TASKS = {
         arms=_DYAD,
         model=("misleading", "tiny"),
         rates_of="dyad",
+    ),
+    "shirking_dyad": Task(
+        config="dyad:tiny",
+        changes=_leave_work(agents=2),
+        description="a Thinker and a Solver, either of whom can do most of the work, at a cost a token",
+        arms=_DYAD,
+        model=("shirking",),
+        rates_of="dyad",
+        exchange=True,
+    ),
+    "shirking_chain": Task(
+        config="chain:tiny",
+        changes=_leave_work(agents=3),
+        description="three in a row, each of whom can do most of the work, at a cost a token",
+        arms=_CHAIN,
+        model=("shirking",),
+        rates_of="dyad",
+        exchange=True,
+    ),
+    "uneven_5": Task(
+        config="voting:tiny",
+        changes={"steps": 32, "team.num_agents": 5},
+        description="a strong and four weak voters see the same problem",
+        arms=_VOTES,
+        model=("strong", "weak", "weak", "weak", "weak"),
+        rates_of="voting_3",
+        exchange=True,
     ),
 }
 

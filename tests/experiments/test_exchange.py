@@ -17,17 +17,7 @@ def config_of(preset="dyad:tiny", **changes):
     return parse(combine(load_preset(preset), changes))
 
 
-@pytest.fixture
-def two_sets(monkeypatch):
-    """Runs without files: every run has a parameter set per agent."""
-    monkeypatch.setattr(
-        exchange,
-        "_models_of",
-        lambda run, agents: tuple(f"{run}:{agent}" for agent in range(agents)),
-    )
-
-
-def test_mixtures_of_a_dyad(two_sets):
+def test_mixtures_of_a_dyad():
     configs = {"a": config_of(model=("m", "n")), "b": config_of(seed=1)}
     made = {(m.partner, m.exchanged): m.models for m in exchange.mixtures("a", configs)}
     assert made == {
@@ -39,13 +29,21 @@ def test_mixtures_of_a_dyad(two_sets):
     }
 
 
-def test_mixtures_of_a_chain_exchange_one_agent_and_all_but_one(two_sets):
+def test_mixtures_of_a_chain_exchange_one_agent_and_all_but_one():
     made = list(exchange.mixtures("a", {"a": config_of("chain:tiny")}))
     assert [m.exchanged for m in made] == [(), (0,), (1,), (2,), (1, 2), (0, 2), (0, 1)]
     assert made[-1].models == ("tiny", "tiny", "a:2")
 
 
-def test_losses_are_relative_to_the_own_team(two_sets, monkeypatch, tmp_path):
+def test_agents_that_share_a_policy_are_exchanged_one_by_one():
+    config = config_of("voting:tiny", **{"team.num_agents": 3, "model": ("m*2", "n*1")})
+    own, _, _, third, *_ = exchange.mixtures("a", {"a": config})
+    assert own.models == ("a:0", "a:0", "a:1") and third.models == ("a:0", "a:0", "n")
+    shared = config_of("voting:tiny", shared_policy=True, model=("m",))
+    assert list(exchange.mixtures("a", {"a": shared}))[1].models == ("m", "a:0", "a:0")
+
+
+def test_losses_are_relative_to_the_own_team(monkeypatch, tmp_path):
     """Accuracies that are known: each agent of the run is worth 20 points greedy and 10 sampled."""
     configs = {"a": config_of(), "b": config_of(seed=1)}
     tests = []
@@ -78,7 +76,7 @@ def test_losses_are_relative_to_the_own_team(two_sets, monkeypatch, tmp_path):
     }  # fmt: skip
 
 
-def test_refusals(two_sets, monkeypatch, tmp_path):
+def test_refusals(monkeypatch, tmp_path):
     other = config_of("chain:tiny")
     for configs in ({"a": config_of("solo")}, {"a": config_of(), "b": other}):
         with raises_for("runs"):

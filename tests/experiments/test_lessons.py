@@ -1,13 +1,14 @@
 """Lessons that teach the embedded model a habit say what they should."""
 
 import itertools
+import re
 
 import pytest
 
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rollout import ratings
 
-teach = pytest.importorskip("experiments.study.teach_tiny", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip
+teach = pytest.importorskip("experiments.study.lessons", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip
 
 
 def test_lessons(tmp_path):
@@ -23,6 +24,17 @@ def test_lessons(tmp_path):
 
     idle = [text in ("", "unsure") for _, text in said("lazy", 600)]
     assert 0.77 < sum(idle) / 600 < 0.9
+    misled = [text for _, text in said("misleading", 300)]
+    wrong = [
+        eval(text.partition("=")[0]) + 1 == int(re.split(r"[=+-]", text)[2]) for text in misled
+    ]
+    assert 0.77 < sum(wrong) / 300 < 0.9
+    left = [text == "unsure" for prompt, text in said("shirking", 600) if "Think" in prompt]
+    assert 0.6 < sum(left) / len(left) < 0.8
+    works = {}
+    for lesson in ("strong", "weak"):
+        works[lesson] = sum("=" in text for _, text in said(lesson, 300)) / 300
+    assert works["strong"] > 0.6 > 0.5 > works["weak"] > 0.3
     replies = [(prompt, text) for prompt, text in said("rating", 300) if text.startswith("{")]
     told = {prompt: "right" if "Answer: right" in prompt else "wrong" for prompt, _ in replies}
     read = [ratings.parse_rating(text, told[prompt]) for prompt, text in replies]
