@@ -105,8 +105,8 @@ CREDITS = {
     "agent_norm": CreditEntry(
         ("decay", "eps", "min_samples"), masked_worlds=True, baseline="centred"
     ),
-    "cross_play": CreditEntry(),
-    "shapley": CreditEntry(masked_worlds=True),
+    "cross_play": CreditEntry(("pairings",)),
+    "shapley": CreditEntry(("orders",), masked_worlds=True),
     "nested": CreditEntry(("answers", "solo_weight"), solo_fields=("decay",), baseline="own"),
     "pooled": CreditEntry(("decay", "eps", "answers", "scaled"), baseline="own"),
     "cross_read": CreditEntry(("prior", "normalized"), baseline="own"),
@@ -528,6 +528,23 @@ class CreditConfig:
         at_least=0,
         below=1,
         applies=_credit("blame"),
+    )
+    pairings: int | None = field(
+        None,
+        "teams of a group's samples that stand for all that it can form",
+        none_means="all where that is affordable, else 64",
+        at_least=1,
+        at_most=65_536,
+        applies=_credit("pairings"),
+    )
+    orders: int | None = field(
+        None,
+        "random orders of joining, half of them the reverse of the others; even, of voters that "
+        "read nobody",
+        none_means="all up to 10 agents, else 16",
+        at_least=4,
+        at_most=65_536,
+        applies=_credit("orders"),
     )
     answers: int = field(4, "answers per thought (K)", at_least=2, applies=_credit("answers"))
     solo_weight: float = field(

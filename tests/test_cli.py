@@ -360,8 +360,8 @@ def test_a_field_without_effect_is_refused_and_nothing_is_written(field, tmp_pat
         ({"loss.name": "gspo", "loss.dual_clip": 3.0}, "loss.dual_clip"),
         ({"credit.alpha": -1.0}, "credit.alpha"),
         (
-            {"credit.name": "cross_play", "team.num_agents": 6, "group_size": 17},
-            "group_size",
+            {"credit.name": "shapley", "topology": "debate", "team.num_agents": 5},
+            "credit.name",
         ),
     ],
     ids=str,

@@ -330,6 +330,7 @@ _HISTORY = {
     "pooled/between": "variance between thoughts",
     "pooled/within": "variance within thoughts",
     "nested/gain": "gain over the Solver alone",
+    "shapley/variance": "variance by sampled orders",
 }
 _NUMBERED_HISTORY = {
     "pooled": {

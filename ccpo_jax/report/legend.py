@@ -47,6 +47,7 @@ MEANINGS = {
     "pooled/between": "running mean of the reward's variance between thoughts",
     "pooled/within": "running mean of the reward's variance between answers to one thought",
     "nested/gain": "running mean of the team's reward minus that of the Solver alone",
+    "shapley/variance": "variance that a sample of the orders of joining adds to credit",
     "rating/parsed/*": "share of an agent's ratings that hold a split and the outcome",
     "rating/no_object/*": "share of an agent's ratings without a JSON object",
     "rating/no_split/*": "share of an agent's ratings without an allowed split",

@@ -6,6 +6,7 @@ from ccpo_jax.rl.advantages import (
     leave_one_out_advantage,
 )
 from ccpo_jax.rl.credit import CREDITS, make_credit
+from ccpo_jax.rl.cross_play import cross_play_contribution
 from ccpo_jax.rl.kl import KL_ESTIMATORS, kl_loss
 from ccpo_jax.rl.length_penalty import overlong_penalty
 from ccpo_jax.rl.losses import (
@@ -23,15 +24,13 @@ from ccpo_jax.rl.optimal_advantage import optimal_advantage, squared_score
 from ccpo_jax.rl.pass_at_k import pass_at_k
 from ccpo_jax.rl.rewards import (
     contribution,
-    cross_play_contribution,
     event_bonus,
     gated_reward,
     history_gate,
     sepo_reward,
     shape_contribution,
-    shapley_value,
-    vote_reward,
 )
+from ccpo_jax.rl.shapley import shapley_value
 from ccpo_jax.rl.supervised import supervised_loss
 from ccpo_jax.rl.topology import TOPOLOGIES, Topology, agent_masks, team_reward
 from ccpo_jax.rl.types import (
@@ -45,6 +44,7 @@ from ccpo_jax.rl.types import (
     RunningMoments,
     Samples,
 )
+from ccpo_jax.rl.votes import vote_reward
 from ccpo_jax.rl.weighted_advantages import (
     batch_mean_advantage,
     opo_advantage,

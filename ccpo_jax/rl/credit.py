@@ -22,26 +22,35 @@ import numpy as np
 
 from ccpo_jax.errors import InputError
 from ccpo_jax.rl.advantages import leave_one_out_advantage
+from ccpo_jax.rl.cross_play import cross_play_contribution
 from ccpo_jax.rl.cross_read import cross_read_advantages
 from ccpo_jax.rl.moments import init_moments, standardize, update_moments
 from ccpo_jax.rl.rewards import (
     contribution,
-    cross_play_contribution,
     event_bonus,
     gated_reward,
     history_gate,
     sepo_reward,
     shape_contribution,
-    shapley_value,
-    vote_reward,
 )
-from ccpo_jax.rl.topology import Topology, agent_masks, all_subsets, is_chain, texts_per_sample
+from ccpo_jax.rl.shapley import sample_orders, sampled_shapley_value, shapley_value
+from ccpo_jax.rl.topology import (
+    Topology,
+    agent_masks,
+    all_subsets,
+    is_chain,
+    texts_per_sample,
+    votes_independently,
+)
 from ccpo_jax.rl.types import Array, Baseline, CCPOState, CreditEstimator, Needs, Outcome
+from ccpo_jax.rl.votes import vote_reward
 
 _CENTRED = Baseline(normalize_std=False)
 _OWN_BASELINE = Baseline(kind="none")
 
 _MOST_AGENTS = 10  # 2**10 subsets
+# Of joining that stand for all A!, unless the caller says how many.
+_DEFAULT_ORDERS = 16
 # Per sample of the team: beyond it an estimator would spend a step on one prompt.
 _MOST_TEXTS = 64
 
@@ -395,14 +404,12 @@ def difference(topology: Topology) -> CreditEstimator:
     """
 
     def update(state, outcome):
-        delta = _contributions(topology, outcome)
-        credit = []
-        for agent in range(topology.num_agents):
-            if agent in topology.ablated:
-                credit.append(delta[topology.ablated.index(agent)])
-            else:
-                credit.append(_team_reward(outcome))
-        return jnp.stack(credit), state
+        reward = _team_reward(outcome)
+        candidates = jnp.concatenate([_contributions(topology, outcome), reward[None]])
+        # Where an agent is never masked, the last row.
+        row = np.full(topology.num_agents, len(topology.ablated))
+        row[list(topology.ablated)] = np.arange(len(topology.ablated))
+        return candidates[row], state
 
     def restrict(agents):
         return difference(_masking_only(topology, agents))
@@ -469,24 +476,29 @@ def agent_norm(
     return CreditEstimator(init, update, raw.needs, _CENTRED, metrics=metrics)
 
 
-def cross_play(topology: Topology) -> CreditEstimator:
-    """The contribution to a vote, averaged over all teams its group can form.
+def cross_play(topology: Topology, *, pairings: int | None = None) -> CreditEstimator:
+    """The contribution to a vote, averaged over teams that its group can form.
 
-    Choose it for independent voters: same expectation as `difference`, never more variance, and
-    nothing more to decode. See `cross_play_contribution` for the equation.
+    Choose it for independent voters: same expectation as `difference`, never more variance where it
+    is exact, and nothing more to decode. See `cross_play_contribution` for the equation. All
+    G^(A-1) teams are tried up to 2^12 of them. Larger teams are counted exactly on prompts whose
+    answers fall into few classes (up to 9 for 7 voters, 4 for 15, 2 for 64); on the others 64 teams
+    stand for all. The logbook has the time of each, and the variance that 64 teams add.
 
-    Gradient: that of E[R].
+    Gradient: that of E[R], with any number of teams.
 
     Deviation: not in arXiv:2603.21563.
 
     Args:
       topology: a team whose members vote without reading each other.
+      pairings: teams that stand for all, at least 1; None = exact where that is affordable, else
+        64.
 
     Returns:
       An estimator without state; it counts votes again itself and reads no masked world.
 
     Raises:
-      InputError: `credit.name`, if the team does not fit.
+      InputError: `credit.name`, if the team does not fit; `credit.pairings`, if below 1.
 
     Example:
       >>> from ccpo_jax.rl.topology import voting
@@ -494,21 +506,27 @@ def cross_play(topology: Topology) -> CreditEstimator:
       ()
     """
     _require_team(
-        _votes_independently(topology),
+        votes_independently(topology),
         "cross_play",
         topology,
         "a team whose members vote without reading each other",
     )
+    if pairings is not None and pairings < 1:
+        raise InputError(
+            "credit.pairings", f"must be at least 1, received {pairings}; use credit.pairings=64"
+        )
 
     def update(state, outcome):
-        answer_id, correct = outcome.answer_id[0], outcome.correct[0]
-        return cross_play_contribution(answer_id, correct, tie=topology.tie), state
+        credit = cross_play_contribution(
+            outcome.answer_id[0], outcome.correct[0], tie=topology.tie, pairings=pairings
+        )
+        return credit, state
 
     return CreditEstimator(_no_state, update)
 
 
-def shapley(topology: Topology) -> CreditEstimator:
-    """Every agent's exact Shapley value, from the team's reward in all 2**A subsets of agents.
+def shapley(topology: Topology, *, orders: int | None = None) -> CreditEstimator:
+    """Every agent's Shapley value: what it adds to the team, averaged over the orders of joining.
 
     Choose it where credit has to add up to the team's reward, and agents can stand in for each
     other. See `shapley_value` for the equation. Independent voters are counted again: nothing more
@@ -516,21 +534,32 @@ def shapley(topology: Topology) -> CreditEstimator:
     decoded: 3 texts per sample in the dyad (as for `difference`), 7 in a chain of three, 15 in a
     debate of three.
 
+    Up to ten agents the value is exact, from the reward of all 2**A subsets. Beyond, and wherever
+    `orders` is given, it is the mean over random orders of joining and their reverses, which the
+    samples of a prompt share: an unbiased estimate of the value, which adds up to the team's reward
+    too. The orders of a step follow from the number of steps before it. Only independent voters
+    have that: elsewhere each order would be other masked worlds to decode in each step.
+
     Gradient: not that of E[R]. Agent k climbs the expected reward of the team it has just joined,
     averaged over all orders of joining, and only where its inputs in that coalition equal its
     factual inputs. In the dyad the Thinker climbs half the team's reward and half its own
     correctness, the Solver half the team's reward.
 
-    Reference: Shapley, A value for n-person games (1953). Deviation: not in arXiv:2603.21563.
+    Reference: Shapley, A value for n-person games (1953); the sample of orders: Castro, Gomez,
+    Tejada (2009). Deviation: not in arXiv:2603.21563.
 
     Args:
-      topology: a team of at most 10 agents and 64 texts per sample in all worlds together.
+      topology: independent voters, or a team of at most 10 agents and 64 texts per sample in all
+        worlds together.
+      orders: of joining, even and at least 4, of independent voters; None = all up to ten agents,
+        else 16.
 
     Returns:
-      An estimator without state.
+      An estimator without state, or with sampled orders one whose state is an OrdersState.
 
     Raises:
-      InputError: `credit.name`, if the team is too large.
+      InputError: `credit.name`, if the team is too large; `credit.orders`, if out of range or the
+        team does not vote independently.
 
     Example:
       >>> from ccpo_jax.rl.topology import dyad, voting
@@ -538,17 +567,26 @@ def shapley(topology: Topology) -> CreditEstimator:
       ((), ((0,), (1,), (0, 1)))
     """
     agents = topology.num_agents
+    if votes_independently(topology) and (orders is not None or agents > _MOST_AGENTS):
+        return _shapley_of_orders(topology, _DEFAULT_ORDERS if orders is None else orders)
+    if orders is not None:
+        raise InputError(
+            "credit.orders",
+            f"needs a team whose members vote without reading each other, received topology "
+            f"{topology.name!r}: elsewhere every order decodes other masked worlds; leave it out",
+        )
     if agents > _MOST_AGENTS:
         raise InputError(
             "credit.name",
-            f"'shapley' needs 2**{agents} subsets, more than 2**{_MOST_AGENTS}; use at most "
-            f"{_MOST_AGENTS} agents, or credit.name='difference'",
+            f"'shapley' needs 2**{agents} subsets, more than 2**{_MOST_AGENTS}, in a team whose "
+            f"members read each other, topology {topology.name!r}; use at most {_MOST_AGENTS} "
+            "agents, or credit.name='difference'",
         )
     subsets = all_subsets(agents)
     masks = agent_masks(agents, subsets)
 
     # World w masks the agents whose bits are set in w: in reverse order, it keeps them.
-    if _votes_independently(topology):
+    if votes_independently(topology):
 
         def update_votes(state, outcome):
             present = masks[:, None, None]
@@ -572,6 +610,44 @@ def shapley(topology: Topology) -> CreditEstimator:
         return shapley_value(outcome.reward[::-1]), state
 
     return CreditEstimator(_no_state, update, Needs(ablated=subsets))
+
+
+class OrdersState(NamedTuple):
+    """State of the `shapley` credit with sampled orders."""
+
+    count: Array  # type: ignore[assignment] # shape=(), dtype=int32, steps so far
+    # shape=(), dtype=float32: what sampling added to the variance of the last step's credit.
+    variance: Array
+
+
+def _shapley_of_orders(topology: Topology, orders: int) -> CreditEstimator:
+    """`shapley` of independent voters by sampled orders."""
+    if orders < 4 or orders % 2:
+        raise InputError(
+            "credit.orders",
+            "must be even and at least 4, because every order comes with its reverse, received "
+            f"{orders}; use credit.orders=16",
+        )
+
+    def init():
+        return OrdersState(jnp.int32(0), jnp.float32(0.0))
+
+    def update(state, outcome):
+        answer_id, correct = outcome.answer_id[0], outcome.correct[0]
+        # Other orders in every step and for every prompt, and the same ones after a resume.
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), state.count), len(answer_id))
+        sampled = jax.vmap(lambda key: sample_orders(key, topology.num_agents, orders))(keys)
+        value = sampled_shapley_value(answer_id, correct, sampled, tie=topology.tie)
+
+        # Pairs are independent of each other, the two orders of a pair are not.
+        pairs = value.reshape(2, orders // 2, *value.shape[1:]).mean(axis=0)
+        variance = pairs.var(axis=0, ddof=1).mean() / (orders // 2)
+        return pairs.mean(axis=0), OrdersState(state.count + 1, variance)
+
+    def metrics(state):
+        return {"shapley/variance": state.variance}
+
+    return CreditEstimator(init, update, metrics=metrics)
 
 
 def nested(
@@ -856,11 +932,6 @@ def _masking_only(topology: Topology, agents: tuple[int, ...]) -> Topology:
 
 def _is_dyad(topology: Topology) -> bool:
     return topology.decision == "last" and topology.num_agents == 2 and topology.ablated == (0,)
-
-
-def _votes_independently(topology: Topology) -> bool:
-    """Whether masking an agent changes no text, because voters read nobody."""
-    return topology.decision == "vote" and not any(topology.reads)
 
 
 def _require_worlds(expected: int, outcome: Outcome) -> None:

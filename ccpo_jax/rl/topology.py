@@ -15,8 +15,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.rl.rewards import TIES, vote_reward
 from ccpo_jax.rl.types import Array, HostArray
+from ccpo_jax.rl.votes import TIES, vote_reward
 
 DECISIONS = ("last", "vote")
 
@@ -442,6 +442,16 @@ def is_chain(topology: Topology) -> bool:
     one_turn_each = topology.num_agents == len(turns)
     linked = all(turn - 1 in topology.reads[turn] for turn in turns[1:])
     return len(turns) > 1 and one_turn_each and linked and topology.decision == "last"
+
+
+def votes_independently(topology: Topology) -> bool:
+    """Whether the team votes and masking an agent changes no text, because nobody reads another.
+
+    Example:
+      >>> votes_independently(voting()), votes_independently(debate())
+      (True, False)
+    """
+    return topology.decision == "vote" and not any(topology.reads)
 
 
 def team_reward(

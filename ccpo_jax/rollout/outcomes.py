@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from ccpo_jax.rl.topology import Topology, team_reward
+from ccpo_jax.rl.topology import Topology, agent_masks, team_reward, votes_independently
 from ccpo_jax.rl.types import HostArray, Outcome, Samples
+from ccpo_jax.rl.votes import votes_without_each
 from ccpo_jax.rollout.records import Rollout
 
 _team_reward = jax.jit(team_reward, static_argnums=0)
+_votes_without_each = jax.jit(votes_without_each, static_argnames="tie")
 
 
 def outcome(
@@ -57,7 +59,7 @@ def outcome(
         right_here = _per_world(right, rows)
         label_here = _per_world(label, rows)
         mask = rollout.masks[worlds]
-        reward_here = np.asarray(_team_reward(topology, right_here, label_here, mask))
+        reward_here = _rewards(topology, right_here, label_here, mask)
         if count == group:
             reward[worlds] = reward_here
             agent_correct[worlds] = right_here
@@ -73,6 +75,20 @@ def outcome(
         rollout.masks,
         surprisal=add_up_turns(topology, rollout, lambda samples: -samples.logprobs, group),
     )
+
+
+def _rewards(
+    topology: Topology, correct: HostArray, answer_id: HostArray, masks: HostArray
+) -> HostArray:
+    """``[W', B, G]``: `team_reward`; where voters are left out one by one, for little more than one
+    vote.
+    """
+    everyone = agent_masks(topology.num_agents)
+    if not (votes_independently(topology) and np.array_equal(masks, everyone)):
+        return np.asarray(_team_reward(topology, correct, answer_id, masks))
+    factual = _team_reward(topology, correct[:1], answer_id[:1], masks[:1])
+    without = _votes_without_each(answer_id[0], correct[0], tie=topology.tie)
+    return np.concatenate([factual, without])
 
 
 def _per_world(values: Sequence[HostArray], rows: Sequence[Sequence[HostArray]]) -> HostArray:

@@ -15,8 +15,9 @@ from ccpo_jax.devices.sharding import num_shards
 from ccpo_jax.errors import InputError
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.pass_at_k import pass_at_k
-from ccpo_jax.rl.topology import Topology, reaching, team_reward, vote_reward
+from ccpo_jax.rl.topology import Topology, reaching, team_reward
 from ccpo_jax.rl.types import HostArray, Outcome
+from ccpo_jax.rl.votes import vote_reward
 from ccpo_jax.rollout import Team, rollout
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.scores import is_solved

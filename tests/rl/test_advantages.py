@@ -323,9 +323,7 @@ def brute_force_cross_play(answer_id, correct, tie):
 
 
 @pytest.mark.parametrize("tie", TIES)
-@pytest.mark.parametrize(
-    "batch, group, agents", [(2, 1, 3), (3, 3, 2), (2, 3, 3), (1, 9, 3), (1, 3, 4), (1, 2, 5)]
-)
+@pytest.mark.parametrize("batch, group, agents", [(2, 1, 3), (3, 3, 2), (1, 9, 3), (1, 3, 4)])
 def test_cross_play_against_brute_force(batch, group, agents, tie):
     answer_id = np.random.default_rng(group).integers(-1, 3, (batch, group, agents))
     correct = (answer_id == 0).astype(np.float32)
@@ -351,9 +349,10 @@ def test_cross_play_memory_stays_bounded(group, agents):
     assert compiled.memory_analysis().temp_size_in_bytes < 400e6
 
 
-def test_cross_play_refuses_what_would_not_end():
-    with raises_for("group_size"):
-        cross_play_contribution(np.zeros((1, 64, 5), np.int32), np.zeros((1, 64, 5)))
+def test_cross_play_of_more_teams_than_can_be_tried():
+    """64 teams stand for 2**24, or the few classes are counted."""
+    credit = cross_play_contribution(np.zeros((1, 64, 5), np.int32), np.ones((1, 64, 5)))
+    np.testing.assert_array_equal(credit, np.zeros((5, 1, 64)))
 
 
 # Shapley
@@ -497,7 +496,10 @@ def test_jit_vmap_and_gradients(name):
 
 MODULES = [
     f"ccpo_jax.rl.{name}"
-    for name in ("advantages", "weighted_advantages", "optimal_advantage", "rewards")
+    for name in (
+        *("advantages", "weighted_advantages", "optimal_advantage", "rewards"),
+        *("votes", "cross_play", "shapley"),
+    )
 ]
 
 

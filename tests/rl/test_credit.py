@@ -360,7 +360,7 @@ def test_pooled_weighs_an_answers_neighbours_by_what_they_are_worth(scaled):
     assert int(new.count) == 7 + 3
 
 
-@pytest.mark.parametrize("team", [voting(11), debate(5)], ids=lambda team: team.name)
+@pytest.mark.parametrize("team", [chain(11), debate(5)], ids=lambda team: team.name)
 def test_shapley_refuses_what_nobody_could_decode(team):
     with raises_for("credit.name"):
         make_credit("shapley", team)
