@@ -22,7 +22,7 @@ from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import Array, HostArray
 
 # Bounds the time: most steps from a state to another per prompt, A * states * (C + 1).
-_MOST_STEPS = 2**20
+_MOST_STEPS = 2**19
 # Bounds the size of the table of states, which is made at compile time.
 _MOST_CLASSES = 12
 # Prompts that are computed at once, next to each other in memory.

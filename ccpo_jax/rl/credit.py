@@ -482,7 +482,7 @@ def cross_play(topology: Topology, *, pairings: int | None = None) -> CreditEsti
     Choose it for independent voters: same expectation as `difference`, never more variance where it
     is exact, and nothing more to decode. See `cross_play_contribution` for the equation. All
     G^(A-1) teams are tried up to 2^12 of them. Larger teams are counted exactly on prompts whose
-    answers fall into few classes (up to 9 for 7 voters, 4 for 15, 2 for 64); on the others 64 teams
+    answers fall into few classes (up to 8 for 7 voters, 4 for 15, 2 for 64); on the others 64 teams
     stand for all. The logbook has the time of each, and the variance that 64 teams add.
 
     Gradient: that of E[R], with any number of teams.

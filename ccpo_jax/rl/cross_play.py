@@ -35,13 +35,14 @@ def cross_play_contribution(
         c_k(g) = mean over h in {1..G}^(A-1) of  R(y_k^g, y_-k^h) - R(y_-k^h).
 
     This is the difference reward averaged over all pairings of the same samples (Rao-Blackwell):
-    the same expectation, never more variance, and nothing more to decode. `exactly` says how it is
-    computed. With M pairings the mean is over M of the teams, the same ones for all samples of an
-    agent. Samples of a prompt are independent, so every fixed choice of teams has the same
-    expectation; this one uses each sample equally often.
+    the same expectation, never more variance, and nothing more to decode. With M pairings the mean
+    is over M of the teams, the same ones for all samples of an agent. Samples of a prompt are
+    independent, so every fixed choice of teams has the same expectation; this one uses each sample
+    equally often.
 
-    Time and memory are linear in A for pairings, at most 2^12 votes per agent where all teams are
-    tried, and see `expected_contribution` where classes are counted.
+    Up to 2^12 teams are tried one by one. More are counted on prompts with few answer classes, see
+    `expected_contribution`; other prompts, and all where M is given, have M pairings, whose time
+    and memory are linear in A.
 
     Deviation: not in arXiv:2603.21563.
 
@@ -77,7 +78,8 @@ def cross_play_contribution(
     if pairings is not None:
         return sampled
 
-    # How many classes there are depends on the answers, shapes do not.
+    # How many classes there are depends on the answers, shapes do not. It does not depend on the
+    # order of an agent's samples, and in the mean over orders both are equal: no bias.
     classes = min(most_classes(agents, tie), group * agents)
     used = jnp.where(label < group * agents, label + 1, 0).max(axis=(1, 2))
     counted = expected_contribution(label, correct, classes=classes, tie=tie)
