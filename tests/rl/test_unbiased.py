@@ -26,6 +26,7 @@ from ccpo_jax import (
     vote_reward,
     weighted_advantage,
 )
+from ccpo_jax.rl import cross_play
 from ccpo_jax.rl.credit import PooledState
 from ccpo_jax.rl.topology import all_subsets, chain, debate, dyad, graph, voting
 from tests.support.enumeration import (
@@ -70,8 +71,8 @@ VOTERS = {
 voters = pytest.mark.parametrize("agents, answers", VOTERS.values(), ids=VOTERS)
 
 
-def credit_of(name, team, outcome):
-    estimator = make_credit(name, team)
+def credit_of(name, team, outcome, **hyper):
+    estimator = make_credit(name, team, **hyper)
     return jax.jit(estimator.update)(STATE if name == "ccpo" else (), outcome)[0]
 
 
@@ -107,7 +108,7 @@ def rewards_of(agents, answers, present=None):
     return np.asarray(vote_reward(answer_id, score, mask))
 
 
-def voting_gradients(name, agents, answers, *, group=1, advantage="none", seed=0):
+def voting_gradients(name, agents, answers, *, group=1, advantage="none", seed=0, **hyper):
     """Gradient estimates ``[B, A, M]`` for every group of samples, and the probability ``[B]`` of each."""
     probability = softmax(logits_of(agents, answers, seed))
     samples = ordered_groups(choices_of(agents, answers), group)  # [B, G, A]
@@ -119,7 +120,7 @@ def voting_gradients(name, agents, answers, *, group=1, advantage="none", seed=0
         team_reward(voting(agents), correct, answer_id, masks), correct, answer_id, masks
     )
     signal = np.asarray(
-        ADVANTAGES[advantage](credit_of(name, voting(agents), outcome))
+        ADVANTAGES[advantage](credit_of(name, voting(agents), outcome, **hyper))
     )  # [A, B, G]
     score = np.eye(len(answers))[samples] - probability  # [B, G, A, M]
     gradients = np.einsum("kbg,bgkm->bkm", signal, score) / group
@@ -137,6 +138,20 @@ def test_voting_estimators_are_unbiased_for_the_team_reward(
     )
     expected = policy_gradient(logits_of(agents, answers), rewards_of(agents, answers))
     assert np.abs(expected).max() > 0.02
+    np.testing.assert_allclose(mean, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("pairings", [1, 3, None], ids=["one", "three", "few classes counted"])
+def test_sampled_cross_play_is_unbiased(pairings, monkeypatch):
+    """Fewer pairings than teams; and some groups counted, others sampled, by their answers."""
+    agents, answers = VOTERS["three voters, fractional scores"]
+    if pairings is None:
+        monkeypatch.setattr(cross_play, "_MOST_TEAMS", 0)
+        monkeypatch.setattr(cross_play, "most_classes", lambda agents, tie: 1)
+        monkeypatch.setattr(cross_play, "DEFAULT_PAIRINGS", 3)
+    how = {"group": 2, "advantage": "leave_one_out", "pairings": pairings}
+    mean, _ = mean_and_variance(*voting_gradients("cross_play", agents, answers, **how))
+    expected = policy_gradient(logits_of(agents, answers), rewards_of(agents, answers))
     np.testing.assert_allclose(mean, expected, atol=1e-6)
 
 
