@@ -37,6 +37,22 @@ masked world for every agent that can be masked, as `difference` and `ccpo` need
 
 """
 
+# Teams of any number of agents.
+LARGE = ("voting", "chain", "debate")
+
+LARGE_HEAD = """\
+## Large teams
+
+`team.num_agents` goes to 64. Voters read nobody, so masked worlds only count votes again: all that a step of N voters
+costs is linear in N, but for the counting. Voters of one parameter set with one prompt are sampled, and trained, behind
+one copy of it. Say `model="a*5,b*4"` for two policies that speak for five and four agents, see
+[A model](your-model-and-data.md#a-model); [Scaling](scaling.md#voters) has what a step takes.
+
+In a chain or a debate every message is in every later prompt, and what a mask changes is decoded again. That is
+quadratic in N by nature, and a run says so before it starts. Responses per sample, masked worlds included:
+
+"""
+
 CREDIT_HEAD = f"""\
 # Credit estimators
 
@@ -83,7 +99,19 @@ def page_of_teams() -> str:
         )
     sections = [_section(name, build, "team") for name, build in TOPOLOGIES.items()]
     closing = "Numbers are for the default size of each team.\n"
-    return TEAMS_HEAD + "\n".join(lines) + "\n\n" + closing + "\n" + "\n".join(sections)
+    parts = ["\n".join(lines), closing, _large_teams(), "\n".join(sections)]
+    return TEAMS_HEAD + "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _large_teams() -> str:
+    """What teams of many agents cost, masked worlds included."""
+    lines = ["| agents | " + " | ".join(f"`{name}`" for name in LARGE) + " |"]
+    lines.append("|---" * (1 + len(LARGE)) + "|")
+    for agents in (3, 9, 16):
+        teams = [TOPOLOGIES[name](num_agents=agents) for name in LARGE]
+        texts = [texts_per_sample(t, agent_masks(agents, t.ablated)) for t in teams]
+        lines.append(f"| {agents} | " + " | ".join(f"{count:,}" for count in texts) + " |")
+    return LARGE_HEAD + "\n".join(lines)
 
 
 def page_of_credits() -> str:
