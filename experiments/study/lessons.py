@@ -43,8 +43,10 @@ SHIRKING_STEPS = 3
 
 # --- uneven voters --------------------------------------------------------------------------------
 
-STRONG = {"clean": 0.5, "guess": 0.3, "slip": 0.2}
-WEAK = {"clean": 0.1, "guess": 0.6, "first": 0.15, "slip": 0.15}
+# Both mostly guess: were computing what the strong one mostly does, a lower temperature alone would
+# make the team right (51 % at T = .25 against 34 % at T = 1 with half of its answers computed).
+STRONG = {"clean": 0.32, "guess": 0.6, "slip": 0.08}
+WEAK = {"clean": 0.08, "guess": 0.72, "first": 0.1, "slip": 0.1}
 
 
 def pick(rng: random.Random, shares: Mapping[str, float]) -> str:
