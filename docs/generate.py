@@ -64,12 +64,12 @@ compares credit within the group. [Concepts](concepts.md) explains the terms.
 
 - **Start with `shared`.** It is the baseline of every comparison, fits every team and decodes nothing besides the team's
   own responses.
-- **Voters:** `cross_play` has the highest signal per decoded token of the unbiased estimators in the
-  [laboratory](results/credit_lab.md). Small teams, and larger ones with few answer classes, are exact; elsewhere 64 teams
+- **Voters:** `cross_play` has the highest signal per decoded token in the
+  [laboratory](results/credit_lab.md), of the estimators whose gradient is that of E[R] with leave-one-out advantages. Small teams, and larger ones with few answer classes, are exact; elsewhere 64 teams
   stand for all, see the [logbook](performance-logbook.md#credit-of-large-votes). `difference` is its simple form, `ccpo`
   the paper's.
-- **A dyad:** `ccpo` is the paper's method, `ccpo_event` its later version. In the laboratory no estimator carries more
-  signal per decoded token than `shared` there.
+- **A dyad:** `ccpo` is the paper's method, `ccpo_event` its later version. In the laboratory neither carries more signal
+  per decoded token than `shared`; of all estimators `cross_read` alone does, on tables.
 - **Chains, debates, graphs:** `difference` or `ccpo`; they decode again what a mask changes. `nested` for chains.
 - **Compare at an equal number of decoded tokens**, with the controls of [the study](results/study.md).
 

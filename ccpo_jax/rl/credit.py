@@ -7,7 +7,9 @@ from the rollout (masked worlds, several answers per text, ratings) and how its 
 centred.
 
 What each estimator's gradient climbs is stated under "Gradient" and tested by enumeration of small
-tabular teams: those that state E[R] are unbiased for it, the others climb another objective.
+tabular teams: those that state E[R] are unbiased for it with leave-one-out advantages, the others
+climb another objective. Division by the group's deviation, the trainer's default for some of them,
+is a bias that this statement leaves out.
 """
 
 import dataclasses
@@ -384,10 +386,11 @@ def sepo(
 def difference(topology: Topology) -> CreditEstimator:
     """The raw contribution: ``c_k = R - R_without_k``; an agent that is never masked gets R.
 
-    Choose it for unbiased credit per agent at the price of one masked world per agent (free in a
-    vote). An agent that changes nothing gets 0, one that harms the team less than 0.
+    Choose it for credit whose mean is each agent's contribution, at the price of one masked world
+    per agent (free in a vote). An agent that changes nothing gets 0, one that harms the team less than 0.
 
-    Gradient: that of E[R], because the reward without an agent does not depend on its own text.
+    Gradient: that of E[R], because the reward without an agent does not depend on its own text;
+    divided by the group's deviation, the trainer's default, it is biased.
 
     Reference: arXiv:2603.21563 without its shaping; known as the difference reward.
 
@@ -432,8 +435,8 @@ def agent_norm(
 
     Reference: arXiv:2602.08847 (Dr. MAS), normalisation per agent. Deviation: it normalises the
     shared reward over the samples of a group; here every agent speaks in every sample, so that
-    would be `shared`. Contributions differ between agents, and running moments keep the direction
-    of each agent's gradient unbiased.
+    would be `shared`. Contributions differ between agents, and running moments, which do not hold
+    the step's own samples, keep the direction of each agent's gradient that of E[R].
 
     Args:
       topology: any team.

@@ -2,12 +2,13 @@
 
 For a fixed team and a fixed set of prompts, each agent's true contribution and the true advantage
 of each text are
-known: enumerated for teams of tables (`tabular.py`), and from one big pool of answers for real
-teams (`pools.py`). Every estimator in `CREDITS` that fits the team is asked about many groups of
+known: enumerated for teams of tables (`tabular.py`) and sampled where these are large
+(`sampled_truth.py`), and from one big pool of answers for real teams (`pools.py`). Every estimator in `CREDITS` that fits the team is asked about many groups of
 samples (`evidence.py`), all at about the same number of decoded tokens, and held to what it claims
 (`claims.py`):
 
     python -m experiments.credit_lab --team=tabular_dyad --out=lab
+    python -m experiments.credit_lab --team=tabular_voting --agents=9 --out=lab
     python -m experiments.credit_lab --config=configs/dyad.py:tiny --prompts=16 --out=lab
     python -m experiments.credit_lab --workdir=runs/a --estimators=shared,difference,nested:answers=2 --out=lab
 
@@ -17,6 +18,7 @@ breaks a claim.
 
 import argparse
 import datetime
+import inspect
 import os
 import pathlib
 import shlex
@@ -29,18 +31,44 @@ from ccpo_jax.rl.topology import TOPOLOGIES
 from experiments.credit_lab.comparison import (
     Effort,
     Replacement,
+    Study,
     fitting,
     parse_estimators,
     study,
 )
 from experiments.credit_lab.lab_report import short_table, write
+from experiments.credit_lab.sampled_truth import error_of
 from experiments.credit_lab.tabular import (
     REPLACEMENTS,
+    SKILLS,
     TabularTeam,
     random_team,
     replaced,
 )
 from experiments.provenance import commit
+
+
+def tabular_team(args) -> tuple[str, TabularTeam, str]:
+    """A team of random tables: its name, itself, its size.
+
+    Raises:
+      InputError: `agents`, if the team has another number of agents by nature.
+    """
+    build = TOPOLOGIES[args.team.removeprefix("tabular_")]
+    topology = build()
+    if args.agents is not None:
+        if "num_agents" not in inspect.signature(build).parameters:
+            message = f"{args.team} has {topology.num_agents}; leave --agents out"
+            raise InputError("agents", message)
+        topology = build(num_agents=args.agents)
+    skills = args.skills or "equal"
+    team = random_team(topology, prompts=args.prompts, seed=args.seed, skills=skills)
+    strongest, other = SKILLS[skills]
+    source = (
+        f"random tables of {topology.num_agents} agents; the right word's logit is normal with the "
+        f"mean {strongest:g} for agent 0 and {other:g} for the others"
+    )
+    return args.team, team, source
 
 
 def real_team(args) -> tuple[str, TabularTeam, str]:
@@ -92,6 +120,10 @@ def parser() -> argparse.ArgumentParser:
     add("--team", choices=teams, help="a team of tables with random entries")
     add("--workdir", help="a run whose best checkpoint answers its held-out problems")
     add("--config", help="a configuration with its :preset, untrained")
+
+    # A team of tables.
+    add("--agents", type=int, help="how many, 2 to 64; default: that of the team")
+    add("--skills", choices=list(SKILLS), help="uneven: agent 0 is strong, the others are weak")
 
     # What is compared.
     add("--out", required=True, help="folder for report.md, results.csv and pictures")
@@ -145,6 +177,12 @@ def check_arguments(args: argparse.Namespace) -> None:
             "type one of --team=tabular_voting, --workdir=RUN and --config=configs/dyad.py:tiny"
         )
         raise InputError("team", message)
+    for name in ("agents", "skills"):
+        if getattr(args, name) is not None and not args.team:
+            message = f"goes with teams of tables; leave --{name} out or type --team=tabular_voting"
+            raise InputError(name, message)
+    if args.agents is not None and not 2 <= args.agents <= 64:
+        raise InputError("agents", f"must be 2 to 64, received {args.agents}; type --agents=9")
     for name, least in _LEAST.items():
         value = getattr(args, name)
         if value < least:
@@ -169,10 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_arguments(args)
         asked = parse_estimators(args.estimators)
         if args.team:
-            topology = TOPOLOGIES[args.team.removeprefix("tabular_")]()
-            team = random_team(topology, prompts=args.prompts, seed=args.seed)
-            name = args.team
-            source = "random tables"
+            name, team, source = tabular_team(args)
         else:
             name, team, source = real_team(args)
         estimators, left_out = fitting(asked, team, strict=bool(args.estimators))
@@ -187,12 +222,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         title = name if kind == "none" else f"{name}, agent {args.agent} {kind}"
         print(title, file=sys.stderr)
         replacement = Replacement(args.agent, kind)
-        studies.append(
-            study(title, changed_team, estimators, replacement=replacement, effort=effort)
-        )
+        try:
+            one = study(title, changed_team, estimators, replacement=replacement, effort=effort)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        studies.append(one)
 
     out = pathlib.Path(args.out)
-    write(out, studies, left_out, facts(argv, args, team, source))
+    write(out, studies, left_out, facts(argv, args, studies[0], source))
 
     broken = [verdict for one in studies for verdict in one.verdicts if not verdict.holds]
     for verdict in broken:
@@ -202,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def facts(
-    argv: Sequence[str], args: argparse.Namespace, team: TabularTeam, source: str
+    argv: Sequence[str], args: argparse.Namespace, first: Study, source: str
 ) -> dict[str, str]:
     """Where the report's figures come from."""
     resampled = "replicates" if args.over == "replicates" else "prompts and replicates"
@@ -210,7 +248,8 @@ def facts(
         "command": f"`python -m experiments.credit_lab {shlex.join(argv)}`",
         "seed": str(args.seed),
         "team": source,
-        "prompts": f"{team.prompts}, each with {args.replicates} groups per estimator",
+        "truth": error_of(first.known),
+        "prompts": f"{first.team.prompts}, each with {args.replicates} groups per estimator",
         "intervals": f"95 %, bootstrap over {resampled}",
         "advantage": f"{args.advantage}, unless an estimator brings its own baseline",
         "date": datetime.date.today().isoformat(),

@@ -91,7 +91,7 @@ def check_claims(
         changes_nothing = np.abs(contribution).max() < 1e-9
         if how == "silent" and claim.silent and changes_nothing:
             verdicts.append(verdict("silent", changed, "credit", "0"))
-        if how == "misleading" and claim.saboteur and contribution.mean() < _HARM:
+        if how == "misleading" and claim.saboteur and _surely_harms(known, changed):
             verdicts.append(verdict("saboteur", changed, "credit", "below 0"))
 
     if claim.gradient is None or advantage == "trained":
@@ -104,6 +104,16 @@ def check_claims(
         if claim.gradient == "exact":
             verdicts.append(verdict("gradient", agent, "scale", "1", 1.0))
     return verdicts
+
+
+def _surely_harms(known: Truth, agent: int) -> bool:
+    """Whether the true contribution is below -0.01, whatever the error of a sampled truth."""
+    mean = known.contribution[agent].mean()
+    if known.contributions is None:
+        return mean < _HARM
+    estimates = known.contributions[:, agent].mean(axis=-1)
+    error = estimates.std(ddof=1) / np.sqrt(len(estimates))
+    return mean + _DEVIATIONS * error < _HARM
 
 
 CLAIMS = {

@@ -10,7 +10,8 @@ from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.types import CreditEstimator
 from experiments.credit_lab.claims import CLAIMS, Claim, Verdict, check_claims
 from experiments.credit_lab.evidence import Summary, cost_of_sample, gather, summarise
-from experiments.credit_lab.tabular import TabularTeam, Truth, truth
+from experiments.credit_lab.sampled_truth import known_truth
+from experiments.credit_lab.tabular import TabularTeam, Truth
 
 
 class Replacement(NamedTuple):
@@ -83,8 +84,11 @@ def study(
       replacement: the agent that was replaced in `team`.
       effort: how much evidence to gather.
       claims: what the estimators are held to.
+
+    Raises:
+      InputError: `agents`, if the truth can be neither enumerated nor sampled.
     """
-    known = truth(team)
+    known = known_truth(team, seed=effort.seed)
     budget = effort.samples * cost_of_sample(team, make_credit("shared", team.topology))
 
     summaries: dict[str, Summary] = {}

@@ -14,6 +14,7 @@ import numpy as np
 from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage
 from ccpo_jax.rl.types import CreditEstimator
 from ccpo_jax.rl.weighted_advantages import weighted_advantage
+from experiments.credit_lab.c3_diagnostics import contextual_variance, credit_fidelity
 from experiments.credit_lab.tabular import Draw, TabularTeam, Truth, draw
 
 # Two figures closer than this are ties: float32 is no more exact.
@@ -33,7 +34,7 @@ METRICS = {
     "bias": (
         "bias",
         "part of the expected gradient's power that does not point along the true one; 0 = "
-        "unbiased",
+        "unbiased, with the advantage that the head of the report names",
     ),
     "variance": (
         "variance",
@@ -51,6 +52,16 @@ METRICS = {
         "rank, agents",
         "the same of a group's mean credit and true contribution, over a prompt's agents",
     ),
+    "fidelity": (
+        "C3 fidelity",
+        "credit fidelity of arXiv:2603.06859: Spearman's rank correlation of advantage and true "
+        "advantage over the samples of all prompts together",
+    ),
+    "context_variance": (
+        "C3 variance",
+        "variance within a context of arXiv:2603.06859: of the advantages of a group's texts with "
+        "the same input",
+    ),
     "efficiency": (
         "SNR per token",
         "SNR over decoded tokens, as a multiple of that of `shared`",
@@ -66,10 +77,13 @@ class Evidence(NamedTuple):
     Attributes:
       credit: ``[A, B, R]`` mean over the group.
       gradients: agent -> B arrays ``[R, P]``, estimates of the gradient.
-      true: agent -> B arrays ``[P]``, the gradient of E[R].
+      true: agent -> B arrays ``[E, P]``, the gradient of E[R]: exact with E = 1, else independent
+        estimates.
       rank_texts: ``[A, B, R]`` rank correlation of advantages within a group; nan where the truth
         is the same for all texts.
       rank_agents: ``[B, R]`` rank correlation of credits between agents; nan likewise.
+      fidelity: ``[A, R]`` C3's credit fidelity, see `credit_fidelity`.
+      context_variance: ``[A, B, R]`` C3's variance within a context, see `contextual_variance`.
       samples: G.
       cost: tokens decoded for one group.
     """
@@ -79,6 +93,8 @@ class Evidence(NamedTuple):
     true: list[list[np.ndarray]]
     rank_texts: np.ndarray
     rank_agents: np.ndarray
+    fidelity: np.ndarray
+    context_variance: np.ndarray
     samples: int
     cost: float
 
@@ -139,25 +155,54 @@ def gather(
       replicates: R, groups per prompt.
       advantage: see `centring`.
     """
-    topology = team.topology
-    num_agents = topology.num_agents
-    shape = (team.prompts, replicates)
 
-    def draw_groups() -> Draw:
-        return draw(team, rng, replicates=replicates, group=group, needs=estimator.needs)
+    def draw_groups(count: int) -> Draw:
+        return draw(team, rng, replicates=count, group=group, needs=estimator.needs)
 
+    at_once = _replicates_at_once(team, estimator, group, replicates)
     update = jax.jit(estimator.update)
     state = estimator.init()
     if jax.tree.leaves(state):
-        _, state = update(state, draw_groups().outcome)
-    drawn = draw_groups()
-    credit, _ = update(state, drawn.outcome)
+        _, state = update(state, draw_groups(at_once).outcome)
     centre = jax.jit(centring(estimator, advantage, team.prompts))
-    # [A, N, G]
-    signal = np.asarray(centre(credit, drawn.outcome.surprisal), np.float64)
+
+    parts = []
+    for first in range(0, replicates, at_once):
+        drawn = draw_groups(min(at_once, replicates - first))
+        credit, _ = update(state, drawn.outcome)
+        # [A, N, G]
+        signal = np.asarray(centre(credit, drawn.outcome.surprisal), np.float64)
+        parts.append(_evidence(team, known, drawn, np.asarray(credit, np.float64), signal, group))
+    return _concatenated(parts)
+
+
+# Votes of one call: bounds the memory of large teams.
+_VOTES_AT_ONCE = 2**25
+
+
+def _replicates_at_once(
+    team: TabularTeam, estimator: CreditEstimator, group: int, replicates: int
+) -> int:
+    """How many groups of each prompt are drawn together; all of them in small teams."""
+    agents = team.topology.num_agents
+    worlds = 1 + len(estimator.needs.ablated)
+    samples = group * estimator.needs.answers_per_text**agents
+    votes = worlds * team.prompts * samples * agents**2
+    return int(np.clip(_VOTES_AT_ONCE // votes, 1, replicates))
+
+
+def _evidence(
+    team: TabularTeam, known: Truth, drawn: Draw, credit: np.ndarray, signal: np.ndarray, group: int
+) -> Evidence:
+    """What one draw shows; `credit` and `signal` (advantages) are ``[A, B * R, G]``."""
+    topology = team.topology
+    num_agents = topology.num_agents
+    shape = (team.prompts, credit.shape[1] // team.prompts)
 
     gradient_of_turn: list[list[np.ndarray]] = []
     rank_of_turn: list[np.ndarray] = []
+    fidelity_of_turn: list[np.ndarray] = []
+    spread_of_turn: list[np.ndarray] = []
     for turn, agent in enumerate(topology.speakers):
         cells = drawn.cells[turn].reshape(*shape, -1)
         answers_per_text = signal.shape[2] // cells.shape[2]
@@ -169,28 +214,63 @@ def gather(
         )
         cells_of_prompt = cells.reshape(team.prompts, -1)
         deserved = np.take_along_axis(known.advantage[turn], cells_of_prompt, axis=1)
-        rank_of_turn.append(spearman(advantages, deserved.reshape(cells.shape)))
+        deserved = deserved.reshape(cells.shape)
+        rank_of_turn.append(spearman(advantages, deserved))
+        fidelity_of_turn.append(credit_fidelity(advantages, deserved))
+        spread_of_turn.append(contextual_variance(advantages, cells // table.shape[-1]))
 
     gradients = []
     true = []
-    rank_texts = []
+    by_turn = {"rank_texts": [], "fidelity": [], "context_variance": []}
     for agent in range(num_agents):
         turns = [turn for turn, speaker in enumerate(topology.speakers) if speaker == agent]
         gradients.append(_joined([gradient_of_turn[turn] for turn in turns]))
-        true.append(_joined([known.gradient[turn] for turn in turns]))
-        rank_texts.append(np.mean([rank_of_turn[turn] for turn in turns], axis=0))
+        true.append(_true_gradients(known, turns))
+        for name, values in (
+            ("rank_texts", rank_of_turn),
+            ("fidelity", fidelity_of_turn),
+            ("context_variance", spread_of_turn),
+        ):
+            by_turn[name].append(np.mean([values[turn] for turn in turns], axis=0))
 
-    mean_credit = np.asarray(credit, np.float64).mean(axis=2).reshape(-1, *shape)
+    mean_credit = credit.mean(axis=2).reshape(-1, *shape)
     contribution = np.broadcast_to(known.contribution.T[:, None], (*shape, num_agents))
     return Evidence(
         credit=mean_credit,
         gradients=gradients,
         true=true,
-        rank_texts=np.stack(rank_texts),
         rank_agents=spearman(np.moveaxis(mean_credit, 0, -1), contribution),
         samples=group,
         cost=drawn.cost,
+        **{name: np.stack(values) for name, values in by_turn.items()},
     )
+
+
+def _concatenated(parts: Sequence[Evidence]) -> Evidence:
+    """One record of all replicates."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+
+    gradients = []
+    for of_agent in zip(*(part.gradients for part in parts), strict=True):
+        gradients.append([np.concatenate(of_prompt) for of_prompt in zip(*of_agent, strict=True)])
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts], axis=-1)
+        for name in ("credit", "rank_texts", "rank_agents", "fidelity", "context_variance")
+    }
+    return first._replace(gradients=gradients, **joined)
+
+
+def _true_gradients(known: Truth, turns: Sequence[int]) -> list[np.ndarray]:
+    """For each prompt ``[E, P]``: the estimates of the true gradient, one where it is exact."""
+    of_turns = []
+    for turn in turns:
+        if known.gradients is None:
+            of_turns.append(known.gradient[turn][:, None])
+        else:
+            of_turns.append(np.moveaxis(known.gradients[turn], 0, 1))
+    return _joined(of_turns)
 
 
 def _joined(of_turns: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
@@ -287,24 +367,82 @@ def summarise(
     """
     num_agents, prompts, replicates = evidence.credit.shape
     weights = _bootstrap_weights(prompts, replicates, rng, draws=draws, over=over)
+    estimates = 1 if known.contributions is None else len(known.contributions)
+    truths = _truth_weights(prompts, estimates, rng, draws=draws)
     powers = []
     for gradients, true in zip(evidence.gradients, evidence.true, strict=True):
-        powers.append(_powers(gradients, true, weights.replicate))
+        powers.append(_powers(gradients, true, weights.replicate, truths))
 
     figures = {}
     for agent in range(num_agents):
         figures |= _named(agent, _gradient_figures(powers[agent], weights))
         credit = evidence.credit[agent]
-        off = credit - known.contribution[agent, :, None]
         figures[agent, "rank_texts"] = _mean(evidence.rank_texts[agent], weights)
+        figures[agent, "context_variance"] = _mean(evidence.context_variance[agent], weights)
         figures[agent, "credit"] = _mean(credit, weights)
-        figures[agent, "credit_bias"] = _mean(off, weights)
+        true_mean = _mean_contribution(known, agent, truths, weights.prompt)
+        figures[agent, "credit_bias"] = figures[agent, "credit"] - true_mean
 
-    all_agents = Powers(*(np.sum(of_agents, axis=0) for of_agents in zip(*powers, strict=True)))
-    figures |= _named("team", _gradient_figures(all_agents, weights))
+    figures |= _named("team", _gradient_figures(_sum_of_agents(powers), weights))
     figures["team", "rank_texts"] = _mean(evidence.rank_texts, weights)
     figures["team", "rank_agents"] = _mean(evidence.rank_agents, weights)
+    figures["team", "context_variance"] = _mean(evidence.context_variance, weights)
+    figures |= _fidelities(evidence.fidelity, rng, draws)
     return Summary(figures, evidence.samples, evidence.cost)
+
+
+def gradient_of_team(
+    evidence: Evidence,
+    rng: np.random.Generator,
+    *,
+    draws: int = 200,
+    over: str = "replicates",
+    one_policy: bool = False,
+) -> dict[str, np.ndarray]:
+    """Scale, bias, variance and SNR of all agents' gradients together, each ``[1 + draws]``.
+
+    Args:
+      evidence: of one estimator.
+      rng: decides what the bootstrap draws.
+      draws: bootstrap replicates.
+      over: see `summarise`.
+      one_policy: all agents have the same logits, whose gradient is the sum of theirs.
+    """
+    gradients, true = evidence.gradients, evidence.true
+    if one_policy:
+        gradients = [[np.sum(of_prompt, axis=0) for of_prompt in zip(*gradients, strict=True)]]
+        true = [[np.sum(of_prompt, axis=0) for of_prompt in zip(*true, strict=True)]]
+
+    prompts, replicates = evidence.credit.shape[1:]
+    weights = _bootstrap_weights(prompts, replicates, rng, draws=draws, over=over)
+    truths = _truth_weights(prompts, len(true[0][0]), rng, draws=draws)
+    powers = []
+    for of_agent, exact in zip(gradients, true, strict=True):
+        powers.append(_powers(of_agent, exact, weights.replicate, truths))
+    return _gradient_figures(_sum_of_agents(powers), weights)
+
+
+def _fidelities(fidelity: np.ndarray, rng: np.random.Generator, draws: int) -> dict:
+    """Means over replicates of ``[A, R]``, each batch of prompts being one observation."""
+    replicates = fidelity.shape[1]
+    weight = rng.multinomial(replicates, np.full(replicates, 1 / replicates), size=draws)
+    weight = np.concatenate([np.ones((1, replicates)), weight]) / replicates
+    figures = {}
+    for agent, values in enumerate(fidelity):
+        figures |= _named(agent, {"fidelity": weight @ values})
+    return figures | _named("team", {"fidelity": weight @ fidelity.mean(axis=0)})
+
+
+def _mean_contribution(
+    known: Truth, agent: int, truths: np.ndarray, prompt: np.ndarray
+) -> np.ndarray:
+    """``[1 + draws]`` an agent's true contribution, mean over prompts."""
+    if known.contributions is None:
+        by_prompt = np.broadcast_to(known.contribution[agent], prompt.shape)
+    else:
+        total = np.einsum("dbe,eb->db", truths, known.contributions[:, agent])
+        by_prompt = total / truths.sum(axis=-1)
+    return (prompt * by_prompt).sum(axis=-1) / prompt.sum(axis=-1)
 
 
 def _named(who: int | str, figures: dict[str, np.ndarray]) -> dict:
@@ -324,6 +462,16 @@ def _bootstrap_weights(prompts: int, replicates: int, rng, *, draws: int, over: 
     )
 
 
+def _truth_weights(
+    prompts: int, estimates: int, rng: np.random.Generator, *, draws: int
+) -> np.ndarray:
+    """``[1 + draws, B, E]``: how often each estimate of the truth counts; 1 where it is exact."""
+    if estimates == 1:
+        return np.ones((1 + draws, prompts, 1))
+    drawn = rng.multinomial(estimates, np.full(estimates, 1 / estimates), size=(draws, prompts))
+    return np.concatenate([np.ones((1, prompts, estimates)), drawn])
+
+
 def _mean(values: np.ndarray, weights: _Weights) -> np.ndarray:
     """``[1 + draws]`` means of ``[..., B, R]`` over everything that is not nan."""
     values = values.reshape(-1, *values.shape[-2:])
@@ -337,36 +485,67 @@ def _mean(values: np.ndarray, weights: _Weights) -> np.ndarray:
 class Powers(NamedTuple):
     """Products of gradients of one agent; those of a team are their sums.
 
+    Products of two estimates of the truth are those of different ones, so that its error is no
+    power.
+
     Attributes:
       own: ``[B, R]`` |g|^2 of each replicate.
-      along: ``[B, R]`` g . true of each replicate.
+      along: ``[B, R, E]`` g . true of each replicate and estimate of the truth.
       every: ``[1 + draws, B]`` |sum of g|^2 over all replicates that the bootstrap drew.
-      true: ``[B]`` |true|^2.
+      true: ``[1 + draws, B]`` |true|^2.
+      truths: ``[1 + draws, B, E]`` the weights of the estimates, the same for all agents.
     """
 
     own: np.ndarray
     along: np.ndarray
     every: np.ndarray
     true: np.ndarray
+    truths: np.ndarray
+
+
+def _sum_of_agents(powers: Sequence[Powers]) -> Powers:
+    *summed, _ = zip(*powers, strict=True)
+    return Powers(*(np.sum(of_agents, axis=0) for of_agents in summed), truths=powers[0].truths)
 
 
 def _powers(
-    gradients: Sequence[np.ndarray], true: Sequence[np.ndarray], replicate: np.ndarray
+    gradients: Sequence[np.ndarray],
+    true: Sequence[np.ndarray],
+    replicate: np.ndarray,
+    truths: np.ndarray,
 ) -> Powers:
-    """The products of one agent's estimates ``[R, P]`` and true gradients ``[P]``, by prompt."""
+    """The products of one agent's estimates ``[R, P]`` and true gradients ``[E, P]``, by prompt."""
     own = []
     along = []
     every = []
+    power = []
     for prompt, (estimates, exact) in enumerate(zip(gradients, true, strict=True)):
         own.append(np.square(estimates).sum(1))
-        along.append(estimates @ exact)
+        along.append(estimates @ exact.T)
         every.append(np.square(replicate[:, prompt] @ estimates).sum(1))
+        power.append(_power_of_truth(exact, truths[:, prompt]))
     return Powers(
         own=np.stack(own),
         along=np.stack(along),
         every=np.stack(every, axis=1),
-        true=np.array([np.square(exact).sum() for exact in true]),
+        true=np.stack(power, axis=1),
+        truths=truths,
     )
+
+
+def _power_of_truth(exact: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """``[draws]`` |true|^2 from ``[E, P]`` estimates and their weights ``[draws, E]``."""
+    product = exact @ exact.T
+    if len(exact) == 1:
+        return np.full(len(weight), product[0, 0])
+    total = np.einsum("de,df,ef->d", weight, weight, product)
+    same = np.square(weight) @ np.diag(product)
+    return (total - same) / _pairs(weight)
+
+
+def _pairs(weight: np.ndarray) -> np.ndarray:
+    """Number of pairs of different items ``[...]``, each drawn `weight` ``[..., n]`` times."""
+    return weight.sum(-1) ** 2 - np.square(weight).sum(-1)
 
 
 def _gradient_figures(powers: Powers, weights: _Weights) -> dict[str, np.ndarray]:
@@ -374,7 +553,7 @@ def _gradient_figures(powers: Powers, weights: _Weights) -> dict[str, np.ndarray
     prompt, replicate = weights
     count = replicate.sum(-1)
     squared_weight = np.square(replicate)
-    pairs = count**2 - squared_weight.sum(-1)
+    pairs = _pairs(replicate)
 
     # |E g|^2 of each prompt, from pairs of different replicates.
     own = np.einsum("dbr,br->db", squared_weight, powers.own)
@@ -382,17 +561,26 @@ def _gradient_figures(powers: Powers, weights: _Weights) -> dict[str, np.ndarray
     mean_power = np.einsum("dbr,br->db", replicate, powers.own) / count
     variance = (prompt * (mean_power - expected)).sum(-1)
 
-    # E g . true of each prompt, and its square from pairs of different replicates.
-    total = np.einsum("dbr,br->db", replicate, powers.along)
-    mean = total / count
-    own_squared = np.einsum("dbr,br->db", squared_weight, powers.along**2)
-    mean_squared = (total**2 - own_squared) / pairs
+    # E g . true of each prompt, and its square from pairs of different replicates, and of different
+    # estimates of the truth where there are several.
+    truths = powers.truths
+    by_estimate = np.einsum("dbr,bre->dbe", replicate, powers.along)
+    total = (truths * by_estimate).sum(-1)
+    mean = total / count / truths.sum(-1)
+    by_replicate = np.einsum("dbe,bre->dbr", truths, powers.along)
+    all_pairs = total**2 - (squared_weight * by_replicate**2).sum(-1)
+    if truths.shape[-1] == 1:
+        mean_squared = all_pairs / pairs
+    else:
+        same = (np.square(truths) * by_estimate**2).sum(-1)
+        both = np.einsum("dbr,dbe,bre->db", squared_weight, np.square(truths), powers.along**2)
+        mean_squared = (all_pairs - same + both) / pairs / _pairs(truths)
 
     # The sum over prompts, squared: a prompt's own square is estimated without bias.
     along = (prompt * mean).sum(-1)
     along_squared = along**2 + (prompt**2 * (mean_squared - mean**2)).sum(-1)
 
-    true_power = prompt @ powers.true
+    true_power = (prompt * powers.true).sum(-1)
     with np.errstate(all="ignore"):
         return {
             "scale": along / true_power,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments.credit_lab.c3_diagnostics import influence
 from experiments.credit_lab.claims import CLAIMS
 from experiments.credit_lab.comparison import Study
 from experiments.credit_lab.evidence import METRICS, Summary
@@ -13,7 +14,10 @@ from experiments.credit_lab.interval_plot import interval_plot
 
 _SHORT = ("bias", "efficiency", "rank_texts", "rank_agents")
 _PLOTTED = ("bias", "snr", "efficiency", "rank_texts", "rank_agents")
-_PER_AGENT = ("credit", "credit_bias", "snr", "rank_texts")
+_PER_AGENT = ("credit", "credit_bias", "snr", "rank_texts", "fidelity", "context_variance")
+
+# A table per agent of a larger team would not be read; results.csv has its figures.
+_MOST_AGENTS = 9
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence]) -> str:
@@ -75,9 +79,11 @@ def study_markdown(study: Study, picture: str) -> str:
     summaries = study.summaries
 
     contributions = []
+    told = influence(study.team) if any(study.team.topology.reads) else None
     for agent, values in enumerate(study.known.contribution):
         numbers = [f"{x:+.4f}" for x in (values.mean(), values.min(), values.max())]
-        contributions.append([f"{agent} ({roles[agent]})", *numbers])
+        dependence = f"{told[agent].mean():.3f}" if told is not None else "0"
+        contributions.append([f"{agent} ({roles[agent]})", *numbers, dependence])
 
     metrics = []
     for metric in METRICS:
@@ -92,10 +98,19 @@ def study_markdown(study: Study, picture: str) -> str:
     parts = [
         f"## {study.title}\n",
         f"The mean reward of the team is {study.known.reward.mean():.3f}.\n",
-        table(["agent", "true contribution, mean over prompts", "least", "most"], contributions),
+        table(
+            [
+                "agent",
+                "true contribution, mean over prompts",
+                "least",
+                "most",
+                "C3 influence on its last reader, nats",
+            ],
+            contributions,
+        ),
         table(["estimator", "G", "decoded", *titles], figures),
     ]
-    for metric in _PER_AGENT:
+    for metric in _PER_AGENT if len(roles) <= _MOST_AGENTS else ():
         rows = []
         for label, summary in summaries.items():
             rows.append([f"`{label}`", *(cell(summary, agent, metric) for agent in agents)])

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ccpo_jax.errors import InputError
 from ccpo_jax.rl.topology import Topology, agent_masks, team_reward, variants
 from ccpo_jax.rl.types import Needs, Outcome, Samples
 from ccpo_jax.rollout import Rollout, Turn, outcome
@@ -23,6 +24,9 @@ _TENTHS = np.arange(1, 10)
 SPLITS = np.stack([_TENTHS, 10 - _TENTHS], axis=1) / 10
 
 REPLACEMENTS = ("none", "silent", "misleading")
+
+# name -> what is added to the logit of the right word: for agent 0, for every other agent
+SKILLS = {"equal": (0.4, 0.4), "uneven": (2.0, -0.4)}
 
 # Advantages below this are rounding errors.
 _ROUNDING = 1e-12
@@ -78,30 +82,56 @@ class Truth(NamedTuple):
       contribution: ``[A, B]`` E[R] - E[R without the agent].
       advantage: turn -> ``[B, C_t]`` E[R | what was read and said] - E[R | what was read].
       gradient: turn -> ``[B, C_t]`` of E[R] with respect to one logit per cell.
+      contributions: ``[E, A, B]`` independent estimates whose mean is `contribution`; None where it
+        is exact.
+      gradients: turn -> ``[E, B, C_t]`` likewise.
     """
 
     reward: np.ndarray
     contribution: np.ndarray
     advantage: tuple[np.ndarray, ...]
     gradient: tuple[np.ndarray, ...]
+    contributions: np.ndarray | None = None
+    gradients: tuple[np.ndarray, ...] | None = None
 
 
 # --- making teams ---
 
 
 def random_team(
-    topology: Topology, *, prompts: int = 16, words: int = 4, seed: int = 0
+    topology: Topology,
+    *,
+    prompts: int = 16,
+    words: int = 4,
+    seed: int = 0,
+    skills: str = "equal",
 ) -> TabularTeam:
     """A team whose word 0 is right, whose last word is silence, and whose other words are wrong.
 
-    Logits are normal. An agent is less able the later it first speaks. Readers lean towards what
-    they read, two units of a logit for each message, so a partner can help and can mislead.
+    Logits are normal. Readers lean towards what they read, two units of a logit for each message,
+    so a partner can help and can mislead.
+
+    Args:
+      topology: the team.
+      prompts: B.
+      words: M, of every turn.
+      seed: decides the tables.
+      skills: a key of `SKILLS`: what is added to the logit of the right word. With "equal" the
+        agents differ by chance alone, whatever their number.
+
+    Raises:
+      InputError: `skills` is unknown.
     """
+    if skills not in SKILLS:
+        message = f"{skills!r:.80} is unknown; use one of {', '.join(SKILLS)}"
+        raise InputError("skills", message)
+    strongest, other = SKILLS[skills]
+
     rng = np.random.default_rng(seed)
     shape = (prompts, words)
     tables = {}
     for turn, reads in enumerate(topology.reads):
-        skill = 1.2 - 0.8 * topology.speakers[turn]
+        skill = strongest if topology.speakers[turn] == 0 else other
         base = rng.normal(0, 1, shape) + skill * np.eye(words)[0]
         base[:, -1] -= 1.5
         for present in itertools.product((False, True), repeat=len(reads)):
@@ -293,11 +323,11 @@ def truth(team: TabularTeam) -> Truth:
 
     # One prompt at a time: a pool's tables are large.
     for prompt in range(team.prompts):
-        odds, won = _everything(team, prompt, everyone)
+        odds, won = enumerate_prompt(team, prompt, everyone)
         reward[prompt] = (odds * won).sum()
         for agent in range(num_agents):
             others = tuple(other != agent for other in range(num_agents))
-            odds_without, won_without = _everything(team, prompt, others)
+            odds_without, won_without = enumerate_prompt(team, prompt, others)
             contribution[agent, prompt] = reward[prompt] - (odds_without * won_without).sum()
 
         axes = string.ascii_letters[: len(turns)]
@@ -327,7 +357,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 _team_reward = jax.jit(team_reward, static_argnums=0)
 
 
-def _everything(
+def enumerate_prompt(
     team: TabularTeam, prompt: int, present: Sequence[bool]
 ) -> tuple[np.ndarray, np.ndarray]:
     """All that can be said on a prompt if only some agents speak.
