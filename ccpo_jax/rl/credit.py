@@ -387,7 +387,8 @@ def difference(topology: Topology) -> CreditEstimator:
     """The raw contribution: ``c_k = R - R_without_k``; an agent that is never masked gets R.
 
     Choose it for credit whose mean is each agent's contribution, at the price of one masked world
-    per agent (free in a vote). An agent that changes nothing gets 0, one that harms the team less than 0.
+    per agent (free in a vote). An agent that changes nothing gets 0, one that harms the team less
+    than 0.
 
     Gradient: that of E[R], because the reward without an agent does not depend on its own text;
     divided by the group's deviation, the trainer's default, it is biased.
