@@ -14,8 +14,8 @@ from experiments.study.tasks import ARMS, CONTROLS, NO_REWARD, UNTRAINED
 # The least that a table in a document needs; a task's own table has all CONTROLS.
 NEEDED = (UNTRAINED, NO_REWARD, "none")
 
-# `shared`, **shared** or shared, with words behind it.
-_NAME = re.compile(r"[`*\s]*(\w+)")
+# `shared`, **shared** or shared, with words behind it; but not the name of a file.
+_NAME = re.compile(r"[`*\s]*(\w+)\b(?!\.\w)")
 
 
 class Section(NamedTuple):
