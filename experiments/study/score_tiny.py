@@ -17,8 +17,8 @@ from ccpo_jax.arguments import Parser, positive
 from ccpo_jax.data.synthetic import TASKS, VIEWS
 from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.rl.pass_at_k import pass_at_k
-from ccpo_jax.rl.rewards import vote_reward
 from ccpo_jax.rl.topology import Topology, dyad, solo, voting
+from ccpo_jax.rl.votes import vote_reward
 from ccpo_jax.rollout import Agent, Team, prompts, rollout
 from ccpo_jax.rollout.records import Turn
 from ccpo_jax.rollout.role_prompts import PROMPTS
