@@ -427,7 +427,7 @@ def drawn_tokens(trainer) -> np.ndarray:
 def test_rows_beyond_the_tokenizer_are_never_sampled_nor_trained(tmp_path, filters):
     """The last filter is on, and would keep all 112 tokens and 8 of the 16 further rows."""
     model = padded_tiny(tmp_path, 16)
-    sampled = {"sample.temperature": 3.0, **filters}
+    sampled = {"sample.temperature": 8.0, **filters}
     with Trainer(
         brief_run(1, model=model, **sampled, **{"data.heldout": 0}), devices=first_devices(1)
     ) as trainer:
