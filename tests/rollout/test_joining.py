@@ -55,7 +55,7 @@ def test_outcomes_keep_the_axis_of_problems_apart_from_worlds_and_agents():
         rated = np.broadcast_to(problem[:, None, None], (2, 2, 2, 2))
         surprisal = np.broadcast_to(problem[:, None], (2, 2, 2))
         mask = np.array([[True, True], [False, True], [True, False]])
-        return Outcome(of_world, of_agent, of_agent.astype(int), mask, rated, surprisal)
+        return Outcome(of_world, of_agent, of_agent.astype(int), mask, rated, surprisal, surprisal)
 
     chosen = select_outcome(join_outcomes([outcome(0), outcome(2)]), [3, 0])
     for name, value in chosen._asdict().items():

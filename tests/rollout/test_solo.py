@@ -8,7 +8,7 @@ import pytest
 from ccpo_jax.learner.packing import gather_sequences
 from ccpo_jax.learner.update import LossConfig, PackingConfig, UpdateConfig, update_params
 from ccpo_jax.rl.topology import dyad, solo, voting
-from ccpo_jax.rollout import Rollout, collect
+from ccpo_jax.rollout import Rollout, calls
 from ccpo_jax.sampler import Prompts
 from ccpo_jax.train.evaluate import evaluation_worlds
 from tests.support.teams import small_params, small_rollout, team_of, weights_of
@@ -42,14 +42,14 @@ def pair(weights):
     both = small_rollout(team_of(dyad()), weights, ablated=(0,))
 
     def as_the_solver_in_world_1(request):
-        paths = collect_key_paths(request)
+        paths = true_key_paths(request)
         paths[..., :2] = 1
         return paths
 
-    collect_key_paths = collect._key_paths
+    true_key_paths = calls._key_paths
     with pytest.MonkeyPatch.context() as patch:
         # Keys begin with the number of the turn, and a solo's turn has another.
-        patch.setattr(collect, "_key_paths", as_the_solver_in_world_1)
+        patch.setattr(calls, "_key_paths", as_the_solver_in_world_1)
         alone = small_rollout(team_of(solo()), weights[1:])
     return answers_without_thinker(both), alone
 
