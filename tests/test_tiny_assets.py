@@ -137,9 +137,9 @@ def test_habits_come_first_where_a_role_decides():
 )
 def test_there_is_something_to_learn(topology, temperature):
     """Mostly wrong, and where eight samples differ one of them is often right."""
-    pupil = score_tiny.Pupil(str(FOLDER))
+    model = score_tiny.SharedModel(str(FOLDER))
     questions, golds = zip(*TASKS[topology.name]("test", 128, 0), strict=True)
-    right = pupil.answers(topology, questions, temperature) == np.array(golds)[:, None]
+    right = model.answers(topology, questions, temperature) == np.array(golds)[:, None]
     assert right.mean() < 0.4
     if temperature:
         assert right.any(axis=1).mean() > right.mean() + 0.3

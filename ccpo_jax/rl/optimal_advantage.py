@@ -4,7 +4,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.rl.pools import check_pool, subtract_weighted_mean, sum_over_pool, varies
+from ccpo_jax.rl.pools import (
+    check_pool,
+    subtract_first,
+    subtract_weighted_mean,
+    sum_over_pool,
+    varies,
+)
 from ccpo_jax.rl.types import Array
 
 # "sequence" = one baseline for a response; "token" = one for each of its tokens.
@@ -117,8 +123,7 @@ def optimal_advantage(
 
     # [T, ..., B, G]: tokens are further rows of samples.
     here = jnp.moveaxis(jnp.where(mask, reached, 0.0), -1, 0)
-    # A constant cancels; without one, equal rewards are exactly 0.
-    centred = reward - (reward[..., :1] if pool == "prompt" else reward[..., :1, :1])
+    centred = subtract_first(reward, pool)
     total = sum_over_pool(here, pool)
     mean = sum_over_pool(here * centred, pool) / jnp.where(total > 0, total, 1.0)
     advantage = jnp.where(total > 0, centred - mean, of_sequence)

@@ -56,11 +56,30 @@ def subtract_weighted_mean(reward: Array, weight: Array, pool: str) -> Array:
     Returns:
       ``[..., B, G]`` float32.
     """
-    # A constant cancels in what follows; subtracting one here makes equal rewards exactly 0.
-    first = reward[..., :1] if pool == "prompt" else reward[..., :1, :1]
-    centred = reward - first
+    centred = subtract_first(reward, pool)
     advantage = centred - sum_over_pool(weight * centred, pool) / sum_over_pool(weight, pool)
     return jnp.where(varies(reward), advantage, 0.0) if pool == "prompt" else advantage
+
+
+def subtract_first(reward: Array, pool: str) -> Array:
+    """Rewards relative to the first of those that are compared.
+
+    A constant cancels in an advantage; subtracting this one makes equal rewards exactly 0.
+
+    Args:
+      reward: ``[..., B, G]`` float32.
+      pool: one of POOLS.
+
+    Returns:
+      ``[..., B, G]`` float32, relative to the prompt's first sample with the pool "prompt", to the
+      batch's with "others".
+
+    Example:
+      >>> reward = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+      >>> subtract_first(reward, "prompt").tolist(), subtract_first(reward, "others").tolist()
+      ([[0.0, 1.0], [0.0, 1.0]], [[0.0, 1.0], [2.0, 3.0]])
+    """
+    return reward - (reward[..., :1] if pool == "prompt" else reward[..., :1, :1])
 
 
 def check_pool(reward: Array, pool: str) -> None:

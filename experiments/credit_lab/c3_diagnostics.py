@@ -37,10 +37,10 @@ def credit_fidelity(advantages: np.ndarray, deserved: np.ndarray) -> np.ndarray:
     """
     fidelity = []
     for replicate in range(advantages.shape[1]):
-        found = _average_ranks(advantages[:, replicate].ravel())
+        estimated = _average_ranks(advantages[:, replicate].ravel())
         true = _average_ranks(deserved[:, replicate].ravel())
-        norm = np.sqrt((found**2).sum() * (true**2).sum())
-        fidelity.append((found * true).sum() / norm if norm > 0 else 0.0)
+        norm = np.sqrt((estimated**2).sum() * (true**2).sum())
+        fidelity.append((estimated * true).sum() / norm if norm > 0 else 0.0)
     return np.array(fidelity)
 
 
@@ -88,7 +88,7 @@ def influence(team: TabularTeam) -> np.ndarray:
     """
     topology = team.topology
     everyone = (True,) * topology.num_agents
-    found = np.zeros((topology.num_agents, team.prompts))
+    information = np.zeros((topology.num_agents, team.prompts))
     axes = string.ascii_letters[: len(topology.roles)]
     for turn, agent in enumerate(topology.speakers):
         readers = [other for other, reads in enumerate(topology.reads) if turn in reads]
@@ -98,8 +98,8 @@ def influence(team: TabularTeam) -> np.ndarray:
         for prompt in range(team.prompts):
             odds, _ = enumerate_prompt(team, prompt, everyone)
             joint = np.einsum(f"{axes}->{read}{axes[turn]}{axes[readers[-1]]}", odds)
-            found[agent, prompt] = mutual_information(joint)
-    return found
+            information[agent, prompt] = mutual_information(joint)
+    return information
 
 
 def mutual_information(joint: np.ndarray) -> float:

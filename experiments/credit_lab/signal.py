@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     points: list[Point] = []
     for policies in args.policies.split(","):
         for agents in numbers:
-            found = measure(
+            of_team = measure(
                 agents,
                 policies,
                 args.estimators,
@@ -291,8 +291,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 replicates=args.replicates,
                 seed=args.seed,
             )
-            points += found
-            print(agents, policies, {p.estimator: round(p.signal, 2) for p in found}, flush=True)
+            points += of_team
+            print(agents, policies, {p.estimator: round(p.signal, 2) for p in of_team}, flush=True)
 
     facts = {
         "command": f"`python -m experiments.credit_lab.signal {shlex.join(argv)}`",

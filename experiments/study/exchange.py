@@ -120,13 +120,13 @@ def mixtures(run: str, configs: dict[str, Config]) -> Iterator[Mixture]:
             raise InputError("runs", f"{run} and {other} are different teams; give runs of one")
         partners[other] = _models_of(other, config)
 
-    for partner, theirs in partners.items():
-        for exchanged in _sets_of(agents):
-            models = tuple(theirs[k] if k in exchanged else own[k] for k in range(agents))
+    for partner, partner_models in partners.items():
+        for exchanged in _groups_to_exchange(agents):
+            models = tuple(partner_models[k] if k in exchanged else own[k] for k in range(agents))
             yield Mixture(partner, exchanged, models)
 
 
-def _sets_of(agents: int) -> list[tuple[int, ...]]:
+def _groups_to_exchange(agents: int) -> list[tuple[int, ...]]:
     """Each agent alone, and all but one; in a team of two these are the same.
 
     Raises:
@@ -160,7 +160,7 @@ def _start_of(config: Config) -> tuple[str, ...]:
     """The model that every agent started from."""
     sets = _sets_of_run(config)
     names = names_per_set(config.model, sets)
-    return tuple(names[number % len(names)] for number in sets.of_agent)
+    return tuple(names[number] for number in sets.of_agent)
 
 
 def _evaluate(

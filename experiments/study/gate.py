@@ -38,11 +38,11 @@ def conditions(records: Records) -> list[Condition]:
     reach = _mean(records, UNTRAINED, _PASS)
     warm = _mean(records, UNTRAINED, "sampled")
     cold = _mean(records, UNTRAINED, _COLD)
-    conditions = []
+    checked = []
     if None in (greedy, reach, warm, cold):
-        conditions.append(Condition(None, "the untrained team was not measured"))
+        checked.append(Condition(None, "the untrained team was not measured"))
     else:
-        conditions += [
+        checked += [
             Condition(
                 greedy <= MOST_GREEDY,
                 f"untrained greedy accuracy {greedy:.1f} %, at most {MOST_GREEDY:.0f}",
@@ -61,17 +61,17 @@ def conditions(records: Records) -> list[Condition]:
 
     gain = compare(records.column(NO_REWARD, "greedy"), records.column(UNTRAINED, "greedy"))
     if gain.mean is None:
-        conditions.append(Condition(None, "training without reward was not run"))
+        checked.append(Condition(None, "training without reward was not run"))
     else:
         interval = "" if gain.half is None else f" ± {gain.half:.1f}"
-        conditions.append(
+        checked.append(
             Condition(
                 gain.mean <= MOST_WITHOUT_REWARD,
                 f"training without reward gains {gain.mean:+.1f}{interval} points greedy over "
                 f"{gain.count} seeds, at most {MOST_WITHOUT_REWARD:.0f}",
             )
         )
-    return conditions
+    return checked
 
 
 def passes(records: Records) -> bool:

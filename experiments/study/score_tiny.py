@@ -37,7 +37,7 @@ VOTERS = {"voting": (3, 9), "parts": (3, 5, 9, 15)}
 _BATCH = 128
 
 
-class Pupil:
+class SharedModel:
     """A model that plays every agent of a team.
 
     Args:
@@ -86,23 +86,23 @@ def _answers(turn: Turn) -> np.ndarray:
     return np.array(rows)
 
 
-def rewards(pupil: Pupil, problems: int, temperature: float) -> dict[str, np.ndarray]:
+def rewards(model: SharedModel, problems: int, temperature: float) -> dict[str, np.ndarray]:
     """Task -> ``[B, SAMPLES]`` reward of a team's samples, in [0, 1]."""
     reward = {}
     questions, golds = zip(*TASKS["dyad"]("test", problems, 0), strict=True)
     for topology in (dyad(), solo()):
-        answers = pupil.answers(topology, questions, temperature)
+        answers = model.answers(topology, questions, temperature)
         reward[topology.name] = (answers == np.array(golds)[:, None]).astype(np.float32)
 
     questions, golds = zip(*TASKS["voting"]("test", problems, 0), strict=True)
-    votes = pupil.answers(voting(1), questions, temperature, draws=max(VOTERS["voting"]))
+    votes = model.answers(voting(1), questions, temperature, draws=max(VOTERS["voting"]))
     for size in VOTERS["voting"]:
         reward[f"voting_{size}"] = plurality(votes[:, : size * SAMPLES], golds)
 
     questions, golds = zip(*TASKS["parts"]("test", problems, 0), strict=True)
     hidden = [min(VIEWS["parts"](question), key=len) for question in questions]
-    informed = pupil.answers(voting(1), questions, temperature)
-    others = pupil.answers(voting(1), hidden, temperature, draws=max(VOTERS["parts"]) - 1)
+    informed = model.answers(voting(1), questions, temperature)
+    others = model.answers(voting(1), hidden, temperature, draws=max(VOTERS["parts"]) - 1)
     for size in VOTERS["parts"]:
         votes = np.concatenate([informed, others[:, : (size - 1) * SAMPLES]], axis=1)
         reward[f"parts_{size}"] = plurality(votes, golds)
@@ -121,11 +121,11 @@ def plurality(votes: np.ndarray, golds: Sequence[str]) -> np.ndarray:
     return np.asarray(vote_reward(classes, correct, np.ones(votes.shape, bool)))
 
 
-def scores(pupil: Pupil, problems: int = 512) -> dict[str, dict[str, float]]:
+def scores(model: SharedModel, problems: int = 512) -> dict[str, dict[str, float]]:
     """Task -> column -> accuracy in [0, 1]; the columns are those of the table."""
-    greedy = rewards(pupil, problems, 0.0)
-    sampled = rewards(pupil, problems, 1.0)
-    sharp = rewards(pupil, problems, 0.25)
+    greedy = rewards(model, problems, 0.0)
+    sampled = rewards(model, problems, 1.0)
+    sharp = rewards(model, problems, 0.25)
     table = {}
     for task, reward in sampled.items():
         table[task] = {
@@ -151,4 +151,4 @@ if __name__ == "__main__":
     parser.add_argument("--model", default=str(FOLDER), help="folder of the model")
     parser.add_argument("--problems", type=positive, default=512, help="held-out problems per task")
     args = parser.parse_args()
-    print(as_table(scores(Pupil(args.model), args.problems)))
+    print(as_table(scores(SharedModel(args.model), args.problems)))

@@ -80,7 +80,7 @@ if __name__ == "__main__":
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lesson", choices=list(LESSONS), required=True)
     parser.add_argument(
-        "--out", type=pathlib.Path, required=True, help="folder that the pupil is written to"
+        "--out", type=pathlib.Path, required=True, help="folder that the model is written to"
     )
     parser.add_argument(
         "--steps", type=positive, help="optimizer steps; as many as the lesson takes when absent"

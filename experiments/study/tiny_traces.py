@@ -190,7 +190,7 @@ def join(answers: Sequence[str]) -> str:
     return f"Answer: {votes.most_common(1)[0][0]}" if votes else "unsure"
 
 
-class _Pupil:
+class _TraceSampler:
     """Draws the traces of each role on problems of the "pretrain" split."""
 
     def __init__(self, seed: int, habits: bool):
@@ -269,7 +269,7 @@ def traces(seed: int, habits: bool, roles: Mapping[str, float] = ROLES) -> Itera
       habits: False = every role does its work as well as it can.
       roles: how frequent each role is.
     """
-    pupil = _Pupil(seed, habits)
+    sampler = _TraceSampler(seed, habits)
     while True:
-        role = pupil.rng.choices(list(roles), list(roles.values()))[0]
-        yield getattr(pupil, role)()
+        role = sampler.rng.choices(list(roles), list(roles.values()))[0]
+        yield getattr(sampler, role)()
