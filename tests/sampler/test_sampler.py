@@ -152,7 +152,7 @@ def test_stacked_agents_equal_separate_calls():
     )
     for i, own in enumerate(weights):
         alone = run(own, prompts, keys, settings(), max_tokens=8)
-        for one, other in zip(alone, both, strict=True):
+        for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(both), strict=True):
             np.testing.assert_array_equal(one, other[i])
 
 
