@@ -238,6 +238,7 @@ def replaced_votes(
 
     old_wins, new_wins = old_size == winning, new_size == winning
     if tie == "first":
+        assert first is not None and second is not None
         old_first = jnp.where(first[old] == voter[:, None], second[old], first[old])
         old_first = jnp.where(stays, first[old], old_first)
         new_first = jnp.minimum(first[new_label], voter[:, None])

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ccpo_jax.rl.topology import Topology, agent_masks, team_reward, votes_independently
-from ccpo_jax.rl.types import HostArray, Outcome, Samples
+from ccpo_jax.rl.types import Array, HostArray, Outcome, Samples
 from ccpo_jax.rl.votes import votes_without_each
 from ccpo_jax.rollout.records import Rollout
 
@@ -103,7 +103,7 @@ def _per_world(values: Sequence[HostArray], rows: Sequence[Sequence[HostArray]])
 def add_up_turns(
     topology: Topology,
     rollout: Rollout,
-    per_token: Callable[[Samples], HostArray],
+    per_token: Callable[[Samples], Array | HostArray],
     group: int | None = None,
 ) -> HostArray:
     """A number per token, added up over all tokens of each agent's factual responses.

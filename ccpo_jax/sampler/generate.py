@@ -398,7 +398,7 @@ def _collect(call: _Call, batch: _Batch, responses: _Responses) -> tuple[_Batch,
             (responses.logprobs, state.logprobs),
             (responses.collision, state.collision),
         ):
-            if target is None:
+            if target is None or source is None:
                 continue
             rows = fetch(source).reshape(*finished.shape, -1)[finished]
             target[numbers] = np.take_along_axis(rows, columns, axis=1)

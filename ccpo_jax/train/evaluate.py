@@ -216,7 +216,7 @@ def evaluation_worlds(topology: Topology) -> tuple[tuple[int, ...], ...]:
     agents = range(topology.num_agents)
     if len(agents) == 1:
         return ()
-    worlds = [(agent,) for agent in agents]
+    worlds: list[tuple[int, ...]] = [(agent,) for agent in agents]
     for agent in agents:
         if not _answers_alone(topology, agent):
             worlds.append(tuple(other for other in agents if other != agent))
