@@ -156,7 +156,7 @@ def hide_last_term(question: str, voters: int = 3, informed: int = 1) -> tuple[s
 
     Example:
       >>> hide_last_term("Compute 47-23.")
-      ('Compute 47?.', 'Compute 47?.', 'Compute 47-23.')
+      ('Compute 47-23.', 'Compute 47?.', 'Compute 47?.')
     """
     if not 1 <= informed <= voters:
         raise InputError(
