@@ -164,6 +164,8 @@ def fields_of(folder, hopeless) -> dict:
         "loss.entropy_bonus": 0.0,
         "rollout_log.problems": BATCH,
         "rollout_log.every": 1,
+        # So that the answers of a group always differ.
+        "sample.temperature": 3.0,
     }
 
 
