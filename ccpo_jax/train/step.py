@@ -67,17 +67,8 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
     collected = drawn.kept
 
     start = time.perf_counter()
-    penalty = length_penalties(run, collected.rollouts)
-    weights = run.advantage.weights(run.team.topology, collected.rollouts, collected.outcome)
-    values, advantage, credit_state = assign_credit(
-        credit,
-        run.advantage,
-        state.credit_state,
-        collected.outcome,
-        penalty,
-        weights,
-        state.advantage_state,
-    )
+    penalty, weights, assigned = credit_batch(run, state, credit, collected)
+    values, advantage, credit_state = assigned
     if drawn.draws > 1 and jax.tree.leaves(credit_state):
         # Informative groups alone would be a biased history.
         credit_state = next_credit_state(credit, state.credit_state, drawn.everything.outcome)
@@ -174,18 +165,7 @@ def draw_batch(run: Run, state: TrainState, step: int, pool: VerifierPool) -> Dr
         return collected
 
     def informative(collected: Collected) -> HostArray:
-        # As the update will see it: with the statistics from before the step.
-        penalty = length_penalties(run, collected.rollouts)
-        weights = run.advantage.weights(run.team.topology, collected.rollouts, collected.outcome)
-        _, advantage, _ = assign_credit(
-            credit,
-            run.advantage,
-            state.credit_state,
-            collected.outcome,
-            penalty,
-            weights,
-            state.advantage_state,
-        )
+        _, _, (_, advantage, _) = credit_batch(run, state, credit, collected)
         return is_informative(jax.device_get(advantage), active)
 
     return draw_groups(
@@ -210,6 +190,29 @@ def publish(team: Team, params: Sequence[Any]) -> tuple:
 @functools.partial(jax.jit, static_argnums=0)
 def _publish(policy: Policy, params: Any) -> Any:
     return policy.publish(params)
+
+
+def credit_batch(
+    run: Run, state: TrainState, credit: CreditEstimator, collected: Collected
+) -> tuple[HostArray | None, Array | HostArray | None, tuple[Array, Array, Any]]:
+    """Credit and advantage of a batch, by the statistics from before the step.
+
+    Returns:
+      ``(penalty, weights, assigned)``: what length adds to the credit, what the baseline weighs
+      responses with, and the result of `assign_credit`.
+    """
+    penalty = length_penalties(run, collected.rollouts)
+    weights = run.advantage.weights(run.team.topology, collected.rollouts, collected.outcome)
+    assigned = assign_credit(
+        credit,
+        run.advantage,
+        state.credit_state,
+        collected.outcome,
+        penalty,
+        weights,
+        state.advantage_state,
+    )
+    return penalty, weights, assigned
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

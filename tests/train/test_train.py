@@ -54,7 +54,9 @@ def test_a_run_leaves_what_it_promises(finished, capsys):
     for row in rows[1:]:
         assert 0 <= row["reward"] <= 1 and row["decoded_tokens"] > 0
         assert row["credit/silent_groups/0"] <= 1 and "credit/help_rate/0" in row
-    # Known only where the team was right.
+        # Known only where the team was right.
+        if "credit/free_rider_rate/0" in row or agents == 2:
+            assert ("credit/free_rider_rate/0" in row) == (row["reward"] > 0)
     assert any("credit/free_rider_rate/0" in row for row in rows[1:])
     gaps = [
         row[f"update/logprob_gap_max/{a}"]
