@@ -28,6 +28,8 @@ from collections.abc import Sequence
 from ccpo_jax.arguments import Parser
 from ccpo_jax.errors import InputError
 from ccpo_jax.rl.topology import TOPOLOGIES
+from ccpo_jax.train.advantage import Advantage
+from experiments.credit_lab.baselines import compares_prompts, parse_baseline
 from experiments.credit_lab.comparison import (
     Effort,
     Replacement,
@@ -112,7 +114,6 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="python -m experiments.credit_lab", description=__doc__.splitlines()[0])
     teams = [f"tabular_{name}" for name in TOPOLOGIES]
-    baselines = ["leave_one_out", "surprisal", "trained"]
     machine = f"{os.cpu_count()} CPU cores"
     add = p.add_argument
 
@@ -132,9 +133,9 @@ def parser() -> argparse.ArgumentParser:
     add("--agent", type=int, default=0, help="the agent that is replaced")
     add(
         "--advantage",
-        choices=baselines,
-        default=baselines[0],
-        help="trained: as in training, no claim about gradients",
+        default="leave_one_out",
+        help="a baseline of advantage.baseline, such as group (no claim about gradients), "
+        "constant:delta=0.2, optimal:pool=others; opo weighs texts by length, which is 1 here",
     )
 
     # How much evidence.
@@ -165,8 +166,11 @@ _LEAST = {
 }
 
 
-def check_arguments(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> Advantage:
     """Refuses arguments before anything is computed.
+
+    Returns:
+      The baseline.
 
     Raises:
       InputError: naming the argument.
@@ -188,8 +192,9 @@ def check_arguments(args: argparse.Namespace) -> None:
         if value < least:
             message = f"must be at least {least}, received {value}; type --{name}={least}"
             raise InputError(name, message)
-    if args.advantage == "surprisal" and args.prompts < 2:
-        message = "surprisal compares with other prompts, received 1; type --prompts=2"
+    baseline = parse_baseline(args.advantage)
+    if compares_prompts(baseline) and args.prompts < 2:
+        message = f"{args.advantage} compares with other prompts, received 1; type --prompts=2"
         raise InputError("prompts", message)
     for kind in args.replace.split(","):
         if kind not in REPLACEMENTS:
@@ -197,6 +202,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise InputError("replace", message)
     if pathlib.Path(args.out).is_file():
         raise InputError("out", f"{args.out} is a file; type --out=FOLDER")
+    return baseline
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -204,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = parser().parse_args(argv)
     try:
-        check_arguments(args)
+        baseline = check_arguments(args)
         asked = parse_estimators(args.estimators)
         if args.team:
             name, team, source = tabular_team(args)
@@ -216,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
-    effort = Effort(args.samples, args.replicates, args.draws, args.over, args.advantage, args.seed)
+    effort = Effort(args.samples, args.replicates, args.draws, args.over, baseline, args.seed)
     studies = []
     for kind, changed_team in teams.items():
         title = name if kind == "none" else f"{name}, agent {args.agent} {kind}"

@@ -24,7 +24,7 @@ class Claim(NamedTuple):
       contribution: for every agent that training masks, the mean credit is the true contribution.
       silent: an agent that says nothing, and whose absence changes nothing, gets 0.
       saboteur: an agent without which the team does better gets less than 0.
-      gradient: what the gradient is with leave-one-out baselines: "exact", that of E[R];
+      gradient: what the gradient is with an unbiased baseline: "exact", that of E[R];
         "direction", that of E[R] times a factor per agent; None, neither.
     """
 
@@ -58,7 +58,7 @@ def check_claims(
     *,
     changed: int,
     how: str,
-    advantage: str,
+    unbiased: bool,
 ) -> list[Verdict]:
     """Tests every claim that this team can test, with intervals of 4 deviations to each side.
 
@@ -70,7 +70,7 @@ def check_claims(
       masked: agents that training masks.
       changed: the agent that was replaced.
       how: by what, one of REPLACEMENTS.
-      advantage: with "trained", gradients are not tested.
+      unbiased: the baseline leaves the expected gradient as it is; else it is not tested.
     """
 
     def verdict(what: str, agent: int, metric: str, wanted: str, target: float = 0.0) -> Verdict:
@@ -94,7 +94,7 @@ def check_claims(
         if how == "misleading" and claim.saboteur and _surely_harms(known, changed):
             verdicts.append(verdict("saboteur", changed, "credit", "below 0"))
 
-    if claim.gradient is None or advantage == "trained":
+    if claim.gradient is None or not unbiased:
         return verdicts
     for agent in range(len(known.contribution)):
         # An agent that always says the same has no gradient.

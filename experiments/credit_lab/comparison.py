@@ -8,6 +8,8 @@ import numpy as np
 from ccpo_jax.errors import InputError
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.types import CreditEstimator
+from ccpo_jax.train.advantage import Advantage
+from experiments.credit_lab.baselines import LEAVE_ONE_OUT, is_unbiased
 from experiments.credit_lab.claims import CLAIMS, Claim, Verdict, check_claims
 from experiments.credit_lab.evidence import Summary, cost_of_sample, gather, summarise
 from experiments.credit_lab.sampled_truth import known_truth
@@ -30,7 +32,7 @@ class Effort(NamedTuple):
       replicates: groups per prompt and estimator.
       draws: bootstrap replicates.
       over: what the bootstrap resamples, see `evidence.summarise`.
-      advantage: the baseline, see `evidence.centring`.
+      advantage: the baseline.
       seed: decides everything drawn.
     """
 
@@ -38,7 +40,7 @@ class Effort(NamedTuple):
     replicates: int = 200
     draws: int = 200
     over: str = "replicates"
-    advantage: str = "leave_one_out"
+    advantage: Advantage = LEAVE_ONE_OUT
     seed: int = 0
 
 
@@ -115,7 +117,7 @@ def study(
             team.topology.ablated,
             changed=replacement.agent,
             how=replacement.kind,
-            advantage=effort.advantage,
+            unbiased=is_unbiased(effort.advantage),
         )
 
     _add_efficiency(summaries)

@@ -4,16 +4,15 @@ All figures come with bootstrap replicates. Products of two expectations are est
 different groups, so that noise passes neither for bias nor for signal.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ccpo_jax.rl.advantages import group_advantage, leave_one_out_advantage
 from ccpo_jax.rl.types import CreditEstimator
-from ccpo_jax.rl.weighted_advantages import weighted_advantage
+from ccpo_jax.train.advantage import Advantage
+from experiments.credit_lab.baselines import LEAVE_ONE_OUT, centring
 from experiments.credit_lab.c3_diagnostics import contextual_variance, credit_fidelity
 from experiments.credit_lab.tabular import Draw, TabularTeam, Truth, draw
 
@@ -105,33 +104,6 @@ def cost_of_sample(team: TabularTeam, estimator: CreditEstimator) -> float:
     return draw(team, rng, replicates=1, group=1, needs=estimator.needs).cost
 
 
-def centring(estimator: CreditEstimator, advantage: str, prompts: int) -> Callable:
-    """The function of (credit, surprisal), both ``[A, B * R, G]``, that gives an advantage.
-
-    Args:
-      estimator: one without a baseline keeps its credit as it is.
-      advantage: "leave_one_out"; "surprisal", among the prompts of each replicate; or "trained",
-        the default of the trainer.
-      prompts: B.
-    """
-    if estimator.baseline.kind == "none":
-        return lambda credit, _: jnp.asarray(credit)
-    if advantage == "leave_one_out":
-        return lambda credit, _: leave_one_out_advantage(credit)
-    if advantage == "trained":
-        normalize_std = estimator.baseline.normalize_std
-        return lambda credit, _: group_advantage(credit, normalize_std=normalize_std)
-
-    def among_prompts(credit, surprisal):
-        by_prompt = (len(credit), prompts, -1, credit.shape[-1])
-        centred = jax.vmap(weighted_advantage, in_axes=2, out_axes=2)(
-            credit.reshape(by_prompt), surprisal.reshape(by_prompt)
-        )
-        return centred.reshape(credit.shape)
-
-    return among_prompts
-
-
 def gather(
     team: TabularTeam,
     known: Truth,
@@ -140,7 +112,7 @@ def gather(
     *,
     group: int,
     replicates: int,
-    advantage: str = "leave_one_out",
+    advantage: Advantage = LEAVE_ONE_OUT,
 ) -> Evidence:
     """Draws the groups and looks at the credit of each.
 
@@ -153,7 +125,7 @@ def gather(
       rng: decides everything that is drawn.
       group: G, samples per prompt.
       replicates: R, groups per prompt.
-      advantage: see `centring`.
+      advantage: the baseline.
     """
 
     def draw_groups(count: int) -> Draw:
@@ -164,14 +136,15 @@ def gather(
     state = estimator.init()
     if jax.tree.leaves(state):
         _, state = update(state, draw_groups(at_once).outcome)
-    centre = jax.jit(centring(estimator, advantage, team.prompts))
+    centre = jax.jit(centring(advantage, estimator, team.prompts))
 
     parts = []
     for first in range(0, replicates, at_once):
         drawn = draw_groups(min(at_once, replicates - first))
         credit, _ = update(state, drawn.outcome)
+        weight = advantage.weights(team.topology, drawn.rollouts, drawn.outcome)
         # [A, N, G]
-        signal = np.asarray(centre(credit, drawn.outcome.surprisal), np.float64)
+        signal = np.asarray(centre(credit, weight), np.float64)
         parts.append(_evidence(team, known, drawn, np.asarray(credit, np.float64), signal, group))
     return _concatenated(parts)
 

@@ -65,11 +65,13 @@ class Draw(NamedTuple):
 
     Attributes:
       outcome: fields ``[W, N, G(, A)]``.
+      rollouts: from which it was computed.
       cells: turn -> ``[N, n_t]`` the cell of its factual table that each factual text is.
       cost: tokens decoded for one group.
     """
 
     outcome: Outcome
+    rollouts: Rollout
     cells: tuple[np.ndarray, ...]
     cost: float
 
@@ -246,6 +248,7 @@ def draw(
 
         said: list[np.ndarray] = []
         likelihood: list[np.ndarray] = []
+        collision: list[np.ndarray] = []
         for world, size in zip(worlds, counts, strict=True):
             present = tuple(bool(masks[world, topology.speakers[other]]) for other in reads)
             heard = []
@@ -255,21 +258,31 @@ def draw(
                     heard.append(words[other][:, rows])
 
             table = team.tables[turn, present]
-            word = _sample_words(table[(prompt, *heard)], rng, (count, size))
+            odds = table[(prompt, *heard)]
+            word = _sample_words(odds, rng, (count, size))
             said.append(word)
             likelihood.append(table[(prompt, *heard, word)])
+            collision.append(np.broadcast_to(np.square(odds).sum(-1), word.shape))
             if world == 0:
                 index = [np.broadcast_to(other_word, word.shape) for other_word in heard]
                 cells.append(np.ravel_multi_index((*index, word), table.shape[1:]))
 
         words.append(np.concatenate(said, axis=1))
-        turns.append(_turn(np.concatenate(likelihood, axis=1), variant, counts))
+        turns.append(
+            _turn(
+                np.concatenate(likelihood, axis=1),
+                np.concatenate(collision, axis=1),
+                variant,
+                counts,
+            )
+        )
         factual_length, masked_length = team.lengths[turn]
         cost += counts[0] * factual_length + sum(counts[1:]) * masked_length
 
     correct = [right[prompt, word] for right, word in zip(team.right, words, strict=True)]
     answer_id = [label[prompt, word] for label, word in zip(team.label, words, strict=True)]
-    result = outcome(topology, Rollout(tuple(turns), masks), correct, answer_id)
+    rollouts = Rollout(tuple(turns), masks)
+    result = outcome(topology, rollouts, correct, answer_id)
 
     if needs.answer_logprob:
         # [N, G, G]: the table of the Solver after each thought, at each answer.
@@ -283,7 +296,7 @@ def draw(
         result = result._replace(shares=np.float32(SPLITS)[ratings])
         # A rating is one token of each agent.
         cost += 2 * group
-    return Draw(result, tuple(cells), cost)
+    return Draw(result, rollouts, tuple(cells), cost)
 
 
 def _sample_words(
@@ -295,11 +308,24 @@ def _sample_words(
     return (cumulative <= threshold).sum(-1)
 
 
-def _turn(likelihood: np.ndarray, variant: tuple[int, ...], counts: tuple[int, ...]) -> Turn:
-    """The fields that `outcome` and `Turn.row` read: texts of one token each, whatever it is."""
+def _turn(
+    likelihood: np.ndarray,
+    collision: np.ndarray,
+    variant: tuple[int, ...],
+    counts: tuple[int, ...],
+) -> Turn:
+    """The fields that outcomes and baselines read: texts of one token each, whatever it is.
+
+    Args:
+      likelihood: ``[N, n]`` of each text.
+      collision: ``[N, n]``, see `Samples`.
+      variant, counts: as in `Turn`.
+    """
     one = np.ones(likelihood.shape, np.int32)
     logprobs = np.log(likelihood, dtype=np.float32)
-    samples = Samples(one[..., None], logprobs[..., None], one, one < 0)
+    samples = Samples(
+        one[..., None], logprobs[..., None], one, one < 0, np.float32(collision)[..., None]
+    )
 
     nothing = np.zeros((len(likelihood), 0), np.int32)
     prompts = Prompts(nothing, nothing, nothing, nothing)

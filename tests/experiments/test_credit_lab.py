@@ -11,12 +11,13 @@ import pytest
 import scipy.stats
 
 from ccpo_jax import make_credit
+from ccpo_jax.config import BASELINES
 from ccpo_jax.rl.advantages import leave_one_out_advantage
 from ccpo_jax.rl.credit import CREDITS
 from ccpo_jax.rl.topology import agent_masks, all_subsets, chain, debate, dyad, voting
 from ccpo_jax.rl.types import CreditEstimator, Needs, Outcome
 from experiments.credit_lab import __main__ as credit_lab
-from experiments.credit_lab import comparison, pools, tabular
+from experiments.credit_lab import baselines, comparison, pools, tabular
 from experiments.credit_lab.claims import CLAIMS, Claim
 from experiments.credit_lab.comparison import Effort, Replacement, study
 from experiments.credit_lab.evidence import gather, spearman, summarise
@@ -253,14 +254,61 @@ def test_every_estimator_keeps_what_it_claims(studies):
     assert looked_at == claimed
 
 
-@pytest.mark.parametrize("topology", [voting(3), dyad()], ids=["voting", "dyad"])
-def test_the_surprisal_of_other_prompts_is_no_bias(topology):
+@pytest.mark.parametrize(
+    "topology, baseline", [(voting(3), "surprisal"), (dyad(), "optimal:pool=others")]
+)
+def test_a_mean_of_other_prompts_is_no_bias(topology, baseline):
     team, names = random_team(topology, prompts=4, seed=2), ("shared", "difference")
     estimators = {name: make_credit(name, topology) for name in names}
-    effort = Effort(samples=2, replicates=300, draws=60, seed=3, advantage="surprisal")
+    rule = baselines.parse_baseline(baseline)
+    effort = Effort(samples=2, replicates=300, draws=60, seed=3, advantage=rule)
     one = study("", team, estimators, effort=effort)
     assert [v.text for v in one.verdicts if not v.holds] == []
     assert {v.claim for v in one.verdicts} == {"contribution", "gradient"}
+
+
+def test_advantages_are_those_of_each_replicate_alone():
+    """Of every baseline, with the weights read off the tables."""
+    team = random_team(dyad(), prompts=3, seed=4)
+    estimator = make_credit("shared", dyad())
+    drawn = tabular.draw(team, np.random.default_rng(0), replicates=2, group=4)
+    credit = np.random.default_rng(1).normal(size=(2, 6, 4)).astype(np.float32)
+
+    # [A, B * R, G] probability of each text, and of two draws of its table that agree.
+    likelihood, agree = np.zeros((2, 2, 6, 4))
+    for turn, table in enumerate((team.tables[0, ()], team.tables[1, (True,)])):
+        for place, cell in np.ndenumerate(drawn.cells[turn]):
+            row, word = divmod(int(cell), 4)
+            odds = table[place[0] // 2].reshape(-1, 4)[row]
+            likelihood[turn][place], agree[turn][place] = odds[word], np.square(odds).sum()
+    weights = {
+        "weighted": -np.log(likelihood),
+        "optimal": 1 - 2 * likelihood + agree,
+        "opo": np.ones(credit.shape),
+    }
+    for name in BASELINES:
+        rule = baselines.parse_baseline(name)
+        centre = baselines.centring(rule, estimator, team.prompts)
+        found = centre(credit, rule.weights(dyad(), drawn.rollouts, drawn.outcome))
+        for replicate in range(2):
+            of_replicate = slice(replicate, None, 2)
+            weight = weights.get(name)
+            alone = rule(
+                credit[:, of_replicate], None if weight is None else weight[:, of_replicate]
+            )
+            np.testing.assert_allclose(found[:, of_replicate], alone, atol=1e-5, err_msg=name)
+
+
+def test_no_gradient_is_claimed_with_the_mean_of_the_group(capsys):
+    estimators = {"difference": make_credit("difference", voting(3))}
+    team = random_team(voting(3), prompts=2, seed=2)
+    for name in ("trained", "asymmetric:delta=-0.5"):
+        rule = baselines.parse_baseline(name)
+        effort = Effort(samples=4, replicates=8, draws=20, advantage=rule)
+        verdicts = study("", team, estimators, effort=effort).verdicts
+        assert {verdict.claim for verdict in verdicts} == {"contribution"}
+    assert capsys.readouterr().err == "note: --advantage=trained is now called group\n"
+    assert rule.delta == -0.5
 
 
 @pytest.mark.parametrize("team", ["voting", "dyad"])
@@ -504,6 +552,10 @@ def test_tables_in_and_files_out(tmp_path, capsys):
     (["--team=tabular_dyad", "--estimators=nested:k=2"], "'nested' has no 'k'"),
     (["--team=tabular_dyad", "--estimators=nested:answers=two"], "answers is not a number"),
     (["--team=tabular_dyad", "--estimators=cross_play"], "'cross_play' needs a team whose members vote"),
+    (["--team=tabular_dyad", "--advantage=mean"], "advantage: 'mean' is unknown"),
+    (["--team=tabular_dyad", "--advantage=none:delta=1"], "none has no setting 'delta'"),
+    (["--team=tabular_dyad", "--advantage=opo:pool=all"], "pool 'all' is unknown"),
+    (["--team=tabular_dyad", "--advantage=weighted", "--prompts=1"], "prompts: weighted compares"),
     (["--config=configs/none.py"], "config: there is no file"),
     (["--workdir=nowhere"], "workdir: there is no run in nowhere"),
 ])  # fmt: skip
