@@ -10,7 +10,7 @@ from experiments.credit_lab.c3_diagnostics import influence
 from experiments.credit_lab.claims import CLAIMS
 from experiments.credit_lab.comparison import Study
 from experiments.credit_lab.evidence import METRICS, Summary
-from experiments.credit_lab.interval_plot import interval_plot
+from experiments.credit_lab.interval_panels import interval_panels
 
 _SHORT = ("bias", "efficiency", "rank_texts", "rank_agents")
 _PLOTTED = ("bias", "snr", "efficiency", "rank_texts", "rank_agents")
@@ -132,7 +132,7 @@ def write(
     sections = []
     for number, study in enumerate(studies):
         picture = f"team_{number}.svg"
-        (out / picture).write_text(interval_plot(study.title, _panels(study)), encoding="utf-8")
+        (out / picture).write_text(interval_panels(study.title, _panels(study)), encoding="utf-8")
         sections.append(study_markdown(study, picture))
 
     rows = [["team", "estimator", "who", "metric", "value", "low", "high", "samples", "decoded"]]

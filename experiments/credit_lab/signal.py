@@ -37,17 +37,18 @@ from ccpo_jax.arguments import Parser
 from ccpo_jax.errors import InputError
 from ccpo_jax.rl.credit import make_credit
 from ccpo_jax.rl.topology import voting
-from experiments.credit_lab.chart import chart
 from experiments.credit_lab.comparison import parse_estimators
 from experiments.credit_lab.evidence import gather, gradient_of_team
 from experiments.credit_lab.lab_report import table
 from experiments.credit_lab.sampled_truth import known_truth
 from experiments.credit_lab.tabular import TabularTeam, random_team
+from experiments.line_figure import DEFAULT_STYLES, line_figure, line_with_intervals
 from experiments.provenance import commit
 
 _ESTIMATORS = "shared,difference,cross_play:pairings=64,individual,shapley:orders=16"
 _POLICIES = ("separate", "one")
 _MOST_AGENTS = 64
+_PREDICTED_DASHES = "3 2"
 
 
 class Point(NamedTuple):
@@ -193,17 +194,33 @@ def report(points: Sequence[Point], facts: dict[str, str]) -> str:
             line = [agents]
             for label in labels:
                 point = _find(points, agents, policies, label)
-                line.append("–" if point is None else f"{point.signal:.2f} ± {point.signal_high - point.signal:.2f}")  # fmt: skip
+                line.append(
+                    "–"
+                    if point is None
+                    else _with_half_width(point.signal, point.signal_low, point.signal_high)
+                )
                 if policies == "separate" and predicted(label, 3) and label != "shared":
                     line.append("–" if point is None else f"{point.predicted}")
             lines.append(line)
         title = "A policy for each voter" if policies == "separate" else "One policy for all voters"
         parts += [f"\n## {title}\n", table(header, lines)]
-    biased = [p for p in points if p.bias_low > 0]
-    parts.append("\nBias, share of the expected gradient's power that points elsewhere, where its interval is above 0:\n")  # fmt: skip
-    rows = [[p.agents, p.policies, f"`{p.estimator}`", f"{p.bias:.3f} ± {p.bias_high - p.bias:.3f}"] for p in biased]  # fmt: skip
-    parts.append(table(["N", "policies", "estimator", "bias"], rows))
+
+    parts.append(
+        "\nBias, share of the expected gradient's power that points elsewhere, where its interval is "
+        "above 0:\n"
+    )
+    biased = []
+    for point in points:
+        if point.bias_low > 0:
+            bias = _with_half_width(point.bias, point.bias_low, point.bias_high, digits=3)
+            biased.append([point.agents, point.policies, f"`{point.estimator}`", bias])
+    parts.append(table(["N", "policies", "estimator", "bias"], biased))
     return "\n".join(parts)
+
+
+def _with_half_width(value: float, low: float, high: float, *, digits: int = 2) -> str:
+    """An interval as it stands in a table."""
+    return f"{value:.{digits}f} ± {(high - low) / 2:.{digits}f}"
 
 
 def _find(points: Sequence[Point], agents: int, policies: str, label: str) -> Point | None:
@@ -226,7 +243,17 @@ def picture(points: Sequence[Point], policies: str) -> str:
             line = series.setdefault(f"{name}, predicted", [])
             line.append((point.agents, float(point.predicted), 0.0))
     kind = "a policy for each voter" if policies == "separate" else "one policy for all voters"
-    return chart(series, label=f"signal per decoded token, shared = 1; {kind}", x_name="voters")
+
+    lines = []
+    styles = []
+    names = list(dict.fromkeys(line.partition(",")[0] for line in series))
+    for line, of_line in series.items():
+        name, _, kind_of_line = line.partition(",")
+        style = DEFAULT_STYLES[names.index(name) % len(DEFAULT_STYLES)]
+        styles.append(style._replace(dashes=_PREDICTED_DASHES if kind_of_line else ""))
+        lines.append(line_with_intervals(line, of_line))
+    label = f"signal per decoded token, shared = 1; {kind}"
+    return line_figure(lines, label=label, x_name="voters", styles=styles)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from ccpo_jax.arguments import Parser, positive, seeds
 from ccpo_jax.errors import InputError
 from experiments.provenance import stop
-from experiments.study import figures, gate, pilots, records, results, tasks
+from experiments.study import gate, learning_curves, pilots, records, results, tasks
 from experiments.study.plans import Plan, plan_of
 from experiments.study.runs import Finished, Job, Progress, execute_all
 from experiments.study.tasks import NO_REWARD, TASKS, UNTRAINED
@@ -169,7 +169,7 @@ def show(task: str, options: argparse.Namespace) -> None:
         }
         records.check_plans(folder, of_task.runs, plans)
         print(results.write(task, of_task, folder, quick=options.quick))
-        figures.write(task, of_task, folder)
+        learning_curves.write(task, of_task, folder)
 
 
 def main(arguments: Sequence[str]) -> int:

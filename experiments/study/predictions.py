@@ -9,10 +9,10 @@ LEARNING = pathlib.Path(__file__).parents[1] / "credit_lab" / "results" / "learn
 
 # Task of the study -> team of tables.
 _TEAMS = {
-    "parts_3": "who_knows_3",
-    "parts_5": "who_knows_5",
-    "parts_9": "who_knows_9",
-    "parts_15": "who_knows_15",
+    "parts_3": "parts_3",
+    "parts_5": "parts_5",
+    "parts_9": "parts_9",
+    "parts_15": "parts_15",
     "voting_3": "symmetric_3",
     "voting_9": "symmetric_9",
 }

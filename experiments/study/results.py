@@ -10,7 +10,7 @@ import statistics as means
 from collections.abc import Mapping, Sequence
 
 from experiments.statistics import compare, holm, mean_and_half
-from experiments.study import gate, predictions, published
+from experiments.study import gate, predictions, uncontrolled_tables
 from experiments.study.records import Records
 from experiments.study.tasks import (
     CONTROLS,
@@ -84,7 +84,7 @@ def table(task: str, records: Records, *, quick: bool = False) -> str:
         paragraphs.append(comparisons(task, records))
     paragraphs.append(_source(task, records, level, quick=quick))
     text = "\n\n".join(paragraphs) + "\n"
-    if published.sections_without_controls(text):
+    if uncontrolled_tables.sections_without_controls(text):
         raise MissingControlsError(f"{task}: the table has lost its controls")
     return text
 

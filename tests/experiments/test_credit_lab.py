@@ -21,7 +21,7 @@ from experiments.credit_lab import baselines, comparison, pools, tabular
 from experiments.credit_lab.claims import CLAIMS, Claim
 from experiments.credit_lab.comparison import Effort, Replacement, study
 from experiments.credit_lab.evidence import gather, spearman, summarise
-from experiments.credit_lab.interval_plot import interval_plot
+from experiments.credit_lab.interval_panels import interval_panels
 from experiments.credit_lab.tabular import random_team, replaced, truth
 from tests.support.enumeration import (
     enumerate_groups,
@@ -567,7 +567,7 @@ def test_mistakes_are_one_line(arguments, told, tmp_path, capsys):
 
 def test_a_plot_shows_hostile_labels_as_they_are():
     rows = {"<script>alert(1)</script>": (0.1, -0.2, 0.4), "lost": (float("nan"), 0.0, 1.0)}
-    picture = xml.etree.ElementTree.fromstring(interval_plot("a < b & c", {"p": rows}))
+    picture = xml.etree.ElementTree.fromstring(interval_panels("a < b & c", {"p": rows}))
     texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert "<script>alert(1)</script>" in texts and "a < b & c" in texts
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 1

@@ -8,7 +8,13 @@ import pytest
 
 from ccpo_jax.rl.credit import make_credit
 from ccpo_jax.rl.topology import voting
-from experiments.credit_lab import c3_diagnostics, learning, signal
+from experiments.credit_lab import (
+    c3_diagnostics,
+    learning,
+    policy_gradient,
+    signal,
+    voter_tasks,
+)
 from experiments.credit_lab.evidence import gather, gradient_of_team
 from experiments.credit_lab.sampled_truth import known_truth, sampled_truth
 from experiments.credit_lab.tabular import SKILLS, random_team, replaced, softmax, truth
@@ -26,7 +32,7 @@ def vote(answers: tuple[int, ...], silence: int) -> float:
     return (0 in top) / len(top) if top else 0.0
 
 
-def expected_reward(task: learning.Task, logits: np.ndarray) -> float:
+def expected_reward(task: voter_tasks.Task, logits: np.ndarray) -> float:
     """E[R] of who_knows by enumeration of who is informed and of all answers."""
     voters = task.topology.num_agents
     classes = task.answers.shape[-1]
@@ -42,7 +48,7 @@ def expected_reward(task: learning.Task, logits: np.ndarray) -> float:
     return total
 
 
-TASK = learning.who_knows(3)._replace(prompts=256)
+TASK = voter_tasks.who_knows(3)._replace(prompts=256)
 
 
 @pytest.fixture(scope="module")
@@ -59,26 +65,26 @@ def finite_differences() -> np.ndarray:
 @pytest.mark.parametrize("name", ["shared", "difference", "none", "mean_of_others", "individual"])
 def test_the_gradient_is_that_of_the_expected_reward(name, finite_differences):
     """Within 5 standard errors of 32 estimates; what each voter's own score climbs is another."""
-    arm = learning.ARMS[name]
+    arm = policy_gradient.ARMS[name]
     estimator = make_credit(arm.credit, TASK.topology)
     logits = np.repeat(TASK.logits[None], 32, axis=0)
     rngs = [np.random.default_rng(seed) for seed in range(32)]
-    batch = learning.draw_batch(
+    batch = voter_tasks.draw_batch(
         TASK, logits, rngs, group=2, prompts=TASK.prompts, ablated=estimator.needs.ablated
     )
-    step = learning.make_credit_step(arm, estimator)
+    step = policy_gradient.make_credit_step(arm, estimator)
     advantages, _ = step((), batch.outcome)
-    found = learning.ascent(arm, logits, batch, advantages)
+    found = policy_gradient.ascent(arm, logits, batch, advantages)
     error = found.std(axis=0, ddof=1) / np.sqrt(32)
     miss = np.abs(found.mean(axis=0) - finite_differences)
     assert (np.all(miss <= 5 * error + 2e-4)) == (name != "individual")
 
 
 def test_without_reward_the_entropy_falls():
-    arm = learning.ARMS["no_reward"]
+    arm = policy_gradient.ARMS["no_reward"]
     rng = [np.random.default_rng(0)]
-    batch = learning.draw_batch(TASK, TASK.logits[None], rng, group=2, prompts=512, ablated=())
-    found = learning.ascent(arm, TASK.logits[None], batch, np.zeros((1, 3, 512, 2)))[0, 0]
+    batch = voter_tasks.draw_batch(TASK, TASK.logits[None], rng, group=2, prompts=512, ablated=())
+    found = policy_gradient.ascent(arm, TASK.logits[None], batch, np.zeros((1, 3, 512, 2)))[0, 0]
 
     def entropy(logits):
         odds = softmax(logits)
@@ -92,10 +98,30 @@ def test_without_reward_the_entropy_falls():
 
 
 def test_evaluation_is_what_enumeration_finds():
-    reward, greedy = learning.evaluate(TASK, TASK.logits[None], problems=20000)
+    reward, greedy = policy_gradient.evaluate(TASK, TASK.logits[None], problems=20000)
     assert reward[0] == pytest.approx(expected_reward(TASK, TASK.logits), abs=0.01)
     hard = np.where(TASK.logits == TASK.logits.max(-1, keepdims=True), 0.0, -1e9)
     assert greedy[0] == pytest.approx(expected_reward(TASK, hard), abs=0.01)
+
+
+@pytest.mark.parametrize("guessers, expected", [(3, 0.0), (2, 1 / 3), (1, 2 / 3), (0, 1.0)])
+def test_greedy_voters_of_parts_make_the_same_guess(guessers, expected):
+    """Two of them outvote the informed voter, one ties with it."""
+    task = voter_tasks.parts(3)
+    logits = task.logits.copy()
+    logits[:, 1] = np.eye(3)[[0] * guessers + [2] * (3 - guessers)]
+    _, greedy = policy_gradient.evaluate(task, logits[None], problems=20000)
+    assert greedy[0] == pytest.approx(expected, abs=0.02)
+
+
+def test_parts_begins_with_the_habits_of_the_embedded_model():
+    task = voter_tasks.parts(9)
+    informed, uninformed = softmax(task.logits[4])
+    assert informed[2] == pytest.approx(0.02) and uninformed[2] == pytest.approx(0.41)
+    assert uninformed[1] == 0 and informed[0] < 0.94
+    # Untrained at T = 1 the study measured .15.
+    reward, greedy = policy_gradient.evaluate(task, task.logits[None], problems=8192)
+    assert reward[0] == pytest.approx(0.15, abs=0.02) and greedy[0] == 0
 
 
 def test_learning_writes_every_run_and_its_controls(tmp_path, capsys):

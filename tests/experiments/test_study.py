@@ -11,15 +11,15 @@ import pytest
 study = pytest.importorskip("experiments.study.__main__", reason="run from the repository root: experiments/ is no package of the library")  # fmt: skip
 from experiments import statistics  # noqa: E402
 from experiments.study import (  # noqa: E402
-    figures,
     gate,
+    learning_curves,
     pilots,
     plans,
     predictions,
-    published,
     records,
     results,
     tasks,
+    uncontrolled_tables,
 )
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -100,15 +100,6 @@ def test_a_plan_is_another_one_when_what_decides_a_run_changes(monkeypatch):
     monkeypatch.setitem(tasks.TASKS, "parts_3", task._replace(changes=task.changes | {"steps": 9}))
     others.add(first.hash())
     assert len(others) == 8 and first.hash() not in {*others} - {first.hash()}
-
-
-def test_a_plan_is_another_one_when_its_lesson_changes(monkeypatch):
-    lesson = plans.plan_of("lazy", "shared", tasks.FULL)
-    first = lesson.hash()
-    monkeypatch.setitem(plans.LESSONS, "lazy", plans.LESSONS["misleading"])
-    plans._lesson.cache_clear()
-    assert lesson.hash() != first
-    plans._lesson.cache_clear()
 
 
 def test_every_run_is_a_configuration_that_exists():
@@ -249,7 +240,7 @@ def test_there_is_no_table_without_its_controls(control, tmp_path):
     assert not list(tmp_path.iterdir())
     if control != "untrained":
         with pytest.raises(results.MissingControlsError, match=control):
-            figures.picture("parts_3", made)
+            learning_curves.picture("parts_3", made)
 
 
 @pytest.mark.fast
@@ -275,7 +266,7 @@ _NOVEMBER = ROOT / "experiments/study/results/2026-11"
 
 def _offenders(path):
     text = path.read_text(encoding="utf-8")
-    return {section.heading for section in published.sections_without_controls(text)}
+    return {section.heading for section in uncontrolled_tables.sections_without_controls(text)}
 
 
 @pytest.mark.fast
@@ -296,18 +287,18 @@ def test_tables_without_controls_are_found_wherever_they_stand():
     found = [page.stem for page in sorted(_NOVEMBER.glob("*.md")) if _offenders(page)]
     assert found == "dyad hunt lazy misleading parts rating solo voting".split()
     text = results.table("parts_3", made_up())
-    assert not published.sections_without_controls(text)
-    for control in published.NEEDED:
+    assert not uncontrolled_tables.sections_without_controls(text)
+    for control in uncontrolled_tables.NEEDED:
         kept = [line for line in text.splitlines() if not line.startswith(f"| {control} |")]
         quoted = "\n".join(f"> {line}" for line in kept)
-        assert published.sections_without_controls(quoted)
+        assert uncontrolled_tables.sections_without_controls(quoted)
     across = "| step | untrained | `shared` | **ccpo** |\n|---|---|---|---|\n| 1 | 2 | 3 | 4 |\n"
-    assert published.sections_without_controls(across)
+    assert uncontrolled_tables.sections_without_controls(across)
 
 
 @pytest.mark.fast
 def test_a_picture_has_every_curve_with_its_name():
-    drawn = ElementTree.fromstring(figures.picture("parts_3", made_up(), ["shared"]))
+    drawn = ElementTree.fromstring(learning_curves.picture("parts_3", made_up(), ["shared"]))
     names = [text.text for text in drawn.iter() if text.get("class") == "name"]
     assert names == [*tasks.CONTROLS[1:], "shared"]
     bands = [path for path in drawn.iter() if "band" in path.get("class", "")]

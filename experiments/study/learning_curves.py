@@ -1,6 +1,6 @@
 """Learning curves of a task as SVG, from its committed curves.csv.
 
-    python -m experiments.study.figures --task=parts_9
+    python -m experiments.study.learning_curves --task=parts_9
 
 Greedy accuracy by step: each arm's mean over seeds with its 95 % interval, Student's t.
 """
@@ -9,11 +9,10 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
 
 from ccpo_jax.arguments import Parser
-from ccpo_jax.integers import ceil_div
-from ccpo_jax.report.plots import HEIGHT, LEFT, WIDTH, Line, line_chart
+from ccpo_jax.report.plots import Line
+from experiments.line_figure import LineStyle, line_figure, line_with_intervals
 from experiments.statistics import mean_and_half
 from experiments.study import gate
 from experiments.study.records import RESULTS, Records, read
@@ -40,9 +39,6 @@ _GREY = ("#6d747d", "#9aa3ad")
 _DASHES = {"no_reward": "1 3", "none": "5 3", "mean_of_others": "9 3", "constant": "5 2 1 2"}
 _ONE_POLICY_DASHES = "3 2"
 
-_NAMES_PER_LINE = 3
-_NAME_HEIGHT = 13
-
 
 def picture(task: str, records: Records, arms: Sequence[str] = ()) -> str:
     """A task's greedy learning curves as SVG.
@@ -55,39 +51,22 @@ def picture(task: str, records: Records, arms: Sequence[str] = ()) -> str:
     Raises:
       MissingControlsError: a control has no curve.
     """
-    drawn = []
     lines = []
     for arm in arms_of(task):
         if arm == UNTRAINED or (arms and arm not in (*CONTROLS, *arms)):
             continue
         line = _line(arm, records)
         if line is not None:
-            drawn.append(arm)
             lines.append(line)
+    drawn = [line.name for line in lines]
     missing = {*CONTROLS} - {UNTRAINED, *drawn}
     if missing:
         raise MissingControlsError(f"{task}: no curves of {', '.join(sorted(missing))}")
 
-    legend_height = 8 + _NAME_HEIGHT * ceil_div(len(lines), _NAMES_PER_LINE)
-    names = ""
-    for i, arm in enumerate(drawn):
-        x = LEFT + (WIDTH - LEFT) // _NAMES_PER_LINE * (i % _NAMES_PER_LINE)
-        y = _NAME_HEIGHT * (i // _NAMES_PER_LINE) - legend_height + 12
-        names += f'<path class="line c{i}" d="M{x} {y - 3}h14"/>'
-        names += f'<text class="name" x="{x + 17}" y="{y}">{escape(arm)}</text>'
-
     label = f"greedy accuracy by step, {task}, per cent"
     if not gate.passes(records):
         label += "; the task does not pass the gate"
-    chart = line_chart(lines, label=label, colours=len(lines))
-    inside = chart[chart.index(">") + 1 :]
-    view = f"0 {-legend_height} {WIDTH} {HEIGHT + legend_height}"
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="720" viewBox="{view}" role="img" '
-        f'aria-label="{escape(label)}">'
-    )
-    page = f'<rect class="page" y="{-legend_height}" width="100%" height="100%"/>'
-    return f"{head}<style>{_style(drawn)}</style>{page}{names}{inside}\n"
+    return line_figure(lines, label=label, styles=[_style(arm) for arm in drawn])
 
 
 def _line(arm: str, records: Records) -> Line | None:
@@ -98,30 +77,14 @@ def _line(arm: str, records: Records) -> Line | None:
         return None
     points = []
     for rows in zip(*curves, strict=False):
-        points.append(mean_and_half([row["greedy"] for row in rows]))
-    steps = [row["step"] for row in curves[0][: len(points)]]
-    means = [mean for mean, _ in points]
-    band = [(mean - half, mean + half) for mean, half in points if half is not None]
-    return Line(arm, steps, means, band)
+        mean, half = mean_and_half([row["greedy"] for row in rows])
+        points.append((rows[0]["step"], mean, half))
+    return line_with_intervals(arm, points)
 
 
-def _style(arms: Sequence[str]) -> str:
-    """Colours of both schemes: the picture has a page of its own, light or dark."""
-    rules = (
-        "svg{font:11px sans-serif}path{fill:none}text{fill:#1f2328}.page{fill:#fff}"
-        ".name{font-size:9px}.grid-line{stroke:#ddd}.zero{stroke:#888}.cursor{display:none}"
-        ".line{stroke:currentColor;stroke-width:1.7}.dot{fill:currentColor}"
-        ".band{fill:currentColor;opacity:.13}"
-    )
-    dark = "text{fill:#f0f6fc}.page{fill:#0d1117}.grid-line{stroke:#30363d}"
-    for i, arm in enumerate(arms):
-        light_colour, dark_colour = _COLOURS.get(arm, _GREY)
-        dashes = _DASHES.get(arm, _ONE_POLICY_DASHES if arm.endswith("_one_policy") else "")
-        rules += f".c{i}{{color:{light_colour}}}"
-        if dashes:
-            rules += f".line.c{i}{{stroke-dasharray:{dashes}}}"
-        dark += f".c{i}{{color:{dark_colour}}}"
-    return f"{rules}@media (prefers-color-scheme:dark){{{dark}}}"
+def _style(arm: str) -> LineStyle:
+    dashes = _DASHES.get(arm, _ONE_POLICY_DASHES if arm.endswith("_one_policy") else "")
+    return LineStyle(*_COLOURS.get(arm, _GREY), dashes)
 
 
 def write(task: str, records: Records, folder: pathlib.Path) -> pathlib.Path:
@@ -134,7 +97,7 @@ def write(task: str, records: Records, folder: pathlib.Path) -> pathlib.Path:
 def main(arguments: Sequence[str]) -> int:
     """The command line. Returns the exit status."""
     parser = Parser(
-        prog="python -m experiments.study.figures",
+        prog="python -m experiments.study.learning_curves",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -8,7 +8,7 @@ _ROW, _PANEL, _LABELS, _TOP = 18, 190, 150, 44
 _INK, _FAINT = "#1f4e79", "#bbb"
 
 
-def interval_plot(
+def interval_panels(
     title: str, panels: Mapping[str, Mapping[str, tuple[float, float, float]]]
 ) -> str:
     """Draws ``panel -> label -> (value, low, high)``.
