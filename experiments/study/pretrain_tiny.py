@@ -225,9 +225,13 @@ class Stage(NamedTuple):
     peak: float
 
 
+_CHAINS = {"thinker": 0.25, "solver": 0.25, "voter": 0.5}
+_SUMS = {"thinker": 0.06, "solver": 0.06, "voter": 0.06, "parts": 0.82}
+
 STAGES = {
-    "chains": Stage(ROLES, habits=False, peak=3e-3),
-    "sums": Stage({"thinker": 0.06, "solver": 0.06, "voter": 0.06, "parts": 0.82}, False, 2e-3),
+    "steps": Stage({"beginner": 1.0}, habits=False, peak=3e-3),
+    "chains": Stage(_CHAINS, habits=False, peak=2e-3),
+    "sums": Stage(_SUMS, habits=False, peak=2e-3),
     "habits": Stage(ROLES, habits=True, peak=1e-3),
 }
 

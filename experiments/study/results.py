@@ -106,6 +106,8 @@ def steps_to(curve: Sequence[Mapping[str, float]], level: float) -> int | None:
 
 def comparisons(task: str, records: Records) -> str:
     """The planned comparisons of a task: differences of greedy accuracy, paired by seed."""
+    if not comparisons_of(task):
+        return "The plan has no arms for this task, only its controls."
     greedy = {arm: records.column(arm, "greedy") for arm in arms_of(task)}
     rows = []
     for arm, against in comparisons_of(task):

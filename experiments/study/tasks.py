@@ -15,7 +15,7 @@ class Task(NamedTuple):
       config: name of a shipped configuration with its preset.
       changes: fields that differ from the preset.
       description: a few words for the table.
-      arms: what is compared with `shared`.
+      arms: what is trained beside the controls, and compared with `shared`; () = nothing.
       model: per agent "tiny" or a key of `teach_tiny.LESSONS`; one entry serves all agents.
       rates_of: the task whose pilots choose the learning rates; "" = its own.
       exchange: also measure what the team loses where one agent is exchanged for its untrained self.
@@ -167,7 +167,7 @@ TASKS = {
         config="dyad:tiny",
         changes={"steps": 32},
         description="a dyad whose Thinker starts out writing nothing useful",
-        arms=_DYAD,
+        arms=(),
         model=("lazy", "tiny"),
         rates_of="dyad",
     ),
@@ -175,7 +175,7 @@ TASKS = {
         config="dyad:tiny",
         changes={"steps": 32},
         description="a dyad whose Thinker starts out miscalculating",
-        arms=_DYAD,
+        arms=(),
         model=("misleading", "tiny"),
         rates_of="dyad",
     ),
@@ -201,7 +201,7 @@ TASKS = {
         config="voting:tiny",
         changes={"steps": 32, "team.num_agents": 5},
         description="a strong and four weak voters see the same problem",
-        arms=_VOTES,
+        arms=(),
         model=("strong", "weak", "weak", "weak", "weak"),
         rates_of="voting_3",
         exchange=True,

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ccpo_jax.data.synthetic import LARGEST_TOTAL, TASKS, VIEWS
+from ccpo_jax.data.synthetic import LARGEST_TOTAL, TASKS, VIEWS, chain_sum
 
 # What each role may write.
 MAX_TOKENS = {"thinker": 18, "solver": 17, "voter": 32, "checker": 22, "debater": 32}
@@ -200,6 +200,8 @@ class _TraceSampler:
             task: self._endless(functools.partial(TASKS[task], "pretrain"))
             for task in ("dyad", "voting", "parts")
         }
+        short = functools.partial(chain_sum, "pretrain", terms=(2, 3))
+        self.problems["short"] = self._endless(short)
 
     def _endless(self, draw) -> Iterator[str]:
         while True:
@@ -233,6 +235,10 @@ class _TraceSampler:
         question = next(self.problems["voting"])
         habit = self.pick(VOTER)
         return Trace("voter", question, (), solve(question, None, self.rng, habit, VOTER_STEPS))
+
+    def beginner(self) -> Trace:
+        question = next(self.problems["short"])
+        return Trace("voter", question, (), solve(question, None, self.rng, "clean", VOTER_STEPS))
 
     def parts(self) -> Trace:
         question = next(self.problems["parts"])
