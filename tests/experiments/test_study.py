@@ -203,7 +203,7 @@ def test_holm_counts_the_planned_comparisons_of_the_task():
 def test_the_primary_comparison_stands_by_itself_beside_its_prediction(tmp_path, monkeypatch):
     folder = tmp_path / "parts_9"
     folder.mkdir()
-    lines = "task,arm,greedy", "parts_9,shared,0.5", "who_knows_9,difference,0.7"
+    lines = "task,arm,greedy", "parts_9,shared,0.5", "parts_9,difference,0.7"
     (folder / "runs.csv").write_text("\n".join([*lines, "parts_9,difference,0.8"]))
     predict = functools.partial(predictions.greedy, folder=tmp_path)
     monkeypatch.setattr(predictions, "greedy", predict)
