@@ -23,38 +23,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from ccpo_jax.errors import InputError
-from ccpo_jax.rl.advantages import leave_one_out_advantage
+from ccpo_jax.rl.answer_trees import nested, pooled
+from ccpo_jax.rl.ccpo import ccpo, ccpo_event
 from ccpo_jax.rl.cross_play import cross_play_contribution
 from ccpo_jax.rl.cross_read import cross_read_advantages
-from ccpo_jax.rl.moments import init_moments, standardize, update_moments
-from ccpo_jax.rl.rewards import (
-    contribution,
-    event_bonus,
-    gated_reward,
-    history_gate,
-    sepo_reward,
-    shape_contribution,
+from ccpo_jax.rl.estimator_parts import (
+    CENTRED,
+    MOST_TEXTS,
+    OWN_BASELINE,
+    contributions,
+    factual_reward,
+    masking_only,
+    no_state,
+    require_decay,
+    require_eps,
+    require_team,
+    require_worlds,
 )
+from ccpo_jax.rl.moments import init_moments, standardize, update_moments
+from ccpo_jax.rl.rewards import sepo_reward
 from ccpo_jax.rl.shapley import sample_orders, sampled_shapley_value, shapley_value
 from ccpo_jax.rl.topology import (
     Topology,
     agent_masks,
     all_subsets,
-    is_chain,
+    is_dyad,
     texts_per_sample,
     votes_independently,
 )
-from ccpo_jax.rl.types import Array, Baseline, CCPOState, CreditEstimator, Needs, Outcome
+from ccpo_jax.rl.types import Array, CreditEstimator, Needs
 from ccpo_jax.rl.votes import vote_reward
-
-_CENTRED = Baseline(normalize_std=False)
-_OWN_BASELINE = Baseline(kind="none")
 
 _MOST_AGENTS = 10  # 2**10 subsets
 # Of joining that stand for all A!, unless the caller says how many.
 _DEFAULT_ORDERS = 16
-# Per sample of the team: beyond it an estimator would spend a step on one prompt.
-_MOST_TEXTS = 64
 
 
 def make_credit(name: str, topology: Topology, **hyper) -> CreditEstimator:
@@ -112,9 +114,9 @@ def shared(topology: Topology) -> CreditEstimator:
     """
 
     def update(state, outcome):
-        return jnp.stack([_team_reward(outcome)] * topology.num_agents), state
+        return jnp.stack([factual_reward(outcome)] * topology.num_agents), state
 
-    return CreditEstimator(_no_state, update)
+    return CreditEstimator(no_state, update)
 
 
 def magrpo(topology: Topology) -> CreditEstimator:
@@ -139,7 +141,7 @@ def magrpo(topology: Topology) -> CreditEstimator:
       >>> magrpo(dyad()).baseline.normalize_std
       False
     """
-    return dataclasses.replace(shared(topology), baseline=_CENTRED)
+    return dataclasses.replace(shared(topology), baseline=CENTRED)
 
 
 def individual(topology: Topology) -> CreditEstimator:
@@ -164,157 +166,12 @@ def individual(topology: Topology) -> CreditEstimator:
       >>> individual(voting()).needs.ablated
       ()
     """
-    _require_team(topology.decision == "vote", "individual", topology, "a team that votes")
+    require_team(topology.decision == "vote", "individual", topology, "a team that votes")
 
     def update(state, outcome):
         return jnp.moveaxis(jnp.asarray(outcome.correct[0], jnp.float32), -1, 0), state
 
-    return CreditEstimator(_no_state, update)
-
-
-def ccpo(
-    topology: Topology,
-    *,
-    alpha: float = 1.0,
-    eta: float = 1.0,
-    decay: float = 0.99,
-    eps: float = 1e-6,
-    min_samples: int = 10,
-) -> CreditEstimator:
-    """The paper's counterfactual credit: contributions, shaped by their history.
-
-    Choose it to reproduce arXiv:2603.21563. In the dyad, with D = J - S (joint minus solo reward)
-    and the gate g of `history_gate`:
-
-        thinker: tanh(alpha * z(D)),        solver: g * z(J) + (1 - g) * z(S).
-
-    In any other team, with Delta_k the reward lost when agent k is masked,
-
-        agent k: tanh(alpha * z(Delta_k)),
-
-    with one set of statistics for all agents. The statistics from before the step shape the step
-    and are updated afterwards. Until `min_samples` values were seen, the credit is the raw
-    contribution (for the Solver the joint reward).
-
-    Gradient: not that of E[R]. For fixed statistics each agent climbs the expectation of its shaped
-    reward, a surrogate: `tanh` bounds large contributions, and z makes the average contribution of
-    the past, not a contribution of 0, the zero of credit.
-
-    Reference: arXiv:2603.21563. Deviation: voting follows the paper's text, its released code has
-    none; chains, debates and other graphs are ours and are treated like voting.
-
-    Args:
-      topology: the dyad, or a team whose agents can all be masked.
-      alpha: slope of the shaping, above 0.
-      eta: steepness of the gate; used in the dyad alone.
-      decay: weight of the past in the statistics, in [0, 1).
-      eps: added to standard deviations, at least 0.
-      min_samples: values to see before shaping starts.
-
-    Returns:
-      An estimator whose state is a CCPOState; teams other than the dyad use its `delta` alone.
-
-    Raises:
-      InputError: `credit.name`, if the team does not fit; `credit.decay` or `credit.eps`, if out of
-        range.
-
-    Example:
-      >>> from ccpo_jax.rl.topology import dyad
-      >>> int(ccpo(dyad()).init().delta.count)
-      0
-    """
-    all_masked = set(topology.ablated) == set(range(topology.num_agents))
-    _require_team(
-        all_masked or _is_dyad(topology),
-        "ccpo",
-        topology,
-        "the dyad or a team whose agents can all be masked",
-    )
-    _require_decay(decay)
-    _require_eps(eps)
-
-    def init():
-        return CCPOState(init_moments(), init_moments(), init_moments())
-
-    def update(state, outcome):
-        delta = _contributions(topology, outcome)
-        ready = state.delta.count >= min_samples
-        shaped = shape_contribution(delta, state.delta, alpha=alpha, eps=eps)
-        credit = jnp.where(ready, shaped, delta)
-        credit = credit[np.argsort(topology.ablated)]
-        new = state._replace(delta=update_moments(state.delta, delta, decay=decay))
-        if not _is_dyad(topology):
-            return credit, new
-
-        joint, solo = jnp.asarray(outcome.reward[:2], jnp.float32)
-        solver = jnp.where(ready, gated_reward(joint, solo, state, eta=eta, eps=eps), joint)
-        new = new._replace(
-            joint=update_moments(state.joint, joint, decay=decay),
-            solo=update_moments(state.solo, solo, decay=decay),
-        )
-        return jnp.stack([credit[0], solver]), new
-
-    def metrics(state):
-        named = {}
-        for name, moments in state._asdict().items():
-            named[f"moments/{name}/mean"] = moments.mean
-            named[f"moments/{name}/var"] = moments.var
-        return named | {"moments/gate": history_gate(state.delta, eta=eta, eps=eps)}
-
-    return CreditEstimator(init, update, Needs(ablated=topology.ablated), metrics=metrics)
-
-
-def ccpo_event(topology: Topology, *, weight: float = 0.2, soft: bool = False) -> CreditEstimator:
-    """The signed team reward, and for the Thinker a bonus where it reversed the usual outcome.
-
-    Choose it to reproduce the later versions of arXiv:2603.21563. With J = 2 R - 1, which is -1 for
-    wrong and 1 for right answers, and the bonus of `event_bonus`,
-
-        c_0 = J + weight * bonus,      c_1 = J.
-
-    Made for centred advantages (`group_advantage` with normalize_std=False) and the GSPO loss;
-    dividing by the standard deviation of the group would cancel the bonus.
-
-    Gradient: the Solver's is that of E[J]. The Thinker's is that of E[J] too, with prompts weighted
-    by how clear their solo outcome is. Both also hold for fractional rewards, because the bonus is
-    linear in J.
-
-    Reference: arXiv:2603.21563, event bonus of the later versions.
-
-    Args:
-      topology: the dyad.
-      weight: lambda, size of the bonus.
-      soft: bonus (J - b) / 2 instead of the event, see `event_bonus`.
-
-    Returns:
-      An estimator without state. Credit is in [-1 - weight, 1 + weight].
-
-    Raises:
-      InputError: `credit.name`, if the team is not the dyad.
-
-    Example:
-      >>> from ccpo_jax.rl.topology import dyad
-      >>> ccpo_event(dyad()).needs.ablated
-      (0,)
-    """
-    _require_team(_is_dyad(topology), "ccpo_event", topology, "the dyad")
-    return _ccpo_event(topology, weight, soft)
-
-
-def _ccpo_event(topology: Topology, weight: float, soft: bool) -> CreditEstimator:
-    """`ccpo_event` of a dyad whose Thinker may be left unmasked: the bonus is then 0."""
-
-    def update(state, outcome):
-        _require_worlds(1 + len(topology.ablated), outcome)
-        joint, *solo = 2.0 * jnp.asarray(outcome.reward, jnp.float32) - 1.0
-        bonus = event_bonus(joint, solo[0], soft=soft) if solo else 0.0
-        return jnp.stack([joint + weight * bonus, joint]), state
-
-    def restrict(agents):
-        return _ccpo_event(_masking_only(topology, agents), weight, soft)
-
-    needs = Needs(ablated=topology.ablated)
-    return CreditEstimator(_no_state, update, needs, _CENTRED, restrict)
+    return CreditEstimator(no_state, update)
 
 
 def sepo(
@@ -358,7 +215,7 @@ def sepo(
       >>> sepo(dyad()).needs.ratings
       True
     """
-    _require_team(_is_dyad(topology), "sepo", topology, "the dyad")
+    require_team(is_dyad(topology), "sepo", topology, "the dyad")
     if not 0.0 <= own <= 1.0:
         raise InputError("credit.own", f"must be in [0, 1], received {own}; use credit.own=0.3")
     for name, value in (("praise", praise), ("blame", blame)):
@@ -374,13 +231,13 @@ def sepo(
                 "'sepo' needs both agents' ratings, received None; collect ratings",
             )
         by_thinker, by_solver = jnp.asarray(outcome.shares, jnp.float32)
-        reward = 2.0 * _team_reward(outcome) - 1.0
+        reward = 2.0 * factual_reward(outcome) - 1.0
         thinker, solver = sepo_reward(
             reward, by_thinker, by_solver, eta=own, credit=praise, blame=blame
         )
         return jnp.stack([thinker, solver]), state
 
-    return CreditEstimator(_no_state, update, Needs(ratings=True), _CENTRED)
+    return CreditEstimator(no_state, update, Needs(ratings=True), CENTRED)
 
 
 def difference(topology: Topology) -> CreditEstimator:
@@ -408,18 +265,18 @@ def difference(topology: Topology) -> CreditEstimator:
     """
 
     def update(state, outcome):
-        reward = _team_reward(outcome)
-        candidates = jnp.concatenate([_contributions(topology, outcome), reward[None]])
+        reward = factual_reward(outcome)
+        candidates = jnp.concatenate([contributions(topology, outcome), reward[None]])
         # Where an agent is never masked, the last row.
         row = np.full(topology.num_agents, len(topology.ablated))
         row[list(topology.ablated)] = np.arange(len(topology.ablated))
         return candidates[row], state
 
     def restrict(agents):
-        return difference(_masking_only(topology, agents))
+        return difference(masking_only(topology, agents))
 
     needs = Needs(ablated=topology.ablated)
-    return CreditEstimator(_no_state, update, needs, restrict=restrict)
+    return CreditEstimator(no_state, update, needs, restrict=restrict)
 
 
 def agent_norm(
@@ -456,8 +313,8 @@ def agent_norm(
       >>> agent_norm(voting(3)).init().mean.shape
       (3,)
     """
-    _require_decay(decay)
-    _require_eps(eps)
+    require_decay(decay)
+    require_eps(eps)
     raw = difference(topology)
 
     def init():
@@ -477,7 +334,7 @@ def agent_norm(
             named[f"moments/{agent}/var"] = state.var[agent]
         return named
 
-    return CreditEstimator(init, update, raw.needs, _CENTRED, metrics=metrics)
+    return CreditEstimator(init, update, raw.needs, CENTRED, metrics=metrics)
 
 
 def cross_play(topology: Topology, *, pairings: int | None = None) -> CreditEstimator:
@@ -509,7 +366,7 @@ def cross_play(topology: Topology, *, pairings: int | None = None) -> CreditEsti
       >>> cross_play(voting()).needs.ablated
       ()
     """
-    _require_team(
+    require_team(
         votes_independently(topology),
         "cross_play",
         topology,
@@ -526,7 +383,7 @@ def cross_play(topology: Topology, *, pairings: int | None = None) -> CreditEsti
         )
         return credit, state
 
-    return CreditEstimator(_no_state, update)
+    return CreditEstimator(no_state, update)
 
 
 def shapley(topology: Topology, *, orders: int | None = None) -> CreditEstimator:
@@ -599,21 +456,21 @@ def shapley(topology: Topology, *, orders: int | None = None) -> CreditEstimator
             )
             return shapley_value(reward[::-1]), state
 
-        return CreditEstimator(_no_state, update_votes)
+        return CreditEstimator(no_state, update_votes)
 
     texts = texts_per_sample(topology, masks)
-    if texts > _MOST_TEXTS:
+    if texts > MOST_TEXTS:
         raise InputError(
             "credit.name",
-            f"'shapley' decodes {texts} texts per sample of this team, more than {_MOST_TEXTS}; "
+            f"'shapley' decodes {texts} texts per sample of this team, more than {MOST_TEXTS}; "
             "use fewer agents, or credit.name='difference'",
         )
 
     def update(state, outcome):
-        _require_worlds(1 + len(subsets), outcome)
+        require_worlds(1 + len(subsets), outcome)
         return shapley_value(outcome.reward[::-1]), state
 
-    return CreditEstimator(_no_state, update, Needs(ablated=subsets))
+    return CreditEstimator(no_state, update, Needs(ablated=subsets))
 
 
 class OrdersState(NamedTuple):
@@ -654,215 +511,6 @@ def _shapley_of_orders(topology: Topology, orders: int) -> CreditEstimator:
     return CreditEstimator(init, update, metrics=metrics)
 
 
-def nested(
-    topology: Topology, *, answers: int = 4, solo_weight: float = 0.0, decay: float = 0.99
-) -> CreditEstimator:
-    """Several answers per text: every text is compared with other texts for the same input.
-
-    Choose it where the noise of later agents hides the quality of a thought; a sample costs 1 + K
-    texts in the dyad, so compare at equal decoded tokens. Agent d of a chain speaks G K^d times,
-    and K texts of the next agent answer each of its texts. With v(y) the mean reward of all samples
-    that grew from a text y,
-
-        c_d(y) = v(y) - mean of v over the other texts for the same input,
-
-    that is, over the other G - 1 thoughts for agent 0, and over the other K - 1 answers to the same
-    thought for its reader. So K answers judge a thought, and the luck of one answer does not reach
-    other thoughts.
-
-    Solo answers (the team without agent 0) measure how hard a prompt is, without another thought.
-    As a control variate, their mean plus the running mean of joint minus solo reward makes up the
-    part `solo_weight` of agent 0's baseline. It pays where G is small: with G = 2 the other thought
-    alone is a poor baseline.
-
-    Gradient: that of E[R].
-
-    Deviation: not in arXiv:2603.21563.
-
-    Args:
-      topology: the dyad, or a chain.
-      answers: K, at least 2.
-      solo_weight: weight of the solo answers in agent 0's baseline, in [0, 1]; above 0 they are
-        decoded.
-      decay: weight of the past in the running mean, in [0, 1).
-
-    Returns:
-      An estimator whose credit is centred already. Its state is (), or with solo answers the
-      RunningMoments of joint minus solo reward.
-
-    Raises:
-      InputError: `credit.name`, if the team is not a chain; `credit.answers`, `credit.solo_weight`
-        or `credit.decay`, if out of range.
-
-    Example:
-      >>> from ccpo_jax.rl.topology import dyad
-      >>> nested(dyad(), answers=2).needs.answers_per_text
-      2
-    """
-    _require_team(
-        is_chain(topology),
-        "nested",
-        topology,
-        "the dyad or a chain, in which each agent reads the one before",
-    )
-    _require_decay(decay)
-    agents = topology.num_agents
-    _require_answers(answers, agents)
-    if not 0.0 <= solo_weight <= 1.0:
-        raise InputError(
-            "credit.solo_weight",
-            f"must be in [0, 1], received {solo_weight}; use credit.solo_weight=0.5",
-        )
-
-    def update(state, outcome):
-        return _nested_advantages(_team_reward(outcome), agents, answers), state
-
-    if solo_weight == 0.0:
-        needs = Needs(answers_per_text=answers)
-        return CreditEstimator(_no_state, update, needs, _OWN_BASELINE)
-
-    def update_with_solo(state, outcome):
-        _require_worlds(2, outcome)
-        joint, solo = jnp.asarray(outcome.reward, jnp.float32)
-        credit = _nested_advantages(joint, agents, answers)
-
-        samples_per_thought = answers ** (agents - 1)
-        thought = joint.reshape(len(joint), -1, samples_per_thought).mean(axis=-1)
-        expected = solo.mean(axis=1, keepdims=True) + state.mean
-        against_solo = jnp.repeat(thought - expected, samples_per_thought, axis=1)
-        first = (1.0 - solo_weight) * credit[0] + solo_weight * against_solo
-
-        new = update_moments(state, joint - solo, decay=decay)
-        return jnp.concatenate([first[None], credit[1:]]), new
-
-    def metrics(state):
-        return {"nested/gain": state.mean}
-
-    needs = Needs(ablated=((0,),), answers_per_text=answers)
-    return CreditEstimator(init_moments, update_with_solo, needs, _OWN_BASELINE, metrics=metrics)
-
-
-def _nested_advantages(reward: Array, agents: int, answers: int) -> Array:
-    """``[B, G K^(A-1)] -> [A, B, G K^(A-1)]``: every sample has the advantages of its texts."""
-    batch, samples = reward.shape
-    group = samples // answers ** (agents - 1)
-    credit = []
-    for depth in range(agents):
-        siblings = group if depth == 0 else answers
-        samples_per_text = answers ** (agents - 1 - depth)
-        value = reward.reshape(batch, -1, siblings, samples_per_text).mean(axis=-1)
-        advantage = leave_one_out_advantage(value).reshape(batch, -1)
-        credit.append(jnp.repeat(advantage, samples // advantage.shape[1], axis=1))
-    return jnp.stack(credit)
-
-
-class PooledState(NamedTuple):
-    """State of the `pooled` credit: running means of two variances of the reward."""
-
-    count: Array  # type: ignore[assignment] # shape=(), dtype=int32, prompts seen; 0 = none yet
-    between: Array  # shape=(), dtype=float32, between the mean rewards of thoughts
-    within: Array  # shape=(), dtype=float32, between the answers to one thought
-
-
-def pooled(
-    topology: Topology,
-    *,
-    answers: int = 2,
-    decay: float = 0.99,
-    scaled: bool = True,
-    eps: float = 1e-6,
-) -> CreditEstimator:
-    """Several answers per thought, each compared with a weighted mean of two kinds of others.
-
-    Choose it instead of `nested` in the dyad when K is small; a sample costs 1 + K texts, so
-    compare at equal decoded tokens. The Thinker's credit is that of `nested`. The Solver's answer k
-    to thought g is compared with the K - 1 other answers to its thought, which share the thought's
-    luck but are few, and with the answers to the other thoughts, which are many but had other
-    inputs. Shrinkage weighs the two by their precision,
-
-        c_gk = R_gk - w * mean_{j != k} R_gj - (1 - w) * mean_{h != g} v_h,
-        w = t / (t + s / (K - 1)),
-
-    with t the variance between thoughts (of their true mean rewards) and s the variance between
-    answers to one thought, both running means over prompts from the steps before this one (w = 1/2
-    in the first). Where t is small the Solver learns from all G K answers, where it is large from
-    its own thought's.
-
-    Gradient: that of E[R] with scaled=False, because no baseline holds the answer it is for. With
-    `scaled` (the default) not that of E[R]: both agents' credit is divided by the deviation of the
-    prompt's rewards, as `group_advantage` does, which re-weights prompts.
-
-    Deviation: not in arXiv:2603.21563.
-
-    Args:
-      topology: the dyad.
-      answers: K, at least 2.
-      decay: weight of the past in the running means, in [0, 1).
-      scaled: divide by the standard deviation of the prompt's rewards.
-      eps: added to the deviation, at least 0.
-
-    Returns:
-      An estimator whose credit is centred already. Its state is a PooledState.
-
-    Raises:
-      InputError: `credit.name`, if the team is not the dyad; `credit.answers`, `credit.decay` or
-        `credit.eps`, if out of range.
-
-    Example:
-      >>> from ccpo_jax.rl.topology import dyad
-      >>> float(pooled(dyad()).init().between)
-      0.0
-    """
-    _require_team(_is_dyad(topology), "pooled", topology, "the dyad")
-    _require_decay(decay)
-    _require_eps(eps)
-    _require_answers(answers, topology.num_agents)
-
-    def init():
-        return PooledState(jnp.int32(0), jnp.float32(0.0), jnp.float32(0.0))
-
-    def update(state, outcome):
-        reward = _team_reward(outcome)
-        thinker, against_siblings = _nested_advantages(reward, 2, answers)
-
-        # Every answer against the mean of the answers to the other thoughts.
-        trees = reward.reshape(len(reward), -1, answers)
-        value = trees.mean(axis=-1)
-        others = value.shape[-1] - 1
-        other_thoughts = (value.sum(axis=-1, keepdims=True) - value) / others
-        against_thoughts = reward - jnp.repeat(other_thoughts, answers, axis=1)
-
-        # The weight must not depend on this step's answers, or the baselines would.
-        between_past = jnp.maximum(state.between, 0.0)
-        within_past = jnp.maximum(state.within, 0.0)
-        total = between_past + within_past / (answers - 1)
-        weight = jnp.where(state.count == 0, 0.5, between_past / jnp.maximum(total, eps))
-        solver = weight * against_siblings + (1.0 - weight) * against_thoughts
-
-        credit = jnp.stack([thinker, solver])
-        if scaled:
-            deviation = reward.std(axis=-1, ddof=1, keepdims=True)
-            credit = jnp.where(deviation > eps, credit / (deviation + eps), 0.0)
-
-        # The variance of the thoughts' means holds 1/K of the answers' variance. Without that part
-        # it may come out negative for one prompt.
-        within = trees.var(axis=-1, ddof=1).mean(axis=-1)
-        between = value.var(axis=-1, ddof=1) - within / answers
-        past = jnp.where(state.count == 0, 0.0, decay)
-        new = PooledState(
-            count=state.count + len(reward),
-            between=past * state.between + (1.0 - past) * between.mean(),
-            within=past * state.within + (1.0 - past) * within.mean(),
-        )
-        return credit, new
-
-    def metrics(state):
-        return {"pooled/between": state.between, "pooled/within": state.within}
-
-    needs = Needs(answers_per_text=answers)
-    return CreditEstimator(init, update, needs, _OWN_BASELINE, metrics=metrics)
-
-
 def cross_read(
     topology: Topology, *, prior: float = 1.0, normalized: bool = True
 ) -> CreditEstimator:
@@ -894,7 +542,7 @@ def cross_read(
       >>> cross_read(dyad()).needs.answer_logprob
       True
     """
-    _require_team(_is_dyad(topology), "cross_read", topology, "the dyad")
+    require_team(is_dyad(topology), "cross_read", topology, "the dyad")
     if not prior > 0.0:
         raise InputError("credit.prior", f"must be above 0, received {prior}; use credit.prior=1.0")
 
@@ -905,90 +553,12 @@ def cross_read(
                 "is missing; give the log-likelihood of every answer after every thought",
             )
         credit = cross_read_advantages(
-            _team_reward(outcome), outcome.answer_logprob, prior=prior, normalized=normalized
+            factual_reward(outcome), outcome.answer_logprob, prior=prior, normalized=normalized
         )
         return credit, state
 
     needs = Needs(answer_logprob=True)
-    return CreditEstimator(_no_state, update, needs, _OWN_BASELINE)
-
-
-def _no_state() -> tuple[()]:
-    return ()
-
-
-def _team_reward(outcome: Outcome) -> Array:
-    """``[B, G]``: the team's reward in the factual world."""
-    return jnp.asarray(outcome.reward[0], jnp.float32)
-
-
-def _contributions(topology: Topology, outcome: Outcome) -> Array:
-    """``[W-1, B, G]``: contribution of each ablated agent, in the order of `topology.ablated`."""
-    _require_worlds(1 + len(topology.ablated), outcome)
-    return contribution(outcome.reward)
-
-
-def _masking_only(topology: Topology, agents: tuple[int, ...]) -> Topology:
-    """The same team, of which only `agents` have a masked world."""
-    ablated = tuple(agent for agent in topology.ablated if agent in agents)
-    return dataclasses.replace(topology, ablated=ablated)
-
-
-def _is_dyad(topology: Topology) -> bool:
-    return topology.decision == "last" and topology.num_agents == 2 and topology.ablated == (0,)
-
-
-def _require_worlds(expected: int, outcome: Outcome) -> None:
-    # An index beyond the end of a traced array would be clamped, not refused.
-    worlds = outcome.reward.shape[0]
-    if worlds != expected:
-        raise InputError(
-            "outcome.reward",
-            f"needs {expected} worlds, received {worlds}; decode the masked worlds too",
-        )
-
-
-def _require_team(fits: bool, name: str, topology: Topology, need: str) -> None:
-    if not fits and topology.num_agents == 1:
-        # Nobody may have typed the name: it is that of a preset for a larger team.
-        raise InputError(
-            "credit.name",
-            f"{name!r} needs {need}, received a team of one, topology {topology.name!r}; type "
-            "--config.credit.name=shared",
-        )
-    if not fits:
-        raise InputError(
-            "credit.name",
-            f"{name!r} needs {need}, received topology {topology.name!r}; "
-            "use 'shared' or 'difference', which fit every team, or another topology",
-        )
-
-
-def _require_answers(answers: int, agents: int) -> None:
-    if answers < 2:
-        raise InputError(
-            "credit.answers",
-            f"must be at least 2, to compare answers, received {answers}; use credit.answers=4",
-        )
-    samples = answers ** (agents - 1)
-    if samples > _MOST_TEXTS:
-        raise InputError(
-            "credit.answers",
-            f"{answers} answers to every text make {samples} samples of a chain of {agents}, more "
-            f"than {_MOST_TEXTS}; use credit.answers=2 or fewer agents",
-        )
-
-
-def _require_decay(decay: float) -> None:
-    if not 0.0 <= decay < 1.0:
-        raise InputError(
-            "credit.decay", f"must be in [0, 1), received {decay}; use credit.decay=0.99"
-        )
-
-
-def _require_eps(eps: float) -> None:
-    if not eps >= 0.0:
-        raise InputError("credit.eps", f"must be at least 0, received {eps}; use credit.eps=1e-6")
+    return CreditEstimator(no_state, update, needs, OWN_BASELINE)
 
 
 # The estimator of config field credit.name.

@@ -431,6 +431,16 @@ def texts_per_sample(topology: Topology, masks: HostArray) -> int:
     return sum(len(variants(topology, turn, masks)[0]) for turn in range(len(topology.roles)))
 
 
+def is_dyad(topology: Topology) -> bool:
+    """Whether there are two agents, of which the last one answers and the first can be masked.
+
+    Example:
+      >>> is_dyad(dyad()), is_dyad(voting(2))
+      (True, False)
+    """
+    return topology.decision == "last" and topology.num_agents == 2 and topology.ablated == (0,)
+
+
 def is_chain(topology: Topology) -> bool:
     """Whether there are several turns, each of an agent of its own that reads the turn before it.
 

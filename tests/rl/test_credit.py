@@ -20,7 +20,7 @@ from ccpo_jax import (
     init_moments,
     make_credit,
 )
-from ccpo_jax.rl.credit import PooledState
+from ccpo_jax.rl.answer_trees import PooledState
 from ccpo_jax.rl.topology import chain, debate, dyad, solo, voting
 from tests.support.errors import raises_for
 from tests.support.outcomes import (

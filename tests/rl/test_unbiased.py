@@ -27,7 +27,7 @@ from ccpo_jax import (
     weighted_advantage,
 )
 from ccpo_jax.rl import cross_play
-from ccpo_jax.rl.credit import PooledState
+from ccpo_jax.rl.answer_trees import PooledState
 from ccpo_jax.rl.topology import all_subsets, chain, debate, dyad, graph, voting
 from tests.support.enumeration import (
     ADVANTAGES,
