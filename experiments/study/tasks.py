@@ -101,7 +101,7 @@ ARMS: dict[str, dict[str, Any]] = {
 # have K per thought.
 # In a vote nothing more is decoded, and every arm has the preset's group.
 _GROUP_SIZES = {
-    "dyad:tiny": {"": 13, "difference": 8, "ccpo": 8, "ccpo_event": 8, "nested": 9, "pooled": 9},
+    "dyad:tiny": {"": 12, "difference": 9, "ccpo": 9, "ccpo_event": 9, "nested": 8, "pooled": 8},
     "chain:tiny": {"": 12, "difference": 6, "ccpo": 6},
 }
 
@@ -110,9 +110,10 @@ _GROUP_SIZES = {
 _VOTES = ("shared", "individual", "difference", "ccpo", "cross_play", "shapley")
 _ONE_POLICY = ("shared_one_policy", "difference_one_policy", "cross_play_one_policy")
 _DYAD = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled", "cross_read")
-
-
 _CHAIN = ("shared", "difference", "ccpo")
+
+# So short that a Thinker and a Solver of the best arm are not yet done: after 40 steps all are.
+_DYAD_CHANGES = {"steps": 24, "batch_size": 10}
 
 # What a response of full length costs its agent, and how long it may be: three steps and the answer.
 _COST = 0.2
@@ -123,6 +124,7 @@ def _leave_work(agents: int) -> dict[str, Any]:
     """A turn costs its agent in proportion to its tokens: the penalty grows from the first one."""
     return {
         "steps": 40,
+        "batch_size": 10,
         "data.train": ("synthetic/voting",),
         "response_length": (_ROOM,) * agents,
         "credit.overlong_penalty": _COST,
@@ -133,7 +135,7 @@ def _leave_work(agents: int) -> dict[str, Any]:
 def _voting(agents: int) -> Task:
     return Task(
         config="voting:tiny",
-        changes={"steps": 32, "team.num_agents": agents},
+        changes={"steps": 24, "team.num_agents": agents},
         description=f"{agents} voters see the same problem",
         arms=(*_VOTES, *_ONE_POLICY),
         rates_of="" if agents == 3 else "voting_3",
@@ -159,13 +161,13 @@ TASKS = {
     "voting_9": _voting(9),
     "dyad": Task(
         config="dyad:tiny",
-        changes={"steps": 32},
+        changes=_DYAD_CHANGES,
         description="a Thinker and a Solver",
         arms=_DYAD,
     ),
     "lazy": Task(
         config="dyad:tiny",
-        changes={"steps": 32},
+        changes=_DYAD_CHANGES,
         description="a dyad whose Thinker starts out writing nothing useful",
         arms=(),
         model=("lazy", "tiny"),
@@ -173,7 +175,7 @@ TASKS = {
     ),
     "misleading": Task(
         config="dyad:tiny",
-        changes={"steps": 32},
+        changes=_DYAD_CHANGES,
         description="a dyad whose Thinker starts out miscalculating",
         arms=(),
         model=("misleading", "tiny"),
@@ -199,7 +201,7 @@ TASKS = {
     ),
     "uneven_5": Task(
         config="voting:tiny",
-        changes={"steps": 32, "team.num_agents": 5},
+        changes={"steps": 24, "team.num_agents": 5},
         description="a strong and four weak voters see the same problem",
         arms=(),
         model=("strong", "weak", "weak", "weak", "weak"),
