@@ -7,14 +7,17 @@ of every run is recorded beside it.
 import csv
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 from typing import Any, NamedTuple
 
 from ccpo_jax.config import FIELDS, Config, combine, flatten, parse
+from ccpo_jax.hf.tokenizer import load_tokenizer
 from ccpo_jax.presets import load_preset
 from ccpo_jax.train.load import load_problems
 from ccpo_jax.train.sources import TINY
+from experiments.study.lessons import LESSONS
 from experiments.study.tasks import (
     DEFAULT_RATE,
     ENTROPY_WEIGHT,
@@ -25,13 +28,15 @@ from experiments.study.tasks import (
     Measures,
     changed_fields,
 )
+from experiments.study.teach_tiny import pace
 
 RATES_FILE = pathlib.Path(__file__).parent / "rates.csv"
 
 # Fields that change no figure.
 _WITHOUT_EFFECT = ("seed", "verifier.workers", "log.tensorboard", "model", "data.heldout")
 
-# Problems of the training set that stand for all: if the generator changes, so do they.
+# Problems of the training set, or texts of a lesson, that stand for all: if their generator changes,
+# so do they.
 _EXAMPLES = 64
 
 
@@ -60,7 +65,7 @@ class Plan(NamedTuple):
         }
         contents = {
             "fields": changed,
-            "models": TASKS[self.task].model,
+            "models": {name: _lesson(name) for name in TASKS[self.task].model},
             "exchange": TASKS[self.task].exchange,
             "embedded model": _embedded_model(),
             "problems": _problems(self.task),
@@ -100,6 +105,16 @@ def _embedded_model() -> str:
     for name in ("config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors"):
         digest.update((TINY / name).read_bytes())
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _lesson(name: str) -> str:
+    """A hash of what a model was taught; "" = it is the embedded one."""
+    if name == "tiny":
+        return ""
+    pairs = LESSONS[name](load_tokenizer(str(TINY)), 0)
+    taught = (list(itertools.islice(pairs, _EXAMPLES)), pace(name))
+    return hashlib.sha256(repr(taught).encode()).hexdigest()[:16]
 
 
 @functools.cache

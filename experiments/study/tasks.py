@@ -48,7 +48,7 @@ class Measures(NamedTuple):
     samples: int = 8
 
 
-FULL = Measures(heldout=512, watched=256, every=4, sampled=256)
+FULL = Measures(heldout=512, watched=128, every=4, sampled=128)
 QUICK = Measures(heldout=256, watched=128, every=10, sampled=64)
 PILOT = Measures(heldout=512, watched=0, every=0, sampled=0)
 

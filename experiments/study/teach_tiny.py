@@ -38,6 +38,11 @@ _HABITS_PACE = (200, 1e-3)
 _PACE = {"rating": (900, 2e-3)}
 
 
+def pace(lesson: str) -> tuple[int, float]:
+    """(optimizer steps, largest learning rate) of a lesson."""
+    return _PACE.get(lesson, _HABITS_PACE)
+
+
 def teach(lesson: str, folder: pathlib.Path, *, steps: int | None = None, seed: int = 0) -> float:
     """Fine-tunes the embedded model and writes it.
 
@@ -51,7 +56,7 @@ def teach(lesson: str, folder: pathlib.Path, *, steps: int | None = None, seed: 
       The loss of the last step, nats per response token.
     """
     tokenizer = load_tokenizer(str(pretrain.FOLDER))
-    usual_steps, peak = _PACE.get(lesson, _HABITS_PACE)
+    usual_steps, peak = pace(lesson)
     steps = steps or usual_steps
     config, params = models.load(pretrain.FOLDER)
     policy = models.make_policy(config, remat="none")

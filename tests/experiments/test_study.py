@@ -102,6 +102,15 @@ def test_a_plan_is_another_one_when_what_decides_a_run_changes(monkeypatch):
     assert len(others) == 8 and first.hash() not in {*others} - {first.hash()}
 
 
+def test_a_plan_is_another_one_when_its_lesson_changes(monkeypatch):
+    lesson = plans.plan_of("lazy", "shared", tasks.FULL)
+    first = lesson.hash()
+    monkeypatch.setitem(plans.LESSONS, "lazy", plans.LESSONS["misleading"])
+    plans._lesson.cache_clear()
+    assert lesson.hash() != first
+    plans._lesson.cache_clear()
+
+
 def test_every_run_is_a_configuration_that_exists():
     for task in tasks.TASKS:
         for arm in tasks.arms_of(task):
