@@ -27,6 +27,7 @@ from ccpo_jax.learner.update import (
     pack_trained,
     rescore,
     trained_sequences,
+    whole_params,
     with_reference,
 )
 from ccpo_jax.rl.types import Policy
@@ -155,12 +156,13 @@ def locate_nonfinite(
     *,
     pad_id: int = 0,
     reference: Reference | None = None,
+    frozen: Any = None,
 ) -> NonFinite | None:
     """Repeats an update and says where the first number that is not finite arises; None where all
     are finite.
 
     Args:
-      policy, mini_batches, config, pad_id, reference: as in `update_params`.
+      policy, mini_batches, config, pad_id, reference, frozen: as in `update_params`.
       params: the parameters before the update; donated.
       opt_state: their optimizer state; donated.
     """
@@ -174,7 +176,7 @@ def locate_nonfinite(
 
     packed = [pack_trained(sequences, config, pad_id=pad_id) for sequences in mini_batches]
     if config.rescore:
-        packed, _ = rescore(policy, params, packed, config)
+        packed, _ = rescore(policy, whole_params(policy, frozen, params), packed, config)
     packed = with_reference(reference, packed, config)
     if reference is not None and config.loss.kl_weight:
         for index, sequences in enumerate(mini_batches):
@@ -185,10 +187,11 @@ def locate_nonfinite(
     totals = mini_batch_totals(mini_batches)
     for epoch, index in itertools.product(range(config.epochs), range(len(packed))):
         located = functools.partial(NonFinite, mini_batch=index, epoch=epoch)
-        if bad := _nonfinite_logprobs(policy, params, mini_batches[index], config, pad_id):
+        whole = whole_params(policy, frozen, params)
+        if bad := _nonfinite_logprobs(policy, whole, mini_batches[index], config, pad_id):
             return located("trainer log-prob", sequences=bad)
 
-        grads, loss, _ = gradient(policy, params, packed[index], totals[index], config)
+        grads, loss, _ = gradient(policy, params, packed[index], totals[index], config, frozen)
         if not _finite(loss):
             return located("loss")
         if names := _nonfinite_leaves(grads):

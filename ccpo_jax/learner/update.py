@@ -42,7 +42,7 @@ class TrainState(NamedTuple):
     """Everything that a step changes; what a checkpoint holds."""
 
     step: Array  # [] int32, steps completed
-    params: tuple  # P parameter pytrees, float32
+    params: tuple  # P parameter pytrees, float32; with LoRA, those of adapters alone
     opt_state: tuple  # P optimizer states
     credit_state: Any  # carried statistics of the credit estimator
     key: Array  # typed PRNG key of the run; step k uses fold_in(key, k)
@@ -50,6 +50,8 @@ class TrainState(NamedTuple):
     drawn: Any = ()
     # Carried statistics of the baseline; () where nothing is carried.
     advantage_state: Any = ()
+    # [P, 2] uint32, the digests of the networks that adapters were trained on; () without adapters.
+    base: Any = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +125,14 @@ def accumulate(
     totals: BatchTotals,
     temperature: Array,
     total: Any,
+    frozen: Any = None,
 ) -> tuple[Any, dict[str, Array]]:
     """Adds one micro-batch's gradient to `total`; returns it with the micro-batch's share of each
     metric.
 
     `totals` are those of the whole mini-batch, so that gradients, losses and metrics of
-    micro-batches add up to its.
+    micro-batches add up to its. `frozen` as in `update_params`; nothing is differentiated with
+    respect to it.
     """
     sampled = batch.old_logprobs.reshape(-1, batch.old_logprobs.shape[2])
     mask = jnp.arange(sampled.shape[1]) < batch.length.reshape(-1, 1)
@@ -136,7 +140,7 @@ def accumulate(
     def objective(params):
         logprobs, entropy = response_logprobs(
             policy,
-            params,
+            whole_params(policy, frozen, params),
             batch,
             temperature,
             logits_chunk=loss.logits_chunk,
@@ -176,6 +180,16 @@ def accumulate(
 
     grads, metrics = jax.grad(objective, has_aux=True)(params)
     return jax.tree.map(jnp.add, total, grads), metrics
+
+
+def whole_params(policy: Policy, frozen: Any, trained: Any) -> Any:
+    """What a network computes with: its own parameters with adapters beside them, or the trained
+    ones where nothing is frozen.
+    """
+    if frozen is None:
+        return trained
+    assert policy.adapters is not None, "only adapters leave parameters frozen"
+    return policy.adapters.join(frozen, trained)
 
 
 @functools.cache
@@ -219,6 +233,7 @@ def update_params(
     *,
     pad_id: int = 0,
     reference: Reference | None = None,
+    frozen: Any = None,
 ) -> tuple[Any, Any, dict[str, float]]:
     """One optimizer step on each mini-batch, in the same order in each of `config.epochs` passes;
     one whose loss or gradient is not finite changes nothing.
@@ -227,12 +242,13 @@ def update_params(
 
     Args:
       policy: the network's functions.
-      params: one parameter set; donated.
+      params: one parameter set, or its adapters; donated.
       opt_state: its optimizer state; donated.
       mini_batches: the sequences of one batch of rollouts.
       config: loss, optimizer and packing.
       pad_id: any token of the network.
       reference: the policy that the KL term of the loss compares with, where it has one.
+      frozen: the network's own parameters where adapters are trained; None = `params` are all.
 
     Returns:
       ``(params, opt_state, metrics)``, metrics averaged over the tokens trained on, each of them
@@ -244,7 +260,7 @@ def update_params(
     packed = [pack_trained(sequences, config, pad_id=pad_id) for sequences in mini_batches]
     gap = {}
     if config.rescore:
-        packed, gap = rescore(policy, params, packed, config)
+        packed, gap = rescore(policy, whole_params(policy, frozen, params), packed, config)
     packed = with_reference(reference, packed, config)
 
     totals = mini_batch_totals(mini_batches)
@@ -253,7 +269,7 @@ def update_params(
     for _ in range(config.epochs):
         passes.append([])
         for batches, total in zip(packed, totals, strict=True):
-            grads, loss, metrics = gradient(policy, params, batches, total, config)
+            grads, loss, metrics = gradient(policy, params, batches, total, config, frozen)
             params, opt_state, norm = apply_gradients(
                 config.optimizer, params, opt_state, grads, loss
             )
@@ -344,6 +360,7 @@ def gradient(
     batches: Sequence[PackedBatch],
     totals: BatchTotals,
     config: UpdateConfig,
+    frozen: Any = None,
 ) -> tuple[Any, Array | np.float32, list[dict[str, Array]]]:
     """The gradient of one mini-batch: ``(gradient, loss, metrics of each micro-batch)``, on the
     device.
@@ -354,7 +371,7 @@ def gradient(
     parts = []
     for batch in put(batches, config.packing.sharding):
         grads, metrics = jitted_accumulate()(
-            policy, config.loss, params, batch, totals, temperature, grads
+            policy, config.loss, params, batch, totals, temperature, grads, frozen
         )
         parts.append(metrics)
         loss += metrics["loss"]

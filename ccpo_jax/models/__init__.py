@@ -22,8 +22,10 @@ from ccpo_jax.models.decoder import (
     init_params,
     make_policy,
     parameter_shapes,
+    with_adapters,
     with_tokens,
 )
+from ccpo_jax.models.lora import LoRA
 from ccpo_jax.status import status
 
 with train_extra():
@@ -36,6 +38,7 @@ __all__ = [
     "FAMILIES",
     "REMAT",
     "Family",
+    "LoRA",
     "ModelConfig",
     "init_params",
     "load",
@@ -43,6 +46,7 @@ __all__ = [
     "make_policy",
     "parameter_shapes",
     "save",
+    "with_adapters",
     "with_tokens",
 ]
 

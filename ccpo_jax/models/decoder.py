@@ -22,7 +22,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ccpo_jax.devices.sharding import Layout, constrain, constrain_weights
 from ccpo_jax.errors import InputError
-from ccpo_jax.models import decode_attention, fused_attention
+from ccpo_jax.models import decode_attention, fused_attention, lora
 from ccpo_jax.models.attention import (
     QUERY_BLOCK,
     Block,
@@ -33,7 +33,7 @@ from ccpo_jax.models.attention import (
     write,
 )
 from ccpo_jax.models.rope import RopeScaling, apply_rope, cos_sin
-from ccpo_jax.rl.types import Array, Context, Policy
+from ccpo_jax.rl.types import Adapters, Array, Context, Policy
 
 # What a layer stores for the backward pass, which computes the rest again. "dots" stores products
 # with weights, not attention scores.
@@ -252,8 +252,10 @@ def fuse(config: ModelConfig, weights: dict[str, Array], dtype: np.dtype) -> dic
 
     Each key/value head keeps its own queries beside it (``qkv [D, H, Q + 2, E]``) and gate lies
     beside up (``gate_up [D, 2, F]``), so that both still split over heads and over F on a mesh.
+    Adapters among them are joined likewise.
     """
     w = {name: x.astype(dtype) for name, x in weights.items()}
+    adapters = {name: w.pop(name) for name in weights if lora.is_adapter(name)}
 
     def join_by_head(*names: str) -> Array:
         arrays = [w.pop(name) for name in names]
@@ -269,7 +271,20 @@ def fuse(config: ModelConfig, weights: dict[str, Array], dtype: np.dtype) -> dic
         query_norms = jnp.tile(w.pop("q_norm"), (config.num_heads // config.num_kv_heads, 1))
         w["qk_norm"] = jnp.concatenate([query_norms, w.pop("k_norm")[None]])
     w["gate_up"] = jnp.stack([w.pop("gate"), w.pop("up")], axis=-2)
-    return w
+    return w | fuse_adapters(config, adapters)
+
+
+def fuse_adapters(config: ModelConfig, adapters: dict[str, Array]) -> dict[str, Array]:
+    """One layer's adapters beside the products of `layer`; {} where it has none."""
+    group = config.num_heads // config.num_kv_heads
+    heads, e, f = config.num_kv_heads, config.head_dim, config.ffn_size
+    qkv = {"q": (heads, group, e), "k": (heads, 1, e), "v": (heads, 1, e)}
+    gate_up = {"gate": (1, f), "up": (1, f)}
+    fused = lora.join_targets(adapters, "qkv", qkv) | lora.join_targets(
+        adapters, "gate_up", gate_up
+    )
+    alone = [pair(name) for name in ("o", "down") for pair in (lora.a_name, lora.b_name)]
+    return fused | {name: adapters[name] for name in alone if name in adapters}
 
 
 # (queries [B, R, S, H, Q, E], keys [B, R, H, E, S], values [B, R, H, S, E]) -> (attention output,
@@ -297,7 +312,10 @@ def layer(
         return rms_norm(x, w[name], config.norm_eps) if applies else x
 
     def multiply(x: Array, name: str) -> Array:
-        return checkpoint_name(project(x, w[name]), "product")
+        product = project(x, w[name])
+        if lora.a_name(name) in w:
+            product = product + project(project(x, w[lora.a_name(name)]), w[lora.b_name(name)])
+        return checkpoint_name(product, "product")
 
     h = norm(x, "attn_norm", not config.post_norm)
     qkv = multiply(h, "qkv")
@@ -349,6 +367,14 @@ class Decoder:
 
 
 @dataclasses.dataclass(frozen=True)
+class Adapted:
+    """A network and its adapters: static and hashable."""
+
+    decoder: Decoder
+    settings: lora.LoRA
+
+
+@dataclasses.dataclass(frozen=True)
 class Bound:
     """``function(decoder, ...)`` as a function of the other arguments.
 
@@ -357,7 +383,8 @@ class Bound:
     """
 
     function: Callable[..., Any]
-    decoder: Decoder
+    # Or other static settings.
+    decoder: Any
 
     @property
     def __name__(self) -> str:
@@ -444,6 +471,34 @@ def with_tokens(policy: Policy, num_tokens: int, unused_ids: tuple[int, ...] = (
     return policy._replace(logits=PaddedLogits(num_tokens, unused_ids, logits))
 
 
+def with_adapters(policy: Policy, settings: lora.LoRA) -> Policy:
+    """A policy of this module that is trained through adapters.
+
+    Args:
+      policy: from `make_policy`.
+      settings: rank, scale and targets.
+
+    Raises:
+      InputError: a policy of another module.
+    """
+    if not isinstance(policy.hidden, Bound):
+        raise InputError(
+            "lora.rank",
+            f"is {settings.rank}, but a network of one's own has no adapters; use 0, or a policy "
+            "of ccpo_jax.models.make_policy",
+        )
+    adapted = Adapted(policy.hidden.decoder, settings)
+    return policy._replace(
+        adapters=Adapters(
+            init=Bound(init_adapters, adapted),
+            join=Bound(lora.join, settings),
+            publish=Bound(publish_adapters, adapted),
+            attach=lora.attach,
+            merge=Bound(lora.merge, settings),
+        )
+    )
+
+
 def policy_of(decoder: Decoder) -> Policy:
     """`make_policy` where it is known which kernels run."""
     return Policy(
@@ -468,6 +523,26 @@ def publish(decoder: Decoder, params: Params) -> Params:
         layer_params = {name: x[index] for name, x in params["layers"].items()}
         layers.append(fuse(decoder.config, layer_params, decoder.dtype))
     return constrain_weights(decoder.layout, "decode", weights | {"layers": tuple(layers)})
+
+
+def init_adapters(adapted: Adapted, key: Array) -> dict[str, Array]:
+    """Fresh adapters of a network, see `lora.init_adapters`."""
+    return lora.init_adapters(
+        adapted.settings, parameter_shapes(adapted.decoder.config)["layers"], key
+    )
+
+
+def publish_adapters(adapted: Adapted, adapters: dict[str, Array]) -> Params:
+    """Decode weights of adapters alone, for `lora.attach`."""
+    decoder = adapted.decoder
+    layers = []
+    for index in range(decoder.config.num_layers):
+        of_layer = {
+            name: x[index].astype(decoder.dtype)
+            for name, x in lora.scaled(adapted.settings, adapters).items()
+        }
+        layers.append(fuse_adapters(decoder.config, of_layer))
+    return constrain_weights(decoder.layout, "decode", {"layers": tuple(layers)})
 
 
 def gather(decoder: Decoder, params: Params) -> Params:

@@ -118,6 +118,24 @@ class CreditEstimator:
     metrics: Callable[[Any], dict[str, Array]] | None = None
 
 
+class Adapters(NamedTuple):
+    """How a network is trained whose own parameters stay as they are: functions only.
+
+    ``adapters`` is a pytree of float32 arrays, the only parameters that have gradients.
+    """
+
+    # (key) -> adapters, which change nothing yet
+    init: Callable[..., Any]
+    # (params, adapters) -> params for `Policy.hidden`, differentiable
+    join: Callable[..., Any]
+    # (adapters) -> decode weights of the adapters alone, once per update
+    publish: Callable[..., Any]
+    # (weights, decode weights of adapters) -> weights for `Policy.extend`; copies nothing
+    attach: Callable[..., Any]
+    # (params, adapters) -> params of the same network, in which the adapters are added up
+    merge: Callable[..., Any]
+
+
 class Policy(NamedTuple):
     """The seam between the sampler or trainer and a network: functions only, so that tests pass a
     stub.
@@ -143,6 +161,8 @@ class Policy(NamedTuple):
     gather: Callable[..., Any] = lambda params: params
     # True: the cost of a decode step grows with the cache's size, used or not
     reads_free_slots: bool = True
+    # What is trained in place of ``params``; None: they are
+    adapters: Adapters | None = None
 
 
 class Context(NamedTuple):

@@ -44,6 +44,25 @@ class Prompts(NamedTuple):
     tail_length: Array | HostArray  # shape=[B, R], dtype=int32, at least 1 unless S = 0
 
 
+class AgentWeights(NamedTuple):
+    """Decode weights of stacked agents, some of which they share, such as a base under adapters.
+
+    Both trees have the structure of one agent's weights; where one has an array, the other has
+    None. A product with shared weights is one product for the rows of all agents.
+    """
+
+    shared: Any  # the same for all agents
+    own: Any  # with a leading agent axis
+
+    def whole(self) -> Any:
+        """The weights as one tree."""
+        return jax.tree.map(
+            lambda shared, own: own if shared is None else shared,
+            *self,
+            is_leaf=lambda node: node is None,
+        )
+
+
 class StopProgress(NamedTuple):
     """How far responses have come towards a stop string."""
 
@@ -106,7 +125,8 @@ def sample(
 
     Args:
       policy: the network's functions.
-      weights: decode weights from ``policy.publish``; with a leading agent axis when `stacked`.
+      weights: decode weights from ``policy.publish``; when `stacked`, with a leading agent axis or
+        as `AgentWeights`.
       prompts: what to condition on; with a leading agent axis on every field when `stacked`.
       keys: ``[B, R]`` typed PRNG keys, one per row; with a leading agent axis when `stacked`. A
         row's tokens depend on its prompt, its key and the settings, not on the rest of the batch.
@@ -176,10 +196,9 @@ def prefill(
     """
     rows, tail_slots = prompts.tail.shape[-2:]
     groups = tail_groups or ((rows, tail_slots),)
-    hidden, context = _per_agent(stacked, lambda w, p: encode_prompts(policy, w, p, groups))(
-        weights, prompts
-    )
-    logits = _per_agent(stacked, policy.logits)
+    encode = _with_weights(stacked, lambda w, p: encode_prompts(policy, w, p, groups))
+    hidden, context = encode(weights, prompts)
+    logits = _with_weights(stacked, policy.logits)
     position = jnp.asarray(prompts.prefix_length)[..., None]
     tail_length = prompts.tail_length if tail_slots else jnp.zeros(keys.shape, jnp.int32)
     state = DecodeState(
@@ -207,6 +226,20 @@ def _first_progress(shape: tuple[int, ...]) -> StopProgress:
 def _per_agent(stacked: bool, function: Callable) -> Callable:
     """`function`, vmapped over a leading agent axis of every argument when `stacked`."""
     return jax.vmap(function) if stacked else function
+
+
+def _with_weights(stacked: bool, function: Callable) -> Callable:
+    """`_per_agent` of a function whose first argument are decode weights."""
+    if not stacked:
+        return function
+
+    def of_agents(weights: Any, *arguments: Any) -> Any:
+        if not isinstance(weights, AgentWeights):
+            return jax.vmap(function)(weights, *arguments)
+        axes = (AgentWeights(shared=None, own=0), *(0 for _ in arguments))
+        return jax.vmap(lambda w, *own: function(w.whole(), *own), axes)(weights, *arguments)
+
+    return of_agents
 
 
 def _uniforms(keys: Array, count: int) -> Array:
@@ -351,7 +384,7 @@ def decode(
     cache.
     """
     max_tokens = state.tokens.shape[-1]
-    logits = _per_agent(stacked, policy.logits)
+    logits = _with_weights(stacked, policy.logits)
 
     def body(state: DecodeState) -> DecodeState:
         def extend_by_one(weights, token, position, start, cache, context):
@@ -362,7 +395,7 @@ def decode(
 
         position = state.position + state.step - state.began
         start = state.began % max_tokens
-        hidden, cache = _per_agent(stacked, extend_by_one)(
+        hidden, cache = _with_weights(stacked, extend_by_one)(
             weights, state.token, position, start, state.cache, state.context
         )
         state = state._replace(cache=cache)

@@ -15,6 +15,7 @@ from ccpo_jax.devices.xla_options import compiler_options
 from ccpo_jax.integers import ceil_div
 from ccpo_jax.rl.types import HostArray, Policy, Samples
 from ccpo_jax.sampler.decode_loop import (
+    AgentWeights,
     DecodeState,
     Prompts,
     TailGroups,
@@ -108,6 +109,28 @@ def num_compiled() -> int:
     return precompile.count() + sum(program._cache_size() for program in programs())
 
 
+def stack_weights(weights: Sequence[Any]) -> Any:
+    """Weights of several agents for one call: with a leading agent axis, but for arrays that are
+    the same object for all of them, which stay as they are.
+    """
+    leaves, tree = jax.tree.flatten(weights[0])
+    others = [jax.tree.leaves(of_agent) for of_agent in weights[1:]]
+    is_shared = [
+        all(leaf is first for leaf in of_others)
+        for first, *of_others in zip(leaves, *others, strict=True)
+    ]
+    if not any(is_shared):
+        return _stack(tuple(weights))
+    shared = [leaf if same else None for leaf, same in zip(leaves, is_shared, strict=True)]
+    own = [
+        tree.unflatten(
+            [None if same else leaf for leaf, same in zip(of_agent, is_shared, strict=True)]
+        )
+        for of_agent in (leaves, *others)
+    ]
+    return AgentWeights(tree.unflatten(shared), _stack(tuple(own)))
+
+
 @jax.jit
 def _stack(weights: tuple) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
@@ -131,7 +154,8 @@ def generate(
 
     Args:
       policy: the network's functions.
-      weights: decode weights: one entry for all agents, or one for each.
+      weights: decode weights: one entry for all agents, or one for each. Arrays that are the same
+        object in every entry are used for all agents at once.
       prompts: host arrays with a leading axis of A' agents on every field.
       key: typed PRNG key of the batch.
       key_paths: ``[A', B, R, I]`` uint32: folding these I numbers into `key`, one after another,
@@ -168,7 +192,7 @@ def generate(
 
     call = _Call(
         policy=policy,
-        weights=_stack(tuple(weights)) if stacked else weights[0],
+        weights=stack_weights(weights) if stacked else weights[0],
         prompts=prompts,
         key=key,
         key_paths=key_paths,
