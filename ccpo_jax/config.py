@@ -62,6 +62,8 @@ BASELINES = (
     "weighted",
 )
 RULES = ("default", "replicated_decode")
+# The products of a layer that can have an adapter, see models/lora.py.
+LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 def is_object(name: Any) -> bool:
@@ -272,6 +274,7 @@ _DECAYS_OVER_THE_RUN = Condition(
 _KL = Condition(
     "loss.kl_weight above 0", ("loss.kl_weight",), lambda config: config.loss.kl_weight > 0
 )
+_LORA = Condition("lora.rank above 0", ("lora.rank",), lambda config: config.lora.rank > 0)
 _NORMALIZE_LENGTH = Condition(
     "loss.normalize=length", ("loss.normalize",), lambda config: config.loss.normalize == "length"
 )
@@ -907,6 +910,39 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters, trained in place of the model's own parameters."""
+
+    rank: int = field(
+        0,
+        "rank of the adapters; above 0 each parameter set trains adapters on a model that stays as "
+        "it is and is kept once for all agents; 0 = all parameters are trained",
+        at_least=0,
+        at_most=4096,
+        on_resume="fixed",
+    )
+    alpha: float = field(
+        32.0,
+        "numerator of the scale alpha / rank of what an adapter adds",
+        above=0,
+        applies=_LORA,
+        on_resume="fixed",
+    )
+    targets: tuple[str, ...] = field(
+        LORA_TARGETS,
+        f"the products of each layer that have an adapter, of {','.join(LORA_TARGETS)}",
+        applies=_LORA,
+        on_resume="fixed",
+    )
+    rslora: bool = field(
+        False,
+        "rank-stabilised: the scale is alpha / sqrt(rank)",
+        applies=_LORA,
+        on_resume="fixed",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class SftConfig:
     """Demonstrations of a supervised warm start."""
 
@@ -1289,6 +1325,7 @@ class Config:
     sample: SampleConfig = SampleConfig()
     trainer: TrainerConfig = TrainerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    lora: LoraConfig = LoraConfig()
     sft: SftConfig = SftConfig()
     data: DataConfig = DataConfig()
     verifier: VerifierConfig = VerifierConfig()

@@ -60,6 +60,9 @@ VALUES = {"log.project": "mine", "loss.dual_clip": 3.0, "verifier.range": (-1.0,
 # A run in which the field has an effect, besides the default run.
 NEEDED = {
     "sft.targets": {"mode": "sft"},
+    "lora.alpha": {"lora.rank": 4},
+    "lora.targets": {"lora.rank": 4},
+    "lora.rslora": {"lora.rank": 4},
     "team.num_agents": {"topology": "voting"},
     "team.tie": {"topology": "voting"},
     "team.graph": {"topology": "graph"},
@@ -102,6 +105,9 @@ NEEDED = {
 # A run in which it has none.
 WITHOUT = {
     "sft.targets": {},
+    "lora.alpha": {},
+    "lora.targets": {},
+    "lora.rslora": {},
     "team.num_agents": {},
     "team.tie": {"topology": "chain"},
     "team.graph": {},

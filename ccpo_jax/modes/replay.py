@@ -17,6 +17,7 @@ from ccpo_jax.learner.update import TrainState
 from ccpo_jax.modes.restore import require_checkpoints
 from ccpo_jax.rollout import Team
 from ccpo_jax.train import plugins
+from ccpo_jax.train.adapters import check_bases
 from ccpo_jax.train.build import Run, build
 from ccpo_jax.train.starts import recorded_starts
 from ccpo_jax.train.step import initial_state
@@ -77,6 +78,7 @@ def replay(file: str | pathlib.Path) -> Replayed:
         with open_checkpoints(workdir, read_only=True) as checkpoints:
             step = _nearest_checkpoint(checkpoints, batch.step)
             _, state = checkpoints.restore(initial_state(run), step=step)
+        check_bases(run.bases, state)
     return replay_update(run, state, batch, checkpoint_step=step)
 
 
@@ -96,6 +98,7 @@ def replay_update(
         update,
         pad_id=agent.tokenizer.pad_id,
         reference=run.references[parameter_set] if run.references else None,
+        frozen=run.frozen(parameter_set),
     )
     # An update of one optimizer step that was left out changed nothing: the parameters after it
     # are those before it.

@@ -8,6 +8,7 @@ from ccpo_jax.config import Config
 from ccpo_jax.devices.distributed import sync_errors
 from ccpo_jax.errors import InputError, as_input_error
 from ccpo_jax.learner.update import TrainState
+from ccpo_jax.train.adapters import check_bases
 from ccpo_jax.train.build import Run, build
 from ccpo_jax.train.starts import recorded_starts
 from ccpo_jax.train.step import initial_state
@@ -53,6 +54,7 @@ def trained_or_loaded(
             return Restored(run, state, 0)
         with open_checkpoints(workdir, read_only=True) as checkpoints:
             step, state = checkpoints.restore(state, step=checkpoints.best_step())
+        check_bases(run.bases, state)
     return Restored(run, state, step)
 
 

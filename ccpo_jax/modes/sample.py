@@ -61,7 +61,7 @@ def show_samples(
     with run.verifier_pool() as pool:
         collected = collect_rollouts(
             run.team,
-            publish(run.team, state.params),
+            publish(run.team, state.params, run.bases),
             batch,
             pool,
             jax.random.key(run.seed),

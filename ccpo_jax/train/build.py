@@ -19,7 +19,13 @@ from ccpo_jax.devices.sharding import Layout, batch_sharding, make_layout, make_
 from ccpo_jax.errors import InputError
 from ccpo_jax.learner.optimizer import Optimizer
 from ccpo_jax.learner.reference import Reference
-from ccpo_jax.learner.update import SUPERVISED, LossConfig, PackingConfig, UpdateConfig
+from ccpo_jax.learner.update import (
+    SUPERVISED,
+    LossConfig,
+    PackingConfig,
+    UpdateConfig,
+    whole_params,
+)
 from ccpo_jax.reward_names import AUTO, may_call_functions
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.losses import LOSSES, batch_totals
@@ -29,6 +35,7 @@ from ccpo_jax.rollout import Team
 from ccpo_jax.rollout.prompts import RolePrompt
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train import plugins
+from ccpo_jax.train.adapters import init_adapters, load_bases, make_lora
 from ccpo_jax.train.advantage import Advantage
 from ccpo_jax.train.baselines import check_baseline
 from ccpo_jax.train.demonstrations import (
@@ -93,7 +100,7 @@ class Run:
 
     seed: int
     team: Team
-    params: tuple  # P float32 parameter pytrees, on the mesh
+    params: tuple  # P float32 parameter pytrees, on the mesh; with LoRA those of adapters alone
     datasets: Datasets
     credit: CreditEstimator
     advantage: Advantage
@@ -105,6 +112,8 @@ class Run:
     layout: Layout
     optimizers: tuple = ()  # P optimizers; () = that of `update` for every parameter set
     references: tuple[Reference, ...] = ()  # P, or none where the loss has no KL term
+    # P, the networks that adapters are trained on; sets of one source share one. () without LoRA.
+    bases: tuple[Reference, ...] = ()
     # workdir -> step of the checkpoints of earlier runs that it starts from
     started_from: Mapping[str, int] = dataclasses.field(default_factory=dict)
     model_configs: tuple = ()  # P network configurations, for export
@@ -129,6 +138,19 @@ class Run:
             active: credit_of_step(self.credit, topology, active)
             for active in self.schedule.all_active()
         }
+
+    def frozen(self, parameter_set: int) -> Any:
+        """The parameters of a set's network that adapters are trained on; None without LoRA."""
+        return self.bases[parameter_set].params if self.bases else None
+
+    def whole_params(self, params: Sequence[Any]) -> tuple:
+        """What the networks compute with: P trained parameter sets, adapters with their bases."""
+        if not self.bases:
+            return tuple(params)
+        return tuple(
+            whole_params(base.policy, base.params, adapters)
+            for base, adapters in zip(self.bases, params, strict=True)
+        )
 
     def update_of(self, parameter_set: int) -> UpdateConfig:
         """How one parameter set is updated."""
@@ -185,6 +207,7 @@ def build(
     topology = parts.topology or make_topology(config)
     credit = make_run_credit(config, topology, parts)
     loss = make_loss(config)
+    lora = make_lora(config)
     schedule = make_schedule(config, topology)
     optimizers = make_optimizers(config, topology, schedule)
     advantage = make_advantage(config, credit, recorded)
@@ -213,6 +236,7 @@ def build(
         parts=parts,
         recorded=recorded,
         steps=steps,
+        lora=lora,
     )
     problems, *tests = (
         fit_prompts(dataset, team, config.data.overlong, time_limit=config.load_time_limit)
@@ -224,14 +248,21 @@ def build(
         demonstrations = find_targets(config.sft.targets, topology)
         train = with_demonstrations(datasets.train, demonstrations, team)
         datasets = datasets._replace(train=train)
-    params = load_params(
-        sources,
-        layout,
-        time_limit=config.load_time_limit,
-        models_given=parts.models,
-    )
+    bases: tuple[Reference, ...] = ()
+    if lora is not None:
+        bases = load_bases(config, team, sources, layout, parts.models)
+        params = init_adapters(bases, config.seed, layout)
+    else:
+        params = load_params(
+            sources,
+            layout,
+            time_limit=config.load_time_limit,
+            models_given=parts.models,
+        )
     references = ()
-    if for_training and loss.kl_weight:
+    if for_training and loss.kl_weight and bases and not config.loss.reference:
+        references = bases
+    elif for_training and loss.kl_weight:
         references = load_references(
             config, team, params, sources, layout, parts, steps=reference_steps
         )
@@ -240,6 +271,7 @@ def build(
         team=team,
         params=params,
         references=references,
+        bases=bases,
         datasets=datasets,
         credit=credit,
         advantage=advantage,

@@ -1,6 +1,7 @@
 """Trained networks as Hugging Face folders, and the words of their team."""
 
 import fnmatch
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from ccpo_jax.devices.distributed import is_main_process, sync_errors
 from ccpo_jax.devices.sharding import fetch
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import expand_home
+from ccpo_jax.rl.types import Policy
 from ccpo_jax.rollout import Team
 from ccpo_jax.status import status
 from ccpo_jax.train.build import Run
@@ -38,7 +40,7 @@ def export_networks(
 
     Args:
       run: its networks and tokenizers.
-      params: P parameter sets.
+      params: P parameter sets, or adapters, which are added to their networks.
       folder: gets a folder per parameter set, see `folder_names`, and `prompts.json`, see
         `team_chat`.
       dtype: of the weights, one of `DTYPES`.
@@ -57,7 +59,7 @@ def export_networks(
     try:
         for index, target in enumerate(targets):
             # In several processes all have to take part in gathering the parameters.
-            whole = jax.tree.map(fetch, params[index])
+            whole = jax.tree.map(fetch, _merged(run, params, index))
             with sync_errors():
                 if is_main_process():
                     _write(run, index, whole, target, dtype)
@@ -77,6 +79,21 @@ def export_networks(
             for target in targets:
                 drop_folder(target)
     return targets
+
+
+def _merged(run: Run, params: Sequence[Any], index: int) -> Any:
+    """A parameter set as one network: adapters are added to their base."""
+    if not run.bases:
+        return params[index]
+    base = run.bases[index]
+    assert base.policy.adapters is not None
+    return _merge(base.policy, base.params, params[index])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _merge(policy: Policy, base: Any, adapters: Any) -> Any:
+    assert policy.adapters is not None
+    return policy.adapters.merge(base, adapters)
 
 
 def check_dtype(dtype: str) -> None:

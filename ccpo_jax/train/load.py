@@ -260,6 +260,7 @@ def load_team(
     parts: Parts = NO_PARTS,
     recorded: Collection[str] = (),
     steps: Mapping[str, int] = types.MappingProxyType({}),
+    lora: models.LoRA | None = None,
 ) -> LoadedTeam:
     """Everything about the agents but their parameters.
 
@@ -272,6 +273,7 @@ def load_team(
       parts: models of a program.
       recorded: see `build`.
       steps: workdir -> step of the checkpoints of earlier runs that it starts from.
+      lora: the adapters that are trained; None = all parameters are.
     """
     sets = make_parameter_sets(
         config.model, topology.num_agents, shared_policy=config.shared_policy
@@ -293,6 +295,8 @@ def load_team(
         if name in networks:
             continue
         networks[name], tokenizers[name], policies[name] = load_network(source, config, layout)
+    if lora is not None:
+        policies = {name: models.with_adapters(policy, lora) for name, policy in policies.items()}
     if config.thinking is not None and "thinking" not in recorded:
         _check_thinking(tokenizers, config)
 

@@ -27,6 +27,7 @@ from ccpo_jax.errors import InputError, RewardError, as_input_error
 from ccpo_jax.learner.update import TrainState
 from ccpo_jax.reward_names import files_of
 from ccpo_jax.status import status
+from ccpo_jax.train.adapters import check_bases
 from ccpo_jax.train.answers import Answered, answer_problems, sampling_of
 from ccpo_jax.train.build import Run, build, memory_fields
 from ccpo_jax.train.drawing import ShortBatches
@@ -302,7 +303,7 @@ class Trainer:
             asked = as_questions(questions, self._reader, like=run.datasets.train)
             fit_prompts(asked, run.team, "error")
         config = sampling_of(run.evaluation, num_samples=num_samples, temperature=temperature)
-        weights = publish(run.team, self.state.params)
+        weights = publish(run.team, self.state.params, run.bases)
         key = jax.random.fold_in(jax.random.key(seed), _SAMPLE_KEY)
         # A function may read columns that texts alone do not have.
         have_columns = all(problem.row for problem in asked.problems)
@@ -491,6 +492,7 @@ class Trainer:
                     check_drawing(config, workdir)
                     check_rate(config, workdir)
                 _, self.state = self._checkpoints.restore(self.state)
+                check_bases(self.run.bases, self.state)
             self.step_count = int(self.state.step)
             if self.step_count < loop.steps:
                 self._checkpoints.check_disk_space(self.state)
@@ -804,7 +806,7 @@ def evaluate_sets(
 ) -> dict[str, float]:
     """``<prefix>/...`` metrics of every set; `between_batches` as in `evaluate`."""
     start = time.perf_counter()
-    weights = publish(run.team, params)
+    weights = publish(run.team, params, run.bases)
     key = jax.random.fold_in(jax.random.key(run.seed), _EVALUATION_KEY)
     metrics = {}
     for prefix, dataset in sets.items():

@@ -94,6 +94,7 @@ def find_sources(
         if not workdir:
             sources.append(Source(name, _folder(name), revision))
             continue
+        _check_whole(workdir, field)
         number = _parameter_set(workdir, chosen, index, num_sets, field)
         model, own_revision = _model_of(workdir, number, field)
         step = steps.get(workdir)
@@ -236,6 +237,17 @@ def _check_has_checkpoints(workdir: str, field: str) -> None:
     if not pathlib.Path(workdir, "checkpoints").is_dir():
         raise InputError(
             field, f"no checkpoints in {workdir}; train first, or type the folder of a model"
+        )
+
+
+def _check_whole(workdir: str, field: str) -> None:
+    """Raises InputError where the checkpoints of a run hold adapters alone."""
+    config = saved_config(workdir)
+    if config is not None and config.lora.rank:
+        raise InputError(
+            field,
+            f"{workdir} trained adapters (lora.rank={config.lora.rank}), which are no model; type "
+            f"--mode=export --workdir={workdir}, and then the folder that it writes",
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ccpo_jax import data
 from ccpo_jax.devices.sharding import put, replicated, state_sharding
 from ccpo_jax.learner.packing import TrainSequence, gather_sequences
+from ccpo_jax.learner.reference import Reference
 from ccpo_jax.learner.replay import SavedBatch, nonfinite_sequences
 from ccpo_jax.learner.update import TrainState, update_params
 from ccpo_jax.rl.advantages import group_advantage
@@ -21,6 +22,7 @@ from ccpo_jax.rollout import Rollout, Team
 from ccpo_jax.rollout.thoughts import may_think
 from ccpo_jax.scores import is_solved
 from ccpo_jax.status import status
+from ccpo_jax.train.adapters import base_words
 from ccpo_jax.train.advantage import Advantage, token_advantages
 from ccpo_jax.train.build import Run
 from ccpo_jax.train.cross_reading import with_answer_logprob
@@ -105,6 +107,7 @@ def train_step(run: Run, state: TrainState, step: int, pool: VerifierPool) -> St
         key=state.key,
         drawn=state.drawn + drawn.draws if run.rollout.max_draws > 1 else (),
         advantage_state=jax.device_put(advantage_state, replicated(run.layout.mesh)),
+        base=state.base,
     )
     return StepResult(new_state, metrics, collected, credited, updated.left_out)
 
@@ -133,6 +136,7 @@ def initial_state(run: Run) -> TrainState:
         key=jax.jit(lambda: jax.random.key(run.seed), out_shardings=everywhere)(),
         drawn=put(np.int32(0), everywhere) if run.rollout.max_draws > 1 else (),
         advantage_state=put(run.advantage.init(run.team.topology.num_agents), everywhere),
+        base=base_words(run.bases, run.layout),
     )
 
 
@@ -145,7 +149,7 @@ def draw_batch(run: Run, state: TrainState, step: int, pool: VerifierPool) -> Dr
     """
     active = run.schedule.active(step)
     credit = run.step_credits[active]
-    weights = publish(run.team, state.params)
+    weights = publish(run.team, state.params, run.bases)
 
     def draw(position: int, key: jax.Array) -> Collected:
         problems = run.datasets.train.problems
@@ -161,7 +165,7 @@ def draw_batch(run: Run, state: TrainState, step: int, pool: VerifierPool) -> Dr
             memory_fields=run.memory_fields.get("rollout", {}),
         )
         if credit.needs.answer_logprob:
-            return with_answer_logprob(collected, run, state.params)
+            return with_answer_logprob(collected, run, run.whole_params(state.params))
         return collected
 
     def informative(collected: Collected) -> HostArray:
@@ -181,10 +185,33 @@ def draw_batch(run: Run, state: TrainState, step: int, pool: VerifierPool) -> Dr
 # --- decode weights and credit --------------------------------------------------------------------
 
 
-def publish(team: Team, params: Sequence[Any]) -> tuple:
-    """Decode weights of every parameter set, made once per update."""
+def publish(team: Team, params: Sequence[Any], bases: Sequence[Reference] = ()) -> tuple:
+    """Decode weights of every parameter set, made once per update.
+
+    Args:
+      team: its policies.
+      params: P parameter sets, or adapters.
+      bases: P, the networks under the adapters; those of one network share its decode weights.
+    """
     policies = {agent.parameter_set: agent.policy for agent in team.agents}
-    return tuple(_publish(policies[index], tree) for index, tree in enumerate(params))
+    if not bases:
+        return tuple(_publish(policies[index], tree) for index, tree in enumerate(params))
+
+    of_base: dict[int, Any] = {}
+    weights = []
+    for base, adapters in zip(bases, params, strict=True):
+        assert base.policy.adapters is not None
+        if id(base) not in of_base:
+            of_base[id(base)] = _publish(base.policy, base.params)
+        own = _publish_adapters(base.policy, adapters)
+        weights.append(base.policy.adapters.attach(of_base[id(base)], own))
+    return tuple(weights)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _publish_adapters(policy: Policy, adapters: Any) -> Any:
+    assert policy.adapters is not None
+    return policy.adapters.publish(adapters)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -300,7 +327,7 @@ def update_agents(
 
     Args:
       run: what to do.
-      state: its parameters and optimizer states are donated.
+      state: its trained parameters and optimizer states are donated.
       collected: the batch.
       advantage: ``[A, B, G]``.
       active: agents to train.
@@ -341,6 +368,7 @@ def update_agents(
                     update,
                     pad_id=agent.tokenizer.pad_id,
                     reference=run.references[index] if run.references else None,
+                    frozen=run.frozen(index),
                 )
         if reason := describe_nonfinite(sequences, set_metrics):
             set_metrics |= {"left_out": 1.0}

@@ -70,6 +70,7 @@ def supervised_step(run: Run, state: TrainState, step: int) -> SupervisedResult:
                 [sequences],
                 run.update_of(index),
                 pad_id=agent.tokenizer.pad_id,
+                frozen=run.frozen(index),
             )
         size = sum(len(sequence.response) for sequence in sequences)
         loss += of_set["loss"] * size
@@ -111,7 +112,7 @@ def demonstration_loss(
 
     Args:
       run: with demonstrations.
-      params: P parameter sets.
+      params: P parameter sets, or adapters.
       problems: those without demonstrations are left out.
 
     Returns:
@@ -119,6 +120,7 @@ def demonstration_loss(
       problem has demonstrations.
     """
     known = [problem for problem in problems if _has_demonstrations(run, problem)]
+    params = run.whole_params(params)
     sums: dict[int, float] = {}
     counts: dict[int, int] = {}
     size = run.evaluation.batch_size

@@ -69,12 +69,13 @@ def written_out(base, adapters, scale):
 )
 def test_adapters_add_their_product_to_the_weights(config, changes, scale):
     policy, base, adapters = network(config, **changes)
-    expected = logits_of(policy, written_out(base, adapters, scale))
-    assert np.abs(expected - logits_of(policy, base)).max() > 0.1, "the adapters change something"
+    whole = written_out(base, adapters, scale)
+    expected = logits_of(policy, whole)
+    assert np.abs(expected - logits_of(policy, base)).max() > 0.01, "the adapters change something"
     joined = policy.adapters.join(base, adapters)
     np.testing.assert_allclose(logits_of(policy, joined), expected, atol=1e-5)
     merged = policy.adapters.merge(base, adapters)
-    np.testing.assert_allclose(logits_of(policy, merged), expected, atol=1e-5)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), merged, whole)
 
 
 def test_training_begins_at_the_network_itself_and_with_the_values_of_peft():
