@@ -66,6 +66,8 @@ usage: {program} --config=NAME[:preset] [--workdir=DIR] [--mode=MODE] [--config.
                  --config.model=WORKDIR
   --dtype        with --mode=export: type of the weights, {dtypes}; source, that
                  of the model before training, when left out
+  --merged       with --mode=export: adapters are added to the model, which is
+                 written whole; else a run with lora.rank exports the adapters
   --coordinator  one of several processes: HOST:PORT of process 0, or auto
   --processes    how many processes
   --process      which one this is, from 0
@@ -81,7 +83,9 @@ the equals sign. None gives back a field's default. A field without effect in th
 
 {fields}"""
 
-_OPTIONS = ("config", "workdir", "mode", "dtype", "coordinator", "processes", "process")
+_OPTIONS = ("config", "workdir", "mode", "dtype", "merged", "coordinator", "processes", "process")
+# Options that need no value.
+_SWITCHES = ("merged",)
 
 
 class Mode(NamedTuple):
@@ -385,7 +389,9 @@ def _read_options(arguments: Sequence[str]) -> dict[str, str]:
         if not is_field and name not in _OPTIONS:
             raise InputError(f"--{name:.80}", "no such option; see --help")
         if not equals:
-            is_switch = is_field and lookup(name.removeprefix("config.")).kind is bool
+            is_switch = name in _SWITCHES or (
+                is_field and lookup(name.removeprefix("config.")).kind is bool
+            )
             if not is_switch and not rest:
                 raise InputError(f"--{name:.80}", "has no value; type --NAME=VALUE")
             text = "True" if is_switch else rest.pop(0)
@@ -487,7 +493,7 @@ MODES: dict[str, Mode] = {
     "eval": Mode(modes.evaluate_only, starts_run=False),
     # It shows two samples of each problem, and a whole group may take minutes.
     "sample": Mode(modes.show_samples, starts_run=False, group_size=2),
-    "export": Mode(modes.export, starts_run=False, options=("dtype",)),
+    "export": Mode(modes.export, starts_run=False, options=("dtype", "merged")),
 }
 
 # Programs of their own: name -> main(arguments) -> exit status.

@@ -940,6 +940,14 @@ class LoraConfig:
         applies=_LORA,
         on_resume="fixed",
     )
+    start: tuple[str, ...] = field(
+        (),
+        "adapters to start from: folders as PEFT and --mode=export write them; one for all agents, "
+        "or one per agent; empty = fresh ones",
+        applies=_LORA,
+        on_resume="fixed",
+        is_path=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -437,6 +437,11 @@ def _check_round_trip(config: ModelConfig, read_back: ModelConfig) -> None:
 # --- weights --------------------------------------------------------------------------------------
 
 
+def layer_tensor(leaf: str) -> str:
+    """The name of a layer's tensor in a checkpoint, such as ``self_attn.q_proj.weight``."""
+    return _LAYER_NAMES[leaf]
+
+
 def tensors(config: ModelConfig) -> dict[str, Tensor]:
     """Every tensor of a checkpoint by its name in the file, and where it goes in the pytree."""
     by_name = {}
@@ -717,7 +722,7 @@ def write_params(folder: pathlib.Path, config: ModelConfig, params: Params, dtyp
             file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         values = {name: value(by_name[name]) for name in names}
         with status(f"writing {file}"):
-            _save_file(values, folder / file)
+            save_tensors(values, folder / file)
         # safetensors makes it readable by the owner alone.
         (folder / file).chmod(0o644)
         weight_map |= dict.fromkeys(names, file)
@@ -727,7 +732,7 @@ def write_params(folder: pathlib.Path, config: ModelConfig, params: Params, dtyp
         (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _save_file(values: dict[str, np.ndarray], file: pathlib.Path) -> None:
+def save_tensors(values: dict[str, np.ndarray], file: pathlib.Path) -> None:
     """Writes one file.
 
     Raises:

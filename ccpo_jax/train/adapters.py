@@ -1,5 +1,6 @@
 """The frozen networks of a run with LoRA, and the adapters that it trains on them."""
 
+import dataclasses
 import functools
 import types
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,12 @@ import numpy as np
 from ccpo_jax.config import Config
 from ccpo_jax.devices.sharding import Layout, put, replicated, state_sharding
 from ccpo_jax.errors import InputError
+from ccpo_jax.fields import expand_home
 from ccpo_jax.learner.reference import Reference
 from ccpo_jax.learner.update import TrainState
-from ccpo_jax.models import LoRA
+from ccpo_jax.models import LoRA, peft
+from ccpo_jax.models.lora import TARGETS
+from ccpo_jax.parameter_sets import ParameterSets
 from ccpo_jax.rl.types import Policy
 from ccpo_jax.rollout import Team
 from ccpo_jax.train.load import load_params
@@ -70,6 +74,55 @@ def load_bases(
             digest = digest_of(tree, layout)
             bases[source] = Reference(policies[index], tree, source.name, digest)
     return tuple(bases[source] for source in sources)
+
+
+def first_adapters(
+    config: Config,
+    sets: ParameterSets,
+    bases: Sequence[Reference],
+    networks: Sequence[Any],
+    layout: Layout,
+) -> tuple:
+    """The adapters that a run begins with, on the mesh: those of `lora.start`, or fresh ones.
+
+    Args:
+      config: of the run.
+      sets: who shares parameters.
+      bases: P.
+      networks: P configurations of the bases.
+      layout: of the devices.
+
+    Raises:
+      InputError: `lora.start`, if one cannot be read or has another rank, scale or targets.
+    """
+    if not config.lora.start:
+        return init_adapters(bases, config.seed, layout)
+    lora = make_lora(config)
+    folders = sets.per_set(config.lora.start, "lora.start", "adapters")
+    read = {}
+    for folder, network in zip(folders, networks, strict=True):
+        path = expand_home(folder)
+        loaded = peft.read_adapter(path, network)
+        _check_settings(folder, loaded.lora, lora)
+        read[folder] = loaded.adapters
+    adapters = []
+    for folder in folders:
+        placement = state_sharding(layout.mesh, read[folder], layout.train)
+        adapters.append(jax.tree.map(put, read[folder], placement))
+    return tuple(adapters)
+
+
+def _check_settings(folder: str, own: LoRA, lora: LoRA | None) -> None:
+    assert lora is not None
+    in_one_order = dataclasses.replace(lora, targets=tuple(t for t in TARGETS if t in lora.targets))
+    if own == in_one_order:
+        return
+    raise InputError(
+        "lora.start",
+        f"{folder:.200} has another rank, scale or targets than this run; type "
+        f"--config.lora.rank={own.rank} --config.lora.alpha={own.alpha:g} "
+        f"--config.lora.targets={','.join(own.targets)} --config.lora.rslora={own.rslora}",
+    )
 
 
 def init_adapters(bases: Sequence[Reference], seed: int, layout: Layout) -> tuple:

@@ -26,6 +26,8 @@ from ccpo_jax.learner.update import (
     UpdateConfig,
     whole_params,
 )
+from ccpo_jax.models import LoRA
+from ccpo_jax.parameter_sets import make_parameter_sets
 from ccpo_jax.reward_names import AUTO, may_call_functions
 from ccpo_jax.rl.credit import CREDITS, make_credit
 from ccpo_jax.rl.losses import LOSSES, batch_totals
@@ -35,7 +37,7 @@ from ccpo_jax.rollout import Team
 from ccpo_jax.rollout.prompts import RolePrompt
 from ccpo_jax.sampler import SamplingParams
 from ccpo_jax.train import plugins
-from ccpo_jax.train.adapters import init_adapters, load_bases, make_lora
+from ccpo_jax.train.adapters import first_adapters, load_bases, make_lora
 from ccpo_jax.train.advantage import Advantage
 from ccpo_jax.train.baselines import check_baseline
 from ccpo_jax.train.demonstrations import (
@@ -114,6 +116,7 @@ class Run:
     references: tuple[Reference, ...] = ()  # P, or none where the loss has no KL term
     # P, the networks that adapters are trained on; sets of one source share one. () without LoRA.
     bases: tuple[Reference, ...] = ()
+    lora: LoRA | None = None  # the adapters that are trained on them
     # workdir -> step of the checkpoints of earlier runs that it starts from
     started_from: Mapping[str, int] = dataclasses.field(default_factory=dict)
     model_configs: tuple = ()  # P network configurations, for export
@@ -251,7 +254,10 @@ def build(
     bases: tuple[Reference, ...] = ()
     if lora is not None:
         bases = load_bases(config, team, sources, layout, parts.models)
-        params = init_adapters(bases, config.seed, layout)
+        sets = make_parameter_sets(
+            config.model, topology.num_agents, shared_policy=config.shared_policy
+        )
+        params = first_adapters(config, sets, bases, model_configs, layout)
     else:
         params = load_params(
             sources,
@@ -272,6 +278,7 @@ def build(
         params=params,
         references=references,
         bases=bases,
+        lora=lora,
         datasets=datasets,
         credit=credit,
         advantage=advantage,

@@ -14,6 +14,7 @@ from ccpo_jax.devices.distributed import is_main_process, sync_errors
 from ccpo_jax.devices.sharding import fetch
 from ccpo_jax.errors import InputError
 from ccpo_jax.fields import expand_home
+from ccpo_jax.models import peft
 from ccpo_jax.rl.types import Policy
 from ccpo_jax.rollout import Team
 from ccpo_jax.status import status
@@ -27,23 +28,30 @@ from ccpo_jax.workdir.disk_errors import USER_ERRORS
 DTYPES = ("source", "bfloat16", "float16", "float32")
 
 # Weights of an earlier export, which may have been in more files.
-_WEIGHTS = "model*.safetensors*"
+_WEIGHTS = ("model*.safetensors*", "adapter_*")
 
 
 def export_networks(
-    run: Run, params: Sequence[Any], folder: str | pathlib.Path, *, dtype: str = "source"
+    run: Run,
+    params: Sequence[Any],
+    folder: str | pathlib.Path,
+    *,
+    dtype: str = "source",
+    merged: bool = False,
 ) -> list[pathlib.Path]:
-    """Writes every network with its tokenizer to a folder of its own, and `prompts.json`.
+    """Writes every network with its tokenizer to a folder of its own, and `prompts.json`. Of a run
+    with LoRA the folders hold adapters that PEFT reads, unless they are merged.
 
     All is written beside what is there and then put in its place, so an export that fails leaves
     an earlier one as it was.
 
     Args:
       run: its networks and tokenizers.
-      params: P parameter sets, or adapters, which are added to their networks.
+      params: P parameter sets, or adapters.
       folder: gets a folder per parameter set, see `folder_names`, and `prompts.json`, see
         `team_chat`.
-      dtype: of the weights, one of `DTYPES`.
+      dtype: of the weights, one of `DTYPES`; adapters are float32.
+      merged: adapters are added to their networks, which are written whole.
 
     Returns:
       The folders.
@@ -54,14 +62,18 @@ def export_networks(
     """
     check_dtype(dtype)
     _check_networks(run)
+    _check_merged(run, dtype, merged)
     folder = pathlib.Path(expand_home(str(folder)))
     targets = [folder / name for name in folder_names(run.team)]
     try:
         for index, target in enumerate(targets):
             # In several processes all have to take part in gathering the parameters.
-            whole = jax.tree.map(fetch, _merged(run, params, index))
+            written = _merged(run, params, index) if merged else params[index]
+            whole = jax.tree.map(fetch, written)
             with sync_errors():
-                if is_main_process():
+                if is_main_process() and run.bases and not merged:
+                    _write_adapter(run, index, whole, target)
+                elif is_main_process():
                     _write(run, index, whole, target, dtype)
         with sync_errors():
             if is_main_process():
@@ -81,10 +93,19 @@ def export_networks(
     return targets
 
 
+def _check_merged(run: Run, dtype: str, merged: bool) -> None:
+    if merged and not run.bases:
+        raise InputError("merged", "has no effect: this run has no adapters; leave it out")
+    if run.bases and not merged and dtype != "source":
+        raise InputError(
+            "dtype",
+            f"has no effect on adapters, which are float32; received {dtype}; leave it out, or add "
+            "--merged",
+        )
+
+
 def _merged(run: Run, params: Sequence[Any], index: int) -> Any:
-    """A parameter set as one network: adapters are added to their base."""
-    if not run.bases:
-        return params[index]
+    """Adapters as one network: they are added to their base."""
     base = run.bases[index]
     assert base.policy.adapters is not None
     return _merge(base.policy, base.params, params[index])
@@ -121,12 +142,27 @@ def _write(run: Run, index: int, params: Any, target: pathlib.Path, dtype: str) 
         _save_tokenizer(run.team, index, new)
 
 
+def _write_adapter(run: Run, index: int, adapters: Any, target: pathlib.Path) -> None:
+    """Writes adapters and a tokenizer beside their place."""
+    base = run.bases[index]
+    lora = run.lora
+    assert lora is not None
+    with status(f"exporting {target.name}"):
+        new = begin_folder(target)
+        peft.write_adapter(new, run.model_configs[index], lora, adapters, base.source)
+        _save_tokenizer(run.team, index, new)
+
+
 def _publish(run: Run, folder: pathlib.Path, targets: Sequence[pathlib.Path]) -> None:
     for target in targets:
-        publish_folder(target, replaces=lambda name: fnmatch.fnmatch(name, _WEIGHTS))
+        publish_folder(target, replaces=_is_weights)
     if run.words:
         text = json.dumps(team_chat(run.team, run.words), indent=2, ensure_ascii=False)
         write_atomically(folder / "prompts.json", text + "\n")
+
+
+def _is_weights(name: str) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in _WEIGHTS)
 
 
 def _dtype_of(network: models.ModelConfig) -> str:

@@ -318,14 +318,18 @@ class Trainer:
             if pool is not self._pool:
                 pool.close()
 
-    def export(self, folder: str | pathlib.Path, dtype: str = "source") -> list[pathlib.Path]:
-        """Writes the current networks and tokenizers in Hugging Face format.
+    def export(
+        self, folder: str | pathlib.Path, dtype: str = "source", *, merged: bool = False
+    ) -> list[pathlib.Path]:
+        """Writes the current networks and tokenizers in Hugging Face format; of a run with LoRA
+        the adapters, in PEFT's.
 
         Args:
           folder: gets a folder `policy` of a shared network, else `agent_0`, `agent_1`, ..., and
             `prompts.json` with the words of the team.
           dtype: of the weights: bfloat16, float16, float32, or source, that of the model before
             training. Training is in float32.
+          merged: adapters are added to their networks, which are written whole.
 
         Returns:
           The folders of the networks.
@@ -336,7 +340,7 @@ class Trainer:
         """
         with as_input_error():
             path = expand_workdir(folder, field="folder")
-            return export_networks(self.run, self.state.params, path, dtype=dtype)
+            return export_networks(self.run, self.state.params, path, dtype=dtype, merged=merged)
 
     def save(self, metrics: Mapping[str, float] | None = None) -> None:
         """Writes a checkpoint of the current step, and waits until it is there; nothing where there
