@@ -99,12 +99,22 @@ def test_another_base_is_refused_by_its_name(runs, tmp_path):
     assert "--mode=export" in str(error.value)
 
 
-def test_an_export_holds_the_sum(runs, tmp_path):
+def test_an_export_holds_the_adapters_or_the_sum(runs, tmp_path):
     folder, state, _ = runs
     with trainer(2, folder) as resumed:
         run = resumed.run
         resumed.state = state
-        resumed.export(tmp_path, "float32")
+        adapters = resumed.export(tmp_path / "adapters")
+        resumed.export(tmp_path, "float32", merged=True)
+        with raises_for("dtype"):
+            resumed.export(tmp_path, "float32")
+    starts = {"lora.start": tuple(map(str, adapters))}
+    started = build(brief_run(1, **LORA, **starts), devices=first_devices(1))
+    jax.tree.map(np.testing.assert_array_equal, started.params, state.params)
+    with raises_for("lora.start") as error:
+        build(brief_run(1, **{**LORA, **starts, "lora.rank": 4}), devices=first_devices(1))
+    assert "--config.lora.rank=3" in str(error.value)
+
     tokens = jnp.arange(8)[None] + 5
     ones = jnp.ones_like(tokens)
     config, exported = models.load(tmp_path / "agent_0")
