@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ccpo_jax.devices.sharding import Layout, make_mesh, state_sharding
 from ccpo_jax.learner.packing import TrainSequence, pack
 from ccpo_jax.learner.update import LossConfig, jitted_accumulate, totals_of
 from ccpo_jax.models import LoRA, ModelConfig, init_params, make_policy, with_adapters
@@ -204,6 +205,28 @@ def test_a_decode_step_multiplies_all_agents_rows_with_the_base_at_once():
     # The tied table: all rows in one product.
     assert sizes.count(rows * 97) == 1
     assert not re.search(rf"\[{AGENTS},(48,160|160,48|48,112|112,48|97,48|48,97)\]", text)
+
+
+def test_a_mesh_splits_adapters_with_the_weights_beside_them():
+    layout = Layout(make_mesh(fsdp=2, model=2, devices=jax.devices()[:4]))
+    alone, base, adapters = network()
+    policy = with_adapters(make_policy(QWEN, layout=layout), LoRA(rank=5))
+    placement = state_sharding(layout.mesh, adapters)
+    specs = {name: tuple(sharding.spec) for name, sharding in placement.items()}
+    assert specs["q_lora_a"] == (None, "fsdp", None) and specs["q_lora_b"] == (None, None, "model")
+    assert specs["down_lora_a"] == (None, "model", None)
+    assert specs["down_lora_b"] == (None, None, "fsdp")
+
+    placed = jax.tree.map(jax.device_put, adapters, placement)
+    params = jax.tree.map(jax.device_put, base, state_sharding(layout.mesh, base))
+    received = logits_of(policy, policy.adapters.join(params, placed))
+    expected = logits_of(alone, alone.adapters.join(base, adapters))
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    published = jax.jit(policy.adapters.publish)(placed)["layers"][0]
+    expected_weights = alone.adapters.publish(adapters)["layers"][0]
+    for name, x in expected_weights.items():
+        np.testing.assert_allclose(published[name], x, atol=1e-6)
+    assert published["qkv_lora_b"].sharding.spec[1] == "model"
 
 
 def test_what_cannot_be_adapters_is_refused_by_name():

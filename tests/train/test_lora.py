@@ -32,20 +32,20 @@ def trainer(steps, workdir=None, **changes):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run of two steps in one go: ``(workdir, state after it, metrics of step 1)``."""
+    """A run of two steps in one go: ``(workdir, state after it, metrics of step 2)``."""
     folder = tmp_path_factory.mktemp("lora") / "run"
     with trainer(2, folder) as straight:
-        first = straight.step()
-        straight.save()
         straight.step()
-        return folder, straight.state, first
+        straight.save()
+        second = straight.step()
+        return folder, straight.state, second
 
 
 def test_the_targets_are_those_of_the_models():
     assert LORA_TARGETS == TARGETS
 
 
-def test_the_first_rollouts_are_those_of_the_model_itself(runs):
+def test_the_first_rollouts_are_those_of_the_model_itself():
     """All voters sample in one call from one base, what full parameters sample in a call each."""
     tokens = []
     for rank in (LORA["lora.rank"], 0):
@@ -53,9 +53,13 @@ def test_the_first_rollouts_are_those_of_the_model_itself(runs):
             drawn = draw_batch(team.run, team.state, 0, team._pool)
         tokens.append([turn.samples.tokens for turn in drawn.kept.rollouts.turns])
     jax.tree.map(np.testing.assert_array_equal, *tokens)
-    _, _, first = runs
-    assert first["update/logprob_gap_max/0"] < 1e-4
-    assert first["update/grad_norm/0"] > 0
+
+
+def test_sampler_and_trainer_agree_on_what_trained_adapters_compute(runs):
+    _, state, second = runs
+    assert max(np.abs(x).max() for n, x in state.params[0].items() if n.endswith("_b")) > 1e-3
+    assert second["update/grad_norm/0"] > 0
+    assert second["update/logprob_gap_max/0"] < 1e-4
 
 
 def test_a_step_trains_adapters_and_nothing_else(runs):
