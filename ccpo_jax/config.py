@@ -275,6 +275,11 @@ _KL = Condition(
     "loss.kl_weight above 0", ("loss.kl_weight",), lambda config: config.loss.kl_weight > 0
 )
 _LORA = Condition("lora.rank above 0", ("lora.rank",), lambda config: config.lora.rank > 0)
+_ONE_SET = Condition(
+    "one parameter set (several would each hold a whole model)",
+    ("topology", "team.num_agents", "model", "shared_policy"),
+    lambda config: not _has_several_sets(config),
+)
 _NORMALIZE_LENGTH = Condition(
     "loss.normalize=length", ("loss.normalize",), lambda config: config.loss.normalize == "length"
 )
@@ -939,6 +944,12 @@ class LoraConfig:
         "rank-stabilised: the scale is alpha / sqrt(rank)",
         applies=_LORA,
         on_resume="fixed",
+    )
+    merge: bool = field(
+        False,
+        "sample with the adapters added to the weights, in place of two more products at each; "
+        "changes no distribution",
+        applies=_LORA & _ONE_SET,
     )
     start: tuple[str, ...] = field(
         (),

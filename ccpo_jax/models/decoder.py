@@ -495,6 +495,7 @@ def with_adapters(policy: Policy, settings: lora.LoRA) -> Policy:
             publish=Bound(publish_adapters, adapted),
             attach=lora.attach,
             merge=Bound(lora.merge, settings),
+            decodes_merged=settings.decodes_merged,
         )
     )
 

@@ -32,6 +32,7 @@ class LoRA:
       alpha: numerator of the scale.
       targets: the products that have an adapter, of `TARGETS`.
       rslora: the scale is ``alpha / sqrt(r)`` and not ``alpha / r``.
+      decodes_merged: responses are sampled with ``W + scale A B`` in place of two more products.
 
     Example:
       >>> LoRA(rank=16).scale, LoRA(rank=16, rslora=True).scale
@@ -42,6 +43,7 @@ class LoRA:
     alpha: float = 32.0
     targets: tuple[str, ...] = TARGETS
     rslora: bool = False
+    decodes_merged: bool = False
 
     def __post_init__(self):
         if self.rank < 1:

@@ -134,6 +134,8 @@ class Adapters(NamedTuple):
     attach: Callable[..., Any]
     # (params, adapters) -> params of the same network, in which the adapters are added up
     merge: Callable[..., Any]
+    # True: responses are sampled with the decode weights of `merge`
+    decodes_merged: bool = False
 
 
 class Policy(NamedTuple):

@@ -35,7 +35,13 @@ def make_lora(config: Config) -> LoRA | None:
     settings = config.lora
     if not settings.rank:
         return None
-    return LoRA(settings.rank, settings.alpha, settings.targets, settings.rslora)
+    return LoRA(
+        rank=settings.rank,
+        alpha=settings.alpha,
+        targets=settings.targets,
+        rslora=settings.rslora,
+        decodes_merged=settings.merge,
+    )
 
 
 def load_bases(
@@ -114,8 +120,8 @@ def first_adapters(
 
 def _check_settings(folder: str, own: LoRA, lora: LoRA | None) -> None:
     assert lora is not None
-    in_one_order = dataclasses.replace(lora, targets=tuple(t for t in TARGETS if t in lora.targets))
-    if own == in_one_order:
+    targets = tuple(target for target in TARGETS if target in lora.targets)
+    if own == dataclasses.replace(lora, targets=targets, decodes_merged=False):
         return
     raise InputError(
         "lora.start",

@@ -201,11 +201,20 @@ def publish(team: Team, params: Sequence[Any], bases: Sequence[Reference] = ()) 
     weights = []
     for base, adapters in zip(bases, params, strict=True):
         assert base.policy.adapters is not None
+        if base.policy.adapters.decodes_merged:
+            weights.append(_publish_merged(base.policy, base.params, adapters))
+            continue
         if id(base) not in of_base:
             of_base[id(base)] = _publish(base.policy, base.params)
         own = _publish_adapters(base.policy, adapters)
         weights.append(base.policy.adapters.attach(of_base[id(base)], own))
     return tuple(weights)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _publish_merged(policy: Policy, params: Any, adapters: Any) -> Any:
+    assert policy.adapters is not None
+    return policy.publish(policy.adapters.merge(params, adapters))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -179,6 +179,14 @@ def test_agents_on_one_base_sample_what_each_samples_alone():
         np.testing.assert_allclose(together.logprobs[agent], expected.logprobs, atol=1e-5)
     assert len({together.tokens[agent].tobytes() for agent in range(AGENTS)}) == AGENTS
 
+    # Added to the weights, the adapters of one agent draw from the same distributions.
+    _, base, _ = network()
+    merged = policy.publish(policy.adapters.merge(base, trained(policy, 0)))
+    own = jax.tree.map(lambda x: x[0], prompts)
+    alone_merged = draw(policy, merged, own, keys[0], settings, max_tokens=LENGTH)
+    np.testing.assert_array_equal(alone_merged.tokens, together.tokens[0])
+    np.testing.assert_allclose(alone_merged.logprobs, together.logprobs[0], atol=1e-5)
+
 
 def test_a_decode_step_multiplies_all_agents_rows_with_the_base_at_once():
     """The compiled decode loop holds one product with each kernel of the base for the rows of all
