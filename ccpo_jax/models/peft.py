@@ -88,6 +88,8 @@ def write_adapter(
                 value = np.ascontiguousarray(np.asarray(adapters[name][layer], np.float32).T)
                 tensors[_tensor_name(layer, target, letter)] = value
     hf.save_tensors(tensors, folder / WEIGHTS)
+    # safetensors makes it readable by the owner alone.
+    (folder / WEIGHTS).chmod(0o644)
 
 
 def read_adapter(folder: str | pathlib.Path, config: ModelConfig) -> PeftAdapter:
