@@ -268,6 +268,7 @@ def test_totals_count_every_row():
     np.testing.assert_allclose(totals.advantage_mean, rows[4].advantage * loud, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 def test_one_compilation_for_many_batches_of_one_shape():
     """Also where every batch has settings of its own that are equal."""
     before = jitted_accumulate()._cache_size()
@@ -278,6 +279,7 @@ def test_one_compilation_for_many_batches_of_one_shape():
     assert jitted_accumulate()._cache_size() == before + 1
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 def test_equal_optimizers_share_one_program():
     params, before = markov_params(V), apply_gradients._cache_size()
     for rate in (1e-3, 1e-3, 1e-2):

@@ -257,6 +257,7 @@ def test_heterogeneous_team_with_two_networks_and_two_tokenizers():
     assert codecs[1].decode(row) == f"\nhint: {message}?"
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 def test_varying_texts_reuse_a_few_compiled_shapes():
     team = team_of(dyad())
     weights = weights_of(team, 2)

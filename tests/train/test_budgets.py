@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from ccpo_jax.learner.packing import TrainSequence, gather_sequences, pack
 from ccpo_jax.learner.update import (
@@ -108,6 +109,7 @@ def test_the_decode_loop_needs_little_beside_cache_and_weights():
     assert found.alias_size_in_bytes >= bytes_of(begun.cache), "the cache is updated in place"
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 def test_fifty_ragged_steps_compile_few_programs():
     """Prompts, thoughts and responses of every length: shapes come from few buckets, and the last steps add none."""
     team = team_of(dyad(), policy=POLICY, max_tokens=24)

@@ -200,6 +200,7 @@ def test_other_modes_take_the_runs_own_configuration(finished, tmp_path, capsys)
     assert "error: workdir: there is no run in" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 def test_steps_do_not_recompile():
     """After the first steps have met the shapes there are, further steps compile nothing."""
     run = build(small_run("voting", steps=8, shared_policy=True), devices=first_devices(1))
