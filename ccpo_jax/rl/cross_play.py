@@ -6,6 +6,8 @@ others. All G^(A-1) teams are tried where they are few, counted where answers fa
 sample of every agent; agent k's partners in it are the samples of the others.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,18 +74,23 @@ def cross_play_contribution(
     teams = group ** (agents - 1)
     if teams <= min(_MOST_TEAMS, teams if pairings is None else pairings):
         return _mean_contribution(label, correct, all_teams(group, agents), tie=tie)
-    sampled = _mean_contribution(
-        label, correct, sampled_teams(group, agents, pairings or DEFAULT_PAIRINGS), tie=tie
-    )
+    pattern = sampled_teams(group, agents, pairings or DEFAULT_PAIRINGS)
+    sampled = functools.partial(_mean_contribution, label, correct, pattern, tie=tie)
     if pairings is not None:
-        return sampled
+        return sampled()
 
     # How many classes there are depends on the answers, shapes do not. It does not depend on the
     # order of an agent's samples, and in the mean over orders both are equal: no bias.
     classes = min(most_classes(agents, tie), group * agents)
     used = jnp.where(label < group * agents, label + 1, 0).max(axis=(1, 2))
-    counted = expected_contribution(label, correct, classes=classes, tie=tie)
-    return jnp.where((used <= classes)[:, None], counted, sampled)
+    is_counted = used <= classes
+    counted = functools.partial(expected_contribution, label, correct, classes=classes, tie=tie)
+
+    # Either is computed only where some prompt of the batch has it.
+    nothing = functools.partial(jnp.zeros, (agents, batch, group), jnp.float32)
+    of_counts = jax.lax.cond(is_counted.any(), counted, nothing)
+    of_pairings = jax.lax.cond(is_counted.all(), nothing, sampled)
+    return jnp.where(is_counted[:, None], of_counts, of_pairings)
 
 
 def all_teams(group: int, agents: int) -> HostArray:
