@@ -7,6 +7,7 @@ are spread over a few classes. Times are of the compiled program, medians of fiv
 """
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ccpo_jax.rl.class_counts import expected_contribution
 from ccpo_jax.rl.credit import make_credit
 from ccpo_jax.rl.topology import Topology, agent_masks, voting
 from ccpo_jax.rl.types import Array, HostArray, Outcome
@@ -31,6 +33,9 @@ _ESTIMATORS = (
     "cross_play",
     "shapley",
 )
+
+# (voters, answer classes, ties) whose votes are counted.
+_COUNTED = ((64, 2, "expected"), (64, 2, "first"), (15, 4, "expected"), (15, 3, "first"))
 
 
 def random_votes(
@@ -100,6 +105,25 @@ def print_costs(prompts: int, samples: int, voters: int) -> None:
                 line(label, estimator.update, estimator.init(), outcome)
 
 
+def print_counting(prompts: int, samples: int) -> None:
+    """A line per team whose votes are counted, with scores that are equal or differ in a class.
+
+    With ties "first" a state also holds the order of its classes, so `cross_play` counts two
+    classes of 64 voters for the other rules alone.
+    """
+    print(f"counted votes, {samples} samples x {prompts} prompts: seconds, MB")
+    rng = np.random.default_rng(1)
+    for voters, classes, tie in _COUNTED:
+        answer_id, correct = random_votes(prompts, samples, voters, classes)
+        label = np.where(answer_id < 0, classes, answer_id)
+        count = functools.partial(expected_contribution, classes=classes, tie=tie)
+        differing = correct * rng.choice(np.float32([0.5, 0.75, 1.0]), correct.shape)
+        for name, scores in (("equal", correct), ("differing", differing)):
+            compile_seconds, seconds, memory = measure(count, label, scores)
+            team = f"{voters} voters, C = {classes}, tie {tie}, {name}"
+            print(f"{team:42} {compile_seconds:7.2f} {seconds:7.3f} {memory:7.1f}", flush=True)
+
+
 def votes_without_each_of(tie: str) -> Callable[[HostArray, HostArray], Array]:
     """`votes_without_each` under a rule for ties."""
     return lambda answer_id, correct: votes_without_each(answer_id, correct, tie=tie)
@@ -146,16 +170,18 @@ def _centred(estimator, outcome: Outcome) -> HostArray:
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--voters", type=int, default=64)
     parser.add_argument("--samples", type=int, default=8, help="samples per prompt")
     parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--skip", choices=("costs", "variances"), help="leave out a table")
+    parser.add_argument("--only", choices=("costs", "counting", "variances"), help="one table")
     arguments = parser.parse_args()
-    if arguments.skip != "costs":
+    if arguments.only in (None, "costs"):
         print_costs(arguments.prompts, arguments.samples, arguments.voters)
-    if arguments.skip != "variances":
+    if arguments.only in (None, "counting"):
+        print_counting(arguments.prompts, arguments.samples)
+    if arguments.only in (None, "variances"):
         print_variances(arguments.samples)
 
 
