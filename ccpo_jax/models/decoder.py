@@ -312,9 +312,11 @@ def layer(
         return rms_norm(x, w[name], config.norm_eps) if applies else x
 
     def multiply(x: Array, name: str) -> Array:
-        product = project(x, w[name])
+        # Any: a type checker does not see through custom_vjp.
+        product: Any = project(x, w[name])
         if lora.a_name(name) in w:
-            product = product + project(project(x, w[lora.a_name(name)]), w[lora.b_name(name)])
+            added: Any = project(project(x, w[lora.a_name(name)]), w[lora.b_name(name)])
+            product = product + added
         return checkpoint_name(product, "product")
 
     h = norm(x, "attn_norm", not config.post_norm)

@@ -141,7 +141,7 @@ def _read_config(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _number(folder: pathlib.Path, entries: Mapping[str, Any], name: str, kind: Any) -> Any:
-    value = entries.get(name)
+    value: Any = entries.get(name)
     if isinstance(value, bool) or not isinstance(value, kind) or value <= 0:
         raise _error(f"{folder / CONFIG} has {name}={value!r:.40}; restore it")
     return value
