@@ -73,6 +73,17 @@ def test_records_come_back_as_they_were_written(tmp_path):
 
 
 @pytest.mark.fast
+def test_a_measured_0_is_a_value_and_steps_are_read_in_order(tmp_path):
+    backwards = curve_of("shared", 0, [0.0, 1.0, 2.0])[::-1]
+    records.add(tmp_path, run_of("shared", 0, 0.0, change=-3), backwards)
+    again = records.read(tmp_path)
+    assert again.column("shared", "greedy") == {0: 0.0}
+    assert isinstance(again.column("shared", "change")[0], int)
+    made = records.Records([], backwards)
+    assert [row["step"] for row in made.curve("shared", 0)] == [0, 4, 8]
+
+
+@pytest.mark.fast
 def test_runs_of_another_plan_are_refused(tmp_path):
     made = made_up()
     records.check_plans(tmp_path, made.runs, {arm: "abc" for arm in tasks.ARMS})
@@ -161,7 +172,10 @@ def test_rates_are_chosen_by_one_rule():
     ({"untrained": {"greedy": 50.5}}, "untrained greedy accuracy 50.5 %, at most 50"),
     ({"untrained": {"pass_8": 57.0}}, "untrained pass@8 57.0 %, at least greedy + 15 = 57.5"),
     ({"untrained": {"T=0.25": 50.5}}, "untrained 50.5 % at T = .25 and 40.0 % at T = 1"),
+    ({"untrained": {"T=0.25": 29.5}}, "untrained 29.5 % at T = .25 and 40.0 % at T = 1"),
     ({"no_reward": {"greedy": 45.7}}, "training without reward gains +3.2 ± 2.0 points greedy over 6"),
+    # The bounds themselves.
+    ({"untrained": {"greedy": 50.0, "pass_8": 65.0, "T=0.25": 30.0}, "no_reward": {"greedy": 53.0}}, None),
 ])  # fmt: skip
 def test_each_condition_of_the_gate_can_fail_alone(changes, told):
     made = made_up(**changes)
@@ -192,6 +206,12 @@ def test_a_table_by_hand():
     # shared leads the untrained team by 5 + seed / 2 points; difference leads it by 7.
     assert "| difference − shared | 6 | +0.8 ± 1.0 |" in text and "Gate passed" in text
     assert "best: T = 0.25 with 45.0" in text
+
+
+@pytest.mark.fast
+def test_a_level_is_reached_where_it_is_met():
+    assert results.steps_to(curve_of("shared", 0, [10.0, 60.0, 70.0]), 60.0) == 4
+    assert results.steps_to(curve_of("shared", 0, [10.0, 60.0, 70.0]), 70.5) is None
 
 
 @pytest.mark.fast
