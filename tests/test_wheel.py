@@ -75,7 +75,8 @@ def test_the_wheel_trains(environment, tmp_path):
         environment / "python", "-c", "import ccpo_jax; print(ccpo_jax.__file__)", cwd=tmp_path
     )
     assert environment.parent in pathlib.Path(where.strip()).parents
-    small = "--config.steps=2 --config.data.heldout=16 --config.eval.batch_size=16".split()
+    sizes = {"steps": 2, "batch_size": 4, "group_size": 4, "data.heldout": 4, "eval.batch_size": 4}
+    small = [f"--config.{name}={size}" for name, size in sizes.items()]
     run(environment / "ccpo-jax", "--config=voting:tiny", "--workdir=run", *small, cwd=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
