@@ -45,26 +45,14 @@ LOGICAL_AXES: dict[str, tuple[str | None, ...]] = {
     "qkv_bias": ("layers", "heads", None, None),
     "qk_norm": ("layers", None, None),
     "gate_up": ("layers", "hidden", None, "ffn"),
-    # Adapters: A along its inputs, B along its outputs, never along the rank.
-    "q_lora_a": ("layers", "hidden", None),
-    "q_lora_b": ("layers", None, "heads"),
-    "k_lora_a": ("layers", "hidden", None),
-    "k_lora_b": ("layers", None, "heads"),
-    "v_lora_a": ("layers", "hidden", None),
-    "v_lora_b": ("layers", None, "heads"),
-    "o_lora_a": ("layers", "heads", None),
-    "o_lora_b": ("layers", None, "hidden"),
-    "gate_lora_a": ("layers", "hidden", None),
-    "gate_lora_b": ("layers", None, "ffn"),
-    "up_lora_a": ("layers", "hidden", None),
-    "up_lora_b": ("layers", None, "ffn"),
-    "down_lora_a": ("layers", "ffn", None),
-    "down_lora_b": ("layers", None, "hidden"),
-    "qkv_lora_a": ("layers", "hidden", None),
-    "qkv_lora_b": ("layers", None, "heads", None, None),
-    "gate_up_lora_a": ("layers", "hidden", None),
-    "gate_up_lora_b": ("layers", None, None, "ffn"),
 }
+
+# An adapter of a product lies beside its kernel: A along the inputs, B along the outputs, neither
+# along the rank.
+for _name in ("q", "k", "v", "o", "gate", "up", "down", "qkv", "gate_up"):
+    _layers, _inputs, *_outputs = LOGICAL_AXES[_name]
+    LOGICAL_AXES[f"{_name}_lora_a"] = (_layers, _inputs, None)
+    LOGICAL_AXES[f"{_name}_lora_b"] = (_layers, None, *_outputs)
 
 # (logical axis, mesh axes that split it) for each logical axis: a mapping that can be hashed.
 AxisRules = tuple[tuple[str, tuple[str, ...]], ...]

@@ -378,22 +378,21 @@ class Adapted:
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """``function(decoder, ...)`` as a function of the other arguments.
+    """``function(first, ...)`` as a function of the other arguments; `first` is static.
 
     Equal where both are equal, unlike `functools.partial`, so that a program compiled for one
     policy serves every equal one.
     """
 
     function: Callable[..., Any]
-    # Or other static settings.
-    decoder: Any
+    first: Any
 
     @property
     def __name__(self) -> str:
         return self.function.__name__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(self.decoder, *args, **kwargs)
+        return self.function(self.first, *args, **kwargs)
 
 
 def make_policy(
@@ -489,7 +488,7 @@ def with_adapters(policy: Policy, settings: lora.LoRA) -> Policy:
             f"is {settings.rank}, but a network of one's own has no adapters; use 0, or a policy "
             "of ccpo_jax.models.make_policy",
         )
-    adapted = Adapted(policy.hidden.decoder, settings)
+    adapted = Adapted(policy.hidden.first, settings)
     return policy._replace(
         adapters=Adapters(
             init=Bound(init_adapters, adapted),

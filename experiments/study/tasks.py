@@ -112,7 +112,8 @@ _ONE_POLICY = ("shared_one_policy", "difference_one_policy", "cross_play_one_pol
 _DYAD = ("shared", "difference", "ccpo", "ccpo_event", "nested", "pooled", "cross_read")
 _CHAIN = ("shared", "difference", "ccpo")
 
-# So short that a Thinker and a Solver of the best arm are not yet done: after 40 steps all are.
+# So short that arms can still differ: after 40 steps `shared`, `difference` and `nested` are all between
+# 86 and 89 % greedy (seed 100, rate 2e-4).
 _DYAD_CHANGES = {"steps": 24, "batch_size": 10}
 
 # What a response of full length costs its agent, and how long it may be: three steps and the answer.
