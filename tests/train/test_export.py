@@ -67,6 +67,12 @@ def test_an_unknown_type_is_refused(run, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_there_is_nothing_to_merge_without_adapters(run, tmp_path):
+    with raises_for("merged"):
+        export_networks(run, run.params, tmp_path / "x", merged=True)
+    assert not (tmp_path / "x").exists()
+
+
 def test_weights_that_float16_cannot_hold_are_refused(run, tmp_path):
     params = [{**tree, "embed": tree["embed"] + 1e6} for tree in run.params]
     with raises_for("dtype") as error:

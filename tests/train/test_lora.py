@@ -74,6 +74,11 @@ def test_a_step_trains_adapters_and_nothing_else(runs):
     assert not np.array_equal(run.params[1]["q_lora_a"], run.params[2]["q_lora_a"])
 
 
+def test_the_reference_of_the_kl_term_is_the_base_itself():
+    run = build(brief_run(2, **LORA, **{"loss.kl_weight": 0.1}), devices=first_devices(1))
+    assert run.references is run.bases
+
+
 def test_a_checkpoint_holds_adapters_and_a_run_resumes_from_it_bit_for_bit(runs):
     folder, straight, _ = runs
     record = json.loads((folder / "checkpoints" / "1" / "record" / "record.json").read_text())
